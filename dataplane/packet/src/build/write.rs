@@ -1,0 +1,184 @@
+//! Writing the layers.
+
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use super::{FrameBuilder, L4, MAX_TAGS};
+use crate::checksum::{self, Sum};
+use crate::ipv4::Ipv4Fields;
+use crate::ipv6::Ipv6Fields;
+use crate::{IpProto, icmp, ipv4, ipv6, tcp, udp};
+
+impl<'a> FrameBuilder<'a> {
+    pub(super) fn put_v4(&self, to: &mut Cursor<'_>, src: Ipv4Addr, dst: Ipv4Addr) -> Option<()> {
+        let (padding, options) = padded_options(self.ip_options);
+        let header_len = ipv4::MIN_HEADER_LEN + options.len() + padding.len();
+        let (l4_len, payload) = self.fit(usize::from(u16::MAX) - header_len);
+        let (offset, more) = self.fragment.unwrap_or((0, false));
+        let at = to.at;
+        let mut head = Ipv4Fields {
+            tos: self.tos,
+            total_len: u16::try_from(header_len + l4_len + payload.len()).ok()?,
+            id: (self.id & 0xffff) as u16,
+            fragment: u16::from(self.dont_fragment) << 14 | u16::from(more) << 13 | offset >> 3,
+            ttl: self.ttl,
+            proto: self.proto_number(IpProto::ICMP),
+            src,
+            dst,
+        }
+        .to_bytes();
+        head[0] = 0x40 | u8::try_from(header_len / 4).ok()?;
+        head[10..12].fill(0);
+        to.put(&head)?;
+        to.put(options)?;
+        to.put(padding)?;
+        let sum = checksum::of(to.out.get(at..to.at)?);
+        to.out
+            .get_mut(at + 10..at + 12)?
+            .copy_from_slice(&sum.to_be_bytes());
+        let len = u16::try_from(l4_len + payload.len()).ok()?;
+        let pseudo = checksum::pseudo_v4(
+            src.octets(),
+            dst.octets(),
+            self.proto_number(IpProto::ICMP),
+            len,
+        );
+        self.put_l4(to, payload, pseudo, Sum::new())
+    }
+
+    pub(super) fn put_v6(&self, to: &mut Cursor<'_>, src: Ipv6Addr, dst: Ipv6Addr) -> Option<()> {
+        let proto = self.proto_number(IpProto::ICMPV6);
+        let piece = self.fragment.map(|(offset, more)| {
+            let [a, b] = (offset | u16::from(more)).to_be_bytes();
+            let [c, d, e, f] = self.id.to_be_bytes();
+            [proto, 0, a, b, c, d, e, f]
+        });
+        let behind = if piece.is_some() {
+            IpProto::FRAGMENT
+        } else {
+            proto
+        };
+        let extensions = self.extensions.iter().flatten();
+        let mut extensions_len = if piece.is_some() { 8 } else { 0 };
+        for (_, bytes) in extensions.clone() {
+            extensions_len += bytes.len();
+        }
+        let (l4_len, payload) = self.fit(usize::from(u16::MAX).checked_sub(extensions_len)?);
+        let head = Ipv6Fields {
+            traffic_class: self.tos,
+            flow_label: 0,
+            payload_len: u16::try_from(extensions_len + l4_len + payload.len()).ok()?,
+            next_header: extensions.clone().next().map_or(behind, |e| e.0),
+            hop_limit: self.ttl,
+            src,
+            dst,
+        };
+        to.put(&head.to_bytes())?;
+        let mut kinds = extensions.clone().skip(1).map(|e| e.0);
+        for (_, bytes) in extensions {
+            to.put(&[kinds.next().unwrap_or(behind)])?;
+            to.put(bytes.get(1..)?)?;
+        }
+        if let Some(piece) = piece {
+            to.put(&piece)?;
+        }
+        let len = u32::try_from(l4_len + payload.len()).ok()?;
+        let pseudo = checksum::pseudo_v6(&src.octets(), &dst.octets(), proto, len);
+        self.put_l4(to, payload, pseudo, pseudo)
+    }
+
+    /// `icmp_start` starts off ICMP's checksum: nothing in IPv4, the pseudo header in IPv6.
+    fn put_l4(
+        &self,
+        to: &mut Cursor<'_>,
+        payload: &[u8],
+        pseudo: Sum,
+        icmp_start: Sum,
+    ) -> Option<()> {
+        if self.fragment.is_some_and(|(offset, _)| offset != 0) {
+            return to.put(payload);
+        }
+        let at = to.at;
+        let (field, start) = match self.l4 {
+            L4::Raw(_) => return to.put(payload),
+            L4::Udp(src_port, dst_port) => {
+                let len = u16::try_from(udp::HEADER_LEN + payload.len()).ok()?;
+                to.put(&udp::header(src_port, dst_port, len))?;
+                (6, pseudo)
+            }
+            L4::Tcp(fields) => {
+                let (padding, options) = padded_options(self.tcp_options);
+                let header_len = tcp::MIN_HEADER_LEN + options.len() + padding.len();
+                let mut head = fields.to_bytes();
+                head[12] = u8::try_from(header_len / 4).ok()? << 4;
+                to.put(&head)?;
+                to.put(options)?;
+                to.put(padding)?;
+                (16, pseudo)
+            }
+            L4::Icmp(icmp_type, code, rest) => {
+                to.put(&icmp::header(icmp_type, code, rest))?;
+                (2, icmp_start)
+            }
+        };
+        to.put(payload)?;
+        let sum = start.with(to.out.get(at..to.at)?);
+        let sum = match self.l4 {
+            L4::Icmp(..) => sum.finish(),
+            _ => sum.finish_nonzero(),
+        };
+        to.out
+            .get_mut(at + field..at + field + 2)?
+            .copy_from_slice(&sum.to_be_bytes());
+        Some(())
+    }
+
+    /// Transport header's length, and as much payload as fits `room` with it.
+    fn fit(&self, room: usize) -> (usize, &'a [u8]) {
+        let later = self.fragment.is_some_and(|(offset, _)| offset != 0);
+        let l4_len = match self.l4 {
+            _ if later => 0,
+            L4::Raw(_) => 0,
+            L4::Udp(..) => udp::HEADER_LEN,
+            L4::Icmp(..) => icmp::HEADER_LEN,
+            L4::Tcp(_) => {
+                let (padding, options) = padded_options(self.tcp_options);
+                tcp::MIN_HEADER_LEN + options.len() + padding.len()
+            }
+        };
+        let len = self.payload.len().min(room.saturating_sub(l4_len));
+        (l4_len, self.payload.get(..len).unwrap_or_default())
+    }
+
+    fn proto_number(&self, icmp: u8) -> u8 {
+        match self.l4 {
+            L4::Raw(proto) => proto,
+            L4::Udp(..) => IpProto::UDP,
+            L4::Tcp(_) => IpProto::TCP,
+            L4::Icmp(..) => icmp,
+        }
+    }
+}
+
+/// Options cut at 40 bytes, and the zeros that pad them to a multiple of 4.
+fn padded_options(options: &[u8]) -> (&'static [u8], &[u8]) {
+    let options = options.get(..40).unwrap_or(options);
+    let padding = options.len().next_multiple_of(4) - options.len();
+    (&[0; 3][..padding], options)
+}
+
+pub(super) struct Cursor<'b> {
+    pub(super) out: &'b mut [u8],
+    pub(super) at: usize,
+}
+
+impl Cursor<'_> {
+    pub(super) fn put(&mut self, bytes: &[u8]) -> Option<()> {
+        let end = self.at + bytes.len();
+        self.out.get_mut(self.at..end)?.copy_from_slice(bytes);
+        self.at = end;
+        Some(())
+    }
+}
+
+const _: () = assert!(ipv6::HEADER_LEN + tcp::MAX_HEADER_LEN + 14 + 4 * MAX_TAGS + 8 < 256);
+const _: () = assert!(ipv4::MAX_HEADER_LEN + tcp::MAX_HEADER_LEN + 14 + 4 * MAX_TAGS < 256);

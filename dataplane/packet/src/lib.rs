@@ -1,0 +1,43 @@
+//! Checked views over packet bytes, and what the datapath needs of them.
+//!
+//! * [`parse()`] turns a frame into a [`FlowKey`] in one pass; it is what runs per packet.
+//! * The views ([`eth`], [`vlan`], [`arp`], [`ipv4`], [`ipv6`], [`tcp`], [`udp`], [`icmp`], [`icmpv6`])
+//!   have one checked constructor each and then accessors that cannot panic: what the constructor
+//!   checked is held as arrays and sub-slices, so there is nothing left to index wrongly.
+//! * [`sender`] says what ARP and neighbour discovery claim about their sender, for anti-spoofing.
+//! * [`checksum`], [`reject`], [`gso`] and [`build`] make frames or put them right.
+//!
+//! Everything here works on plain bytes that nobody else writes: a frame is copied out of memory
+//! shared with a pod before it is looked at. Nothing allocates except [`build`]'s `Vec` form.
+
+#![forbid(unsafe_code)]
+
+mod bytes;
+mod ethertype;
+mod key;
+mod mac;
+mod parse;
+mod proto;
+
+pub mod arp;
+pub mod build;
+pub mod checksum;
+pub mod eth;
+pub mod gso;
+pub mod icmp;
+pub mod icmpv6;
+pub mod ipv4;
+pub mod ipv6;
+pub mod nd;
+pub mod reject;
+pub mod sender;
+pub mod tcp;
+pub mod udp;
+pub mod vlan;
+
+pub use ethertype::EtherType;
+pub use key::FlowKey;
+pub use mac::{Mac, MacError};
+pub use parse::{InnerTag, Layout, ParseError, Parsed, parse, parse_into};
+pub use proto::IpProto;
+pub use vlan::{Vid, VlanTag, outer_tag};

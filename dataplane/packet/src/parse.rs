@@ -1,0 +1,346 @@
+//! One pass from a frame to its key.
+//!
+//! What is decided here, and why:
+//!
+//! * Every length that a header states must fit the bytes; bytes behind the stated end of the packet
+//!   are Ethernet padding and fine. A header length below its minimum is [`ParseError::BadHeader`],
+//!   a length beyond the bytes is [`ParseError::Truncated`].
+//! * A frame whose transport header is not all there is refused, in a first fragment as well: its
+//!   ports could not be judged (RFC 1858, RFC 7112). Later fragments have no ports; a later fragment of
+//!   TCP that begins inside the TCP header is refused (RFC 3128).
+//! * Source routes (IPv4 options, IPv6 routing type 0 with segments left) are refused: the packet
+//!   would not go to the destination that rules see.
+//! * IPv4-mapped addresses in an IPv6 header are refused: rules could take them for IPv4.
+//! * Checksums are left to the receiver, which has to check them anyway.
+//! * Non-IP frames have a key of MACs and EtherType alone. ARP that is not about IPv4 over Ethernet
+//!   is refused.
+//! * 802.3 frames that carry IP, ARP or a tag behind an LLC/SNAP header (RFC 1042) are refused: some
+//!   receivers would take them for what they carry, past every rule about it (CVE-2021-27853, -27861).
+
+use crate::arp::Arp;
+use crate::bytes::{be16, part};
+use crate::ipv4::Ipv4;
+use crate::ipv6::Ipv6;
+use crate::{EtherType, FlowKey, IpProto, VlanTag, eth, icmp, tcp, udp};
+
+/// Whether a tag in the bytes (a second one: the outer tag is out of them already) is tolerated.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InnerTag {
+    /// A tag in the bytes is [`ParseError::InnerTag`].
+    Refuse,
+    /// One tag is read and the key is of what lies behind it; two are [`ParseError::ThirdTag`].
+    Allow,
+}
+
+/// What `parse` found.
+// In this order the error of a `Result<Parsed, ParseError>` lies over `inner` and not over the key,
+// which would be copied byte-shifted because of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(C)]
+pub struct Parsed {
+    /// The tag in the bytes, if one was allowed and there.
+    pub inner: Option<VlanTag>,
+    /// Offset of the IP or ARP header, or of what follows the EtherType.
+    pub l3: u16,
+    /// Offset of the transport header or other IP payload; 0 if there is none to read (non-IP, later
+    /// fragments, IPv6 "no next header").
+    pub l4: u16,
+    /// The key; `vid` is 0, the caller fills it.
+    pub key: FlowKey,
+}
+
+/// Where the layers of a frame are, without its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Layout {
+    /// As [`Parsed::l3`].
+    pub l3: u16,
+    /// As [`Parsed::l4`].
+    pub l4: u16,
+    /// As [`Parsed::inner`].
+    pub inner: Option<VlanTag>,
+}
+
+impl Layout {
+    /// The two together again.
+    #[inline]
+    #[must_use]
+    pub const fn with(self, key: FlowKey) -> Parsed {
+        Parsed {
+            key,
+            l3: self.l3,
+            l4: self.l4,
+            inner: self.inner,
+        }
+    }
+}
+
+/// Why a frame has no key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
+pub enum ParseError {
+    /// A header, or a length that a header states, goes past the end of the bytes.
+    #[error("the frame ends before its headers or its stated length do; capture it at its sender")]
+    Truncated,
+    /// A header contradicts itself or its specification.
+    #[error("a header contradicts itself or its specification; capture the frame at its sender")]
+    BadHeader,
+    /// A second tag where none is allowed.
+    #[error("the frame has a second VLAN tag; allow it with qinq on the attachment")]
+    InnerTag,
+    /// A third tag, which is never allowed.
+    #[error("the frame has a third VLAN tag; two are the most that any attachment may use")]
+    ThirdTag,
+}
+
+/// Headers of plain TCP over IPv4: the length that one check makes safe to read.
+const PLAIN: usize = eth::HEADER_LEN + 20 + tcp::MIN_HEADER_LEN;
+
+/// The key of `frame`, whose outer tag is already removed, and where its layers are.
+///
+/// TCP and UDP over IPv4 without options, fragments or inner tag take a path of one length check and
+/// hardly any branches; everything else, and everything that is wrong, takes the general one.
+#[inline]
+pub fn parse(frame: &[u8], inner: InnerTag) -> Result<Parsed, ParseError> {
+    let mut key = FlowKey::default();
+    match parse_into(frame, inner, &mut key) {
+        Ok(layout) => Ok(layout.with(key)),
+        Err(why) => Err(why),
+    }
+}
+
+/// As [`parse()`], with the key written where it is to stay: returned by value, most of the fast path's
+/// instructions are copies of it. On `Err` the key holds something, but nothing of use.
+#[inline]
+pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<Layout, ParseError> {
+    if let Some(head) = frame.first_chunk::<PLAIN>()
+        && plain(head, frame.len(), key)
+    {
+        return Ok(Layout {
+            l3: 14,
+            l4: 34,
+            inner: None,
+        });
+    }
+    general(frame, inner, key)
+}
+
+/// Writes the key of plain TCP or UDP over IPv4; `false` if the frame is anything else or anything
+/// about it is wrong.
+#[inline(always)]
+fn plain(head: &[u8; PLAIN], frame_len: usize, key: &mut FlowKey) -> bool {
+    let version_ihl = part::<12, 3, _>(head);
+    let unfragmented = be16::<20, _>(head) & 0x3fff == 0;
+    if version_ihl != [0x08, 0x00, 0x45] || !unfragmented {
+        return false;
+    }
+    let total_len = usize::from(be16::<16, _>(head));
+    let proto = head[23];
+    let (l4_len, l4_min) = match proto {
+        IpProto::TCP => (usize::from(head[46] >> 4) * 4, tcp::MIN_HEADER_LEN),
+        IpProto::UDP => (usize::from(be16::<38, _>(head)), udp::HEADER_LEN),
+        _ => return false,
+    };
+    let fits = l4_len >= l4_min && 20 + l4_len <= total_len && 14 + total_len <= frame_len;
+    if !fits {
+        return false;
+    }
+    *key = FlowKey {
+        src: FlowKey::mapped(part::<26, 4, _>(head)),
+        dst: FlowKey::mapped(part::<30, 4, _>(head)),
+        src_port: be16::<34, _>(head),
+        dst_port: be16::<36, _>(head),
+        ethertype: EtherType::IPV4,
+        vid: 0,
+        src_mac: part::<6, 6, _>(head),
+        dst_mac: part::<0, 6, _>(head),
+        proto,
+        flags: FlowKey::IPV4 | FlowKey::PORTS,
+        icmp_type: 0,
+        icmp_code: 0,
+    };
+    true
+}
+
+#[inline(never)]
+fn general(frame: &[u8], allowed: InnerTag, key: &mut FlowKey) -> Result<Layout, ParseError> {
+    let (head, mut payload) = frame
+        .split_first_chunk::<{ eth::HEADER_LEN }>()
+        .ok_or(ParseError::Truncated)?;
+    let mut ethertype = be16::<12, _>(head);
+    let mut layout = Layout {
+        l3: 14,
+        l4: 0,
+        inner: None,
+    };
+    if EtherType::is_tag(ethertype) {
+        if allowed == InnerTag::Refuse {
+            return Err(ParseError::InnerTag);
+        }
+        let (&[a, b, c, d], rest) = payload
+            .split_first_chunk::<4>()
+            .ok_or(ParseError::Truncated)?;
+        layout.inner = Some(VlanTag {
+            tpid: ethertype,
+            tci: u16::from_be_bytes([a, b]),
+        });
+        ethertype = u16::from_be_bytes([c, d]);
+        if EtherType::is_tag(ethertype) {
+            return Err(ParseError::ThirdTag);
+        }
+        layout.l3 = 18;
+        payload = rest;
+    }
+    *key = FlowKey {
+        src_mac: part::<6, 6, _>(head),
+        dst_mac: part::<0, 6, _>(head),
+        ..FlowKey::default()
+    };
+    let offset = network(payload, ethertype, key)?;
+    if offset != 0 {
+        // At most 40 bytes and 8 extension headers of 2,048.
+        let offset = u16::try_from(offset).map_err(|_| ParseError::BadHeader)?;
+        layout.l4 = layout.l3 + offset;
+    }
+    Ok(layout)
+}
+
+/// Reads what `ethertype` announces into `key`; returns the offset of the transport header in
+/// `bytes`, 0 if there is none.
+pub(crate) fn network(
+    bytes: &[u8],
+    ethertype: u16,
+    key: &mut FlowKey,
+) -> Result<usize, ParseError> {
+    match ethertype {
+        EtherType::IPV4 => {
+            key.ethertype = ethertype;
+            ipv4(bytes, key)
+        }
+        EtherType::IPV6 => {
+            key.ethertype = ethertype;
+            ipv6(bytes, key)
+        }
+        EtherType::ARP => {
+            key.ethertype = ethertype;
+            let arp = Arp::new(bytes)?;
+            key.flags = FlowKey::ARP;
+            key.src = FlowKey::mapped(arp.sender_ip().octets());
+            key.dst = FlowKey::mapped(arp.target_ip().octets());
+            Ok(0)
+        }
+        other if other >= EtherType::FIRST => {
+            key.ethertype = other;
+            Ok(0)
+        }
+        _ if hides_ip(bytes) => Err(ParseError::BadHeader),
+        _ => Ok(0),
+    }
+}
+
+/// Whether what follows an 802.3 length is an LLC/SNAP header with an EtherType (the organisation is
+/// 0 or that of 802.1H) of what [`network`] reads or of a tag.
+fn hides_ip(bytes: &[u8]) -> bool {
+    let Some(&[0xaa, _, _, 0, 0, 0 | 0xf8, a, b]) = bytes.first_chunk::<8>() else {
+        return false;
+    };
+    let ethertype = u16::from_be_bytes([a, b]);
+    EtherType::is_tag(ethertype)
+        || matches!(
+            ethertype,
+            EtherType::IPV4 | EtherType::IPV6 | EtherType::ARP
+        )
+}
+
+fn ipv4(bytes: &[u8], key: &mut FlowKey) -> Result<usize, ParseError> {
+    let ip = Ipv4::new(bytes)?;
+    ip.check_rest()?;
+    key.flags = FlowKey::IPV4;
+    key.src = FlowKey::mapped(ip.src().octets());
+    key.dst = FlowKey::mapped(ip.dst().octets());
+    key.proto = ip.proto();
+    if ip.is_fragment() {
+        key.flags |= FlowKey::FRAGMENT;
+    }
+    if ip.fragment_offset() != 0 {
+        key.flags |= FlowKey::LATER_FRAGMENT;
+        return later_fragment(key.proto, ip.fragment_offset());
+    }
+    if key.proto == IpProto::ICMP {
+        icmp_fields(ip.payload(), key)?;
+    } else {
+        ports(ip.payload(), key)?;
+    }
+    Ok(ip.header_len())
+}
+
+fn ipv6(bytes: &[u8], key: &mut FlowKey) -> Result<usize, ParseError> {
+    let ip = Ipv6::new(bytes)?;
+    if ip.has_mapped_address() {
+        return Err(ParseError::BadHeader);
+    }
+    let upper = ip.upper()?;
+    key.flags = FlowKey::IPV6;
+    key.src = ip.src().octets();
+    key.dst = ip.dst().octets();
+    key.proto = upper.proto;
+    if let Some(fragment) = upper.fragment
+        && fragment.is_piece()
+    {
+        key.flags |= FlowKey::FRAGMENT;
+        if fragment.offset != 0 {
+            key.flags |= FlowKey::LATER_FRAGMENT;
+            return later_fragment(key.proto, fragment.offset);
+        }
+    }
+    match key.proto {
+        IpProto::NO_NEXT => return Ok(0),
+        IpProto::ICMPV6 => icmp_fields(upper.payload, key)?,
+        _ => ports(upper.payload, key)?,
+    }
+    Ok(upper.offset)
+}
+
+/// A later fragment of TCP may not begin inside the TCP header: it would overwrite flags that the
+/// first fragment was judged by (RFC 3128).
+fn later_fragment(proto: u8, offset: u16) -> Result<usize, ParseError> {
+    if proto == IpProto::TCP && usize::from(offset) < tcp::MIN_HEADER_LEN {
+        return Err(ParseError::BadHeader);
+    }
+    Ok(0)
+}
+
+fn icmp_fields(payload: &[u8], key: &mut FlowKey) -> Result<(), ParseError> {
+    let head: &[u8; icmp::HEADER_LEN] = payload.first_chunk().ok_or(ParseError::Truncated)?;
+    key.flags |= FlowKey::ICMP;
+    key.icmp_type = head[0];
+    key.icmp_code = head[1];
+    Ok(())
+}
+
+/// Reads the ports of the protocols that have them in their first four bytes.
+fn ports(payload: &[u8], key: &mut FlowKey) -> Result<(), ParseError> {
+    let whole = !key.has(FlowKey::FRAGMENT);
+    match key.proto {
+        IpProto::TCP => {
+            tcp::Tcp::new(payload)?;
+        }
+        // The stated length is the whole datagram's, of which a first fragment has only a part.
+        IpProto::UDP if whole => {
+            udp::Udp::new(payload)?;
+        }
+        IpProto::UDP | IpProto::UDP_LITE => {
+            payload.get(..8).ok_or(ParseError::Truncated)?;
+        }
+        IpProto::SCTP | IpProto::DCCP => {
+            payload.get(..12).ok_or(ParseError::Truncated)?;
+        }
+        _ => return Ok(()),
+    }
+    let head: &[u8; 4] = payload.first_chunk().ok_or(ParseError::Truncated)?;
+    key.flags |= FlowKey::PORTS;
+    key.src_port = be16::<0, _>(head);
+    key.dst_port = be16::<2, _>(head);
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests;

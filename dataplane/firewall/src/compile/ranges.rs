@@ -1,0 +1,104 @@
+//! Sets of numbers as sorted ranges.
+
+use std::ops::RangeInclusive;
+
+/// A number that a table is searched by.
+pub(crate) trait Coordinate: Copy + Ord {
+    /// The lowest.
+    const ZERO: Self;
+    /// The next higher, if there is one.
+    fn next(self) -> Option<Self>;
+}
+
+macro_rules! coordinate {
+    ($($number:ty),*) => {$(
+        impl Coordinate for $number {
+            const ZERO: Self = 0;
+            fn next(self) -> Option<Self> {
+                self.checked_add(1)
+            }
+        }
+    )*};
+}
+coordinate!(u32, u64, u128);
+
+/// A set of numbers: inclusive ranges, ascending, neither overlapping nor touching. Two are equal
+/// exactly if they hold the same numbers.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Ranges<T>(Box<[(T, T)]>);
+
+impl<T: Coordinate> Ranges<T> {
+    /// The numbers that are in at least one of `ranges`, which may overlap and come in any order; one
+    /// that ends before it begins holds nothing.
+    pub(crate) fn new(ranges: impl IntoIterator<Item = RangeInclusive<T>>) -> Ranges<T> {
+        let mut ranges: Vec<(T, T)> = ranges
+            .into_iter()
+            .filter(|range| range.start() <= range.end())
+            .map(RangeInclusive::into_inner)
+            .collect();
+        ranges.sort_unstable();
+        let mut merged: Vec<(T, T)> = Vec::with_capacity(ranges.len());
+        for (first, last) in ranges {
+            match merged.last_mut() {
+                // `end` has no successor: it is the highest number there is, nothing lies behind it.
+                Some((_, end)) if end.next().is_none_or(|next| first <= next) => {
+                    *end = last.max(*end);
+                }
+                _ => merged.push((first, last)),
+            }
+        }
+        Ranges(merged.into_boxed_slice())
+    }
+
+    /// The ranges, ascending.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (T, T)> {
+        self.0.iter().copied()
+    }
+
+    /// Whether every number of `other` is in this set.
+    pub(crate) fn contains_all(&self, other: &Ranges<T>) -> bool {
+        let mut mine = self.0.iter();
+        let mut current = mine.next();
+        other.0.iter().all(|&(first, last)| {
+            while current.is_some_and(|&(_, end)| end < first) {
+                current = mine.next();
+            }
+            current.is_some_and(|&(start, end)| start <= first && last <= end)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(ranges: &[(u32, u32)]) -> Ranges<u32> {
+        Ranges::new(ranges.iter().map(|&(first, last)| first..=last))
+    }
+
+    #[test]
+    fn merges_what_overlaps_or_touches() {
+        assert_eq!(set(&[(5, 9), (1, 2), (3, 4)]), set(&[(1, 9)]));
+        assert_eq!(set(&[(1, 9), (2, 3), (9, 12)]), set(&[(1, 12)]));
+        assert_eq!(
+            set(&[(1, 2), (4, 5)]).iter().collect::<Vec<_>>(),
+            [(1, 2), (4, 5)]
+        );
+        assert_eq!(
+            set(&[(7, u32::MAX), (0, 6), (9, 10)]),
+            set(&[(0, u32::MAX)])
+        );
+        assert_eq!(set(&[(4, 3)]), set(&[]));
+    }
+
+    #[test]
+    fn containment() {
+        let outer = set(&[(1, 5), (10, 20), (30, 30)]);
+        assert!(outer.contains_all(&set(&[(2, 3), (5, 5), (12, 20), (30, 30)])));
+        assert!(outer.contains_all(&set(&[])));
+        assert!(!outer.contains_all(&set(&[(5, 6)])));
+        assert!(!outer.contains_all(&set(&[(4, 11)])));
+        assert!(!outer.contains_all(&set(&[(31, 31)])));
+        assert!(!set(&[]).contains_all(&set(&[(0, 0)])));
+    }
+}

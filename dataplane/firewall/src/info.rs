@@ -1,0 +1,69 @@
+//! What a counter slot stands for.
+
+use std::fmt;
+
+use crate::{Direction, Policy, Verdict};
+
+/// A rule, or a direction's default, as an operator knows it.
+///
+/// Displays as `allow-sip (line 7, accept)`, `#3 (line 12, drop)` or `default (drop)`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleInfo {
+    /// As written, if it was.
+    pub name: Option<String>,
+    /// Its place in the policy, from 1 and over both directions; 0 for the default.
+    pub number: usize,
+    /// The line where it begins, from 1; 0 for the default and for rules that come from no file.
+    pub line: usize,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Whether frames that it decides are logged.
+    pub log: bool,
+}
+
+impl RuleInfo {
+    /// Of one direction, by slot: its rules, then its default.
+    pub(crate) fn of(policy: &Policy, direction: Direction) -> Box<[RuleInfo]> {
+        let rules = policy.rules_of(direction).map(|(index, rule)| RuleInfo {
+            name: rule.name.clone(),
+            number: index + 1,
+            line: rule.at.line,
+            verdict: rule.verdict,
+            log: rule.log,
+        });
+        let default = RuleInfo {
+            name: None,
+            number: 0,
+            line: 0,
+            verdict: policy.default.of(direction),
+            log: false,
+        };
+        rules.chain([default]).collect()
+    }
+
+    /// Whether this is a direction's default.
+    #[must_use]
+    pub fn is_default(&self) -> bool {
+        self.number == 0
+    }
+
+    /// The rule's name, else its number as `#3`, or `default`. Names cannot look like the other two.
+    #[must_use]
+    pub fn label(&self) -> String {
+        match &self.name {
+            _ if self.is_default() => "default".to_owned(),
+            Some(name) => name.clone(),
+            None => format!("#{}", self.number),
+        }
+    }
+}
+
+impl fmt::Display for RuleInfo {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.label())?;
+        match self.line {
+            0 => write!(f, " ({})", self.verdict),
+            line => write!(f, " (line {line}, {})", self.verdict),
+        }
+    }
+}

@@ -1,0 +1,73 @@
+//! Firewall policies, compiled tables and verdicts.
+//!
+//! * [`Policy`]: what one YAML file says. [`Policy::parse`] refuses what it does not know, with every
+//!   problem's line and column.
+//! * [`Table`]: the rules of one policy in one direction, compiled and immutable. [`Table::judge`] and
+//!   [`Table::judge_burst`] say what becomes of a frame, by its [`FlowKey`](sluice_packet::FlowKey).
+//! * [`PolicySet`]: all policies at one moment. Control builds one, workers swap it between bursts;
+//!   [`carry_over`] says which counters go on counting.
+//! * [`naive`]: what policies mean, in forty lines; the tests' oracle.
+//!
+//! # A policy in YAML
+//!
+//! ```yaml
+//! name: voice
+//! uplink: wire0             # only on this uplink; without it, on every uplink
+//! vlans: [210, 220-229]     # its segments; 0 or `untagged` is the untagged one; without it, the
+//!                           # policy is used by attachments that name it
+//! default:                  # for frames that no rule matches; a direction left out drops
+//!   ingress: drop           # towards the pod
+//!   egress: accept          # from the pod
+//! rules:                    # the first that matches decides
+//!   - name: allow-sip       # optional; unique in the policy
+//!     direction: ingress    # ingress, egress or both
+//!     from: [10.0.0.0/8, fd00::/8]    # source; a value alone or a list, here and below
+//!     to: 10.21.0.5                   # destination
+//!     protocol: udp                   # tcp, udp, icmp, icmpv6, sctp or a number
+//!     source-ports: [1024-65535]      # need a protocol that has ports
+//!     ports: [5060, 5061]             # destination ports
+//!     verdict: accept                 # accept, drop or reject
+//!     log: true                       # optional
+//!   - direction: both
+//!     protocol: icmp
+//!     icmp-type: [0, 8]               # needs icmp or icmpv6
+//!     verdict: accept
+//!   - direction: both
+//!     ethertype: [arp, 0x88cc]        # arp, ipv4, ipv6, lldp, 802.3 or a number
+//!     source-mac: 02:00:5e:10:00:01   # and destination-mac
+//!     verdict: accept
+//! ```
+//!
+//! What conditions mean, together and alone, is told at [`Match`]; three things are easily missed:
+//!
+//! * A rule with `from`, `to` or `protocol` is about IP and does not match ARP. Under a default of
+//!   drop, ARP (and in IPv6 neighbour discovery, which is ICMPv6) needs a rule of its own.
+//! * Later fragments have neither ports nor an ICMP type, so rules with those do not match them.
+//! * `from` is the frame's source in either direction: the peer's address in ingress, the pod's in
+//!   egress.
+//!
+//! Unknown keys, keys written twice, values out of range, prefixes with host bits, empty lists, and
+//! conditions that no frame can meet together are refused. [`Policy::warnings`] tells of rules that
+//! can never decide.
+
+#![forbid(unsafe_code)]
+
+mod carry;
+mod compile;
+mod info;
+pub mod naive;
+mod policy;
+mod problem;
+mod read;
+mod set;
+mod table;
+mod verdict;
+mod warnings;
+
+pub use carry::{CarryOver, carry_over};
+pub use info::RuleInfo;
+pub use policy::{Defaults, Directions, Match, Policy, Rule, VidRange};
+pub use problem::{Position, Problem};
+pub use set::{CompiledPolicy, PolicyIndex, PolicySet};
+pub use table::{Hit, Table};
+pub use verdict::{Direction, Verdict};

@@ -1,0 +1,173 @@
+//! A policy as it is written.
+
+use std::ops::RangeInclusive;
+
+use ipnet::IpNet;
+use sluice_packet::{Mac, Vid};
+
+use crate::{Direction, Position, Problem, Verdict};
+
+/// One policy: what one YAML file says, or what control made of a Kubernetes object.
+///
+/// Every value has a meaning, also those that [`Policy::parse`] would refuse.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Policy {
+    /// Unique in its policy set.
+    pub name: String,
+    /// Where it was read from, for messages.
+    pub file: String,
+    /// The uplink whose segments it applies to; `None`: those of every uplink.
+    pub uplink: Option<String>,
+    /// The segments it applies to. Empty: none, it is used by attachments that name it.
+    pub vlans: Vec<VidRange>,
+    /// What becomes of frames that no rule matches.
+    pub default: Defaults,
+    /// First match wins.
+    pub rules: Vec<Rule>,
+}
+
+/// The verdicts of frames that no rule matches.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Defaults {
+    /// Towards pods.
+    pub ingress: Verdict,
+    /// From pods.
+    pub egress: Verdict,
+}
+
+impl Defaults {
+    /// The verdict of one direction.
+    #[must_use]
+    pub const fn of(self, direction: Direction) -> Verdict {
+        match direction {
+            Direction::Ingress => self.ingress,
+            Direction::Egress => self.egress,
+        }
+    }
+}
+
+/// VIDs from `first` to `last`, both included, as one item of `vlans`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct VidRange {
+    /// The lowest; [`Vid::UNTAGGED`] is the untagged segment.
+    pub first: Vid,
+    /// The highest, not below `first`.
+    pub last: Vid,
+    /// Where it is written.
+    pub at: Position,
+}
+
+impl VidRange {
+    /// Whether `vid` is one of them.
+    #[must_use]
+    pub fn contains(&self, vid: Vid) -> bool {
+        (self.first..=self.last).contains(&vid)
+    }
+
+    /// Every VID, lowest first.
+    pub fn vids(&self) -> impl Iterator<Item = Vid> + use<> {
+        (self.first.get()..=self.last.get()).filter_map(Vid::new)
+    }
+}
+
+/// Which directions a rule is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Directions {
+    /// Frames towards pods.
+    Ingress,
+    /// Frames from pods.
+    Egress,
+    /// Both. `from` is still the frame's source in either.
+    Both,
+}
+
+impl Directions {
+    /// Whether `direction` is among them.
+    #[must_use]
+    pub const fn includes(self, direction: Direction) -> bool {
+        matches!(
+            (self, direction),
+            (Directions::Both, _)
+                | (Directions::Ingress, Direction::Ingress)
+                | (Directions::Egress, Direction::Egress)
+        )
+    }
+}
+
+/// One rule.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rule {
+    /// Unique in its policy, if there is one.
+    pub name: Option<String>,
+    /// Where it begins.
+    pub at: Position,
+    /// The directions it is for.
+    pub directions: Directions,
+    /// What it matches.
+    pub matches: Match,
+    /// What it says of frames that it matches first.
+    pub verdict: Verdict,
+    /// Whether those frames are logged.
+    pub log: bool,
+}
+
+/// What a rule matches: every condition must hold, and a condition that is empty always holds. A
+/// condition with several values holds if one of them fits.
+///
+/// * `from`, `to` and `protocols` are about IP: a rule that has one of them and no `ethertypes`
+///   matches IP packets only. With `ethertypes` it can also match ARP: then `from` and `to` are
+///   compared with the sender's and the target's IPv4 address.
+/// * An IPv4 prefix never holds for an IPv6 packet, nor the other way round, IPv4-mapped IPv6
+///   addresses included.
+/// * `source_ports` and `ports` hold only for frames whose ports can be read, `icmp_types` only where
+///   the ICMP type can. **A later fragment has neither**, so a rule with ports or ICMP types does not
+///   match it: to pass fragments on, accept them by prefix and protocol.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Match {
+    /// Source prefixes.
+    pub from: Vec<IpNet>,
+    /// Destination prefixes.
+    pub to: Vec<IpNet>,
+    /// IP protocol numbers; behind the extension headers in IPv6.
+    pub protocols: Vec<u8>,
+    /// Source ports.
+    pub source_ports: Vec<RangeInclusive<u16>>,
+    /// Destination ports.
+    pub ports: Vec<RangeInclusive<u16>>,
+    /// ICMP or ICMPv6 types.
+    pub icmp_types: Vec<RangeInclusive<u8>>,
+    /// EtherTypes behind all VLAN tags; 0 stands for 802.3 frames with a length in its place.
+    pub ethertypes: Vec<u16>,
+    /// Source MACs.
+    pub source_macs: Vec<Mac>,
+    /// Destination MACs.
+    pub destination_macs: Vec<Mac>,
+}
+
+impl Match {
+    /// Whether it matches IP packets only, by way of a condition that only IP can meet.
+    pub(crate) fn is_ip_only(&self) -> bool {
+        self.ethertypes.is_empty()
+            && !(self.from.is_empty() && self.to.is_empty() && self.protocols.is_empty())
+    }
+}
+
+impl Policy {
+    /// Reads one policy from YAML; the form is described at the top of this crate.
+    ///
+    /// `file_name` is only for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, in its order.
+    pub fn parse(file_name: &str, yaml: &str) -> Result<Policy, Vec<Problem>> {
+        crate::read::policy(file_name, yaml)
+    }
+
+    /// The rules of one direction with their numbers in the policy, from 0.
+    pub(crate) fn rules_of(&self, direction: Direction) -> impl Iterator<Item = (usize, &Rule)> {
+        self.rules
+            .iter()
+            .enumerate()
+            .filter(move |(_, rule)| rule.directions.includes(direction))
+    }
+}

@@ -1,0 +1,158 @@
+//! Policies from YAML.
+
+mod reader;
+mod rule;
+mod suggest;
+mod values;
+mod yaml;
+
+use std::collections::HashMap;
+
+use crate::policy::{Defaults, Policy, Rule, VidRange};
+use crate::{Position, Problem, Verdict};
+use reader::{Fields, Reader};
+use yaml::{Node, Value};
+
+/// Larger than 50,000 rules written out; what is larger is no policy.
+const MAX_FILE_BYTES: usize = 16 << 20;
+
+const KEYS: &[&str] = &["name", "uplink", "vlans", "default", "rules"];
+
+const VERDICTS: &[(&str, Verdict)] = &[
+    ("accept", Verdict::Accept),
+    ("drop", Verdict::Drop),
+    ("reject", Verdict::Reject),
+];
+
+fn verdict(text: &str) -> values::Read<Verdict> {
+    values::word(text, "verdict", VERDICTS)
+}
+
+/// Reads one policy.
+pub(crate) fn policy(file: &str, text: &str) -> Result<Policy, Vec<Problem>> {
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!(
+            "the file has {} bytes, more than any policy needs (at most {MAX_FILE_BYTES})",
+            text.len()
+        );
+        return Err(vec![Problem::new(file, Position::default(), message)]);
+    }
+    let mut problems = Vec::new();
+    let root = match yaml::load(file, text, &mut problems) {
+        Ok(root) => root,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(problems);
+        }
+    };
+    let mut reader = Reader::new(file, problems);
+    match read_policy(&mut reader, file, &root) {
+        Some(policy) if reader.count() == 0 => Ok(policy),
+        _ => Err(reader.into_problems()),
+    }
+}
+
+/// `None` only with a problem.
+fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<Policy> {
+    let fields = reader.fields(root, "a policy", KEYS)?;
+    let name = reader.required(&fields, "a policy", "name", values::name);
+    let uplink = reader.one(&fields, "uplink", values::name);
+    let vlans = read_vlans(reader, &fields);
+    let default = read_default(reader, &fields);
+    let rules = read_rules(reader, &fields);
+    Some(Policy {
+        name: name?,
+        file: file.to_owned(),
+        uplink,
+        vlans,
+        default,
+        rules,
+    })
+}
+
+fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<VidRange> {
+    // Here an empty list has one meaning: the policy is for attachments that name it.
+    if let Some(Value::List(items)) = fields.node("vlans").map(|node| &node.value)
+        && items.is_empty()
+    {
+        return Vec::new();
+    }
+    let mut ranges: Vec<VidRange> = Vec::new();
+    for (vids, at) in reader.several(fields, "vlans", values::vids) {
+        let (first, last) = vids.into_inner();
+        let other = ranges
+            .iter()
+            .find(|other| other.first <= last && first <= other.last);
+        if let Some(other) = other {
+            let shared = first.max(other.first);
+            let message = format!(
+                "VLAN {shared} is listed twice, first at {}:{}; list it once",
+                other.at.line, other.at.column
+            );
+            reader.problem(at, message);
+        }
+        ranges.push(VidRange { first, last, at });
+    }
+    ranges
+}
+
+/// A direction that is not mentioned drops: a policy lets pass what it says, not what it forgot.
+fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
+    let mut default = Defaults {
+        ingress: Verdict::Drop,
+        egress: Verdict::Drop,
+    };
+    let Some(node) = fields.node("default") else {
+        return default;
+    };
+    if let Some(fields) = reader.fields(node, "`default`", &["ingress", "egress"]) {
+        if let Some(verdict) = reader.one(&fields, "ingress", verdict) {
+            default.ingress = verdict;
+        }
+        if let Some(verdict) = reader.one(&fields, "egress", verdict) {
+            default.egress = verdict;
+        }
+    }
+    default
+}
+
+fn read_rules(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<Rule> {
+    let Some(node) = fields.node("rules") else {
+        return Vec::new();
+    };
+    let items = match &node.value {
+        Value::List(items) => items,
+        Value::Refused => return Vec::new(),
+        _ => {
+            let message = "`rules` must be a list of rules, each beginning with `- `";
+            reader.problem(node.at, message);
+            return Vec::new();
+        }
+    };
+    if items.is_empty() {
+        reader.problem(
+            node.at,
+            "`rules` is an empty list; leave the key out to judge by `default` alone",
+        );
+    }
+    let mut names: HashMap<String, Position> = HashMap::new();
+    let mut rules = Vec::new();
+    for item in items {
+        let Some(rule) = rule::read(reader, item) else {
+            continue;
+        };
+        if let Some(name) = &rule.name
+            && let Some(first) = names.get(name)
+        {
+            let message = format!(
+                "rule `{name}` is at {}:{} already; counters need a name for each, take another",
+                first.line, first.column
+            );
+            reader.problem(rule.at, message);
+        } else if let Some(name) = &rule.name {
+            names.insert(name.clone(), rule.at);
+        }
+        rules.push(rule);
+    }
+    rules
+}

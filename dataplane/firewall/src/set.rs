@@ -1,0 +1,330 @@
+//! All policies, compiled: what workers judge by at one moment.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use sluice_packet::Vid;
+
+use crate::table::Content;
+use crate::{Defaults, Direction, Policy, Problem, RuleInfo, Table, Verdict, VidRange};
+
+/// Names one policy of one [`PolicySet`]; means nothing in another set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct PolicyIndex(u32);
+
+/// All policies at one moment; immutable. Workers hold it as an `Arc` and judge every burst by exactly
+/// one.
+///
+/// Each rule, and each direction's default, has a counter slot: slots are numbered from 0 to
+/// [`PolicySet::slots`] over the whole set, so that a worker counts in one flat array.
+#[derive(Debug, Default)]
+pub struct PolicySet {
+    version: u64,
+    policies: Vec<CompiledPolicy>,
+    by_name: HashMap<String, PolicyIndex>,
+    /// Who claims a VID, and on which uplink (`None`: all). No two claims of a VID have an uplink in
+    /// common.
+    by_vid: HashMap<Vid, Vec<(Option<String>, PolicyIndex)>>,
+    slots: usize,
+}
+
+/// One policy of a set.
+#[derive(Debug)]
+pub struct CompiledPolicy {
+    name: String,
+    file: String,
+    uplink: Option<String>,
+    vlans: Vec<VidRange>,
+    default: Defaults,
+    rules: usize,
+    /// In the order of [`Direction::BOTH`].
+    directions: [CompiledDirection; 2],
+}
+
+#[derive(Debug)]
+struct CompiledDirection {
+    table: Arc<Table>,
+    slot_base: usize,
+    /// By slot, as many as the table has.
+    infos: Box<[RuleInfo]>,
+}
+
+impl PolicySet {
+    /// The set of no policies, version 0: by it, nothing passes.
+    #[must_use]
+    pub fn empty() -> PolicySet {
+        PolicySet::default()
+    }
+
+    /// Compiles `policies`. Policies whose rules say the same share tables.
+    ///
+    /// `version` is what flow caches are tagged with; control counts it up.
+    ///
+    /// # Errors
+    /// Two policies of one name, or two that claim the same segment.
+    pub fn build(version: u64, policies: &[Policy]) -> Result<PolicySet, Vec<Problem>> {
+        PolicySet::build_from(version, policies, None)
+    }
+
+    /// As [`PolicySet::build`], but takes every table that `previous` has already from there: after
+    /// an edit of one policy only that policy's tables are compiled.
+    ///
+    /// # Errors
+    /// As for [`PolicySet::build`].
+    pub fn build_from(
+        version: u64,
+        policies: &[Policy],
+        previous: Option<&PolicySet>,
+    ) -> Result<PolicySet, Vec<Problem>> {
+        let mut set = PolicySet {
+            version,
+            ..PolicySet::default()
+        };
+        let mut problems = Vec::new();
+        for (index, policy) in (0..).map(PolicyIndex).zip(policies) {
+            problems.extend(set.enter(index, policy, policies));
+        }
+        if !problems.is_empty() {
+            return Err(problems);
+        }
+        let mut tables = KnownTables::of(previous);
+        for policy in policies {
+            let directions = Direction::BOTH.map(|direction| {
+                let table = tables.table(Content::new(policy, direction));
+                let slot_base = set.slots;
+                set.slots += table.slots();
+                CompiledDirection {
+                    table,
+                    slot_base,
+                    infos: RuleInfo::of(policy, direction),
+                }
+            });
+            set.policies.push(CompiledPolicy {
+                name: policy.name.clone(),
+                file: policy.file.clone(),
+                uplink: policy.uplink.clone(),
+                vlans: policy.vlans.clone(),
+                default: policy.default,
+                rules: policy.rules.len(),
+                directions,
+            });
+        }
+        Ok(set)
+    }
+
+    /// What [`PolicySet::build`] was given; 0 is the empty set that an engine starts with.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.version
+    }
+
+    /// The VLAN policy of a segment ([`Vid::UNTAGGED`]: the untagged one). **`None` means that the
+    /// segment carries nothing.**
+    #[must_use]
+    pub fn segment(&self, uplink: &str, vid: Vid) -> Option<PolicyIndex> {
+        let claims = self.by_vid.get(&vid)?;
+        claims
+            .iter()
+            .find(|(claimed, _)| claimed.as_deref().is_none_or(|claimed| claimed == uplink))
+            .map(|&(_, index)| index)
+    }
+
+    /// The policy of that name.
+    #[must_use]
+    pub fn named(&self, name: &str) -> Option<PolicyIndex> {
+        self.by_name.get(name).copied()
+    }
+
+    /// The policy that `index` names.
+    ///
+    /// # Panics
+    /// If `index` is another set's and this one has fewer policies.
+    #[inline]
+    #[must_use]
+    pub fn policy(&self, index: PolicyIndex) -> &CompiledPolicy {
+        &self.policies[index.0 as usize]
+    }
+
+    /// Every policy, in the order in which they were given.
+    pub fn iter(&self) -> impl Iterator<Item = (PolicyIndex, &CompiledPolicy)> {
+        (0..).map(PolicyIndex).zip(&self.policies)
+    }
+
+    /// Counter slots of the whole set.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.slots
+    }
+
+    /// What each counter slot stands for, in order of slot and without gaps.
+    pub fn rules(&self) -> impl Iterator<Item = (&CompiledPolicy, Direction, &RuleInfo)> {
+        self.policies.iter().flat_map(|policy| {
+            Direction::BOTH.into_iter().flat_map(move |direction| {
+                let infos = policy.rule_infos(direction);
+                infos.iter().map(move |info| (policy, direction, info))
+            })
+        })
+    }
+
+    /// Enters a policy's name and segments, or says who has them already.
+    fn enter(&mut self, index: PolicyIndex, policy: &Policy, all: &[Policy]) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        match self.by_name.entry(policy.name.clone()) {
+            Entry::Vacant(place) => {
+                place.insert(index);
+            }
+            Entry::Occupied(other) => {
+                let other = &all[other.get().0 as usize];
+                problems.push(Problem::new(
+                    &policy.file,
+                    crate::Position::default(),
+                    format!(
+                        "policy `{}` is in {} already; give one of them another name",
+                        policy.name, other.file
+                    ),
+                ));
+            }
+        }
+        for range in &policy.vlans {
+            // One problem per range and earlier policy says it all.
+            let mut reported = Vec::new();
+            for vid in range.vids() {
+                let claims = self.by_vid.entry(vid).or_default();
+                let clash = claims.iter().find(|(uplink, other)| {
+                    *other != index && share_an_uplink(uplink.as_deref(), policy.uplink.as_deref())
+                });
+                match clash {
+                    None => claims.push((policy.uplink.clone(), index)),
+                    Some(&(_, other)) if reported.contains(&other) => {}
+                    Some(&(_, other)) => {
+                        reported.push(other);
+                        let other = &all[other.0 as usize];
+                        problems.push(clash_problem(policy, range, vid, other));
+                    }
+                }
+            }
+        }
+        problems
+    }
+}
+
+impl CompiledPolicy {
+    /// Unique in its set.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Where it was read from.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+
+    /// The uplink whose segments it applies to; `None`: those of every uplink.
+    #[must_use]
+    pub fn uplink(&self) -> Option<&str> {
+        self.uplink.as_deref()
+    }
+
+    /// The segments it applies to; none if it is only for attachments that name it.
+    #[must_use]
+    pub fn vlans(&self) -> &[VidRange] {
+        &self.vlans
+    }
+
+    /// The verdict of frames that no rule of `direction` matches.
+    #[must_use]
+    pub fn default_verdict(&self, direction: Direction) -> Verdict {
+        self.default.of(direction)
+    }
+
+    /// How many rules are written in it.
+    #[must_use]
+    pub fn written_rules(&self) -> usize {
+        self.rules
+    }
+
+    /// What judges frames of `direction`.
+    #[inline]
+    #[must_use]
+    pub fn table(&self, direction: Direction) -> &Table {
+        &self.directions[direction.index()].table
+    }
+
+    /// The set's counter slot of the table's slot 0: a frame counts in `slot_base + hit.rule`.
+    #[inline]
+    #[must_use]
+    pub fn slot_base(&self, direction: Direction) -> usize {
+        self.directions[direction.index()].slot_base
+    }
+
+    /// What a slot of the table stands for ([`crate::Hit::rule`]); `None` if there is no such slot.
+    #[must_use]
+    pub fn rule_info(&self, direction: Direction, slot: u32) -> Option<&RuleInfo> {
+        self.rule_infos(direction).get(slot as usize)
+    }
+
+    /// What the table's slots stand for: rules in order, then the default.
+    #[must_use]
+    pub fn rule_infos(&self, direction: Direction) -> &[RuleInfo] {
+        &self.directions[direction.index()].infos
+    }
+}
+
+/// Tables by the hash of their content.
+struct KnownTables(HashMap<u64, Vec<Arc<Table>>>);
+
+impl KnownTables {
+    fn of(set: Option<&PolicySet>) -> KnownTables {
+        let mut known = KnownTables(HashMap::new());
+        let policies = set.into_iter().flat_map(|set| &set.policies);
+        for CompiledDirection { table, .. } in policies.flat_map(|policy| &policy.directions) {
+            known.0.entry(table.hash()).or_default().push(table.clone());
+        }
+        known
+    }
+
+    /// The table of this content, compiled only if it is not known.
+    fn table(&mut self, content: Content) -> Arc<Table> {
+        let hash = content.hash();
+        let known = self.0.entry(hash).or_default();
+        // Equal hashes do not make equal tables; a collision must not swap policies.
+        if let Some(table) = known.iter().find(|table| *table.content() == content) {
+            return table.clone();
+        }
+        let table = Arc::new(Table::from_content(content, hash));
+        known.push(table.clone());
+        table
+    }
+}
+
+fn share_an_uplink(a: Option<&str>, b: Option<&str>) -> bool {
+    match (a, b) {
+        (Some(a), Some(b)) => a == b,
+        _ => true,
+    }
+}
+
+fn clash_problem(policy: &Policy, range: &VidRange, vid: Vid, other: &Policy) -> Problem {
+    let segment = match vid.is_untagged() {
+        true => "the untagged segment".to_owned(),
+        false => format!("VLAN {vid}"),
+    };
+    let uplink = match policy.uplink.as_ref().or(other.uplink.as_ref()) {
+        Some(uplink) => format!("uplink {uplink}"),
+        None => "every uplink".to_owned(),
+    };
+    let line = other.vlans.iter().find(|range| range.contains(vid));
+    let line = line.map_or(0, |range| range.at.line);
+    Problem::new(
+        &policy.file,
+        range.at,
+        format!(
+            "{segment} of {uplink} has policy `{}` already ({}:{line}); a segment has one VLAN \
+             policy, so take it out of one of the two",
+            other.name, other.file
+        ),
+    )
+}

@@ -1,0 +1,191 @@
+//! The rules of one policy in one direction, compiled.
+
+use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
+
+use sluice_packet::FlowKey;
+
+use crate::compile::{LANES, Matcher, Region};
+use crate::{Direction, Policy, Verdict};
+
+/// Fewer keys than this are judged faster one by one: side by side costs the same for few as for many.
+const FEW: usize = 8;
+
+/// What a table says of a frame.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Hit {
+    /// Which rule decided: its place among the policy's rules of the table's direction, from 0;
+    /// [`Table::default_slot`] if none matched. Also the frame's counter slot, behind
+    /// [`CompiledPolicy::slot_base`](crate::CompiledPolicy::slot_base).
+    pub rule: u32,
+    /// What becomes of the frame.
+    pub verdict: Verdict,
+    /// Whether the rule asks for a log record.
+    pub log: bool,
+}
+
+/// The rules of one policy in one direction, compiled; immutable.
+///
+/// A table knows what rules match and say, not what they are called: policies that differ only in
+/// names, comments or notation share one. [`crate::CompiledPolicy::rule_info`] has the names.
+///
+/// Judging allocates nothing. Up to 1024 rules it takes the same steps for every key; beyond, its worst
+/// case grows by one step for 512 rules.
+pub struct Table {
+    content: Content,
+    hash: u64,
+    rules: Matcher,
+    /// What to answer, by slot: the rules, then the default.
+    hits: Box<[Hit]>,
+}
+
+/// Without the rules: a log line should not become a megabyte.
+impl fmt::Debug for Table {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Table")
+            .field("slots", &self.slots())
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a table is compiled from, in normal form. Equal contents judge every frame alike.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct Content {
+    rules: Box<[(Region, Verdict, bool)]>,
+    default: Verdict,
+}
+
+impl Content {
+    pub(crate) fn new(policy: &Policy, direction: Direction) -> Content {
+        let rules = policy
+            .rules_of(direction)
+            .map(|(_, rule)| (Region::new(&rule.matches), rule.verdict, rule.log));
+        Content {
+            rules: rules.collect(),
+            default: policy.default.of(direction),
+        }
+    }
+
+    /// For finding tables of this content; equality decides.
+    pub(crate) fn hash(&self) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        Hash::hash(self, &mut hasher);
+        hasher.finish()
+    }
+
+    /// The rules in normal form.
+    pub(crate) fn rules(&self) -> &[(Region, Verdict, bool)] {
+        &self.rules
+    }
+}
+
+impl Table {
+    /// Compiles what `policy` says of frames in `direction`.
+    #[must_use]
+    pub fn compile(policy: &Policy, direction: Direction) -> Table {
+        let content = Content::new(policy, direction);
+        let hash = content.hash();
+        Table::from_content(content, hash)
+    }
+
+    pub(crate) fn from_content(content: Content, hash: u64) -> Table {
+        let regions: Vec<&Region> = content.rules.iter().map(|(region, ..)| region).collect();
+        let rules = Matcher::new(&regions);
+        let said = content
+            .rules
+            .iter()
+            .map(|&(_, verdict, log)| (verdict, log));
+        let hits = said
+            .chain([(content.default, false)])
+            .zip(0..)
+            .map(|((verdict, log), rule)| Hit { rule, verdict, log })
+            .collect();
+        Table {
+            content,
+            hash,
+            rules,
+            hits,
+        }
+    }
+
+    /// The first rule that matches, or the default.
+    #[inline]
+    #[must_use]
+    pub fn judge(&self, key: &FlowKey) -> Hit {
+        self.answer(self.rules.first_match(key))
+    }
+
+    /// Judges key after key into `hits`, until either runs out; several at a time, so that their
+    /// searches overlap. Returns how many it judged.
+    #[inline]
+    pub fn judge_burst<'k>(
+        &self,
+        keys: impl IntoIterator<Item = &'k FlowKey>,
+        hits: &mut [Hit],
+    ) -> usize {
+        let mut keys = keys.into_iter();
+        let mut judged = 0;
+        for hits in hits.chunks_mut(LANES) {
+            let mut keys = keys.by_ref().take(hits.len());
+            let Some(first) = keys.next() else {
+                break;
+            };
+            // Lanes that no key is left for search for the first again.
+            let mut lanes = [first; LANES];
+            let mut filled = 1;
+            for (lane, key) in lanes[1..].iter_mut().zip(keys) {
+                *lane = key;
+                filled += 1;
+            }
+            self.judge_lanes(&lanes, &mut hits[..filled]);
+            judged += filled;
+        }
+        judged
+    }
+
+    /// Counter slots: one per rule and one for the default.
+    #[must_use]
+    pub fn slots(&self) -> usize {
+        self.hits.len()
+    }
+
+    /// The slot of the default verdict, the last.
+    #[must_use]
+    pub fn default_slot(&self) -> u32 {
+        self.hits[self.hits.len() - 1].rule
+    }
+
+    /// What this table says where `slot` decides; `None` if there is no such slot.
+    #[must_use]
+    pub fn hit(&self, slot: u32) -> Option<Hit> {
+        self.hits.get(slot as usize).copied()
+    }
+
+    pub(crate) fn hash(&self) -> u64 {
+        self.hash
+    }
+
+    pub(crate) fn content(&self) -> &Content {
+        &self.content
+    }
+
+    /// As many of `keys` as there are `hits`, in their order.
+    fn judge_lanes(&self, keys: &[&FlowKey; LANES], hits: &mut [Hit]) {
+        if hits.len() < FEW {
+            for (hit, key) in hits.iter_mut().zip(keys) {
+                *hit = self.judge(key);
+            }
+        } else {
+            let slots = self.rules.first_matches(keys);
+            for (hit, slot) in hits.iter_mut().zip(slots) {
+                *hit = self.answer(slot);
+            }
+        }
+    }
+
+    /// What the rule says, or the default.
+    #[inline]
+    fn answer(&self, rule: Option<usize>) -> Hit {
+        self.hits[rule.unwrap_or(self.hits.len() - 1)]
+    }
+}

@@ -1,0 +1,49 @@
+//! Packet memory: mempools of mbufs, memory shared with pods, and rings shared with the kernel.
+//!
+//! Three kinds of memory live here, each behind a safe face, so that the rest of the dataplane can
+//! forbid unsafe code:
+//!
+//! - **The engine's own** ([`Mempool`], [`Cache`], [`Mbuf`], [`Burst`]): a pool is one mapping that
+//!   lives as long as the process, an [`Mbuf`] is an eight-byte handle that exists once, and
+//!   `&[u8]` over its bytes is sound because nobody else has the handle.
+//! - **A pod's** ([`SharedRegion`]): hostile. No reference is ever formed over it; every access is
+//!   one bounds check and one copy into or out of private memory.
+//! - **The kernel's** ([`packet_mmap`], [`tap`]): packet rings and file descriptors of netdevs.
+//!
+//! # Packages not used, and why
+//!
+//! - hugepage-rs hands out huge pages as a private allocation: the memory has no fd that could be
+//!   mapped by a device driver or bound to a NUMA node before its first page is touched. Pools are
+//!   a hugetlb memfd instead.
+//! - memmap2 gives `&[u8]` over a shared mapping. A peer that writes meanwhile makes such a slice
+//!   undefined behaviour, so [`SharedRegion`] maps with rustix and hands out copies only.
+//! - crossbeam serves: `ArrayQueue` holds the pool's free batches, `CachePadded` keeps counters
+//!   of different workers apart.
+//!
+//! # Where the unsafe code is
+//!
+//! `backing`, `burst`, `mbuf`, `pool`, `cache`: the pool. `copy`, `region`, `sigbus`: pod-shared
+//! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
+
+mod backing;
+mod burst;
+mod cache;
+mod copy;
+mod depot;
+mod error;
+mod mbuf;
+pub mod packet_mmap;
+mod pool;
+mod pools;
+mod region;
+pub mod sigbus;
+pub mod tap;
+
+pub use backing::{Backing, HugePages};
+pub use burst::{BURST, Burst, DrainFront};
+pub use cache::Cache;
+pub use error::Error;
+pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES};
+pub use pool::{BufSize, Conservation, Mempool, PoolConfig};
+pub use pools::Pools;
+pub use region::{OutOfRange, SharedRegion};

@@ -1,0 +1,323 @@
+//! [`Mbuf`]: one buffer of a mempool, owned.
+#![allow(
+    unsafe_code,
+    reason = "forms slices over pool memory; sound because a handle exists once"
+)]
+
+use std::fmt;
+use std::mem;
+use std::num::NonZeroU64;
+
+use crate::pool::{self, BufSize};
+
+/// Bytes before the data of a fresh mbuf, for what is prepended: tags, headers of a reject.
+pub const HEADROOM: usize = 128;
+
+/// Bytes of an mbuf's scratch: two cache lines.
+pub const SCRATCH_BYTES: usize = 128;
+
+// The handle, from bit 0: index in the pool, pool, offset of the data in the buffer, length of the
+// data. Offset and length travel in the handle, so allocating, freeing and resizing an mbuf touch
+// no memory of it.
+pub(crate) const INDEX_BITS: u32 = 23;
+pub(crate) const POOL_BITS: u32 = 13;
+const OFFSET_SHIFT: u32 = INDEX_BITS + POOL_BITS;
+const LENGTH_BITS: u32 = 14;
+const LENGTH_SHIFT: u32 = OFFSET_SHIFT + LENGTH_BITS;
+const LENGTH_MASK: u64 = (1 << LENGTH_BITS) - 1;
+const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
+pub(crate) const POOL_MASK: u64 = ((1 << POOL_BITS) - 1) << INDEX_BITS;
+
+const _: () = assert!(INDEX_BITS <= u32::BITS);
+const _: () = assert!(LENGTH_SHIFT + LENGTH_BITS == u64::BITS);
+const _: () = assert!(BufSize::Large.buffer_bytes() < 1 << LENGTH_BITS);
+
+/// One buffer of a [`Mempool`](crate::Mempool), and the data in it: `len` bytes that begin
+/// `headroom` bytes into the buffer.
+///
+/// An mbuf is linear: there is one handle per buffer and it cannot be cloned. Give it back with
+/// [`Cache::free`](crate::Cache::free) or [`Burst`](crate::Burst) and `free_burst`. Dropping one is
+/// safe but slow, and is counted as a stray.
+///
+/// A fresh mbuf has `headroom() == HEADROOM` and `len() == 0`; its bytes are whatever its last
+/// user left there, so write before [`Mbuf::set_len`].
+#[repr(transparent)]
+pub struct Mbuf(NonZeroU64);
+
+impl Mbuf {
+    /// The handle of a fresh mbuf of pool `pool_id` without its index: `fresh | index` is an mbuf.
+    pub(crate) const fn fresh(pool_id: u32) -> NonZeroU64 {
+        let bits = (pool_id as u64) << INDEX_BITS | (HEADROOM as u64) << OFFSET_SHIFT;
+        match NonZeroU64::new(bits) {
+            Some(bits) => bits,
+            None => unreachable!(),
+        }
+    }
+
+    /// Makes the mbuf of a free buffer, given its index or its word.
+    ///
+    /// # Safety
+    /// `fresh` comes from [`Mbuf::fresh`] for a registered pool, `word` is that of one of its
+    /// buffers and was taken off its free buffers: no other handle for it exists.
+    #[inline(always)]
+    pub(crate) unsafe fn from_free(fresh: NonZeroU64, word: u32) -> Mbuf {
+        Mbuf(fresh | u64::from(word))
+    }
+
+    /// Takes the mbuf apart without the drop: its word, which the caller puts among the free
+    /// buffers of pool [`Mbuf::pool_id`].
+    #[inline(always)]
+    pub(crate) fn into_word(self) -> u32 {
+        let word = word_of(self.bits());
+        mem::forget(self);
+        word
+    }
+
+    /// The handle's bits, for comparing the pool of many mbufs at once.
+    #[inline(always)]
+    pub(crate) fn bits(&self) -> u64 {
+        self.0.get()
+    }
+
+    /// The number of its pool.
+    #[inline(always)]
+    pub(crate) fn pool_id(&self) -> usize {
+        (self.bits() >> INDEX_BITS) as usize & ((1 << POOL_BITS) - 1)
+    }
+
+    #[inline(always)]
+    fn index(&self) -> u32 {
+        index_of(word_of(self.bits()))
+    }
+
+    #[inline(always)]
+    fn offset(&self) -> usize {
+        (self.bits() >> OFFSET_SHIFT & LENGTH_MASK) as usize
+    }
+
+    /// Writes offset and length; both are below 2^14 as they lie within a buffer.
+    #[inline(always)]
+    fn place(&mut self, offset: usize, len: usize) {
+        let kept = self.bits() & (INDEX_MASK | POOL_MASK);
+        let bits = kept | (offset as u64) << OFFSET_SHIFT | (len as u64) << LENGTH_SHIFT;
+        // SAFETY: the pool's number is never 0, so the bits never are.
+        self.0 = unsafe { NonZeroU64::new_unchecked(bits) };
+    }
+
+    /// Bytes of data.
+    #[inline(always)]
+    pub fn len(&self) -> usize {
+        (self.bits() >> LENGTH_SHIFT) as usize
+    }
+
+    /// Whether there is no data.
+    #[inline(always)]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Bytes free before the data.
+    #[inline(always)]
+    pub fn headroom(&self) -> usize {
+        self.offset()
+    }
+
+    /// Bytes from the start of the data to the end of the buffer: the most that
+    /// [`Mbuf::set_len`] takes.
+    #[inline(always)]
+    pub fn capacity(&self) -> usize {
+        pool::entry(self.pool_id()).buffer_bytes() - self.offset()
+    }
+
+    /// The data.
+    #[inline(always)]
+    pub fn data(&self) -> &[u8] {
+        // SAFETY: `offset + len` lies within the buffer (kept by every method that changes them),
+        // pool memory is initialised and never unmapped, and this is the buffer's only handle, so
+        // nobody writes while `self` is borrowed.
+        unsafe { std::slice::from_raw_parts(self.start(), self.len()) }
+    }
+
+    /// The data, to be changed.
+    #[inline(always)]
+    pub fn data_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `data`; `self` is borrowed mutably.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.len()) }
+    }
+
+    /// All bytes from the start of the data to the end of the buffer, to be written before
+    /// [`Mbuf::set_len`]. They hold what the last user left (zeros in a new pool).
+    #[inline(always)]
+    pub fn room_mut(&mut self) -> &mut [u8] {
+        // SAFETY: as in `data_mut`; offset + capacity is the buffer's end.
+        unsafe { std::slice::from_raw_parts_mut(self.start(), self.capacity()) }
+    }
+
+    /// Makes it fresh: no data, [`HEADROOM`] bytes before it.
+    #[inline(always)]
+    pub fn reset(&mut self) {
+        self.place(HEADROOM, 0);
+    }
+
+    /// Says that `len` bytes are data now. False, and nothing changed, if that is more than
+    /// [`Mbuf::capacity`].
+    #[inline(always)]
+    #[must_use]
+    pub fn set_len(&mut self, len: usize) -> bool {
+        let fits = len <= self.capacity();
+        if fits {
+            self.place(self.offset(), len);
+        }
+        fits
+    }
+
+    /// Takes `n` bytes of headroom into the data, at its front; they hold anything. False, and
+    /// nothing changed, if there are not so many.
+    #[inline(always)]
+    #[must_use]
+    pub fn prepend(&mut self, n: usize) -> bool {
+        let fits = n <= self.headroom();
+        if fits {
+            self.place(self.offset() - n, self.len() + n);
+        }
+        fits
+    }
+
+    /// Gives the first `n` bytes of data to the headroom. False, and nothing changed, if there are
+    /// not so many.
+    #[inline(always)]
+    #[must_use]
+    pub fn trim_front(&mut self, n: usize) -> bool {
+        let fits = n <= self.len();
+        if fits {
+            self.place(self.offset() + n, self.len() - n);
+        }
+        fits
+    }
+
+    /// Keeps the first `len` bytes of data; nothing changes if there are no more than that.
+    #[inline(always)]
+    pub fn truncate(&mut self, len: usize) {
+        if len < self.len() {
+            self.place(self.offset(), len);
+        }
+    }
+
+    /// Makes `bytes` the data, from where the data starts now. False, and nothing changed, if they
+    /// do not fit in [`Mbuf::capacity`].
+    #[inline]
+    #[must_use]
+    pub fn copy_from(&mut self, bytes: &[u8]) -> bool {
+        let Some(room) = self.room_mut().get_mut(..bytes.len()) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        self.place(self.offset(), bytes.len());
+        true
+    }
+
+    /// Appends `bytes` to the data. False, and nothing changed, if they do not fit.
+    #[inline]
+    #[must_use]
+    pub fn append(&mut self, bytes: &[u8]) -> bool {
+        let len = self.len();
+        let Some(room) = self.room_mut().get_mut(len..) else {
+            return false;
+        };
+        let Some(room) = room.get_mut(..bytes.len()) else {
+            return false;
+        };
+        room.copy_from_slice(bytes);
+        self.place(self.offset(), len + bytes.len());
+        true
+    }
+
+    /// The mbuf's scratch: 128 bytes, aligned to 64, that go with it and mean what the caller
+    /// wants. A fresh mbuf's scratch holds what its last user left there (zeros in a new pool).
+    #[inline(always)]
+    pub fn scratch(&self) -> &[u8; SCRATCH_BYTES] {
+        // SAFETY: scratch memory has one aligned block per index, is initialised and never
+        // unmapped; this is the buffer's only handle.
+        unsafe { &*self.scratch_start() }
+    }
+
+    /// The scratch, to be changed.
+    #[inline(always)]
+    pub fn scratch_mut(&mut self) -> &mut [u8; SCRATCH_BYTES] {
+        // SAFETY: as in `scratch`; `self` is borrowed mutably.
+        unsafe { &mut *self.scratch_start() }
+    }
+
+    /// Hints that the first line of the data will be read soon.
+    #[inline(always)]
+    pub fn prefetch(&self) {
+        prefetch_line(self.start());
+    }
+
+    /// Hints that the scratch will be used soon.
+    #[inline(always)]
+    pub fn prefetch_scratch(&self) {
+        prefetch_line(self.scratch_start().cast());
+    }
+
+    /// The first byte of data.
+    #[inline(always)]
+    fn start(&self) -> *mut u8 {
+        let buffer = pool::entry(self.pool_id()).buffer(self.index());
+        // SAFETY: the offset lies within the buffer, and `buffer` carries the whole mapping's
+        // provenance.
+        unsafe { buffer.add(self.offset()) }
+    }
+
+    #[inline(always)]
+    fn scratch_start(&self) -> *mut [u8; SCRATCH_BYTES] {
+        pool::entry(self.pool_id()).scratch(self.index())
+    }
+}
+
+/// The lower half of a handle: the index, and above it bits of the pool's number, which are the same
+/// for all buffers of a pool. Caches keep words, as masking each would cost as much as copying it.
+#[inline(always)]
+#[allow(
+    clippy::cast_possible_truncation,
+    reason = "the lower half is what is asked for"
+)]
+pub(crate) fn word_of(bits: u64) -> u32 {
+    bits as u32
+}
+
+/// The index in a word.
+#[inline(always)]
+pub(crate) fn index_of(word: u32) -> u32 {
+    word & ((1 << INDEX_BITS) - 1)
+}
+
+#[inline(always)]
+fn prefetch_line(_line: *const u8) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch is a hint and faults on no address; SSE is part of x86-64.
+    unsafe {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        _mm_prefetch::<_MM_HINT_T0>(_line.cast());
+    }
+}
+
+impl Drop for Mbuf {
+    /// The slow way home, for errors and shutdown: one by one, and counted.
+    #[cold]
+    #[inline(never)]
+    fn drop(&mut self) {
+        pool::take_stray(self.pool_id(), self.index());
+    }
+}
+
+impl fmt::Debug for Mbuf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mbuf")
+            .field("pool", &self.pool_id())
+            .field("index", &self.index())
+            .field("headroom", &self.headroom())
+            .field("len", &self.len())
+            .finish()
+    }
+}

@@ -1,0 +1,39 @@
+//! What both examples share: memif arguments, signals, sleeping.
+
+mod arg;
+mod sleep;
+
+pub(crate) use arg::{MEMIF_HELP, MemifArg};
+pub(crate) use sleep::{Signals, Wait};
+
+use sluice_memif::{LinkChange, Memif};
+
+/// `println!` that does not mind if nobody reads any more: frames still have to flow.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+pub(crate) use say;
+
+/// Says what happened to a link on standard output, a line each.
+pub(crate) fn tell(name: &str, memif: &mut Memif) -> bool {
+    let mut any = false;
+    while let Some(change) = memif.change() {
+        any = true;
+        match change {
+            LinkChange::Up {
+                peer,
+                queues: (rx, tx),
+                shared_bytes,
+            } => {
+                let mib = shared_bytes.div_ceil(1 << 20);
+                say!("{name}: link up, peer {peer}, {rx}+{tx} queues, {mib} MiB shared");
+            }
+            LinkChange::Down { reason } => say!("{name}: link down: {reason}"),
+            LinkChange::Notice { what } => say!("{name}: {what}"),
+        }
+    }
+    any
+}

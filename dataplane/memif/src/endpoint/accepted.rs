@@ -1,0 +1,165 @@
+//! A client that is shaking hands with us as a server.
+
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Instant;
+
+use sluice_mem::SharedRegion;
+
+use super::EndpointConfig;
+use super::link::{Made, Part, Queues};
+use crate::handshake::{Offered, ServerMachine, Work};
+use crate::layout::{COOKIE, Direction};
+use crate::queue::{Ring, RxBuffers, TxBuffers};
+use crate::refusal::Refusal;
+use crate::region::{self, Checked};
+use crate::socket::{Channel, PeerCred, Received};
+use crate::text::Text;
+
+/// Most regions of one client. Reference clients have one or two, zero-copy ones a few more.
+const MAX_REGIONS: u16 = 16;
+
+/// See the [module](self).
+pub(super) struct Accepted {
+    pub(super) channel: Channel,
+    pub(super) peer: PeerCred,
+    pub(super) deadline: Instant,
+    machine: ServerMachine,
+    regions: Vec<Checked>,
+    /// One for each ring the machine accepted.
+    events: Vec<OwnedFd>,
+    allow_unsealed: bool,
+    interrupts: bool,
+}
+
+impl Accepted {
+    /// Greets a new client.
+    pub(super) fn new(
+        config: &EndpointConfig,
+        channel: Channel,
+        peer: PeerCred,
+    ) -> Result<Accepted, (Channel, Refusal)> {
+        let machine = ServerMachine::new(Offered {
+            id: config.id,
+            secret: config.secret,
+            program: Text::new(crate::PROGRAM),
+            interface: Text::new(&config.name),
+            queue_pairs: config.queue_pairs,
+            max_log2: config.log2_ring_size,
+            max_regions: MAX_REGIONS,
+            max_bytes: config.max_bytes,
+        });
+        if let Err(refusal) = channel.send(&machine.hello(), None) {
+            return Err((channel, refusal));
+        }
+        Ok(Accepted {
+            channel,
+            peer,
+            deadline: Instant::now() + config.handshake_limit,
+            machine,
+            regions: Vec::new(),
+            events: Vec::new(),
+            allow_unsealed: config.allow_unsealed,
+            interrupts: config.interrupts,
+        })
+    }
+
+    /// Whether it has said what it wants.
+    pub(super) fn introduced(&self) -> bool {
+        self.machine.program().is_some()
+    }
+
+    /// Takes what the client sent. `Some`: all is built, and the client may be told by
+    /// [`Accepted::finish`].
+    pub(super) fn step(&mut self, busy: bool) -> Result<Option<Finished>, Refusal> {
+        while let Some(Received { message, fd }) = self.channel.receive()? {
+            let kind = message.kind();
+            let step = self.machine.take(&message, busy)?;
+            let fd = fd.ok_or(Refusal::MissingFd(kind));
+            match step.work {
+                Work::None => {}
+                Work::Region { size } => {
+                    self.regions
+                        .push(region::check(fd?, size, self.allow_unsealed)?);
+                }
+                Work::Ring(_) => {
+                    let fd = fd?;
+                    region::check_eventfd(std::os::fd::AsFd::as_fd(&fd))?;
+                    self.events.push(fd);
+                }
+                Work::Connect { peer } => {
+                    let (queues, shared_bytes) = self.build()?;
+                    return Ok(Some(Finished {
+                        queues,
+                        peer,
+                        reply: step.reply,
+                        shared_bytes,
+                    }));
+                }
+            }
+            self.channel.send(&step.reply, None)?;
+        }
+        Ok(None)
+    }
+
+    fn build(&mut self) -> Result<(Queues, u64), Refusal> {
+        let regions = self.regions.drain(..).map(Checked::map);
+        let regions: Arc<[SharedRegion]> = regions.collect::<Result<_, _>>()?;
+        let mut rx = Vec::new();
+        let mut tx = Vec::new();
+        for (spec, event) in self.machine.rings().iter().zip(self.events.drain(..)) {
+            let region = regions
+                .get(usize::from(spec.region))
+                .ok_or(Refusal::RingRegion(spec.region))?;
+            let ring = Ring::new(region.clone(), spec);
+            let cookie = ring.cookie()?;
+            if cookie != COOKIE {
+                return Err(Refusal::RingCookie(cookie));
+            }
+            let part = Part { ring, event };
+            match spec.direction {
+                Direction::ClientToServer => {
+                    rx.push((part, RxBuffers::Peer(Arc::clone(&regions))));
+                }
+                Direction::ServerToClient => {
+                    tx.push((part, TxBuffers::Peer(Arc::clone(&regions))));
+                }
+            }
+        }
+        let bytes = regions.iter().map(|region| region.len() as u64).sum();
+        Ok((Queues::build(rx, tx, self.interrupts)?, bytes))
+    }
+
+    /// Tells the client that it is connected.
+    pub(super) fn finish(self, finished: Finished) -> Result<Made, (Channel, Refusal)> {
+        let Finished {
+            queues,
+            peer,
+            reply,
+            shared_bytes,
+        } = finished;
+        if let Err(refusal) = self.channel.send(&reply, None) {
+            return Err((self.channel, refusal));
+        }
+        Ok(Made {
+            peer_program: self
+                .machine
+                .program()
+                .map(Text::to_string)
+                .unwrap_or_default(),
+            peer_name: peer.to_string(),
+            peer: self.peer,
+            shared_bytes,
+            channel: self.channel,
+            queues,
+        })
+    }
+}
+
+/// Queues that only wait for the client to be told.
+pub(super) struct Finished {
+    queues: Queues,
+    peer: Text<32>,
+    reply: crate::msg::Message,
+    shared_bytes: u64,
+}

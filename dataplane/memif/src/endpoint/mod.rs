@@ -1,0 +1,277 @@
+//! One memif: a thread that opens its control socket, shakes hands, and keeps doing so.
+//!
+//! The thread hands out the queues of each connection and watches the control socket; it never
+//! touches the rings again. Whoever runs the queues tells it when a ring turns out broken
+//! ([`EndpointHandle::disconnect`]).
+
+mod accepted;
+mod client;
+mod config;
+mod link;
+mod reaching;
+mod server;
+mod wait;
+
+use std::fmt;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+
+use rustix::event::{EventfdFlags, eventfd};
+
+pub use config::{ConfigError, EndpointConfig, Role};
+
+use crate::listener::{self, Listener, OpenError};
+use crate::queue::{RxQueue, TxQueue};
+use crate::refusal::Refusal;
+use crate::socket::{Address, Channel, PeerCred};
+
+/// Opens an endpoint's control sockets, called on the endpoint's thread. An [`Address`] is one; the
+/// engine has its own, which goes to the pod's network namespace first.
+pub trait Opener: Send {
+    /// A listening socket, for a server.
+    ///
+    /// # Errors
+    /// Tried again a second later.
+    fn listen(&mut self) -> Result<Listener, OpenError>;
+
+    /// A connection, for a client.
+    ///
+    /// # Errors
+    /// Tried again after 0.1 to 1 seconds.
+    fn connect(&mut self) -> Result<Channel, OpenError>;
+
+    /// Whether to deal with this peer at all, before the first message to it.
+    ///
+    /// # Errors
+    /// The reason, which the peer is told too.
+    fn admit(&mut self, peer: PeerCred) -> Result<(), String> {
+        let _ = peer;
+        Ok(())
+    }
+}
+
+impl Opener for Address {
+    fn listen(&mut self) -> Result<Listener, OpenError> {
+        Listener::bind(self)
+    }
+
+    fn connect(&mut self) -> Result<Channel, OpenError> {
+        listener::connect(self)
+    }
+}
+
+/// Numbers the connections of one endpoint, from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ConnectionId(u64);
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// A connection that was just made. Its queues stay usable memory after it ended, but nobody is
+/// at the other end then; drop them soon.
+#[derive(Debug)]
+pub struct Connection {
+    /// Its number.
+    pub id: ConnectionId,
+    /// The peer's program and version, as it calls itself.
+    pub peer_program: String,
+    /// The peer's interface, as it calls it.
+    pub peer_name: String,
+    /// The peer's process.
+    pub peer: PeerCred,
+    /// Frames from the peer, a queue each ring.
+    pub rx: Vec<RxQueue>,
+    /// Frames to the peer, a queue each ring.
+    pub tx: Vec<TxQueue>,
+    /// Shared memory in bytes.
+    pub shared_bytes: u64,
+}
+
+/// What happens to an endpoint.
+#[derive(Debug)]
+pub enum Event {
+    /// It cannot listen or connect for now. Said again only if the reason changes.
+    Waiting(OpenError),
+    /// Frames may flow.
+    Connected(Connection),
+    /// A connection is over: drop its queues. The next one is on its way.
+    Disconnected {
+        /// Which.
+        id: ConnectionId,
+        /// Why.
+        reason: Refusal,
+    },
+    /// A handshake failed. A running connection is not concerned.
+    Refused {
+        /// Who it was with.
+        peer: Option<PeerCred>,
+        /// Why.
+        reason: Refusal,
+    },
+}
+
+/// Orders to the endpoint's thread, and the bell that has it look at them.
+#[derive(Debug)]
+pub(crate) struct Control {
+    bell: OwnedFd,
+    orders: Mutex<Orders>,
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Orders {
+    pub(crate) stop: bool,
+    pub(crate) disconnect: Option<(ConnectionId, Refusal)>,
+}
+
+impl Control {
+    fn give(&self, order: impl FnOnce(&mut Orders)) {
+        order(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+        // EAGAIN would mean that it rings already.
+        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+    }
+
+    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+
+    pub(crate) fn take(&self) -> Orders {
+        let mut counter = [0; 8];
+        let _ = rustix::io::read(&self.bell, &mut counter);
+        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
+        Orders {
+            stop: orders.stop,
+            disconnect: orders.disconnect.take(),
+        }
+    }
+}
+
+/// A running endpoint. Dropping it stops it.
+#[derive(Debug)]
+pub struct EndpointHandle {
+    control: Arc<Control>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EndpointHandle {
+    /// Ends connection `id`, if it is still the one that runs, and tells the peer why. The endpoint
+    /// then accepts or makes another. A [`Fault`](crate::Fault) of a queue is such a reason;
+    /// [`Refusal::ByOwner`] is for others.
+    pub fn disconnect(&self, id: ConnectionId, reason: impl Into<Refusal>) {
+        let reason = reason.into();
+        self.control
+            .give(|orders| orders.disconnect = Some((id, reason)));
+    }
+
+    /// Tells the peer, closes everything, removes the socket's path and waits until that is done:
+    /// milliseconds, or about a second if the peer holds on to the kick thread.
+    pub fn stop(mut self) {
+        self.end();
+    }
+
+    fn end(&mut self) {
+        self.control.give(|orders| orders.stop = true);
+        let Some(thread) = self.thread.take() else {
+            return;
+        };
+        // An event's receiver may be the one that lets go of the handle.
+        if thread.thread().id() != std::thread::current().id() {
+            // A panic of the receiver of events was its own and is reported already.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Drop for EndpointHandle {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// Starts a memif. `on_event` is called on its thread, one event at a time; until it returns,
+/// nothing else happens to this endpoint.
+///
+/// # Errors
+/// The configuration is out of range, or no thread or fd is left.
+pub fn spawn(
+    config: EndpointConfig,
+    opener: impl Opener + 'static,
+    on_event: impl FnMut(Event) + Send + 'static,
+) -> Result<EndpointHandle, ConfigError> {
+    config.check()?;
+    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+        .map_err(|errno| ConfigError::Start(errno.into()))?;
+    let control = Arc::new(Control {
+        bell,
+        orders: Mutex::default(),
+    });
+    let mut endpoint = Endpoint {
+        control: Arc::clone(&control),
+        opener: Box::new(opener),
+        on_event: Box::new(on_event),
+        connections: 0,
+        waiting: None,
+        config,
+    };
+    let thread = std::thread::Builder::new()
+        .name(endpoint.config.thread_name())
+        .spawn(move || match endpoint.config.role {
+            Role::Server => server::run(&mut endpoint),
+            Role::Client => client::run(&mut endpoint),
+        })
+        .map_err(ConfigError::Start)?;
+    Ok(EndpointHandle {
+        control,
+        thread: Some(thread),
+    })
+}
+
+/// What both roles' threads hold.
+pub(crate) struct Endpoint {
+    pub(crate) config: EndpointConfig,
+    pub(crate) control: Arc<Control>,
+    pub(crate) opener: Box<dyn Opener>,
+    on_event: Box<dyn FnMut(Event) + Send>,
+    connections: u64,
+    waiting: Option<String>,
+}
+
+impl Endpoint {
+    pub(crate) fn next_id(&mut self) -> ConnectionId {
+        self.connections += 1;
+        ConnectionId(self.connections)
+    }
+
+    pub(crate) fn tell(&mut self, event: Event) {
+        (self.on_event)(event);
+    }
+
+    /// Tells why it waits, unless that is what was told last.
+    pub(crate) fn tell_waiting(&mut self, error: OpenError) {
+        let text = error.to_string();
+        if self.waiting.as_ref() != Some(&text) {
+            self.waiting = Some(text);
+            self.tell(Event::Waiting(error));
+        }
+    }
+
+    pub(crate) fn opened(&mut self) {
+        self.waiting = None;
+    }
+
+    /// Tells a peer whose handshake failed why, if it can still hear it, and the owner too.
+    pub(crate) fn refuse(&mut self, channel: &Channel, peer: Option<PeerCred>, reason: Refusal) {
+        tell_peer(channel, &reason);
+        self.tell(Event::Refused { peer, reason });
+    }
+}
+
+/// Sends DISCONNECT, unless it was the peer that ended it.
+pub(crate) fn tell_peer(channel: &Channel, reason: &Refusal) {
+    if !matches!(reason, Refusal::ByPeer { .. } | Refusal::Closed) {
+        let _ = channel.send(&crate::msg::Message::disconnect(&reason.to_string()), None);
+    }
+}

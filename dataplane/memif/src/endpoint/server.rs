@@ -1,0 +1,219 @@
+//! The thread of an endpoint that listens.
+
+use std::collections::VecDeque;
+use std::os::fd::AsFd;
+use std::time::{Duration, Instant};
+
+use super::accepted::Accepted;
+use super::link::Link;
+use super::wait::{sooner, wait};
+use super::{Endpoint, Event};
+use crate::listener::Listener;
+use crate::refusal::Refusal;
+use crate::socket::Channel;
+
+/// Handshakes at once: each holds the fds it was sent. One that has not introduced itself gives way
+/// first.
+const MAX_HANDSHAKES: usize = 4;
+/// Connections accepted before the others are looked at again.
+const ACCEPT_BURST: usize = 16;
+/// After listening or accepting failed.
+const RETRY: Duration = Duration::from_secs(1);
+
+struct Server<'endpoint> {
+    endpoint: &'endpoint mut Endpoint,
+    listener: Option<Listener>,
+    /// Neither listen nor accept before.
+    not_before: Option<Instant>,
+    link: Option<Link>,
+    handshakes: VecDeque<Accepted>,
+}
+
+/// Runs until the owner says stop.
+pub(super) fn run(endpoint: &mut Endpoint) {
+    let mut server = Server {
+        endpoint,
+        listener: None,
+        not_before: None,
+        link: None,
+        handshakes: VecDeque::new(),
+    };
+    while server.turn() {}
+    server.end();
+}
+
+impl Server<'_> {
+    /// Waits for something and deals with it. `false`: the owner said stop.
+    fn turn(&mut self) -> bool {
+        self.listen();
+        let now = Instant::now();
+        let paused = self.not_before.is_some_and(|moment| moment > now);
+        let listener = self.listener.as_ref().filter(|_| !paused);
+        let mut fds = vec![self.endpoint.control.bell()];
+        fds.extend(self.link.iter().map(|link| link.channel.as_fd()));
+        let first_handshake = fds.len();
+        fds.extend(
+            self.handshakes
+                .iter()
+                .map(|accepted| accepted.channel.as_fd()),
+        );
+        fds.extend(listener.map(AsFd::as_fd));
+        let mut until = self
+            .handshakes
+            .iter()
+            .map(|accepted| accepted.deadline)
+            .min();
+        if paused {
+            until = sooner(until, self.not_before);
+        }
+        let ready = wait(&fds, until);
+        let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
+
+        if is_ready(0) {
+            let orders = self.endpoint.control.take();
+            if orders.stop {
+                return false;
+            }
+            if let Some((id, reason)) = orders.disconnect
+                && self.link.as_ref().is_some_and(|link| link.id == id)
+            {
+                self.unlink(reason);
+            }
+        }
+        // The link before the handshakes: a client that was killed and is back finds its place
+        // free.
+        if let Some(Err(reason)) = self.link.as_ref().map(Link::read) {
+            self.unlink(reason);
+        }
+        // From the last, so that removing one leaves the places of the others.
+        for at in (0..self.handshakes.len()).rev() {
+            self.shake(at, is_ready(first_handshake + at));
+        }
+        self.accept();
+        true
+    }
+
+    fn listen(&mut self) {
+        let now = Instant::now();
+        if self.listener.is_some() || self.not_before.is_some_and(|moment| moment > now) {
+            return;
+        }
+        match self.endpoint.opener.listen() {
+            Ok(listener) => {
+                self.listener = Some(listener);
+                self.not_before = None;
+                self.endpoint.opened();
+            }
+            Err(error) => {
+                self.endpoint.tell_waiting(error);
+                self.not_before = Some(now + RETRY);
+            }
+        }
+    }
+
+    fn accept(&mut self) {
+        let Some(listener) = &self.listener else {
+            return;
+        };
+        let mut accepted = Vec::new();
+        while accepted.len() < ACCEPT_BURST {
+            match listener.accept() {
+                Ok(Some(channel)) => accepted.push(channel),
+                Ok(None) => break,
+                Err(error) => {
+                    // No fd left, say: the others' connections go on, this one waits.
+                    self.not_before = Some(Instant::now() + RETRY);
+                    self.endpoint.tell(Event::Refused {
+                        peer: None,
+                        reason: Refusal::Socket(error),
+                    });
+                    break;
+                }
+            }
+        }
+        for channel in accepted {
+            self.greet(channel);
+        }
+    }
+
+    fn greet(&mut self, channel: Channel) {
+        let peer = match channel.peer() {
+            Ok(peer) => peer,
+            Err(error) => return self.endpoint.refuse(&channel, None, Refusal::Socket(error)),
+        };
+        if let Err(reason) = self.endpoint.opener.admit(peer) {
+            return self
+                .endpoint
+                .refuse(&channel, Some(peer), Refusal::NotAdmitted(reason));
+        }
+        match Accepted::new(&self.endpoint.config, channel, peer) {
+            Ok(accepted) => self.handshakes.push_back(accepted),
+            Err((channel, reason)) => self.endpoint.refuse(&channel, Some(peer), reason),
+        }
+        if self.handshakes.len() > MAX_HANDSHAKES {
+            let oldest = self
+                .handshakes
+                .iter()
+                .position(|a| !a.introduced())
+                .unwrap_or(0);
+            self.drop_handshake(oldest, Refusal::GaveWay);
+        }
+    }
+
+    fn shake(&mut self, at: usize, ready: bool) {
+        let busy = self.link.is_some();
+        let Some(accepted) = self.handshakes.get_mut(at) else {
+            return;
+        };
+        if ready {
+            match accepted.step(busy) {
+                Ok(None) => {}
+                Err(reason) => return self.drop_handshake(at, reason),
+                Ok(Some(finished)) => {
+                    let Some(accepted) = self.handshakes.remove(at) else {
+                        return;
+                    };
+                    let peer = accepted.peer;
+                    match accepted.finish(finished) {
+                        Ok(made) => {
+                            let (link, connection) = Link::new(self.endpoint.next_id(), made);
+                            self.link = Some(link);
+                            self.endpoint.tell(Event::Connected(connection));
+                        }
+                        Err((channel, reason)) => {
+                            self.endpoint.refuse(&channel, Some(peer), reason);
+                        }
+                    }
+                    return;
+                }
+            }
+        }
+        if accepted.deadline <= Instant::now() {
+            let limit = self.endpoint.config.handshake_limit.as_millis();
+            self.drop_handshake(at, Refusal::Deadline(limit));
+        }
+    }
+
+    fn drop_handshake(&mut self, at: usize, reason: Refusal) {
+        if let Some(accepted) = self.handshakes.remove(at) {
+            self.endpoint
+                .refuse(&accepted.channel, Some(accepted.peer), reason);
+        }
+    }
+
+    fn unlink(&mut self, reason: Refusal) {
+        if let Some(link) = self.link.take() {
+            let id = link.id;
+            link.end(&reason);
+            self.endpoint.tell(Event::Disconnected { id, reason });
+        }
+    }
+
+    fn end(&mut self) {
+        self.listener = None;
+        while !self.handshakes.is_empty() {
+            self.drop_handshake(0, Refusal::Stopped);
+        }
+        self.unlink(Refusal::Stopped);
+    }
+}

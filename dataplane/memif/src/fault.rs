@@ -1,0 +1,47 @@
+//! What a queue can find wrong in memory that the peer writes.
+
+use crate::layout::{MAX_CHAIN, MAX_PACKET};
+
+/// A violation in a ring. The connection must end: its shared memory cannot be believed any more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The peer's index is further ahead of ours than the ring allows.
+    #[error("index jumped: {ahead} descriptors ahead where at most {allowed} are possible")]
+    IndexJump {
+        /// How far ahead of our index, modulo 65536.
+        ahead: u16,
+        /// The most that an honest peer can be.
+        allowed: u16,
+    },
+    /// The peer's index went back.
+    #[error("index went back: {now} descriptors where {before} were seen before")]
+    IndexBack {
+        /// How far ahead of our index it is.
+        now: u16,
+        /// How far it was.
+        before: u16,
+    },
+    /// A descriptor names a region that does not exist.
+    #[error("descriptor names unknown region {0}")]
+    Region(u16),
+    /// A descriptor's bytes are not within its region, or not within the buffer that was posted.
+    #[error("descriptor of {length} bytes at offset {offset} leaves its memory")]
+    Range {
+        /// Where it starts.
+        offset: u32,
+        /// Its bytes.
+        length: u32,
+    },
+    /// A packet goes on past the last descriptor that was published.
+    #[error("packet chain goes on past what was published")]
+    OpenChain,
+    /// A packet of too many descriptors.
+    #[error("packet chain of more than {MAX_CHAIN} descriptors")]
+    LongChain,
+    /// A packet of too many bytes.
+    #[error("packet of {0} bytes, more than {MAX_PACKET}")]
+    LongPacket(u32),
+    /// Touching the memory raised SIGBUS: the peer truncated it, or memory is exhausted.
+    #[error("shared memory is gone: truncated by the peer, or memory is exhausted")]
+    MemoryGone,
+}

@@ -1,0 +1,204 @@
+//! The client's side: we own the memory, the server only says yes.
+
+use crate::layout::{Direction, RingSpec};
+use crate::msg::{AddRing, Hello, Init, MODE_ETHERNET, Message, VERSION};
+use crate::refusal::Refusal;
+use crate::text::{Secret, Text};
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub struct Asked {
+    /// The interface's id on the server's socket.
+    pub id: u32,
+    /// The secret the server may insist on.
+    pub secret: Option<Secret>,
+    /// Our program, for INIT.
+    pub program: Text<32>,
+    /// Our interface, for CONNECT.
+    pub interface: Text<32>,
+    /// Rings wanted in each direction, at least 1.
+    pub queue_pairs: u16,
+    /// Ring size wanted, 1 to 14.
+    pub log2: u8,
+}
+
+/// Which fd goes with a message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Carry {
+    /// None.
+    Nothing,
+    /// The memory of the one region.
+    Region,
+    /// The eventfd of the ring at this place in the list given to [`ClientMachine::offer`].
+    Ring(usize),
+}
+
+/// What to do with a message of the server.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ClientStep {
+    /// Allocate memory for so many queue pairs of rings of so many descriptors, then call
+    /// [`ClientMachine::offer`] and send what it returns.
+    Allocate {
+        /// Ours or the server's limit, whichever is lower.
+        queue_pairs: u16,
+        /// Ours or the server's limit, whichever is lower.
+        log2: u8,
+    },
+    /// Send this, with that fd.
+    Send(Message, Carry),
+    /// Done: packets may flow.
+    Connected {
+        /// The server's name for its interface.
+        peer: Text<32>,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Hello,
+    Allocating,
+    InitSent,
+    RegionSent,
+    /// The ring of this number waits for its ACK.
+    RingSent(usize),
+    ConnectSent,
+    Done,
+    Refused,
+}
+
+/// See the [module](super).
+#[derive(Debug)]
+pub struct ClientMachine {
+    asked: Asked,
+    state: State,
+    program: Option<Text<32>>,
+    region_bytes: u64,
+    rings: Vec<RingSpec>,
+}
+
+impl ClientMachine {
+    /// A machine for one new connection. The server speaks first.
+    pub fn new(asked: Asked) -> ClientMachine {
+        ClientMachine {
+            asked,
+            state: State::Hello,
+            program: None,
+            region_bytes: 0,
+            rings: Vec::new(),
+        }
+    }
+
+    /// The server's program, once HELLO came.
+    pub fn program(&self) -> Option<&Text<32>> {
+        self.program.as_ref()
+    }
+
+    /// Says what memory there is, in answer to [`ClientStep::Allocate`]: one region of so many
+    /// bytes and the rings in it, in the order in which they are to be announced. Returns INIT, to
+    /// be sent.
+    pub fn offer(&mut self, region_bytes: u64, rings: Vec<RingSpec>) -> Message {
+        self.region_bytes = region_bytes;
+        self.rings = rings;
+        if self.state == State::Allocating {
+            self.state = State::InitSent;
+        }
+        Message::Init(Init {
+            version: VERSION,
+            id: self.asked.id,
+            mode: MODE_ETHERNET,
+            secret: self.asked.secret,
+            name: self.asked.program,
+        })
+    }
+
+    /// Takes the server's next message.
+    ///
+    /// # Errors
+    /// The violation, or the server's refusal; nothing is accepted afterwards.
+    pub fn take(&mut self, message: &Message) -> Result<ClientStep, Refusal> {
+        let result = self.step(message);
+        if result.is_err() {
+            self.state = State::Refused;
+        }
+        result
+    }
+
+    fn step(&mut self, message: &Message) -> Result<ClientStep, Refusal> {
+        match (self.state, message) {
+            (_, Message::Disconnect { code, reason }) => Err(Refusal::ByPeer {
+                code: *code,
+                reason: reason.to_string(),
+            }),
+            (State::Hello, Message::Hello(hello)) => self.hello(hello),
+            (State::InitSent, Message::Ack) => {
+                self.state = State::RegionSent;
+                let region = Message::AddRegion {
+                    index: 0,
+                    size: self.region_bytes,
+                };
+                Ok(ClientStep::Send(region, Carry::Region))
+            }
+            (State::RegionSent, Message::Ack) => Ok(self.send_ring(0)),
+            (State::RingSent(ring), Message::Ack) => Ok(self.send_ring(ring + 1)),
+            (State::ConnectSent, Message::Connected { name }) => {
+                self.state = State::Done;
+                Ok(ClientStep::Connected { peer: *name })
+            }
+            (state, message) => Err(Refusal::Unexpected {
+                expected: match state {
+                    State::Hello => "HELLO",
+                    State::Allocating | State::Refused => "nothing",
+                    State::InitSent | State::RegionSent | State::RingSent(_) => "ACK",
+                    State::ConnectSent => "CONNECTED",
+                    State::Done => "DISCONNECT",
+                },
+                got: message.kind(),
+            }),
+        }
+    }
+
+    fn hello(&mut self, hello: &Hello) -> Result<ClientStep, Refusal> {
+        if !(hello.min_version..=hello.max_version).contains(&VERSION) {
+            return Err(Refusal::Version(hello.max_version));
+        }
+        // Maxima are inclusive indices; u16::MAX rings would be one too many to count in u16.
+        let limit = hello
+            .max_client_to_server
+            .min(hello.max_server_to_client)
+            .saturating_add(1);
+        let queue_pairs = self.asked.queue_pairs.min(limit);
+        let log2 = self.asked.log2.min(hello.max_log2);
+        if log2 == 0 {
+            return Err(Refusal::NoRingSize(hello.max_log2));
+        }
+        self.program = Some(hello.name);
+        self.state = State::Allocating;
+        Ok(ClientStep::Allocate { queue_pairs, log2 })
+    }
+
+    fn send_ring(&mut self, ring: usize) -> ClientStep {
+        match self.rings.get(ring) {
+            Some(spec) => {
+                self.state = State::RingSent(ring);
+                ClientStep::Send(Message::AddRing(AddRing::from(spec)), Carry::Ring(ring))
+            }
+            None => {
+                self.state = State::ConnectSent;
+                ClientStep::Send(
+                    Message::Connect {
+                        name: self.asked.interface,
+                    },
+                    Carry::Nothing,
+                )
+            }
+        }
+    }
+}
+
+/// The rings of `queue_pairs` pairs in the order in which peers expect them: all of client to
+/// server first. Offsets and the region are the caller's to fill.
+pub(crate) fn ring_order(queue_pairs: u16) -> impl Iterator<Item = (Direction, u16)> {
+    [Direction::ClientToServer, Direction::ServerToClient]
+        .into_iter()
+        .flat_map(move |direction| (0..queue_pairs).map(move |index| (direction, index)))
+}

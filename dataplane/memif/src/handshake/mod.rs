@@ -1,0 +1,27 @@
+//! The handshake as two state machines that do no input or output.
+//!
+//! ```text
+//! server                      client
+//! HELLO               ->
+//!                     <-      INIT
+//! ACK                 ->
+//!                     <-      ADD_REGION 0 + memfd
+//! ACK                 ->      ... one for each region
+//!                     <-      ADD_RING + eventfd
+//! ACK                 ->      ... one for each ring, client-to-server first
+//!                     <-      CONNECT
+//! CONNECTED           ->
+//! ```
+//! A machine is fed messages and says what to do and what to answer. Whoever drives it does what
+//! it says (checks an fd, maps memory), and only then sends the answer; if that fails it sends
+//! DISCONNECT instead. After an error a machine accepts nothing more.
+
+mod client;
+mod server;
+
+pub(crate) use client::ring_order;
+pub use client::{Asked, Carry, ClientMachine, ClientStep};
+pub use server::{Offered, ServerMachine, ServerStep, Work};
+
+#[cfg(test)]
+mod tests;

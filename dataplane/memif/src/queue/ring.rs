@@ -1,0 +1,160 @@
+//! One ring in shared memory, every access checked by [`SharedRegion`].
+
+use std::sync::atomic::{Ordering, fence};
+
+use sluice_mem::{OutOfRange, SharedRegion};
+
+use crate::fault::Fault;
+use crate::layout::{
+    COOKIE, COOKIE_AT, DESCRIPTOR_LEN, DESCRIPTORS_AT, Descriptor, FLAG_MASK_INT, FLAGS_AT,
+    HEAD_AT, RingSpec, TAIL_AT,
+};
+
+/// A ring whose [`RingSpec`] was checked against its region.
+#[derive(Debug)]
+pub(crate) struct Ring {
+    region: SharedRegion,
+    base: usize,
+    mask: u16,
+}
+
+/// Cannot happen, the ring is inside its region; an error costs less thought than a panic.
+fn gone(_: OutOfRange) -> Fault {
+    Fault::MemoryGone
+}
+
+impl Ring {
+    pub(crate) fn new(region: SharedRegion, spec: &RingSpec) -> Ring {
+        Ring {
+            region,
+            base: spec.offset as usize,
+            mask: (1 << spec.log2) - 1,
+        }
+    }
+
+    /// Descriptors, 2 to 16384.
+    #[inline(always)]
+    pub(crate) fn size(&self) -> u16 {
+        self.mask + 1
+    }
+
+    /// Turns an index into a slot.
+    #[inline(always)]
+    pub(crate) fn mask(&self) -> u16 {
+        self.mask
+    }
+
+    /// Writes an empty ring: cookie, indices 0.
+    pub(crate) fn format(&self, masked: bool) -> Result<(), Fault> {
+        let flags = if masked { FLAG_MASK_INT } else { 0 };
+        let store = |at, value| {
+            self.region
+                .store_u16(self.base + at, value, Ordering::Relaxed)
+                .map_err(gone)
+        };
+        store(FLAGS_AT, flags)?;
+        store(HEAD_AT, 0)?;
+        store(TAIL_AT, 0)?;
+        self.region
+            .store_u32(self.base + COOKIE_AT, COOKIE, Ordering::Release)
+            .map_err(gone)
+    }
+
+    pub(crate) fn cookie(&self) -> Result<u32, Fault> {
+        self.region
+            .load_u32(self.base + COOKIE_AT, Ordering::Acquire)
+            .map_err(gone)
+    }
+
+    /// The head, where the peer moves it. The acquire makes the descriptors behind it visible.
+    #[inline(always)]
+    pub(crate) fn peer_head(&self) -> Result<u16, Fault> {
+        self.alive()?;
+        self.region
+            .load_u16(self.base + HEAD_AT, Ordering::Acquire)
+            .map_err(gone)
+    }
+
+    /// The tail, where the peer moves it. The acquire makes the descriptors behind it visible.
+    #[inline(always)]
+    pub(crate) fn peer_tail(&self) -> Result<u16, Fault> {
+        self.alive()?;
+        self.region
+            .load_u16(self.base + TAIL_AT, Ordering::Acquire)
+            .map_err(gone)
+    }
+
+    /// Moves the head; the release makes the descriptors before it visible first.
+    #[inline(always)]
+    pub(crate) fn publish_head(&self, head: u16) -> Result<(), Fault> {
+        self.region
+            .store_u16(self.base + HEAD_AT, head, Ordering::Release)
+            .map_err(gone)
+    }
+
+    /// Moves the tail; the release makes the descriptors before it visible first.
+    #[inline(always)]
+    pub(crate) fn publish_tail(&self, tail: u16) -> Result<(), Fault> {
+        self.region
+            .store_u16(self.base + TAIL_AT, tail, Ordering::Release)
+            .map_err(gone)
+    }
+
+    /// For a producer, right after publishing: whether the consumer wants an interrupt.
+    ///
+    /// The fence puts the publication before the look at the flag; the consumer's fence in
+    /// [`Ring::set_masked`] puts its flag before its last look at the index. So at least one of
+    /// the two sees the other's store, and no wake-up is lost.
+    #[inline(always)]
+    pub(crate) fn wants_interrupt(&self) -> Result<bool, Fault> {
+        fence(Ordering::SeqCst);
+        let flags = self
+            .region
+            .load_u16(self.base + FLAGS_AT, Ordering::Relaxed)
+            .map_err(gone)?;
+        Ok(flags & FLAG_MASK_INT == 0)
+    }
+
+    /// For a consumer: whether it polls and wants no interrupts.
+    pub(crate) fn set_masked(&self, masked: bool) -> Result<(), Fault> {
+        let flags = if masked { FLAG_MASK_INT } else { 0 };
+        self.region
+            .store_u16(self.base + FLAGS_AT, flags, Ordering::Relaxed)
+            .map_err(gone)?;
+        if !masked {
+            fence(Ordering::SeqCst);
+        }
+        Ok(())
+    }
+
+    /// Reads a descriptor once. `slot` is below [`Ring::size`].
+    #[inline(always)]
+    pub(crate) fn read(&self, slot: u16) -> Result<Descriptor, Fault> {
+        self.region
+            .read16(self.at(slot))
+            .map(Descriptor::decode)
+            .map_err(gone)
+    }
+
+    /// Writes a descriptor. `slot` is below [`Ring::size`].
+    #[inline(always)]
+    pub(crate) fn write(&self, slot: u16, descriptor: Descriptor) -> Result<(), Fault> {
+        self.region
+            .write16(self.at(slot), descriptor.encode())
+            .map_err(gone)
+    }
+
+    #[inline(always)]
+    fn at(&self, slot: u16) -> usize {
+        self.base + DESCRIPTORS_AT + DESCRIPTOR_LEN * usize::from(slot)
+    }
+
+    #[inline(always)]
+    fn alive(&self) -> Result<(), Fault> {
+        if self.region.is_dead() {
+            Err(Fault::MemoryGone)
+        } else {
+            Ok(())
+        }
+    }
+}

@@ -1,0 +1,404 @@
+//! Sending: packets are gathered into the ring's buffers, then published together.
+
+use std::sync::Arc;
+
+use sluice_mem::SharedRegion;
+
+use super::{OwnBuffers, PeerIndex, Ring};
+use crate::fault::Fault;
+use crate::kick::Kick;
+use crate::layout::{Descriptor, FLAG_NEXT, MAX_CHAIN, MAX_PACKET};
+
+/// What a transmit queue counted since its connection began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct TxCounters {
+    /// Packets published or to be published next.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// Packets that found no room.
+    pub full: u64,
+    /// Packets of no bytes, of more than 65535, or that the ring's buffers can never hold: dropped.
+    pub unfit: u64,
+}
+
+/// Whose buffers are filled.
+#[derive(Debug)]
+pub(crate) enum TxBuffers {
+    /// The client posted them, anywhere in its regions: we are the server.
+    Peer(Arc<[SharedRegion]>),
+    /// Ours, one for each descriptor: we are the client.
+    Own(SharedRegion, OwnBuffers),
+}
+
+/// A ring on which we send.
+#[derive(Debug)]
+pub struct TxQueue {
+    ring: Ring,
+    buffers: TxBuffers,
+    kick: Kick,
+    /// The next descriptor to fill.
+    next: u16,
+    /// Filled, not yet published.
+    unpublished: u16,
+    /// As a server: how far the posted buffers are ahead of `next`. As a client: the same, a free
+    /// descriptor taken as a posted one.
+    peer: PeerIndex,
+    counters: TxCounters,
+}
+
+impl TxQueue {
+    /// A queue at the start of its connection.
+    pub(crate) fn new(ring: Ring, buffers: TxBuffers, kick: Kick) -> Result<TxQueue, Fault> {
+        // The peer's index is not read yet: a reference client zeroes it once more when it learns
+        // that it is connected. What a server is through with is known: nothing, all is free.
+        let peer = match buffers {
+            TxBuffers::Peer(_) => {
+                ring.publish_tail(0)?;
+                PeerIndex::default()
+            }
+            TxBuffers::Own(..) => {
+                ring.publish_head(0)?;
+                PeerIndex { ahead: ring.size() }
+            }
+        };
+        Ok(TxQueue {
+            ring,
+            buffers,
+            kick,
+            next: 0,
+            unpublished: 0,
+            peer,
+            counters: TxCounters::default(),
+        })
+    }
+
+    /// Descriptors that can be filled now; a packet takes one, or several if it is longer than a
+    /// buffer.
+    ///
+    /// # Errors
+    /// The peer broke its ring; the connection must end.
+    #[inline]
+    pub fn room(&mut self) -> Result<usize, Fault> {
+        self.refresh()?;
+        Ok(usize::from(self.peer.ahead()))
+    }
+
+    /// Adds one packet, the bytes of `parts` in their order. It is on its way only after
+    /// [`TxQueue::publish`]. `false`: there is no room for all of it now, and nothing was added.
+    ///
+    /// A packet that can never fit (none, or more than 65535 bytes, or more than 64 buffers) is
+    /// counted as unfit and taken: waiting would not help it.
+    ///
+    /// # Errors
+    /// The peer broke its ring; the connection must end.
+    #[inline]
+    pub fn push(&mut self, parts: &[&[u8]]) -> Result<bool, Fault> {
+        let len = parts.iter().fold(0, |sum, part| sum + part.len());
+        if len == 0 || len > MAX_PACKET {
+            self.counters.unfit += 1;
+            return Ok(true);
+        }
+        // The peer's index is read again only when what is known of it does not suffice: for most
+        // bursts not at all.
+        let fits = match self.try_push(parts, len)? {
+            Fit::No => {
+                self.refresh()?;
+                self.try_push(parts, len)?
+            }
+            fits => fits,
+        };
+        match fits {
+            Fit::Yes => {
+                self.counters.packets += 1;
+                self.counters.bytes += len as u64;
+                Ok(true)
+            }
+            Fit::No => {
+                self.counters.full += 1;
+                Ok(false)
+            }
+            Fit::Never => {
+                self.counters.unfit += 1;
+                Ok(true)
+            }
+        }
+    }
+
+    /// Makes all added packets visible to the peer. `true`: it sleeps and wants
+    /// [`TxQueue::kick`].
+    ///
+    /// # Errors
+    /// The shared memory is gone; the connection must end.
+    #[inline]
+    pub fn publish(&mut self) -> Result<bool, Fault> {
+        if self.unpublished == 0 {
+            return Ok(false);
+        }
+        match &self.buffers {
+            TxBuffers::Peer(regions) => {
+                if regions.iter().any(SharedRegion::is_dead) {
+                    return Err(Fault::MemoryGone);
+                }
+                self.ring.publish_tail(self.next)?;
+            }
+            TxBuffers::Own(region, _) => {
+                if region.is_dead() {
+                    return Err(Fault::MemoryGone);
+                }
+                self.ring.publish_head(self.next)?;
+            }
+        }
+        self.unpublished = 0;
+        self.ring.wants_interrupt()
+    }
+
+    /// Has the peer interrupted, by the connection's kick thread.
+    #[inline]
+    pub fn kick(&self) {
+        self.kick.request();
+    }
+
+    /// Counted since the connection began.
+    pub fn counters(&self) -> TxCounters {
+        self.counters
+    }
+
+    /// Descriptors of the ring.
+    pub fn ring_size(&self) -> usize {
+        usize::from(self.ring.size())
+    }
+
+    #[inline(always)]
+    fn refresh(&mut self) -> Result<(), Fault> {
+        let size = self.ring.size();
+        match self.buffers {
+            TxBuffers::Peer(_) => {
+                self.peer.update(self.ring.peer_head()?, self.next, size)?;
+            }
+            TxBuffers::Own(..) => {
+                // A descriptor that the peer is through with is free one turn later.
+                let free_until = self.ring.peer_tail()?.wrapping_add(size);
+                self.peer.update(free_until, self.next, size)?;
+            }
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn try_push(&mut self, parts: &[&[u8]], len: usize) -> Result<Fit, Fault> {
+        let available = self.peer.ahead();
+        let (mask, first) = (self.ring.mask(), self.next);
+        let used = match &self.buffers {
+            TxBuffers::Own(region, own) => {
+                let needed = len.div_ceil(own.capacity as usize);
+                if needed > usize::from(self.ring.size()) || needed > MAX_CHAIN {
+                    return Ok(Fit::Never);
+                }
+                if needed > usize::from(available) {
+                    return Ok(Fit::No);
+                }
+                let buffer = |n: u16| Descriptor {
+                    flags: 0,
+                    region: 0,
+                    length: own.capacity,
+                    offset: own.offset(first.wrapping_add(n) & mask),
+                };
+                let out = Gather {
+                    ring: &self.ring,
+                    first,
+                    mask,
+                };
+                if needed == 1 {
+                    out.single(region, buffer(0), parts, len)?;
+                } else {
+                    out.chain(|_| Some(region), buffer, parts, len)?;
+                }
+                needed
+            }
+            TxBuffers::Peer(regions) => {
+                if available == 0 {
+                    return Ok(Fit::No);
+                }
+                let (buffer, region) = posted(&self.ring, regions, first & mask)?;
+                let out = Gather {
+                    ring: &self.ring,
+                    first,
+                    mask,
+                };
+                if buffer.length as usize >= len {
+                    out.single(region, buffer, parts, len)?;
+                    1
+                } else {
+                    match out.fill_posted(regions, buffer, available, parts, len)? {
+                        Ok(used) => used,
+                        Err(fit) => return Ok(fit),
+                    }
+                }
+            }
+        };
+        #[allow(clippy::cast_possible_truncation, reason = "at most the ring's size")]
+        let used = used as u16;
+        self.next = first.wrapping_add(used);
+        self.peer.take(used);
+        self.unpublished = self.unpublished.wrapping_add(used);
+        Ok(Fit::Yes)
+    }
+}
+
+/// A descriptor of no bytes.
+const NOWHERE: Descriptor = Descriptor {
+    flags: 0,
+    region: 0,
+    length: 0,
+    offset: 0,
+};
+
+enum Fit {
+    Yes,
+    No,
+    Never,
+}
+
+/// Reads and checks a buffer that the client posted.
+#[inline(always)]
+fn posted<'region>(
+    ring: &Ring,
+    regions: &'region [SharedRegion],
+    slot: u16,
+) -> Result<(Descriptor, &'region SharedRegion), Fault> {
+    let buffer = ring.read(slot)?;
+    let Some(region) = regions.get(usize::from(buffer.region)) else {
+        return Err(Fault::Region(buffer.region));
+    };
+    let end = u64::from(buffer.offset) + u64::from(buffer.length);
+    if end > region.len() as u64 {
+        return Err(Fault::Range {
+            offset: buffer.offset,
+            length: buffer.length,
+        });
+    }
+    Ok((buffer, region))
+}
+
+/// Writes one packet into checked buffers, then their descriptors.
+struct Gather<'ring> {
+    ring: &'ring Ring,
+    first: u16,
+    mask: u16,
+}
+
+impl Gather<'_> {
+    #[inline(always)]
+    fn single(
+        &self,
+        region: &SharedRegion,
+        buffer: Descriptor,
+        parts: &[&[u8]],
+        len: usize,
+    ) -> Result<(), Fault> {
+        let mut offset = buffer.offset as usize;
+        for part in parts {
+            region
+                .copy_out(offset, part)
+                .map_err(|_| Fault::MemoryGone)?;
+            offset += part.len();
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
+        let length = len as u32;
+        self.ring.write(
+            self.first & self.mask,
+            Descriptor {
+                flags: 0,
+                length,
+                ..buffer
+            },
+        )
+    }
+
+    /// Into as many posted buffers as it takes, the first of which was read already. Returns how
+    /// many, or why it does not fit.
+    fn fill_posted(
+        &self,
+        regions: &[SharedRegion],
+        buffer: Descriptor,
+        available: u16,
+        parts: &[&[u8]],
+        len: usize,
+    ) -> Result<Result<usize, Fit>, Fault> {
+        let most = usize::from(self.mask + 1).min(MAX_CHAIN);
+        let mut buffers = [NOWHERE; MAX_CHAIN];
+        let mut count = 0_u16;
+        let mut room = 0;
+        for place in buffers.iter_mut().take(most.min(usize::from(available))) {
+            let slot = self.first.wrapping_add(count) & self.mask;
+            *place = if count == 0 {
+                buffer
+            } else {
+                posted(self.ring, regions, slot)?.0
+            };
+            count += 1;
+            room += place.length as usize;
+            if room >= len {
+                break;
+            }
+        }
+        if room < len {
+            // With a full turn posted, or the longest chain, more would not help.
+            let never = usize::from(count) == most;
+            return Ok(Err(if never { Fit::Never } else { Fit::No }));
+        }
+        let nth = |n: u16| *buffers.get(usize::from(n)).unwrap_or(&NOWHERE);
+        self.chain(|region| regions.get(region), nth, parts, len)?;
+        Ok(Ok(usize::from(count)))
+    }
+
+    /// `buffer(n)` is the packet's n-th; together they hold `len` bytes at least.
+    fn chain<'region>(
+        &self,
+        region: impl Fn(usize) -> Option<&'region SharedRegion>,
+        buffer: impl Fn(u16) -> Descriptor,
+        parts: &[&[u8]],
+        len: usize,
+    ) -> Result<(), Fault> {
+        let mut parts = parts.iter().copied();
+        let mut part: &[u8] = &[];
+        let mut left = len;
+        let mut n = 0_u16;
+        while left > 0 {
+            let descriptor = buffer(n);
+            let memory =
+                region(usize::from(descriptor.region)).ok_or(Fault::Region(descriptor.region))?;
+            let mut filled = 0;
+            let room = left.min(descriptor.length as usize);
+            while filled < room {
+                if part.is_empty() {
+                    // Their lengths sum up to `len`, so there is another.
+                    part = parts.next().ok_or(Fault::MemoryGone)?;
+                    continue;
+                }
+                let (now, later) = part.split_at(part.len().min(room - filled));
+                memory
+                    .copy_out(descriptor.offset as usize + filled, now)
+                    .map_err(|_| Fault::MemoryGone)?;
+                filled += now.len();
+                part = later;
+            }
+            left -= room;
+            #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
+            let length = room as u32;
+            let flags = if left > 0 { FLAG_NEXT } else { 0 };
+            let slot = self.first.wrapping_add(n) & self.mask;
+            self.ring.write(
+                slot,
+                Descriptor {
+                    flags,
+                    length,
+                    ..descriptor
+                },
+            )?;
+            n += 1;
+        }
+        Ok(())
+    }
+}

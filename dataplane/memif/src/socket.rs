@@ -1,0 +1,331 @@
+//! The control socket: unix, SOCK_SEQPACKET, one message and at most one fd at a time.
+
+use std::fmt;
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+
+use rustix::io::Errno;
+use rustix::net::{
+    RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, SendAncillaryBuffer,
+    SendAncillaryMessage, SendFlags,
+};
+
+use crate::msg::{MESSAGE_LEN, Message};
+use crate::refusal::Refusal;
+
+/// Where a control socket is.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Address {
+    /// A name in the abstract namespace of the network namespace that the calling thread is in,
+    /// without the leading zero byte. At most 107 bytes.
+    Abstract(String),
+    /// A file.
+    Path(PathBuf),
+}
+
+impl FromStr for Address {
+    type Err = AddressError;
+
+    /// `@name` is abstract, anything else a path.
+    fn from_str(text: &str) -> Result<Address, AddressError> {
+        match text.strip_prefix('@') {
+            Some("") => Err(AddressError::Empty),
+            Some(name) if name.len() > Address::MAX_ABSTRACT => Err(AddressError::Long(name.len())),
+            Some(name) if name.contains('\0') => Err(AddressError::Zero),
+            Some(name) => Ok(Address::Abstract(name.to_owned())),
+            None if text.is_empty() => Err(AddressError::Empty),
+            None if text.contains('\0') => Err(AddressError::Zero),
+            None => Ok(Address::Path(PathBuf::from(text))),
+        }
+    }
+}
+
+/// Why a text is no socket address.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum AddressError {
+    /// Nothing there.
+    #[error("empty socket address: write @name for an abstract socket, or a path")]
+    Empty,
+    /// Too long for the kernel.
+    #[error("abstract socket name of {0} bytes: at most 107 are possible")]
+    Long(usize),
+    /// A zero byte inside.
+    #[error("a socket address cannot hold a zero byte")]
+    Zero,
+}
+
+impl Address {
+    /// Longest abstract name, in bytes.
+    pub const MAX_ABSTRACT: usize = 107;
+
+    /// The file, if it is one.
+    pub fn path(&self) -> Option<&Path> {
+        match self {
+            Address::Abstract(_) => None,
+            Address::Path(path) => Some(path),
+        }
+    }
+}
+
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Address::Abstract(name) => write!(f, "@{name}"),
+            Address::Path(path) => write!(f, "{}", path.display()),
+        }
+    }
+}
+
+/// Who is at the other end, as the kernel noted when the connection was made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct PeerCred {
+    /// Process id in our pid namespace; 0 if it is not visible from there.
+    pub pid: u32,
+    /// User id in our user namespace.
+    pub uid: u32,
+    /// Group id in our user namespace.
+    pub gid: u32,
+}
+
+/// One received message and the fd that came with it.
+#[derive(Debug)]
+pub struct Received {
+    /// The message.
+    pub message: Message,
+    /// Its fd, close-on-exec. A message that takes none never has one here.
+    pub fd: Option<OwnedFd>,
+}
+
+/// One control connection. Never blocks.
+#[derive(Debug)]
+pub struct Channel {
+    socket: OwnedFd,
+}
+
+impl Channel {
+    /// Takes a connected SOCK_SEQPACKET socket, which should be non-blocking and close-on-exec.
+    pub fn new(socket: OwnedFd) -> Channel {
+        Channel { socket }
+    }
+
+    /// Two ends of a new connection without a listener.
+    ///
+    /// # Errors
+    /// No fd left.
+    pub fn pair() -> std::io::Result<(Channel, Channel)> {
+        let (ours, theirs) = rustix::net::socketpair(
+            rustix::net::AddressFamily::UNIX,
+            rustix::net::SocketType::SEQPACKET,
+            rustix::net::SocketFlags::CLOEXEC | rustix::net::SocketFlags::NONBLOCK,
+            None,
+        )?;
+        Ok((Channel { socket: ours }, Channel { socket: theirs }))
+    }
+
+    /// Who connected (on a server) or listens (on a client).
+    ///
+    /// # Errors
+    /// Not a unix socket.
+    pub fn peer(&self) -> std::io::Result<PeerCred> {
+        // Not rustix's call: its pid cannot be 0, which is what a pid of another namespace is.
+        let cred =
+            nix::sys::socket::getsockopt(&self.socket, nix::sys::socket::sockopt::PeerCredentials)?;
+        Ok(PeerCred {
+            pid: u32::try_from(cred.pid()).unwrap_or(0),
+            uid: cred.uid(),
+            gid: cred.gid(),
+        })
+    }
+
+    /// Sends a message, with `fd` if it carries one.
+    ///
+    /// # Errors
+    /// [`Refusal::NotReading`] if the peer lets messages pile up, else the socket's failure.
+    pub fn send(&self, message: &Message, fd: Option<BorrowedFd<'_>>) -> Result<(), Refusal> {
+        let bytes = message.encode();
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        let fds = fd.map(|fd| [fd]);
+        if let Some(fds) = &fds {
+            // The space is for exactly this.
+            control.push(SendAncillaryMessage::ScmRights(fds));
+        }
+        loop {
+            let sent = rustix::net::sendmsg(
+                &self.socket,
+                &[IoSlice::new(&bytes)],
+                &mut control,
+                SendFlags::NOSIGNAL | SendFlags::DONTWAIT,
+            );
+            return match sent {
+                Ok(_) => Ok(()),
+                Err(Errno::INTR) => continue,
+                Err(Errno::AGAIN) => Err(Refusal::NotReading),
+                Err(Errno::PIPE | Errno::CONNRESET) => Err(Refusal::Closed),
+                Err(error) => Err(Refusal::Socket(error.into())),
+            };
+        }
+    }
+
+    /// Receives a message if one is there. Every fd that came is either in the result or closed.
+    ///
+    /// # Errors
+    /// The peer is gone, or what it sent is no message, or has more or fewer fds than its type
+    /// takes.
+    pub fn receive(&self) -> Result<Option<Received>, Refusal> {
+        // One byte more than a message, so that a longer one shows.
+        let mut bytes = [0_u8; MESSAGE_LEN + 1];
+        // Room for one fd too many, so that two show without MSG_CTRUNC; the kernel drops the rest.
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(2))];
+        let mut control = RecvAncillaryBuffer::new(&mut space);
+        let received = loop {
+            let received = rustix::net::recvmsg(
+                &self.socket,
+                &mut [IoSliceMut::new(&mut bytes)],
+                &mut control,
+                RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC,
+            );
+            match received {
+                Ok(received) => break received,
+                Err(Errno::INTR) => {}
+                Err(Errno::AGAIN) => return Ok(None),
+                Err(Errno::CONNRESET) => return Err(Refusal::Closed),
+                Err(error) => return Err(Refusal::Socket(error.into())),
+            }
+        };
+        let mut fds = Vec::new();
+        for message in control.drain() {
+            if let RecvAncillaryMessage::ScmRights(rights) = message {
+                fds.extend(rights);
+            }
+        }
+        if received.bytes == 0 {
+            return Err(Refusal::Closed);
+        }
+        let message = Message::decode(&bytes[..received.bytes])?;
+        if received.flags.contains(ReturnFlags::CTRUNC) {
+            return Err(Refusal::ControlTruncated);
+        }
+        let fd = fds.pop();
+        match (&fd, message.carries_fd()) {
+            (None, true) => Err(Refusal::MissingFd(message.kind())),
+            (Some(_), false) => Err(Refusal::UnwantedFd(message.kind())),
+            _ if !fds.is_empty() => Err(Refusal::UnwantedFd(message.kind())),
+            _ => Ok(Some(Received { message, fd })),
+        }
+    }
+}
+
+impl AsFd for Channel {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+mod tests {
+    use super::*;
+    use rustix::event::{EventfdFlags, eventfd};
+    use rustix::io::{FdFlags, fcntl_getfd};
+
+    fn send_raw(channel: &Channel, bytes: &[u8], fds: &[BorrowedFd<'_>]) {
+        let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
+        let mut control = SendAncillaryBuffer::new(&mut space);
+        if !fds.is_empty() {
+            assert!(control.push(SendAncillaryMessage::ScmRights(fds)));
+        }
+        let slice = [IoSlice::new(bytes)];
+        rustix::net::sendmsg(channel, &slice, &mut control, SendFlags::NOSIGNAL).unwrap();
+    }
+
+    #[test]
+    fn addresses_parse() {
+        assert_eq!("@a/b".parse(), Ok(Address::Abstract("a/b".into())));
+        assert_eq!("/run/x".parse(), Ok(Address::Path("/run/x".into())));
+        assert_eq!("@".parse::<Address>(), Err(AddressError::Empty));
+        assert_eq!("".parse::<Address>(), Err(AddressError::Empty));
+        let long = format!("@{}", "x".repeat(108));
+        assert_eq!(long.parse::<Address>(), Err(AddressError::Long(108)));
+        assert_eq!(Address::Abstract("a".into()).to_string(), "@a");
+    }
+
+    #[test]
+    fn an_fd_arrives_with_its_message_and_close_on_exec() {
+        let (a, b) = Channel::pair().unwrap();
+        assert!(b.receive().unwrap().is_none());
+        let event = eventfd(0, EventfdFlags::empty()).unwrap();
+        a.send(
+            &Message::AddRegion { index: 0, size: 1 },
+            Some(event.as_fd()),
+        )
+        .unwrap();
+        let received = b.receive().unwrap().unwrap();
+        assert_eq!(received.message, Message::AddRegion { index: 0, size: 1 });
+        assert!(
+            fcntl_getfd(received.fd.unwrap())
+                .unwrap()
+                .contains(FdFlags::CLOEXEC)
+        );
+        a.send(&Message::Ack, None).unwrap();
+        assert!(b.receive().unwrap().unwrap().fd.is_none());
+        drop(a);
+        assert!(matches!(b.receive(), Err(Refusal::Closed)));
+        assert!(matches!(b.send(&Message::Ack, None), Err(Refusal::Closed)));
+    }
+
+    #[test]
+    fn wrong_lengths_and_wrong_numbers_of_fds_are_refused() {
+        let (a, b) = Channel::pair().unwrap();
+        let event = eventfd(0, EventfdFlags::empty()).unwrap();
+        let fd = event.as_fd();
+        send_raw(&a, &[1, 0, 0], &[]);
+        assert!(matches!(b.receive(), Err(Refusal::Malformed(_))));
+        send_raw(&a, &[0; 4000], &[fd]);
+        assert!(matches!(b.receive(), Err(Refusal::Malformed(_))));
+        a.send(&Message::Ack, Some(fd)).unwrap();
+        assert!(matches!(b.receive(), Err(Refusal::UnwantedFd("ACK"))));
+        let region = Message::AddRegion { index: 0, size: 1 };
+        a.send(&region, None).unwrap();
+        assert!(matches!(b.receive(), Err(Refusal::MissingFd("ADD_REGION"))));
+        send_raw(&a, &region.encode(), &[fd, fd]);
+        assert!(matches!(
+            b.receive(),
+            Err(Refusal::UnwantedFd("ADD_REGION"))
+        ));
+        send_raw(&a, &region.encode(), &[fd; 5]);
+        assert!(matches!(b.receive(), Err(Refusal::ControlTruncated)));
+    }
+
+    #[test]
+    fn no_fd_is_kept_of_a_refused_message() {
+        // The peer of an eventfd cannot tell who holds it; a socket's can: its other end sees the
+        // hang-up once the last copy is closed.
+        let (a, b) = Channel::pair().unwrap();
+        let (held, watched) = Channel::pair().unwrap();
+        send_raw(&a, &Message::Ack.encode(), &[held.as_fd(); 2]);
+        send_raw(&a, &[0; 7], &[held.as_fd(); 8]);
+        drop(held);
+        assert!(watched.receive().unwrap().is_none(), "still in flight");
+        assert!(b.receive().is_err());
+        assert!(b.receive().is_err());
+        assert!(matches!(watched.receive(), Err(Refusal::Closed)));
+    }
+
+    #[test]
+    fn a_peer_that_does_not_read_is_noticed() {
+        let (a, _b) = Channel::pair().unwrap();
+        let refused = (0..10_000).find_map(|_| a.send(&Message::Ack, None).err());
+        assert!(matches!(refused, Some(Refusal::NotReading)));
+    }
+
+    #[test]
+    fn peer_credentials_are_ours_on_a_pair() {
+        let (a, _b) = Channel::pair().unwrap();
+        let peer = a.peer().unwrap();
+        assert_eq!(peer.pid, std::process::id());
+    }
+}

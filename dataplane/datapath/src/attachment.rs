@@ -1,0 +1,146 @@
+//! An attachment as the worker that owns it sees it.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sluice_packet::{FlowKey, Mac, Vid};
+
+use crate::bucket::TokenBucket;
+use crate::counters::AttachmentCounts;
+use crate::frame::Tagging;
+use crate::ids::{AttachmentId, SegmentId, UplinkId};
+use crate::port::PodPort;
+use crate::spec::{AttachmentSpec, VlanSet};
+
+/// Rejects that an attachment's rules may cause a second, and how many at once.
+const REJECT_PER_SECOND: u64 = 1_000;
+const REJECT_BURST: u64 = 100;
+
+/// Bytes of an Ethernet header without tags.
+pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
+
+/// All that a worker keeps of one attachment.
+pub(crate) struct Attachment {
+    pub(crate) id: AttachmentId,
+    pub(crate) mac: Mac,
+    /// As in [`FlowKey::src`]. Empty: any address.
+    pub(crate) addresses: Box<[[u8; 16]]>,
+    /// `fe80::` with the interface id made of the MAC (RFC 4291, appendix A): always allowed.
+    pub(crate) link_local: [u8; 16],
+    pub(crate) vlans: Vlans,
+    pub(crate) tagging: Tagging,
+    pub(crate) qinq: bool,
+    /// The largest frame in bytes, without the outermost tag.
+    pub(crate) max_frame: usize,
+    pub(crate) port: Option<Box<dyn PodPort>>,
+    pub(crate) counts: Arc<AttachmentCounts>,
+    pub(crate) rejects: TokenBucket,
+    /// Something was delivered since the last flush.
+    pub(crate) dirty: bool,
+}
+
+/// How the frames of a pod find their segment.
+#[derive(Debug)]
+pub(crate) enum Vlans {
+    Access(SegmentId),
+    Trunk {
+        allowed: Box<[SegmentId]>,
+        native: Option<SegmentId>,
+    },
+}
+
+impl Vlans {
+    fn new(set: &VlanSet, uplink: UplinkId) -> Vlans {
+        let segment = |vid: &Vid| SegmentId::new(uplink, *vid);
+        match set {
+            VlanSet::Access(vid) => Vlans::Access(segment(vid)),
+            VlanSet::Trunk { vids, native } => {
+                let mut allowed: Vec<_> = vids.iter().map(segment).collect();
+                allowed.sort_unstable();
+                Vlans::Trunk {
+                    allowed: allowed.into(),
+                    native: native.as_ref().map(segment),
+                }
+            }
+        }
+    }
+}
+
+impl Attachment {
+    pub(crate) fn new(
+        id: AttachmentId,
+        spec: &AttachmentSpec,
+        counts: Arc<AttachmentCounts>,
+    ) -> Attachment {
+        let vlans = Vlans::new(&spec.vlans, spec.uplink);
+        let tagging = match &vlans {
+            Vlans::Access(_) => Tagging::Untagged,
+            Vlans::Trunk { native, .. } => Tagging::Tagged { native: *native },
+        };
+        let inner_tag_bytes = if spec.qinq { 4 } else { 0 };
+        Attachment {
+            id,
+            mac: spec.mac,
+            addresses: spec.addresses.iter().map(key_address).collect(),
+            link_local: link_local(spec.mac),
+            vlans,
+            tagging,
+            qinq: spec.qinq,
+            max_frame: usize::try_from(spec.mtu).unwrap_or(usize::MAX / 2)
+                + ETHERNET_HEADER_BYTES
+                + inner_tag_bytes,
+            port: None,
+            counts,
+            rejects: TokenBucket::new(REJECT_PER_SECOND, REJECT_BURST),
+            dirty: false,
+        }
+    }
+
+    /// Whether the attachment may send from `address` (as in [`FlowKey::src`]).
+    pub(crate) fn owns(&self, address: &[u8; 16]) -> bool {
+        self.addresses.is_empty() || self.addresses.contains(address) || *address == self.link_local
+    }
+}
+
+/// An address as a [`FlowKey`] holds it.
+pub(crate) fn key_address(address: &IpAddr) -> [u8; 16] {
+    match address {
+        IpAddr::V4(v4) => FlowKey::mapped(v4.octets()),
+        IpAddr::V6(v6) => v6.octets(),
+    }
+}
+
+fn link_local(mac: Mac) -> [u8; 16] {
+    let [a, b, c, d, e, f] = mac.0;
+    [
+        0xfe,
+        0x80,
+        0,
+        0,
+        0,
+        0,
+        0,
+        0,
+        a ^ 2,
+        b,
+        c,
+        0xff,
+        0xfe,
+        d,
+        e,
+        f,
+    ]
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
+    use super::*;
+
+    #[test]
+    fn the_link_local_address_is_that_of_rfc_4291() {
+        let mac: Mac = "34:56:78:9a:bc:de".parse().unwrap();
+        let expected: std::net::Ipv6Addr = "fe80::3656:78ff:fe9a:bcde".parse().unwrap();
+        assert_eq!(link_local(mac), expected.octets());
+    }
+}

@@ -1,0 +1,201 @@
+//! The first stage of both flows: what is this frame, in which segment, and where does it go? What
+//! it cannot say it removes, with the reason.
+
+use sluice_mem::{Burst, Mbuf};
+use sluice_packet::{FlowKey, InnerTag, ParseError, Parsed, Vid, VlanTag, outer_tag, parse};
+
+use crate::antispoof;
+use crate::attachment::{Attachment, Vlans};
+use crate::drops::DropReason;
+use crate::frame::{Destination, FrameInfo, Source};
+use crate::ids::{SegmentId, UplinkId};
+use crate::tables::{SegmentTable, Tables, UplinkTable};
+
+/// TPIDs that a pod's frames may be tagged with.
+const POD_TPIDS: [u16; 2] = [0x8100, 0x88a8];
+/// Bytes of the two MAC addresses, which a tag follows.
+const MACS_BYTES: usize = 12;
+/// The bits of a TCI that are no VID: priority and drop eligibility.
+const PRIORITY: u16 = 0xf000;
+
+/// Classifies one frame from the wire.
+pub(crate) fn from_uplink(
+    tables: &Tables,
+    uplink_id: UplinkId,
+    uplink: &UplinkTable,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
+    let tag = take_outer_tag(mbuf, &uplink.tpids);
+    let vid = match tag
+        .map(|tag| tag.vid().ok_or(DropReason::BadVid))
+        .transpose()?
+    {
+        None | Some(Vid::UNTAGGED) => uplink.native,
+        Some(vid) => vid,
+    };
+    let id = SegmentId::new(uplink_id, vid);
+    let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
+    describe(mbuf, segment.id, tag, Source::Uplink(uplink_id))?;
+    let info = FrameInfo::of_mut(mbuf);
+    let destination = if info.key.dst_mac().is_multicast() {
+        Destination::Flood
+    } else {
+        let found = segment
+            .macs
+            .get(info.key.dst_mac)
+            .ok_or(DropReason::NotOurs)?;
+        Destination::Attachment(found)
+    };
+    info.set_destination(destination);
+    Ok(())
+}
+
+/// Classifies one frame from a pod, and checks that it is who it says it is.
+pub(crate) fn from_pod(
+    tables: &Tables,
+    attachment: &Attachment,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
+    let tag = match &attachment.vlans {
+        // A tag of an access pod that may send inner tags is an inner tag: only one of priority
+        // alone is the segment's.
+        Vlans::Access(_) if attachment.qinq => take_priority_tag(mbuf),
+        _ => take_outer_tag(mbuf, &POD_TPIDS),
+    };
+    if mbuf.len() > attachment.max_frame {
+        return Err(DropReason::TooLong);
+    }
+    let vid = tag
+        .map(|tag| tag.vid().ok_or(DropReason::BadVid))
+        .transpose()?;
+    let id = match (&attachment.vlans, vid) {
+        (Vlans::Access(segment), None | Some(Vid::UNTAGGED)) => *segment,
+        (Vlans::Access(_), Some(_)) => return Err(DropReason::TagOnAccess),
+        (Vlans::Trunk { native, .. }, None | Some(Vid::UNTAGGED)) => {
+            native.ok_or(DropReason::UntaggedOnTrunk)?
+        }
+        (Vlans::Trunk { allowed, .. }, Some(vid)) => {
+            let segment = allowed.first().ok_or(DropReason::VlanNotAllowed)?;
+            let wanted = SegmentId::new(segment.uplink(), vid);
+            // Not Vlans::contains: the native segment is not to be had by tag.
+            allowed
+                .binary_search(&wanted)
+                .map_err(|_| DropReason::VlanNotAllowed)?;
+            wanted
+        }
+    };
+    let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
+    let parsed = describe(mbuf, id, tag, Source::Attachment(attachment.id))?;
+    if parsed.inner.is_some() && !attachment.qinq {
+        return Err(DropReason::InnerTag);
+    }
+    antispoof::check(attachment, mbuf, &parsed)?;
+    let destination = from_pod_destination(segment, attachment, &parsed.key)?;
+    FrameInfo::of_mut(mbuf).set_destination(destination);
+    Ok(())
+}
+
+/// Where a pod's frame goes: another pod of its segment, all of them, or the wire.
+fn from_pod_destination(
+    segment: &SegmentTable,
+    attachment: &Attachment,
+    key: &FlowKey,
+) -> Result<Destination, DropReason> {
+    if key.dst_mac().is_multicast() {
+        return Ok(Destination::Flood);
+    }
+    match segment.macs.get(key.dst_mac) {
+        Some(found) if found == attachment.id => Err(DropReason::Hairpin),
+        Some(found) => Ok(Destination::Attachment(found)),
+        None => Ok(Destination::Uplink(segment.id.uplink())),
+    }
+}
+
+/// Parses the frame and notes its key, segment, priority and source.
+fn describe(
+    mbuf: &mut Mbuf,
+    segment: SegmentId,
+    tag: Option<VlanTag>,
+    source: Source,
+) -> Result<Parsed, DropReason> {
+    let parsed = parse(mbuf.data(), InnerTag::Allow).map_err(|error| match error {
+        ParseError::Truncated => DropReason::Truncated,
+        ParseError::BadHeader => DropReason::BadHeader,
+        ParseError::InnerTag => DropReason::InnerTag,
+        ParseError::ThirdTag => DropReason::ThirdTag,
+    })?;
+    let info = FrameInfo::of_mut(mbuf);
+    info.key = parsed.key;
+    info.key.vid = segment.vid();
+    info.set_segment(segment);
+    info.set_source(source);
+    info.set_inner_tag(parsed.inner.is_some());
+    // From here on the tag is only its priority: the VID is the segment's, the TPID the receiver's.
+    let priority = tag.map_or(0, |tag| tag.tci & PRIORITY);
+    info.set_tag(Some(VlanTag {
+        tpid: 0,
+        tci: priority,
+    }));
+    Ok(parsed)
+}
+
+/// Puts the tag on that a frame has on the wire.
+pub(crate) fn tag_for_wire(uplink: &UplinkTable, mbuf: &mut Mbuf) {
+    let info = FrameInfo::of_mut(mbuf);
+    let vid = info.segment().vid();
+    let tag = VlanTag {
+        tpid: uplink.tpids.first().copied().unwrap_or(POD_TPIDS[0]),
+        tci: info.priority_bits() | vid,
+    };
+    let untagged = vid == 0 || vid == uplink.native.get();
+    info.set_tag((!untagged).then_some(tag));
+}
+
+/// The outermost tag: the one the device took off, else taken out of the bytes here.
+///
+/// A device may take off what is no tag here: that one goes back into the bytes, where it counts
+/// as an inner tag of an untagged frame.
+fn take_outer_tag(mbuf: &mut Mbuf, tpids: &[u16]) -> Option<VlanTag> {
+    if let Some(tag) = FrameInfo::of(mbuf).tag() {
+        if tpids.contains(&tag.tpid) {
+            return Some(tag);
+        }
+        if mbuf.len() >= MACS_BYTES && mbuf.prepend(VlanTag::LEN) {
+            let bytes = mbuf.data_mut();
+            bytes.copy_within(VlanTag::LEN..VlanTag::LEN + MACS_BYTES, 0);
+            bytes[MACS_BYTES..MACS_BYTES + VlanTag::LEN].copy_from_slice(&tag.to_bytes());
+        }
+        return None;
+    }
+    let tag = outer_tag(mbuf.data(), tpids)?;
+    mbuf.data_mut().copy_within(0..MACS_BYTES, VlanTag::LEN);
+    mbuf.trim_front(VlanTag::LEN).then_some(tag)
+}
+
+fn take_priority_tag(mbuf: &mut Mbuf) -> Option<VlanTag> {
+    let tag = outer_tag(mbuf.data(), &POD_TPIDS)?;
+    if tag.vid() != Some(Vid::UNTAGGED) {
+        return None;
+    }
+    take_outer_tag(mbuf, &POD_TPIDS)
+}
+
+/// Classifies a burst and takes out what has no further way, handing it to `removed` with the
+/// reason.
+pub(crate) fn burst(
+    burst: &mut Burst,
+    mut classify: impl FnMut(&mut Mbuf) -> Result<(), DropReason>,
+    mut removed: impl FnMut(Mbuf, DropReason),
+) {
+    let why = std::cell::Cell::new(DropReason::BadHeader);
+    burst.retain_or(
+        |mbuf| match classify(mbuf) {
+            Ok(()) => true,
+            Err(reason) => {
+                why.set(reason);
+                false
+            }
+        },
+        |mbuf| removed(mbuf, why.get()),
+    );
+}

@@ -1,0 +1,63 @@
+//! What control has a worker do, one message at a time over a ring, and what comes back. Whatever
+//! is taken out of service comes back with the answer, so that it dies on control's thread.
+
+use std::sync::Arc;
+
+use crate::attachment::Attachment;
+use crate::ids::{AttachmentId, MAX_UPLINKS, UplinkId};
+use crate::port::PodPort;
+use crate::state::UplinkState;
+use crate::tables::Tables;
+
+/// One thing to be done between two bursts.
+pub(crate) enum Command {
+    /// Judge and route by these tables from now on, and make the change that goes with them.
+    Install { tables: Arc<Tables>, change: Change },
+    /// A peer has connected to an attachment.
+    Connect {
+        id: AttachmentId,
+        port: Box<dyn PodPort>,
+    },
+    /// It is gone.
+    Disconnect { id: AttachmentId },
+    /// Let go of everything and end.
+    Stop,
+}
+
+/// What changes along with the tables, at the worker that owns it.
+pub(crate) enum Change {
+    None,
+    AddUplink(UplinkId, Box<UplinkState>),
+    RemoveUplink(UplinkId),
+    AddAttachment(Box<Attachment>),
+    RemoveAttachment(AttachmentId),
+}
+
+/// What a command came to.
+pub(crate) enum Answer {
+    /// The tables are in use; these are not any more.
+    Installed { _old: Arc<Tables>, removed: Removed },
+    /// The port that was there, and whether the attachment is.
+    Port {
+        old: Option<Box<dyn PodPort>>,
+        known: bool,
+    },
+    /// Nothing is left but the ports, in here.
+    Stopped {
+        _ports: Vec<Box<dyn PodPort>>,
+        _uplinks: [Option<Box<UplinkState>>; MAX_UPLINKS],
+    },
+}
+
+/// What a [`Change`] took out.
+pub(crate) enum Removed {
+    None,
+    Uplink(Box<UplinkState>),
+    Attachment { _attachment: Box<Attachment> },
+}
+
+/// A command with its number; the answer bears the same.
+pub(crate) struct Numbered<T> {
+    pub(crate) number: u64,
+    pub(crate) what: T,
+}

@@ -1,0 +1,109 @@
+//! Counters that one worker writes and anyone reads: no lock, no atomic read-modify-write.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use crate::drops::DropCounts;
+use crate::spec::Traffic;
+
+/// One count. A load and a store lose nothing with one writer, and cost less than an atomic add.
+#[derive(Debug, Default)]
+pub(crate) struct Count(AtomicU64);
+
+impl Count {
+    pub(crate) fn add(&self, n: u64) {
+        self.0.store(
+            self.0.load(Ordering::Relaxed).wrapping_add(n),
+            Ordering::Relaxed,
+        );
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Frames and bytes through one port.
+#[derive(Debug, Default)]
+pub(crate) struct TrafficCounts {
+    rx_frames: Count,
+    rx_bytes: Count,
+    tx_frames: Count,
+    tx_bytes: Count,
+}
+
+impl TrafficCounts {
+    pub(crate) fn received(&self, frames: usize, bytes: usize) {
+        self.rx_frames.add(frames as u64);
+        self.rx_bytes.add(bytes as u64);
+    }
+
+    pub(crate) fn sent(&self, frames: usize, bytes: usize) {
+        self.tx_frames.add(frames as u64);
+        self.tx_bytes.add(bytes as u64);
+    }
+
+    pub(crate) fn read(&self) -> Traffic {
+        Traffic {
+            rx_frames: self.rx_frames.get(),
+            rx_bytes: self.rx_bytes.get(),
+            tx_frames: self.tx_frames.get(),
+            tx_bytes: self.tx_bytes.get(),
+        }
+    }
+}
+
+/// An uplink's counts.
+#[derive(Debug, Default)]
+pub(crate) struct UplinkCounts {
+    pub(crate) traffic: TrafficCounts,
+    pub(crate) drops: DropCounts,
+}
+
+/// An attachment's counts.
+#[derive(Debug, Default)]
+pub(crate) struct AttachmentCounts {
+    pub(crate) traffic: TrafficCounts,
+    pub(crate) ingress_drops: DropCounts,
+    pub(crate) egress_drops: DropCounts,
+}
+
+/// A worker's own figures.
+#[derive(Debug, Default)]
+pub(crate) struct WorkerCounts {
+    pub(crate) loops: Count,
+    pub(crate) empty_loops: Count,
+    pub(crate) sleeps: Count,
+    /// Frames that ended between two workers, where no attachment or uplink can be blamed.
+    pub(crate) drops: DropCounts,
+    /// Log records that control did not take in time.
+    pub(crate) lost_records: Count,
+}
+
+/// Per rule slot of a policy set, one worker's decisions.
+#[derive(Debug)]
+pub(crate) struct RuleCounts {
+    slots: Box<[(Count, Count)]>,
+}
+
+impl RuleCounts {
+    pub(crate) fn new(slots: usize) -> RuleCounts {
+        RuleCounts {
+            slots: (0..slots).map(|_| Default::default()).collect(),
+        }
+    }
+
+    /// Counts one frame for a slot.
+    pub(crate) fn hit(&self, slot: usize, bytes: usize) {
+        if let Some((frames, total)) = self.slots.get(slot) {
+            frames.add(1);
+            total.add(bytes as u64);
+        }
+    }
+
+    /// Frames and bytes of a slot.
+    pub(crate) fn get(&self, slot: usize) -> (u64, u64) {
+        self.slots
+            .get(slot)
+            .map_or((0, 0), |(frames, bytes)| (frames.get(), bytes.get()))
+    }
+}

@@ -1,0 +1,141 @@
+//! Why frames went no further, and how often.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+macro_rules! drop_reasons {
+    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+        /// Every way in which a frame can end other than by being sent.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+        #[repr(u8)]
+        pub enum DropReason {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl DropReason {
+            /// All of them, in the order of their numbers.
+            pub const ALL: &'static [DropReason] = &[$(DropReason::$variant,)*];
+
+            /// The name it is counted under.
+            pub fn name(self) -> &'static str {
+                match self {
+                    $(DropReason::$variant => $name,)*
+                }
+            }
+        }
+    };
+}
+
+drop_reasons! {
+    /// Headers are cut short.
+    Truncated => "truncated",
+    /// A header contradicts itself or the frame.
+    BadHeader => "bad_header",
+    /// Longer than the MTU of where it goes or where it came from.
+    TooLong => "too_long",
+    /// VID 4095.
+    BadVid => "bad_vid",
+    /// No attachment of this engine is in the frame's VLAN.
+    NoSegment => "no_segment",
+    /// The frame's VLAN is not among those of the pod that sent it.
+    VlanNotAllowed => "vlan_not_allowed",
+    /// An access pod sent a tag.
+    TagOnAccess => "tag_on_access",
+    /// A trunk pod without a native segment sent an untagged frame.
+    UntaggedOnTrunk => "untagged_on_trunk",
+    /// A second tag, and the attachment is not `qinq`.
+    InnerTag => "inner_tag",
+    /// A third tag.
+    ThirdTag => "third_tag",
+    /// From the wire, to a unicast address that is no attachment's.
+    NotOurs => "not_ours",
+    /// To the address it came from.
+    Hairpin => "hairpin",
+    /// The source MAC address is not the attachment's, or is a group address.
+    SpoofedMac => "spoofed_mac",
+    /// The source IP address is not among the attachment's.
+    SpoofedIp => "spoofed_ip",
+    /// An ARP sender address is not the attachment's.
+    SpoofedArp => "spoofed_arp",
+    /// A neighbour discovery sender address is not the attachment's.
+    SpoofedNd => "spoofed_nd",
+    /// The segment has no VLAN policy, or the attachment's own policy is gone.
+    NoPolicy => "no_policy",
+    /// A rule or a default said drop, or said reject of what is never answered.
+    Denied => "denied",
+    /// A rule said reject, and the sender was told.
+    Rejected => "rejected",
+    /// A rule said reject, and telling the sender was over the limit.
+    RejectLimited => "reject_limited",
+    /// Flooding in the segment was over the limit.
+    FloodLimited => "flood_limited",
+    /// The attachment went while the frame was on its way.
+    Gone => "gone",
+    /// No peer is connected to the attachment.
+    LinkDown => "link_down",
+    /// The pod does not empty its ring.
+    RingFull => "ring_full",
+    /// The uplink takes no more.
+    UplinkFull => "uplink_full",
+    /// The ring to the worker that owns the destination is full.
+    HandoverFull => "handover_full",
+    /// No free mbuf.
+    NoMbuf => "no_mbuf",
+    /// The kernel had no room in its ring, or cut the frame short.
+    KernelDropped => "kernel_dropped",
+    /// A coalesced frame that cannot be segmented: `ethtool -K DEVICE gro off lro off` on the
+    /// uplink keeps the kernel from making them.
+    Oversize => "oversize",
+    /// The device failed at sending it.
+    TxError => "tx_error",
+    /// The peer's descriptor was wrong.
+    BadDescriptor => "bad_descriptor",
+}
+
+/// A count per drop reason, written by one worker and read by anyone.
+#[derive(Debug)]
+pub struct DropCounts {
+    counts: [AtomicU64; DropReason::ALL.len()],
+}
+
+impl DropCounts {
+    /// All zero.
+    pub fn new() -> DropCounts {
+        DropCounts {
+            counts: [const { AtomicU64::new(0) }; DropReason::ALL.len()],
+        }
+    }
+
+    /// Counts `frames`. Only the worker that owns these counts calls this: a load and a store cost
+    /// less than an atomic add, and lose nothing with one writer.
+    pub fn add(&self, reason: DropReason, frames: u64) {
+        let count = &self.counts[reason as usize];
+        count.store(
+            count.load(Ordering::Relaxed).wrapping_add(frames),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// The count of one reason.
+    pub fn get(&self, reason: DropReason) -> u64 {
+        self.counts[reason as usize].load(Ordering::Relaxed)
+    }
+
+    /// Reasons that occurred, with their counts.
+    pub fn nonzero(&self) -> impl Iterator<Item = (DropReason, u64)> + '_ {
+        DropReason::ALL
+            .iter()
+            .map(|&reason| (reason, self.get(reason)))
+            .filter(|&(_, count)| count != 0)
+    }
+
+    /// The sum over all reasons.
+    pub fn total(&self) -> u64 {
+        DropReason::ALL.iter().map(|&reason| self.get(reason)).sum()
+    }
+}
+
+impl Default for DropCounts {
+    fn default() -> DropCounts {
+        DropCounts::new()
+    }
+}

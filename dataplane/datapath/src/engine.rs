@@ -1,0 +1,353 @@
+//! The engine as control sees it: plain calls that return when the workers have done what was
+//! asked. Locks and waiting are on this side only.
+#![allow(
+    clippy::disallowed_methods,
+    clippy::disallowed_types,
+    reason = "this is control's side of the rings: it locks and waits so that workers need not"
+)]
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use sluice_firewall::{PolicySet, carry_over};
+use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
+use sluice_packet::Vid;
+
+use crate::attachment::Attachment;
+use crate::command::{Answer, Change, Command, Removed};
+use crate::error::Error;
+use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::link::{WorkerLink, WorkerParts, start_workers};
+use crate::port::{PodPort, Uplink};
+use crate::snapshot;
+use crate::spec::{AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot, UplinkSpec};
+use crate::state::UplinkState;
+use crate::tables::Tables;
+use crate::topology::Topology;
+
+/// Frames that may wait between each two workers.
+pub(crate) const HANDOVER_FRAMES: usize = 1024;
+/// Mbufs that a worker keeps at hand.
+const CACHE_MBUFS: usize = 512;
+/// Workers that the engine can have: bits of a mask.
+const MAX_WORKERS: usize = 64;
+
+/// The running engine.
+pub struct Engine {
+    small: Mempool,
+    large: Mempool,
+    inner: Mutex<Inner>,
+}
+
+pub(crate) struct Inner {
+    pub(crate) topology: Topology,
+    pub(crate) links: Vec<WorkerLink>,
+}
+
+/// What an attach came to.
+#[derive(Debug, Clone)]
+pub struct Attached {
+    /// Its number.
+    pub id: AttachmentId,
+    /// Its worker.
+    pub worker: usize,
+    /// Its segments that have no VLAN policy, and so carry nothing.
+    pub segments_without_policy: Vec<Vid>,
+}
+
+impl Engine {
+    /// Makes the mempools and starts the workers. They judge by no policy yet: nothing passes.
+    ///
+    /// # Errors
+    /// [`Error::Config`], [`Error::Memory`], [`Error::Thread`].
+    pub fn start(config: EngineConfig) -> Result<Engine, Error> {
+        let workers = config.workers.len();
+        if workers == 0 || workers > MAX_WORKERS {
+            return Err(Error::Config(format!(
+                "{workers} workers were asked for: 1 to {MAX_WORKERS} are possible"
+            )));
+        }
+        let pool = |size, buffers| {
+            Mempool::new(PoolConfig {
+                buffers,
+                size,
+                numa_node: None,
+                huge_pages: config.huge_pages,
+            })
+        };
+        let small = pool(BufSize::Small, config.small_mbufs)?;
+        let large = pool(BufSize::Large, config.large_mbufs)?;
+        let mut topology = Topology::new(workers);
+        let tables = Arc::new(topology.tables());
+        let parts: Vec<_> = config
+            .workers
+            .iter()
+            .map(|worker| WorkerParts {
+                core: worker.core,
+                pools: Pools::new(small, large, CACHE_MBUFS),
+            })
+            .collect();
+        let links = start_workers(parts, config.idle, tables)?;
+        Ok(Engine {
+            small,
+            large,
+            inner: Mutex::new(Inner { topology, links }),
+        })
+    }
+
+    /// Adds an uplink; its worker polls it from now on.
+    ///
+    /// # Errors
+    /// [`Error::UplinkExists`], [`Error::Full`], [`Error::Config`], [`Error::WorkerSilent`].
+    pub fn add_uplink(&self, spec: UplinkSpec) -> Result<UplinkId, Error> {
+        let mut inner = self.lock();
+        let id = inner.topology.add_uplink(&spec)?;
+        let Some(record) = inner.topology.uplink(id) else {
+            return Err(Error::NoUplink);
+        };
+        let (worker, counts) = (record.worker, record.counts.clone());
+        let state = UplinkState {
+            port: spec.port,
+            counts,
+            out: Default::default(),
+        };
+        inner.spread(
+            worker,
+            Change::AddUplink(id, Box::new(state)),
+            Order::OwnerFirst,
+        )?;
+        Ok(id)
+    }
+
+    /// Takes an uplink out and gives its port back.
+    ///
+    /// # Errors
+    /// [`Error::NoUplink`], [`Error::UplinkInUse`], [`Error::WorkerSilent`].
+    pub fn remove_uplink(&self, id: UplinkId) -> Result<Box<dyn Uplink>, Error> {
+        let mut inner = self.lock();
+        let worker = inner.topology.remove_uplink(id)?;
+        match inner.spread(worker, Change::RemoveUplink(id), Order::OwnerLast)? {
+            Removed::Uplink(state) => Ok(state.port),
+            _ => Err(Error::NoUplink),
+        }
+    }
+
+    /// Makes an attachment. It has no port yet: frames for it are dropped as `link_down`.
+    ///
+    /// # Errors
+    /// Any but [`Error::Thread`] and [`Error::Memory`]; nothing was changed.
+    pub fn attach(&self, spec: AttachmentSpec) -> Result<Attached, Error> {
+        let mut inner = self.lock();
+        let record = inner.topology.add_attachment(spec)?;
+        let (id, worker) = (record.id, record.worker);
+        let (uplink, vids) = (record.spec.uplink, record.spec.vlans.vids());
+        let attachment = Attachment::new(id, &record.spec, record.counts.clone());
+        let change = Change::AddAttachment(Box::new(attachment));
+        if let Err(error) = inner.spread(worker, change, Order::OwnerFirst) {
+            let _ = inner.topology.remove_attachment(id);
+            return Err(error);
+        }
+        let name = inner
+            .topology
+            .uplink(uplink)
+            .map_or("", |uplink| &uplink.name);
+        let segments_without_policy = vids
+            .into_iter()
+            .filter(|vid| inner.topology.policies.segment(name, *vid).is_none())
+            .collect();
+        Ok(Attached {
+            id,
+            worker: worker.index(),
+            segments_without_policy,
+        })
+    }
+
+    /// Takes an attachment out, with its port.
+    ///
+    /// # Errors
+    /// [`Error::NoAttachment`], [`Error::WorkerSilent`].
+    pub fn detach(&self, id: AttachmentId) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let record = inner.topology.remove_attachment(id)?;
+        let worker = record.worker;
+        match inner.spread(worker, Change::RemoveAttachment(id), Order::OwnerLast) {
+            Ok(_) => Ok(()),
+            Err(error) => {
+                inner.topology.restore_attachment(record);
+                Err(error)
+            }
+        }
+    }
+
+    /// Gives an attachment its port: the link is up. Returns the port that was there.
+    ///
+    /// # Errors
+    /// [`Error::NoAttachment`], [`Error::WorkerSilent`].
+    pub fn connect(
+        &self,
+        id: AttachmentId,
+        port: Box<dyn PodPort>,
+    ) -> Result<Option<Box<dyn PodPort>>, Error> {
+        self.lock()
+            .port_command(id, true, Command::Connect { id, port })
+    }
+
+    /// Takes an attachment's port: the link is down.
+    ///
+    /// # Errors
+    /// [`Error::NoAttachment`], [`Error::WorkerSilent`].
+    pub fn disconnect(&self, id: AttachmentId) -> Result<Option<Box<dyn PodPort>>, Error> {
+        self.lock()
+            .port_command(id, false, Command::Disconnect { id })
+    }
+
+    /// Has every worker judge by `policies` from its next burst on. Rules that are the same in both
+    /// sets keep their counts. Returns the old set.
+    ///
+    /// # Errors
+    /// [`Error::WorkerSilent`].
+    pub fn set_policies(&self, policies: Arc<PolicySet>) -> Result<Arc<PolicySet>, Error> {
+        let mut inner = self.lock();
+        let old = inner.topology.policies.clone();
+        let old_counts = inner.topology.rule_counts.clone();
+        let old_carried = inner.topology.carried.clone();
+        let empty = vec![(0, 0); policies.slots()];
+        inner.topology.set_policies(policies.clone(), empty);
+        inner.spread(WorkerId(0), Change::None, Order::OwnerFirst)?;
+        // Only now has every worker written its last count of the old set.
+        let total = |slot: usize| {
+            let base = old_carried.get(slot).copied().unwrap_or((0, 0));
+            old_counts
+                .iter()
+                .map(|counts| counts.get(slot))
+                .fold(base, |sum, n| {
+                    (sum.0.wrapping_add(n.0), sum.1.wrapping_add(n.1))
+                })
+        };
+        let mut carried = vec![(0, 0); policies.slots()];
+        for (from, to) in carry_over(&old, &policies).iter() {
+            if let Some(place) = carried.get_mut(to) {
+                *place = total(from);
+            }
+        }
+        inner.topology.carried = carried;
+        Ok(old)
+    }
+
+    /// The policies that the workers judge by.
+    pub fn policies(&self) -> Arc<PolicySet> {
+        self.lock().topology.policies.clone()
+    }
+
+    /// All counters.
+    pub fn snapshot(&self) -> Snapshot {
+        snapshot::read(&self.lock())
+    }
+
+    /// The mempools.
+    pub fn memory(&self) -> MemorySnapshot {
+        MemorySnapshot {
+            small: self.small.conservation(),
+            large: self.large.conservation(),
+            backing: match (self.small.backing(), self.large.backing()) {
+                (Backing::Huge, Backing::Huge) => Backing::Huge,
+                _ => Backing::Ordinary,
+            },
+        }
+    }
+
+    /// What workers have told since the last call. To be called every 50 ms or so.
+    pub fn take_events(&self) -> Vec<Event> {
+        let mut inner = self.lock();
+        snapshot::take_events(&mut inner)
+    }
+
+    /// Stops the workers, lets go of every port, and tells what became of the mbufs: with all of
+    /// them home nothing is in flight.
+    ///
+    /// # Errors
+    /// [`Error::WorkerSilent`].
+    pub fn stop(self) -> Result<MemorySnapshot, Error> {
+        let mut inner = self.lock();
+        for link in &mut inner.links {
+            // The answer holds the ports: they end here.
+            link.ask(Command::Stop)?;
+            link.join();
+        }
+        // Mbufs that a worker handed over after its peer had stopped are in a ring that the last
+        // of both ends frees.
+        inner.links.clear();
+        drop(inner);
+        Ok(self.memory())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Inner> {
+        // A panic while it was held is a bug, but counters and detach are still wanted then.
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether the owner of a change hears of it before or after the other workers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Order {
+    /// What is added is there before anybody sends to it.
+    OwnerFirst,
+    /// What is removed is there until nobody sends to it any more.
+    OwnerLast,
+}
+
+impl Inner {
+    /// Gives every worker the tables of the record, and `owner` the change that goes with them.
+    fn spread(&mut self, owner: WorkerId, change: Change, order: Order) -> Result<Removed, Error> {
+        let tables = Arc::new(self.topology.tables());
+        let mut removed = Removed::None;
+        let mut change = Some(change);
+        let others = (0..self.links.len()).filter(|&worker| worker != owner.index());
+        let sequence: Vec<usize> = match order {
+            Order::OwnerFirst => std::iter::once(owner.index()).chain(others).collect(),
+            Order::OwnerLast => others.chain(std::iter::once(owner.index())).collect(),
+        };
+        for worker in sequence {
+            let change = if worker == owner.index() {
+                change.take()
+            } else {
+                None
+            };
+            let change = change.unwrap_or(Change::None);
+            let command = Command::Install {
+                tables: Arc::clone(&tables) as Arc<Tables>,
+                change,
+            };
+            let Some(link) = self.links.get_mut(worker) else {
+                continue;
+            };
+            if let Answer::Installed { removed: out, .. } = link.ask(command)?
+                && worker == owner.index()
+            {
+                removed = out;
+            }
+        }
+        Ok(removed)
+    }
+
+    fn port_command(
+        &mut self,
+        id: AttachmentId,
+        connected: bool,
+        command: Command,
+    ) -> Result<Option<Box<dyn PodPort>>, Error> {
+        let record = self.topology.attachment(id).ok_or(Error::NoAttachment)?;
+        let worker = record.worker;
+        let Some(link) = self.links.get_mut(worker.index()) else {
+            return Err(Error::NoAttachment);
+        };
+        match link.ask(command)? {
+            Answer::Port { old, known: true } => {
+                if let Some(record) = self.topology.attachment(id) {
+                    record.connected = connected;
+                }
+                Ok(old)
+            }
+            _ => Err(Error::NoAttachment),
+        }
+    }
+}

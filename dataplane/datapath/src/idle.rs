@@ -1,0 +1,141 @@
+//! The idle ladder: busy polling, polling with pauses, sleep until somebody rings.
+
+use std::os::fd::{BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering, fence};
+
+use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+
+use crate::error::Error;
+use crate::spec::IdleConfig;
+
+/// The longest sleep while every port's wake-ups can be relied upon.
+const LONGEST_SLEEP_MS: i64 = 100;
+/// Pauses between two loops on the second rung.
+const PAUSES: u32 = 32;
+
+/// Wakes one worker. Engine-private: no peer ever holds this fd, so writing to it cannot block
+/// for long, and a full counter means that a wake-up is due anyway.
+#[derive(Debug)]
+pub(crate) struct Doorbell {
+    fd: OwnedFd,
+    asleep: AtomicBool,
+}
+
+impl Doorbell {
+    pub(crate) fn new() -> Result<Doorbell, Error> {
+        let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| {
+            Error::System {
+                what: "eventfd",
+                source: errno.into(),
+            }
+        })?;
+        Ok(Doorbell {
+            fd,
+            asleep: AtomicBool::new(false),
+        })
+    }
+
+    /// Has the worker look at its rings, if it sleeps. Called after something was put into one.
+    pub(crate) fn ring(&self) {
+        // Pairs with the fence in `Idle::sleep`: either the sleeper sees what was put in, or this
+        // sees that it sleeps.
+        fence(Ordering::SeqCst);
+        if self.asleep.load(Ordering::Relaxed) {
+            let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
+        }
+    }
+}
+
+/// One worker's rest.
+pub(crate) struct Idle {
+    config: IdleConfig,
+    bell: Arc<Doorbell>,
+    epoll: OwnedFd,
+    empty_loops: u32,
+}
+
+impl Idle {
+    pub(crate) fn new(config: IdleConfig, bell: Arc<Doorbell>) -> Result<Idle, Error> {
+        let system = |what| {
+            move |errno: rustix::io::Errno| Error::System {
+                what,
+                source: errno.into(),
+            }
+        };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(system("epoll_create"))?;
+        let data = epoll::EventData::new_u64(0);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        epoll::add(&epoll, &bell.fd, data, flags).map_err(system("epoll_ctl"))?;
+        Ok(Idle {
+            config,
+            bell,
+            epoll,
+            empty_loops: 0,
+        })
+    }
+
+    /// A port's fd wakes this worker from now on.
+    pub(crate) fn watch(&self, fd: BorrowedFd<'_>) {
+        let data = epoll::EventData::new_u64(1);
+        let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
+        // It fails only for an fd that cannot be polled, and a worker that misses its wake-ups
+        // still looks every LONGEST_SLEEP_MS.
+        let _ = epoll::add(&self.epoll, fd, data, flags);
+    }
+
+    /// No longer. The peer of a memif holds the same open file description, so closing ours would
+    /// not take it out of the set.
+    pub(crate) fn unwatch(&self, fd: BorrowedFd<'_>) {
+        let _ = epoll::delete(&self.epoll, fd);
+    }
+
+    /// After a loop with `frames`: whether the next rung is sleep.
+    pub(crate) fn tired(&mut self, frames: usize) -> bool {
+        if frames > 0 {
+            self.empty_loops = 0;
+            return false;
+        }
+        self.empty_loops = self.empty_loops.saturating_add(1);
+        if self
+            .config
+            .sleep_after
+            .is_some_and(|limit| self.empty_loops > limit)
+        {
+            return true;
+        }
+        if self.empty_loops > self.config.pause_after {
+            for _ in 0..PAUSES {
+                std::hint::spin_loop();
+            }
+        }
+        false
+    }
+
+    /// Sleeps until a fd wakes it or the time is up, unless `still_nothing` finds something after
+    /// the bell was armed.
+    pub(crate) fn sleep(&mut self, capped: bool, still_nothing: impl FnOnce() -> bool) -> bool {
+        self.bell.asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let slept = still_nothing();
+        if slept {
+            let limit = if capped {
+                Timespec {
+                    tv_sec: 0,
+                    tv_nsec: i64::try_from(self.config.sleep_cap.as_nanos())
+                        .unwrap_or(1_000_000)
+                        .min(LONGEST_SLEEP_MS * 1_000_000),
+                }
+            } else {
+                Timespec {
+                    tv_sec: 0,
+                    tv_nsec: LONGEST_SLEEP_MS * 1_000_000,
+                }
+            };
+            let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 8];
+            let _ = epoll::wait(&self.epoll, &mut events, Some(&limit));
+        }
+        self.bell.asleep.store(false, Ordering::Relaxed);
+        slept
+    }
+}

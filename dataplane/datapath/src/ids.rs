@@ -1,0 +1,109 @@
+//! Numbers of things, as types that cannot be mixed.
+
+use std::fmt;
+
+use sluice_packet::Vid;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident($inner:ty)) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub struct $name(pub $inner);
+
+        impl $name {
+            /// As an index into a table.
+            pub fn index(self) -> usize {
+                usize::from(self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number! {
+    /// A worker: 0 to 63.
+    WorkerId(u8)
+}
+number! {
+    /// An uplink of the engine.
+    UplinkId(u16)
+}
+
+/// A segment: one VLAN of one uplink. The number says both, so it never means another segment later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct SegmentId(u16);
+
+/// Uplinks an engine can have: an uplink's number is four bits of a [`SegmentId`].
+pub(crate) const MAX_UPLINKS: usize = 16;
+
+impl SegmentId {
+    /// The segment of `vid` on `uplink`, whose number is below 16.
+    pub fn new(uplink: UplinkId, vid: Vid) -> SegmentId {
+        SegmentId(uplink.0 << 12 | vid.get())
+    }
+
+    /// The reverse of [`SegmentId::to_u16`].
+    pub fn from_u16(number: u16) -> SegmentId {
+        SegmentId(number)
+    }
+
+    /// Both halves in one number.
+    pub fn to_u16(self) -> u16 {
+        self.0
+    }
+
+    /// Its uplink.
+    pub fn uplink(self) -> UplinkId {
+        UplinkId(self.0 >> 12)
+    }
+
+    /// Its VID, 0 for the untagged segment.
+    pub fn vid(self) -> u16 {
+        self.0 & 0x0fff
+    }
+}
+
+/// An attachment: a slot in the workers' tables and the slot's generation. A frame that was on its
+/// way to an attachment that has gone finds another generation there, never another pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct AttachmentId {
+    slot: u16,
+    generation: u16,
+}
+
+impl AttachmentId {
+    /// The attachment in `slot`, the `generation`th to be there.
+    pub fn new(slot: u16, generation: u16) -> AttachmentId {
+        AttachmentId { slot, generation }
+    }
+
+    /// Its place in the workers' tables.
+    pub fn slot(self) -> usize {
+        usize::from(self.slot)
+    }
+
+    /// Both halves in one number, for a frame's scratch and for people.
+    pub fn to_u32(self) -> u32 {
+        u32::from(self.generation) << 16 | u32::from(self.slot)
+    }
+
+    /// The reverse of [`AttachmentId::to_u32`].
+    pub fn from_u32(number: u32) -> AttachmentId {
+        let [s0, s1, g0, g1] = number.to_le_bytes();
+        AttachmentId {
+            slot: u16::from_le_bytes([s0, s1]),
+            generation: u16::from_le_bytes([g0, g1]),
+        }
+    }
+}
+
+impl fmt::Display for AttachmentId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.to_u32().fmt(f)
+    }
+}

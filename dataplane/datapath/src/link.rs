@@ -1,0 +1,170 @@
+//! Starting workers, and control's end of the rings to each of them.
+#![allow(
+    clippy::disallowed_methods,
+    reason = "this is control's side of the rings: it waits so that workers need not"
+)]
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sluice_mem::{Mbuf, Pools};
+use sluice_ring::{Consumer, Producer, spsc};
+
+use crate::command::{Answer, Command, Numbered};
+use crate::counters::WorkerCounts;
+use crate::engine::HANDOVER_FRAMES;
+use crate::error::Error;
+use crate::idle::{Doorbell, Idle};
+use crate::ids::WorkerId;
+use crate::spec::IdleConfig;
+use crate::state::{State, WorkerEvent};
+use crate::tables::Tables;
+use crate::worker::Worker;
+
+/// How long control waits for a worker. A worker answers between two bursts, so within
+/// microseconds, unless its core is taken from it.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// Commands that may wait; control sends one at a time.
+const COMMANDS: usize = 8;
+/// Log records and faults that may wait for control.
+const EVENTS: usize = 1024;
+
+/// What a worker is made of.
+pub(crate) struct WorkerParts {
+    pub(crate) core: Option<usize>,
+    pub(crate) pools: Pools,
+}
+
+/// Control's ends of a worker's rings.
+pub(crate) struct WorkerLink {
+    pub(crate) id: WorkerId,
+    pub(crate) core: Option<usize>,
+    pub(crate) counts: Arc<WorkerCounts>,
+    pub(crate) events: Consumer<WorkerEvent>,
+    commands: Producer<Numbered<Command>>,
+    answers: Consumer<Numbered<Answer>>,
+    bell: Arc<Doorbell>,
+    last: u64,
+    thread: Option<JoinHandle<()>>,
+}
+
+/// Makes the rings between all workers and starts them.
+pub(crate) fn start_workers(
+    parts: Vec<WorkerParts>,
+    idle: IdleConfig,
+    tables: Arc<Tables>,
+) -> Result<Vec<WorkerLink>, Error> {
+    let count = parts.len();
+    let bells = (0..count)
+        .map(|_| Doorbell::new().map(Arc::new))
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut senders: Vec<Vec<Option<Producer<Mbuf>>>> = no_rings(count);
+    let mut receivers: Vec<Vec<Option<Consumer<Mbuf>>>> = no_rings(count);
+    for from in 0..count {
+        for to in (0..count).filter(|&to| to != from) {
+            let (producer, consumer) = spsc(HANDOVER_FRAMES);
+            senders[from][to] = Some(producer);
+            receivers[to][from] = Some(consumer);
+        }
+    }
+    let mut links = Vec::with_capacity(count);
+    let rings = senders.into_iter().zip(receivers);
+    for (number, (part, (to_workers, from_workers))) in parts.into_iter().zip(rings).enumerate() {
+        let id = WorkerId(u8::try_from(number).unwrap_or(0));
+        let (command_sender, commands) = spsc(COMMANDS);
+        let (answers, answer_receiver) = spsc(COMMANDS);
+        let (events, event_receiver) = spsc(EVENTS);
+        let counts = Arc::new(WorkerCounts::default());
+        let mut state = State::new(id, part.pools, events, counts.clone());
+        state.to_workers = to_workers;
+        state.from_workers = from_workers;
+        let worker = Worker {
+            tables: tables.clone(),
+            state,
+            idle: Idle::new(idle, bells[number].clone())?,
+            commands,
+            answers,
+            bells: bells.clone(),
+            polled: Vec::new(),
+            uplinks: Vec::new(),
+        };
+        let thread = start(worker, part.core)?;
+        links.push(WorkerLink {
+            id,
+            core: part.core,
+            counts,
+            events: event_receiver,
+            commands: command_sender,
+            answers: answer_receiver,
+            bell: bells[number].clone(),
+            last: 0,
+            thread: Some(thread),
+        });
+    }
+    Ok(links)
+}
+
+fn no_rings<T>(count: usize) -> Vec<Vec<Option<T>>> {
+    (0..count)
+        .map(|_| (0..count).map(|_| None).collect())
+        .collect()
+}
+
+fn start(worker: Worker, core: Option<usize>) -> Result<JoinHandle<()>, Error> {
+    let number = worker.id().index();
+    std::thread::Builder::new()
+        .name(format!("worker-{number}"))
+        .spawn(move || {
+            if let Some(id) = core {
+                // Control has checked that the core is in the process's cpuset; if it was taken
+                // away in between, the worker runs where the kernel lets it.
+                let _ = core_affinity::set_for_current(core_affinity::CoreId { id });
+            }
+            worker.run();
+        })
+        .map_err(|source| Error::Thread {
+            worker: number,
+            source,
+        })
+}
+
+impl WorkerLink {
+    /// Has the worker do something, and waits until it has.
+    pub(crate) fn ask(&mut self, command: Command) -> Result<Answer, Error> {
+        let silent = Error::WorkerSilent {
+            worker: self.id.index(),
+            seconds: PATIENCE.as_secs(),
+        };
+        self.last += 1;
+        if self
+            .commands
+            .push(Numbered {
+                number: self.last,
+                what: command,
+            })
+            .is_err()
+        {
+            return Err(silent);
+        }
+        self.bell.ring();
+        let start = Instant::now();
+        loop {
+            match self.answers.pop() {
+                Some(answer) if answer.number == self.last => return Ok(answer.what),
+                // An answer that was waited for in vain: what it holds ends here.
+                Some(_) => {}
+                None if start.elapsed() > PATIENCE => return Err(silent),
+                None if start.elapsed() < Duration::from_millis(1) => std::thread::yield_now(),
+                None => std::thread::sleep(Duration::from_micros(200)),
+            }
+        }
+    }
+
+    /// Waits for the thread's end, after [`Command::Stop`].
+    pub(crate) fn join(&mut self) {
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}

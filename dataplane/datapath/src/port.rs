@@ -1,0 +1,101 @@
+//! The seam between the pipelines and whatever frames come from and go to. One file per driver
+//! stands behind it in [`crate::ports`]; tests put their own ports here.
+
+use std::os::fd::BorrowedFd;
+
+use sluice_mem::{Burst, Mbuf, Pools};
+
+use crate::drops::DropCounts;
+use crate::frame::Tagging;
+
+/// What a worker lends to a port for one call.
+#[derive(Debug)]
+pub struct PortContext<'a> {
+    /// The worker's mempools.
+    pub pools: &'a mut Pools,
+    /// Where the port counts frames that end in it.
+    pub drops: &'a DropCounts,
+}
+
+/// How a sleeping worker learns that a port has frames.
+pub trait Wake {
+    /// Names every fd that becomes readable, edge by edge, when frames come. The worker puts them
+    /// into its epoll set with EPOLLET and never reads or writes them. Called once, when the port
+    /// is installed.
+    fn wake_fds(&self, add: &mut dyn FnMut(BorrowedFd<'_>));
+
+    /// Asks for wake-ups, then looks once more: false if frames are waiting already.
+    fn arm(&mut self) -> bool;
+
+    /// Wake-ups are no longer wanted: the worker polls again.
+    fn disarm(&mut self);
+
+    /// Whether a wake-up can be lost (memif peers that do not fence). While such a port is
+    /// installed a worker sleeps 1 ms at most.
+    fn may_miss_wakeups(&self) -> bool {
+        false
+    }
+}
+
+/// A port that faces the wire.
+pub trait Uplink: Wake + Send {
+    /// The driver's name: `af_packet`, `pcap`, ...
+    fn driver(&self) -> &'static str;
+
+    /// The netdev, PCI address or file it stands on.
+    fn device(&self) -> &str;
+
+    /// The largest IP packet in bytes.
+    fn mtu(&self) -> u32;
+
+    /// Receives: appends at most as many frames as `out` has room for. Each has had
+    /// [`crate::frame::FrameInfo::begin`] called with the outermost tag, if the device took it off; a tag still
+    /// among the bytes is taken off by classify.
+    fn rx_burst(&mut self, context: &mut PortContext<'_>, out: &mut Burst);
+
+    /// Sends from the front of `burst`, each with the tag in its
+    /// [`crate::frame::FrameInfo::tag`]. What it takes it
+    /// frees or will free; what remains in `burst` did not fit. Frames that it takes and cannot
+    /// send are counted in `context.drops`. Returns frames and bytes taken and not so counted.
+    fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent;
+}
+
+/// What a burst came to.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Frames sent.
+    pub frames: usize,
+    /// Their bytes, tags included, frame check sequence not.
+    pub bytes: usize,
+}
+
+/// A port that faces a pod. The pod is hostile.
+pub trait PodPort: Wake + Send {
+    /// Copies frames in: appends at most as many as `out` has room for, each with
+    /// [`crate::frame::FrameInfo::begin`] called (tags are left in the bytes).
+    ///
+    /// # Errors
+    /// The peer broke the protocol: the worker takes the port out and gives it to control.
+    fn rx_burst(&mut self, context: &mut PortContext<'_>, out: &mut Burst)
+    -> Result<(), PortFault>;
+
+    /// Copies `frames` to the pod in order, each with the tag that `tagging` gives it, until one
+    /// does not fit. Returns frames and bytes taken from the front. What was copied may become
+    /// visible to the pod only at [`PodPort::flush`].
+    ///
+    /// # Errors
+    /// The peer broke the protocol: the worker takes the port out and gives it to control.
+    fn deliver(&mut self, frames: &[Mbuf], tagging: Tagging) -> Result<Sent, PortFault>;
+
+    /// Publishes what was delivered and has the pod woken if it asked for that. Called at most once
+    /// per burst and port.
+    fn flush(&mut self);
+}
+
+/// Why a port was taken out of service: what the peer did, for people and for the status.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{reason}")]
+pub struct PortFault {
+    /// What the peer did.
+    pub reason: String,
+}

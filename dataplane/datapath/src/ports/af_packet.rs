@@ -1,0 +1,343 @@
+//! A kernel netdev as an uplink, over AF_PACKET's shared rings: any netdev will do, no driver of
+//! ours is needed.
+//!
+//! Receiving makes no system call; sending makes one per burst. What the kernel leaves to others is
+//! done here: tags that it took out of the bytes go into the frame's facts, checksums it left open
+//! are filled in, and the super-frames of its own TCP are cut to the size it names. Frames that this
+//! host sends on the netdev never come back.
+//!
+//! Sent frames carry their tag in the bytes, and a mark by which
+//! [`super::host_stack::HostStackGuard`] tells them from the host's own. A frame may have the MTU and
+//! four bytes of tag, which is what netdevs grant a VLAN; for a second tag the uplink's MTU must be
+//! raised by four. Longer ones are [`DropReason::TooLong`], since a netdev would lose them in
+//! silence.
+
+use std::os::fd::{AsFd, BorrowedFd};
+
+use nix::sys::socket::{setsockopt, sockopt};
+use sluice_mem::Burst;
+use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket, RX_FRAME_BYTES_GSO};
+use sluice_packet::VlanTag;
+
+use super::arrival::{Arrival, Arrivals, Taken};
+use super::device::Devices;
+use super::host_stack::ENGINE_MARK;
+use super::tagged::Tagged;
+use crate::drops::DropReason;
+use crate::port::{PortContext, Sent, Uplink, Wake};
+
+/// Bytes of an Ethernet header, without tags.
+const ETH_HEADER: usize = 14;
+/// Bytes of a slot of the receive ring beyond the MTU: a header with two tags, and the ring's own
+/// (about 100).
+const RX_OVERHEAD: u32 = 160;
+/// Loops without a frame, after some with, until the kernel is asked what it dropped.
+const QUIET_LOOPS: u32 = 16;
+/// Loops between two such questions while the kernel says that it is dropping.
+const LOSING_LOOPS: u32 = 256;
+
+/// Which netdev, and how.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AfPacketConfig {
+    /// The netdev's name, in the network namespace of the thread that opens it.
+    pub device: String,
+    /// Frames of the receive ring, 1 to 65536.
+    pub rx_frames: u32,
+    /// Frames of the send ring, 1 to 65536. Each takes the MTU and some.
+    pub tx_frames: u32,
+    /// Whether to see frames for all MACs: needed for attachments' own.
+    pub promiscuous: bool,
+    /// Whether the receive ring has 64 KiB for each frame, so that super-frames of this host's TCP,
+    /// of GRO and of peers on veth can be cut here. Without, a frame has the MTU and some, and
+    /// super-frames are [`DropReason::Oversize`]: right where `ethtool -K DEVICE gro off lro off`
+    /// (and `tso off gso off` at a veth peer) sees to it that there are none.
+    pub super_frames: bool,
+}
+
+impl AfPacketConfig {
+    /// The usual: 512 frames in (34 MB), 1024 out, promiscuous, with super-frames.
+    pub fn new(device: impl Into<String>) -> AfPacketConfig {
+        let PacketConfig {
+            rx_frames,
+            tx_frames,
+            ..
+        } = PacketConfig::default();
+        AfPacketConfig {
+            device: device.into(),
+            rx_frames,
+            tx_frames,
+            promiscuous: true,
+            super_frames: true,
+        }
+    }
+}
+
+/// Why a netdev cannot be an uplink.
+#[derive(Debug, thiserror::Error)]
+pub enum AfPacketError {
+    /// No such netdev.
+    #[error(
+        "there is no netdev {device} in this network namespace: `ip link` lists those there are"
+    )]
+    NoDevice {
+        /// The name asked for.
+        device: String,
+    },
+    /// The kernel does not tell about it.
+    #[error("cannot ask the kernel about netdev {device}: {source}")]
+    Ask {
+        /// The device.
+        device: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// Frames sent could not be marked.
+    #[error("cannot mark what is sent on netdev {device}: {source}; this needs CAP_NET_ADMIN")]
+    Mark {
+        /// The device.
+        device: String,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The rings could not be made.
+    #[error("cannot open netdev {device}: {source}")]
+    Open {
+        /// The device.
+        device: String,
+        /// Why.
+        source: sluice_mem::Error,
+    },
+}
+
+/// An uplink on a kernel netdev.
+#[derive(Debug)]
+pub struct AfPacket {
+    socket: PacketSocket,
+    device: String,
+    mtu: u32,
+    /// Longest frame to send, tags included, in bytes.
+    longest: usize,
+    arrivals: Arrivals,
+    /// The kernel has frames of ours that it could not send yet.
+    unsent: bool,
+    kernel: KernelDrops,
+}
+
+/// When to ask the kernel what it dropped: seldom, as it costs a system call.
+#[derive(Debug, Default)]
+struct KernelDrops {
+    counted: u64,
+    /// Loops since the last question.
+    loops: u32,
+    /// Loops since the last frame.
+    quiet: u32,
+    /// Frames came since the last question.
+    fresh: bool,
+    /// The kernel said that it is dropping.
+    losing: bool,
+}
+
+impl KernelDrops {
+    /// One more loop; whether the question is due.
+    fn due(&mut self, frames: usize, losing: bool) -> bool {
+        self.loops = self.loops.saturating_add(1);
+        self.losing |= losing;
+        if frames > 0 {
+            self.fresh = true;
+            self.quiet = 0;
+        } else {
+            self.quiet = self.quiet.saturating_add(1);
+        }
+        let due =
+            self.losing && self.loops >= LOSING_LOOPS || self.fresh && self.quiet == QUIET_LOOPS;
+        if due {
+            (self.loops, self.fresh, self.losing) = (0, false, false);
+        }
+        due
+    }
+}
+
+impl AfPacket {
+    /// Opens a netdev of the calling thread's network namespace; afterwards it works from any. Its
+    /// MTU is read now: after a change, open it anew.
+    ///
+    /// # Errors
+    /// There is no such netdev, or the kernel refuses: it takes CAP_NET_RAW and CAP_NET_ADMIN.
+    pub fn open(config: AfPacketConfig) -> Result<AfPacket, AfPacketError> {
+        let AfPacketConfig {
+            device,
+            rx_frames,
+            tx_frames,
+            promiscuous,
+            super_frames,
+        } = config;
+        let found = match Devices::open().and_then(|devices| devices.find(&device)) {
+            Ok(Some(found)) => found,
+            Ok(None) => return Err(AfPacketError::NoDevice { device }),
+            Err(source) => return Err(AfPacketError::Ask { device, source }),
+        };
+        let rx_frame_bytes = if super_frames {
+            RX_FRAME_BYTES_GSO
+        } else {
+            found.mtu.saturating_add(RX_OVERHEAD)
+        };
+        let rings = PacketConfig {
+            rx_frames,
+            rx_frame_bytes,
+            tx_frames,
+            promiscuous,
+            ..PacketConfig::for_mtu(found.mtu)
+        };
+        let socket = match PacketSocket::open(found.index, rings) {
+            Ok(socket) => socket,
+            Err(source) => return Err(AfPacketError::Open { device, source }),
+        };
+        if let Err(errno) = setsockopt(&socket, sockopt::Mark, &ENGINE_MARK) {
+            return Err(AfPacketError::Mark {
+                device,
+                source: errno.into(),
+            });
+        }
+        let longest = found.mtu as usize + ETH_HEADER + VlanTag::LEN;
+        Ok(AfPacket {
+            longest: longest.min(socket.max_frame()),
+            socket,
+            device,
+            mtu: found.mtu,
+            arrivals: Arrivals::default(),
+            unsent: false,
+            kernel: KernelDrops::default(),
+        })
+    }
+
+    fn send_rings(&mut self) {
+        // What fails stays in the ring, and a full ring shows as UplinkFull: a netdev that is down.
+        self.unsent = matches!(self.socket.flush(), Ok(false));
+    }
+
+    fn count_kernel_drops(&mut self, context: &PortContext<'_>) {
+        let drops = self.socket.stats().drops;
+        let new = drops.saturating_sub(self.kernel.counted);
+        if new > 0 {
+            context.drops.add(DropReason::KernelDropped, new);
+        }
+        self.kernel.counted = drops;
+    }
+}
+
+impl Wake for AfPacket {
+    fn wake_fds(&self, add: &mut dyn FnMut(BorrowedFd<'_>)) {
+        add(self.socket.as_fd());
+    }
+
+    /// The kernel always wakes; what is left is the look, and frames that it could not send before.
+    fn arm(&mut self) -> bool {
+        if self.unsent {
+            self.send_rings();
+        }
+        !self.unsent && !self.socket.has_frames()
+    }
+
+    fn disarm(&mut self) {}
+}
+
+impl Uplink for AfPacket {
+    fn driver(&self) -> &'static str {
+        "af_packet"
+    }
+
+    fn device(&self) -> &str {
+        &self.device
+    }
+
+    fn mtu(&self) -> u32 {
+        self.mtu
+    }
+
+    fn rx_burst(&mut self, context: &mut PortContext<'_>, out: &mut Burst) {
+        if self.unsent {
+            self.send_rings();
+        }
+        let arrivals = &mut self.arrivals;
+        let mut losing = false;
+        let frames = self.socket.recv(out.room(), |frame| {
+            losing |= frame.losing;
+            if frame.truncated {
+                let super_frame = frame.gso.is_some();
+                let reason = if super_frame {
+                    DropReason::Oversize
+                } else {
+                    DropReason::KernelDropped
+                };
+                context.drops.add(reason, 1);
+                return Next::Take;
+            }
+            let arrival = Arrival {
+                data: frame.data,
+                tag: frame.vlan.map(|(tpid, tci)| VlanTag { tpid, tci }),
+                checksum: frame.csum_not_ready,
+                gso: frame.gso,
+            };
+            match arrivals.take(&arrival, context, out) {
+                Taken::Whole => Next::Take,
+                Taken::InPart => Next::Leave,
+            }
+        });
+        if self.kernel.due(frames, losing) {
+            self.count_kernel_drops(context);
+        }
+    }
+
+    fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent {
+        let mut sent = Sent::default();
+        let mut taken = 0;
+        for mbuf in burst.iter() {
+            let frame = Tagged::to_wire(mbuf);
+            let len = frame.len();
+            if len > self.longest {
+                context.drops.add(DropReason::TooLong, 1);
+            } else if self.socket.send(|space| frame.copy_to(space).unwrap_or(0)) {
+                sent.add(len);
+            } else {
+                break;
+            }
+            taken += 1;
+        }
+        if taken == burst.len() {
+            context.pools.free_burst(burst);
+        } else {
+            burst
+                .drain_front(taken)
+                .for_each(|mbuf| context.pools.free(mbuf));
+        }
+        self.send_rings();
+        sent
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_is_asked_after_traffic_and_seldom_during_losses() {
+        let mut kernel = KernelDrops::default();
+        assert!(
+            (0..10_000).all(|_| !kernel.due(0, false)),
+            "nothing came, so nothing was lost"
+        );
+        assert!(!kernel.due(64, false));
+        let asked = (0..10_000).filter(|_| kernel.due(0, false)).count();
+        assert_eq!(asked, 1, "once when it falls quiet");
+        let asked = (0..2560).filter(|_| kernel.due(64, true)).count();
+        assert_eq!(asked, 10);
+    }
+
+    #[test]
+    fn a_missing_device_is_named() {
+        let error = AfPacket::open(AfPacketConfig::new("sg-none"))
+            .err()
+            .map(|e| e.to_string());
+        assert!(error.is_some_and(|error| error.contains("no netdev sg-none")));
+    }
+}

@@ -1,0 +1,238 @@
+//! Keeping the host's own stack off a netdev while it is an uplink, and giving it back.
+//!
+//! An AF_PACKET socket sees copies: the host's stack would still take every frame too, answer ARP
+//! and ping for addresses the host has on the device, and send of its own accord what no policy ever
+//! saw. While guarded
+//! - an nftables table in the `netdev` family, `sluicegate_DEVICE`, drops everything that comes in
+//!   on the device. AF_PACKET sees frames before that hook: `__netif_receive_skb_core` calls the
+//!   packet taps, then `nf_ingress`;
+//! - the same table drops what leaves by the device unless it bears the mark that
+//!   [`super::af_packet::AfPacket`] sets on its socket. Kernels before 5.16 lack the hook for this:
+//!   see [`HostStackGuard::sending_blocked`];
+//! - IPv6 is disabled on the device, so that the kernel does not retry router solicitations and
+//!   address detection into the void;
+//! - the device is up.
+//!
+//! Everything here happens in the network namespace of the calling thread, which must be the one
+//! that the device is in. It is for control: it runs `nft` and waits for it.
+//!
+//! To survive the engine's death, what has to be put back is noted first: [`HostStackRecord::take`]
+//! only looks; the caller writes the record to disk; [`HostStackGuard::engage`] changes things. An
+//! engine that finds a record hands it to `engage` again, or to [`HostStackRecord::restore`].
+//! Both may be repeated at any time, from any state in between.
+//!
+//! What does not come back: static IPv6 *routes* by the device, which the kernel drops when IPv6 is
+//! disabled on it. Addresses are put back, and with them their prefix routes.
+
+mod error;
+mod ipv6;
+mod nft;
+
+use std::net::Ipv6Addr;
+
+pub use self::error::HostStackError;
+pub(super) use self::nft::ENGINE_MARK;
+use super::device::{Device, Devices};
+
+/// What the host had set on a device before the engine took it: all that is needed to give it back,
+/// and nothing else.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostStackRecord {
+    /// The netdev's name.
+    pub device: String,
+    /// Whether it was administratively up.
+    pub was_up: bool,
+    /// What `net.ipv6.conf.DEVICE.disable_ipv6` was; `None` on a kernel without IPv6.
+    pub ipv6_disabled: Option<bool>,
+    /// Its permanent IPv6 addresses with their prefix lengths: disabling IPv6 takes them away.
+    pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
+}
+
+/// The host's stack is off the device.
+#[derive(Debug)]
+#[must_use = "the device stays guarded until release is called"]
+pub struct HostStackGuard {
+    record: HostStackRecord,
+    sending_blocked: bool,
+}
+
+impl HostStackRecord {
+    /// Looks at `device` and changes nothing.
+    ///
+    /// # Errors
+    /// There is no such device, its name cannot be used in a ruleset, or the kernel does not tell.
+    pub fn take(device: &str) -> Result<HostStackRecord, HostStackError> {
+        check_name(device)?;
+        let found = find(&open(device)?, device)?.ok_or_else(|| HostStackError::NoDevice {
+            device: device.to_owned(),
+        })?;
+        let refused = |what| HostStackError::kernel(what, device);
+        Ok(HostStackRecord {
+            device: device.to_owned(),
+            was_up: found.up,
+            ipv6_disabled: ipv6::disabled(device).map_err(refused("read the IPv6 setting of"))?,
+            ipv6_addresses: ipv6::addresses(found.index)
+                .map_err(refused("list the IPv6 addresses of"))?,
+        })
+    }
+
+    /// Puts everything back as the record says, whatever has been changed since and by whom. A
+    /// device that is gone needs nothing put back.
+    ///
+    /// # Errors
+    /// What could not be put back; all the rest was.
+    pub fn restore(&self) -> Result<(), HostStackError> {
+        check_name(&self.device)?;
+        let devices = open(&self.device)?;
+        let found = find(&devices, &self.device)?;
+        let mut errors = Vec::new();
+        if let Some(found) = found.as_ref().filter(|found| found.up && !self.was_up) {
+            let down = devices.set_up(found.index, false);
+            errors.extend(down.map_err(self.refused("set down")).err());
+        }
+        // Before IPv6 comes back: its duplicate address detection must be heard, and must hear.
+        errors.extend(nft::unblock(&self.device).err());
+        if let Some(found) = &found {
+            self.restore_ipv6(&devices, found, &mut errors);
+        }
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(HostStackError::joined(errors))
+        }
+    }
+
+    fn restore_ipv6(&self, devices: &Devices, found: &Device, errors: &mut Vec<HostStackError>) {
+        let Some(disabled) = self.ipv6_disabled else {
+            return;
+        };
+        let set = ipv6::set_disabled(&self.device, disabled);
+        errors.extend(
+            set.map_err(self.refused("put back the IPv6 setting of"))
+                .err(),
+        );
+        if disabled {
+            return;
+        }
+        for &(address, prefix_len) in &self.ipv6_addresses {
+            let added = devices.add_ipv6(found.index, address, prefix_len);
+            errors.extend(
+                added
+                    .map_err(self.refused("put back an IPv6 address of"))
+                    .err(),
+            );
+        }
+    }
+
+    /// What [`HostStackGuard::engage`] does; whether sending is blocked too.
+    fn apply(&self) -> Result<bool, HostStackError> {
+        check_name(&self.device)?;
+        let devices = open(&self.device)?;
+        let found = find(&devices, &self.device)?.ok_or_else(|| HostStackError::NoDevice {
+            device: self.device.clone(),
+        })?;
+        let sending_blocked = match nft::block(&self.device, true) {
+            Err(HostStackError::Nft { .. }) => nft::block(&self.device, false).map(|()| false),
+            result => result.map(|()| true),
+        }?;
+        if self.ipv6_disabled.is_some() {
+            ipv6::set_disabled(&self.device, true).map_err(self.refused("disable IPv6 on"))?;
+        }
+        if !found.up {
+            devices
+                .set_up(found.index, true)
+                .map_err(self.refused("set up"))?;
+        }
+        Ok(sending_blocked)
+    }
+
+    fn refused(&self, what: &'static str) -> impl FnOnce(std::io::Error) -> HostStackError {
+        HostStackError::kernel(what, &self.device)
+    }
+}
+
+impl HostStackGuard {
+    /// Keeps the host's stack off the record's device. The record must be on disk by now.
+    ///
+    /// # Errors
+    /// What failed first; what had been changed by then has been put back as far as possible.
+    pub fn engage(record: HostStackRecord) -> Result<HostStackGuard, HostStackError> {
+        match record.apply() {
+            Ok(sending_blocked) => Ok(HostStackGuard {
+                record,
+                sending_blocked,
+            }),
+            Err(error) => {
+                let mut errors = vec![error];
+                errors.extend(record.restore().err());
+                Err(HostStackError::joined(errors))
+            }
+        }
+    }
+
+    /// What will be put back.
+    pub fn record(&self) -> &HostStackRecord {
+        &self.record
+    }
+
+    /// Whether the host's stack can no longer send by the device either. False on kernels before
+    /// 5.16, which drop only what comes in; then take the host's addresses off the device.
+    pub fn sending_blocked(&self) -> bool {
+        self.sending_blocked
+    }
+
+    /// Gives the device back: [`HostStackRecord::restore`]. The record on disk can go after that.
+    ///
+    /// # Errors
+    /// What could not be put back; all the rest was. Keep the record and try again.
+    pub fn release(self) -> Result<(), HostStackError> {
+        self.record.restore()
+    }
+}
+
+fn check_name(device: &str) -> Result<(), HostStackError> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
+    // "." and ".." are no netdevs, and would lead out of the sysctl's directory.
+    let usable = !device.is_empty() && device.bytes().all(plain) && !device.starts_with('.');
+    if usable {
+        Ok(())
+    } else {
+        Err(HostStackError::Name {
+            device: device.to_owned(),
+        })
+    }
+}
+
+fn open(device: &str) -> Result<Devices, HostStackError> {
+    Devices::open().map_err(HostStackError::kernel("ask about", device))
+}
+
+fn find(devices: &Devices, device: &str) -> Result<Option<Device>, HostStackError> {
+    devices
+        .find(device)
+        .map_err(HostStackError::kernel("find", device))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_that_would_change_the_ruleset_are_refused() {
+        for name in ["", "..", "a b", "a\"b", "eth*", "a/b", "a;b", "a{b"] {
+            let error = HostStackRecord::take(name).unwrap_err();
+            assert!(
+                matches!(error, HostStackError::Name { .. }),
+                "{name}: {error}"
+            );
+        }
+        assert!(check_name("enp3s0f1np1.210").is_ok());
+    }
+
+    #[test]
+    fn a_missing_device_is_named() {
+        let error = HostStackRecord::take("sg-none").unwrap_err().to_string();
+        assert!(error.contains("no netdev sg-none"), "{error}");
+    }
+}

@@ -1,0 +1,70 @@
+//! IPv6 of one device of the calling thread's network namespace.
+
+use std::io;
+use std::net::Ipv6Addr;
+use std::path::PathBuf;
+
+/// Whether IPv6 is disabled on `device`; `None` if the kernel has no IPv6, or none there.
+pub(super) fn disabled(device: &str) -> io::Result<Option<bool>> {
+    match std::fs::read_to_string(sysctl(device)) {
+        Ok(text) => Ok(Some(text.trim() != "0")),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// Disables IPv6 on `device`, which takes its addresses away, or enables it.
+pub(super) fn set_disabled(device: &str, disabled: bool) -> io::Result<()> {
+    std::fs::write(sysctl(device), if disabled { "1" } else { "0" })
+}
+
+/// /proc/sys/net shows the namespace of the thread that opens it.
+fn sysctl(device: &str) -> PathBuf {
+    PathBuf::from("/proc/sys/net/ipv6/conf")
+        .join(device)
+        .join("disable_ipv6")
+}
+
+/// The permanent addresses of device number `index`, with their prefix lengths.
+pub(super) fn addresses(index: u32) -> io::Result<Vec<(Ipv6Addr, u8)>> {
+    match std::fs::read_to_string("/proc/thread-self/net/if_inet6") {
+        Ok(text) => Ok(text
+            .lines()
+            .filter_map(|line| permanent(line, index))
+            .collect()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
+        Err(error) => Err(error),
+    }
+}
+
+/// A line of if_inet6: address, device, prefix length, scope, flags, name; all but the last in hex.
+fn permanent(line: &str, index: u32) -> Option<(Ipv6Addr, u8)> {
+    const IFA_F_PERMANENT: u128 = 0x80;
+    let mut fields = line.split_whitespace();
+    let mut hex = || {
+        fields
+            .next()
+            .and_then(|field| u128::from_str_radix(field, 16).ok())
+    };
+    let (address, device, prefix_len, _scope, flags) = (hex()?, hex()?, hex()?, hex()?, hex()?);
+    let wanted = device == u128::from(index) && flags & IFA_F_PERMANENT != 0;
+    wanted.then_some((Ipv6Addr::from_bits(address), u8::try_from(prefix_len).ok()?))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::permanent;
+
+    #[test]
+    fn permanent_addresses_of_the_device_are_found() {
+        let line = "fd000000000000000000000000000001 1f 40 00 80     eth0";
+        let found = permanent(line, 0x1f);
+        assert_eq!(
+            found.map(|(a, len)| (a.to_string(), len)),
+            Some(("fd00::1".to_owned(), 64))
+        );
+        assert_eq!(permanent(line, 2), None);
+        assert_eq!(permanent(&line.replace(" 80 ", " 00 "), 0x1f), None);
+        assert_eq!(permanent("nonsense", 2), None);
+    }
+}

@@ -1,0 +1,53 @@
+//! What a worker lends to a port, for the tests of ports.
+
+use sluice_mem::{BufSize, Conservation, HugePages, Mempool, PoolConfig, Pools};
+
+use crate::drops::DropCounts;
+use crate::port::PortContext;
+
+/// Mempools, caches and drop counts of a worker that is not there.
+#[derive(Debug)]
+pub(super) struct Lent {
+    pub(super) pools: Pools,
+    pub(super) drops: DropCounts,
+    small: Mempool,
+    large: Mempool,
+}
+
+impl Lent {
+    /// With `buffers` buffers of each size.
+    pub(super) fn new(buffers: u32) -> Lent {
+        let pool = |size| {
+            let config = PoolConfig {
+                buffers,
+                size,
+                numa_node: None,
+                huge_pages: HugePages::Off,
+            };
+            Mempool::new(config).expect("a small mempool can be made")
+        };
+        let (small, large) = (pool(BufSize::Small), pool(BufSize::Large));
+        let pools = Pools::new(small, large, 128);
+        Lent {
+            pools,
+            drops: DropCounts::new(),
+            small,
+            large,
+        }
+    }
+
+    pub(super) fn context(&mut self) -> PortContext<'_> {
+        PortContext {
+            pools: &mut self.pools,
+            drops: &self.drops,
+        }
+    }
+
+    /// Every buffer is back, and none came by the slow way.
+    pub(super) fn assert_all_free(&self) {
+        for pool in [self.small, self.large] {
+            let Conservation { all, free, .. } = pool.conservation();
+            assert_eq!(all, free, "buffers are missing: {:?}", pool.conservation());
+        }
+    }
+}

@@ -1,0 +1,29 @@
+//! The ports, one file per driver. Each stands behind a trait of [`crate::PodPort`] or
+//! [`crate::Uplink`]; nothing outside this folder knows one from another.
+//!
+//! | driver | uplink | pod port |
+//! |---|---|---|
+//! | [`af_packet`] | a kernel netdev | |
+//! | [`memif`] | | shared memory: DPDK, VPP, libmemif, and pods written in Rust |
+//! | [`tap`] | | a kernel netdev in the pod, for pods without memif |
+//! | [`pcap`] | files | files |
+//! | [`generator`] | frames from templates | the same |
+//! | [`null`] | swallows everything | the same |
+//!
+//! [`host_stack`] is no port: it keeps the host's own stack off a netdev that is an uplink.
+
+pub mod af_packet;
+pub mod generator;
+pub mod host_stack;
+pub mod memif;
+pub mod null;
+pub mod pcap;
+pub mod tap;
+
+mod arrival;
+mod crc32c;
+mod device;
+mod frame_list;
+#[cfg(test)]
+mod lent;
+mod tagged;

@@ -1,0 +1,287 @@
+//! What both flows share after their first judge: frames go, in order, to an attachment of this
+//! worker, to the worker that owns it, to everybody in the segment, or out of the uplink.
+
+use sluice_firewall::Direction;
+use sluice_mem::{Burst, Mbuf};
+
+use crate::classify::tag_for_wire;
+use crate::drops::DropReason;
+use crate::frame::{Destination, FrameInfo, Source};
+use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::ingress::{decide, deliver_borrowed, ingress_from_judge};
+use crate::judge::Decision;
+use crate::port::PortContext;
+use crate::state::State;
+use crate::tables::Tables;
+
+/// Sends every frame of `burst` on its way. Consecutive frames for one destination stay together.
+pub(crate) fn route(tables: &Tables, state: &mut State, burst: &mut Burst) {
+    while let Some(first) = burst.iter().next() {
+        let destination = FrameInfo::of(first).destination();
+        let mut together = split_front(burst, |mbuf| {
+            FrameInfo::of(mbuf).destination() == destination
+        });
+        match destination {
+            Destination::Attachment(id) => to_attachment(tables, state, id, &mut together),
+            Destination::Uplink(id) => to_uplink(tables, state, id, &mut together),
+            Destination::Flood => {
+                for mbuf in together.drain_front(together.len()) {
+                    flood(tables, state, mbuf);
+                }
+            }
+            Destination::Unknown => drop_all(state, &mut together, DropReason::Gone),
+        }
+    }
+}
+
+/// Takes the first frames out for which `together` says true.
+fn split_front(burst: &mut Burst, together: impl Fn(&Mbuf) -> bool) -> Burst {
+    let run = burst.iter().take_while(|mbuf| together(mbuf)).count();
+    if run == burst.len() {
+        return std::mem::take(burst);
+    }
+    let mut front = Burst::new();
+    for mbuf in burst.drain_front(run) {
+        // A burst holds as many as a burst.
+        let _ = front.push(mbuf);
+    }
+    front
+}
+
+fn drop_all(state: &mut State, burst: &mut Burst, reason: DropReason) {
+    state.counts.drops.add(reason, burst.len() as u64);
+    state.pools.free_burst(burst);
+}
+
+/// To one attachment, wherever it is.
+pub(crate) fn to_attachment(
+    tables: &Tables,
+    state: &mut State,
+    id: AttachmentId,
+    burst: &mut Burst,
+) {
+    match tables.attachment(id).map(|entry| entry.owner) {
+        Some(owner) if owner == state.id => ingress_from_judge(tables, state, id, burst),
+        Some(owner) => hand_over(state, owner, burst),
+        None => drop_all(state, burst, DropReason::Gone),
+    }
+}
+
+/// Out of an uplink: collected until the flow ends, then sent at once.
+pub(crate) fn to_uplink(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) {
+    let Some(table) = tables.uplink(id) else {
+        return drop_all(state, burst, DropReason::Gone);
+    };
+    if table.worker != state.id {
+        hand_over(state, table.worker, burst);
+        return;
+    }
+    for mut mbuf in burst.drain_front(burst.len()) {
+        if mbuf.len() > table.max_frame {
+            drop_at_uplink(state, id, mbuf, DropReason::TooLong);
+            continue;
+        }
+        tag_for_wire(table, &mut mbuf);
+        let Some(uplink) = state.uplink(id) else {
+            state.drop_frame(mbuf, DropReason::Gone);
+            continue;
+        };
+        if let Err(mbuf) = uplink.out.push(mbuf) {
+            flush_uplink(state, id);
+            match state.uplink(id) {
+                Some(uplink) => {
+                    if let Err(mbuf) = uplink.out.push(mbuf) {
+                        drop_at_uplink(state, id, mbuf, DropReason::UplinkFull);
+                    }
+                }
+                None => state.drop_frame(mbuf, DropReason::Gone),
+            }
+        }
+    }
+}
+
+/// To everybody in the frame's segment but its sender; a pod's frame goes to the wire as well.
+/// Every receiver judges it for itself.
+fn flood(tables: &Tables, state: &mut State, mut mbuf: Mbuf) {
+    let info = FrameInfo::of(&mbuf);
+    let source = info.source();
+    let Some(segment) = tables.segment(info.segment()) else {
+        return end_flood(state, source, mbuf, DropReason::NoSegment);
+    };
+    let within_limit = segment
+        .flood
+        .get(state.id.index())
+        .is_some_and(|bucket| bucket.take(state.now_ms));
+    if !within_limit {
+        return end_flood(state, source, mbuf, DropReason::FloodLimited);
+    }
+    flood_here(tables, state, &mbuf);
+    for worker in 0..state.to_workers.len() {
+        if segment.member_workers & 1 << worker != 0 && worker != state.id.index() {
+            copy_to_worker(state, worker, &mbuf);
+        }
+    }
+    match source {
+        Source::Uplink(_) => state.pools.free(mbuf),
+        Source::Attachment(_) => {
+            let id = segment.id.uplink();
+            FrameInfo::of_mut(&mut mbuf).set_destination(Destination::Uplink(id));
+            let mut alone = Burst::new();
+            match alone.push(mbuf) {
+                Ok(()) => to_uplink(tables, state, id, &mut alone),
+                Err(mbuf) => state.drop_frame(mbuf, DropReason::Gone),
+            }
+        }
+    }
+}
+
+/// To this worker's attachments of the frame's segment but its sender.
+pub(crate) fn flood_here(tables: &Tables, state: &mut State, mbuf: &Mbuf) {
+    let info = FrameInfo::of(mbuf);
+    let Some(segment) = tables.segment(info.segment()) else {
+        state.counts.drops.add(DropReason::NoSegment, 1);
+        return;
+    };
+    for member in &segment.members {
+        let sender = info.source() == Source::Attachment(member.id);
+        if member.owner != state.id || sender {
+            continue;
+        }
+        match decide(tables, state, member.id, mbuf) {
+            Decision::Pass => deliver_borrowed(state, member.id, std::slice::from_ref(mbuf)),
+            // What was flooded is never answered.
+            Decision::Reject => count_ingress(state, member.id, DropReason::Denied),
+            Decision::Drop(reason) => count_ingress(state, member.id, reason),
+        }
+    }
+}
+
+fn count_ingress(state: &mut State, id: AttachmentId, reason: DropReason) {
+    if let Some(attachment) = state.attachment(id) {
+        attachment.counts.ingress_drops.add(reason, 1);
+    }
+}
+
+fn end_flood(state: &mut State, source: Source, mbuf: Mbuf, reason: DropReason) {
+    match source {
+        Source::Attachment(id) => state.drop_at(id, Direction::Egress, mbuf, reason),
+        Source::Uplink(id) => drop_at_uplink(state, id, mbuf, reason),
+    }
+}
+
+/// A copy for another worker's attachments of the segment.
+fn copy_to_worker(state: &mut State, worker: usize, mbuf: &Mbuf) {
+    let Some(mut copy) = state.pools.alloc_for(mbuf.len()) else {
+        state.counts.drops.add(DropReason::NoMbuf, 1);
+        return;
+    };
+    if !copy.copy_from(mbuf.data()) {
+        state.drop_frame(copy, DropReason::TooLong);
+        return;
+    }
+    *copy.scratch_mut() = *mbuf.scratch();
+    let Some(Some(ring)) = state.to_workers.get_mut(worker) else {
+        state.drop_frame(copy, DropReason::Gone);
+        return;
+    };
+    if let Err(copy) = ring.push(copy) {
+        state.drop_frame(copy, DropReason::HandoverFull);
+    }
+    state.handed_over |= 1 << worker;
+}
+
+/// Gives frames to the worker that owns their destination.
+fn hand_over(state: &mut State, worker: WorkerId, burst: &mut Burst) {
+    for mbuf in burst.drain_front(burst.len()) {
+        let Some(Some(ring)) = state.to_workers.get_mut(worker.index()) else {
+            state.drop_frame(mbuf, DropReason::Gone);
+            continue;
+        };
+        if let Err(mbuf) = ring.push(mbuf) {
+            state.drop_frame(mbuf, DropReason::HandoverFull);
+        }
+    }
+    state.handed_over |= 1 << worker.index();
+}
+
+/// Takes what other workers handed over, at most one burst of each. Returns how many frames.
+pub(crate) fn take_over(tables: &Tables, state: &mut State) -> usize {
+    let mut taken = 0;
+    for worker in 0..state.from_workers.len() {
+        let mut burst = Burst::new();
+        if let Some(Some(ring)) = state.from_workers.get_mut(worker) {
+            while burst.room() > 0 {
+                let Some(mbuf) = ring.pop() else { break };
+                if let Err(mbuf) = burst.push(mbuf) {
+                    state.pools.free(mbuf);
+                    break;
+                }
+            }
+        }
+        taken += burst.len();
+        route_handed_over(tables, state, &mut burst);
+    }
+    taken
+}
+
+/// As [`route`], but a flooded frame has been everywhere else already.
+fn route_handed_over(tables: &Tables, state: &mut State, burst: &mut Burst) {
+    let flooded = |mbuf: &Mbuf| FrameInfo::of(mbuf).destination() == Destination::Flood;
+    while !burst.is_empty() {
+        let mut floods = split_front(burst, flooded);
+        for mbuf in floods.iter() {
+            flood_here(tables, state, mbuf);
+        }
+        state.pools.free_burst(&mut floods);
+        let mut others = split_front(burst, |mbuf| !flooded(mbuf));
+        route(tables, state, &mut others);
+    }
+}
+
+fn drop_at_uplink(state: &mut State, id: UplinkId, mbuf: Mbuf, reason: DropReason) {
+    match state.uplink(id) {
+        Some(uplink) => {
+            uplink.counts.drops.add(reason, 1);
+            state.pools.free(mbuf);
+        }
+        None => state.drop_frame(mbuf, reason),
+    }
+}
+
+/// Sends what was collected for an uplink. What it does not take is dropped: nothing waits for it.
+fn flush_uplink(state: &mut State, id: UplinkId) {
+    let Some(uplink) = state.uplinks.get_mut(id.index()).and_then(Option::as_mut) else {
+        return;
+    };
+    if uplink.out.is_empty() {
+        return;
+    }
+    let mut context = PortContext {
+        pools: &mut state.pools,
+        drops: &uplink.counts.drops,
+    };
+    let sent = uplink.port.tx_burst(&mut context, &mut uplink.out);
+    uplink.counts.traffic.sent(sent.frames, sent.bytes);
+    uplink
+        .counts
+        .drops
+        .add(DropReason::UplinkFull, uplink.out.len() as u64);
+    state.pools.free_burst(&mut uplink.out);
+}
+
+/// Ends a flow: everything delivered becomes visible, everything collected is sent.
+pub(crate) fn flush(state: &mut State) {
+    while let Some(slot) = state.dirty.pop() {
+        if let Some(Some(attachment)) = state.attachments.get_mut(slot) {
+            attachment.dirty = false;
+            if let Some(port) = &mut attachment.port {
+                port.flush();
+            }
+        }
+    }
+    for number in 0..state.uplinks.len() {
+        if let Ok(number) = u16::try_from(number) {
+            flush_uplink(state, UplinkId(number));
+        }
+    }
+}

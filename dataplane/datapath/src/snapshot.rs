@@ -1,0 +1,153 @@
+//! Reading counters and events, with the names that people know things by.
+
+use sluice_firewall::Direction;
+use sluice_packet::Vid;
+
+use crate::engine::Inner;
+use crate::spec::{
+    AttachmentSnapshot, Event, LogRecord, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot,
+    WorkerSnapshot, drops_of,
+};
+use crate::state::{RawRecord, WorkerEvent};
+use crate::topology::Topology;
+
+/// Everything that is counted.
+pub(crate) fn read(inner: &Inner) -> Snapshot {
+    let topology = &inner.topology;
+    Snapshot {
+        workers: inner
+            .links
+            .iter()
+            .map(|link| WorkerSnapshot {
+                core: link.core,
+                loops: link.counts.loops.get(),
+                empty_loops: link.counts.empty_loops.get(),
+                sleeps: link.counts.sleeps.get(),
+                drops: drops_of(&link.counts.drops),
+                lost_log_records: link.counts.lost_records.get(),
+            })
+            .collect(),
+        uplinks: uplinks(topology),
+        segments: segments(topology),
+        attachments: topology
+            .attachments()
+            .map(|record| AttachmentSnapshot {
+                id: record.id,
+                name: record.spec.name.clone(),
+                worker: record.worker.index(),
+                connected: record.connected,
+                traffic: record.counts.traffic.read(),
+                ingress_drops: drops_of(&record.counts.ingress_drops),
+                egress_drops: drops_of(&record.counts.egress_drops),
+            })
+            .collect(),
+        rules: rules(topology),
+        policy_version: topology.policies.version(),
+    }
+}
+
+fn uplinks(topology: &Topology) -> Vec<UplinkSnapshot> {
+    let numbered = (0..).zip(&topology.uplinks);
+    numbered
+        .filter_map(|(number, uplink)| {
+            let uplink = uplink.as_ref()?;
+            Some(UplinkSnapshot {
+                id: crate::ids::UplinkId(number),
+                name: uplink.name.clone(),
+                driver: uplink.driver,
+                device: uplink.device.clone(),
+                mtu: uplink.mtu,
+                worker: uplink.worker.index(),
+                traffic: uplink.counts.traffic.read(),
+                drops: drops_of(&uplink.counts.drops),
+            })
+        })
+        .collect()
+}
+
+fn segments(topology: &Topology) -> Vec<SegmentSnapshot> {
+    let mut members: std::collections::BTreeMap<(u16, Vid), usize> = Default::default();
+    for record in topology.attachments() {
+        for vid in record.spec.vlans.vids() {
+            *members.entry((record.spec.uplink.0, vid)).or_default() += 1;
+        }
+    }
+    members
+        .into_iter()
+        .filter_map(|((uplink, vid), attachments)| {
+            let uplink = topology.uplink(crate::ids::UplinkId(uplink))?;
+            let policy = topology.policies.segment(&uplink.name, vid);
+            let policy = policy.map(|index| topology.policies.policy(index).name().to_owned());
+            Some(SegmentSnapshot {
+                uplink: uplink.name.clone(),
+                vid,
+                policy,
+                attachments,
+            })
+        })
+        .collect()
+}
+
+fn rules(topology: &Topology) -> Vec<RuleSnapshot> {
+    let mut rules = Vec::new();
+    for (_, policy) in topology.policies.iter() {
+        for direction in Direction::BOTH {
+            for (slot, info) in policy.rule_infos(direction).iter().enumerate() {
+                let (frames, bytes) = topology.rule_total(policy.slot_base(direction) + slot);
+                rules.push(RuleSnapshot {
+                    policy: policy.name().to_owned(),
+                    direction,
+                    rule: info.label(),
+                    line: info.line,
+                    verdict: info.verdict,
+                    frames,
+                    bytes,
+                });
+            }
+        }
+    }
+    rules
+}
+
+/// What workers have told since the last call.
+pub(crate) fn take_events(inner: &mut Inner) -> Vec<Event> {
+    let mut events = Vec::new();
+    for link in &mut inner.links {
+        while let Some(event) = link.events.pop() {
+            match event {
+                WorkerEvent::PortFault {
+                    attachment,
+                    fault,
+                    port,
+                } => {
+                    drop(port);
+                    if let Some(record) = inner.topology.attachment(attachment) {
+                        record.connected = false;
+                    }
+                    events.push(Event::PortFault { attachment, fault });
+                }
+                WorkerEvent::Log(record) => {
+                    events.extend(named(&inner.topology, record).map(Event::Log));
+                }
+            }
+        }
+    }
+    events
+}
+
+/// A record with names; `None` if its policy set was replaced meanwhile.
+fn named(topology: &Topology, record: RawRecord) -> Option<LogRecord> {
+    if record.set_version != topology.policies.version() {
+        return None;
+    }
+    let policy = topology.policies.policy(record.policy);
+    let info = policy.rule_info(record.direction, record.hit.rule)?;
+    Some(LogRecord {
+        attachment: record.attachment,
+        direction: record.direction,
+        policy: policy.name().to_owned(),
+        rule: info.label(),
+        verdict: record.hit.verdict,
+        key: record.key,
+    })
+}

@@ -1,0 +1,292 @@
+//! What control asks of the engine, and what the engine tells control.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use sluice_firewall::{Direction, Verdict};
+use sluice_mem::{Backing, Conservation};
+use sluice_packet::{FlowKey, Mac, Vid};
+
+use crate::drops::DropReason;
+use crate::ids::{AttachmentId, UplinkId};
+use crate::port::{PortFault, Uplink};
+
+/// Workers, memory and idling.
+#[derive(Debug, Clone)]
+pub struct EngineConfig {
+    /// One per worker; at least one, at most 64.
+    pub workers: Vec<WorkerConfig>,
+    /// Mbufs with 2 KiB of data, over all workers.
+    pub small_mbufs: u32,
+    /// Mbufs with 10 KiB of data, over all workers.
+    pub large_mbufs: u32,
+    /// Whether the mempools may use huge pages.
+    pub huge_pages: sluice_mem::HugePages,
+    /// When workers rest.
+    pub idle: IdleConfig,
+}
+
+/// One worker.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct WorkerConfig {
+    /// The core it is pinned to; `None`: wherever the kernel puts it.
+    pub core: Option<usize>,
+}
+
+/// The idle ladder: busy polling, then polling with pauses, then sleep until a port wakes it.
+#[derive(Debug, Clone, Copy)]
+pub struct IdleConfig {
+    /// Empty loops before the worker starts to pause between loops.
+    pub pause_after: u32,
+    /// Empty loops before it sleeps; `None`: it never sleeps.
+    pub sleep_after: Option<u32>,
+    /// The longest sleep while a port is installed whose wake-ups can be lost.
+    pub sleep_cap: Duration,
+}
+
+impl Default for IdleConfig {
+    fn default() -> IdleConfig {
+        IdleConfig {
+            pause_after: 64,
+            sleep_after: Some(2048),
+            sleep_cap: Duration::from_millis(1),
+        }
+    }
+}
+
+/// An uplink to be added.
+pub struct UplinkSpec {
+    /// Its name: what policies and attachments call it.
+    pub name: String,
+    /// The port.
+    pub port: Box<dyn Uplink>,
+    /// The worker that polls it; `None`: the one with the fewest ports.
+    pub worker: Option<usize>,
+    /// TPIDs that make an outermost tag here; the first is put on frames sent. Not empty.
+    pub tpids: Vec<u16>,
+    /// The segment of untagged frames; `None`: the untagged segment (VID 0).
+    pub native: Option<Vid>,
+}
+
+/// An attachment to be made.
+#[derive(Debug, Clone)]
+pub struct AttachmentSpec {
+    /// For people and counters: `container/ifname`.
+    pub name: String,
+    /// Its uplink.
+    pub uplink: UplinkId,
+    /// Its segments.
+    pub vlans: VlanSet,
+    /// Whether one inner tag is allowed.
+    pub qinq: bool,
+    /// Its MAC address, unique in each of its segments.
+    pub mac: Mac,
+    /// Not empty: the only addresses it may send from.
+    pub addresses: Vec<IpAddr>,
+    /// Its own policy, by name.
+    pub policy: Option<String>,
+    /// The largest IP packet in bytes.
+    pub mtu: u32,
+    /// The worker that owns it; `None`: the one with the fewest attachments.
+    pub worker: Option<usize>,
+}
+
+/// The segments of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VlanSet {
+    /// One, untagged towards the pod.
+    Access(Vid),
+    /// Several, tagged towards the pod.
+    Trunk {
+        /// The tagged ones.
+        vids: Vec<Vid>,
+        /// The untagged one.
+        native: Option<Vid>,
+    },
+}
+
+impl VlanSet {
+    /// Every VID in it, once.
+    pub fn vids(&self) -> Vec<Vid> {
+        let mut vids = match self {
+            VlanSet::Access(vid) => vec![*vid],
+            VlanSet::Trunk { vids, native } => vids.iter().copied().chain(*native).collect(),
+        };
+        vids.sort_unstable();
+        vids.dedup();
+        vids
+    }
+}
+
+/// What workers tell control.
+#[derive(Debug)]
+pub enum Event {
+    /// A pod broke the protocol: its port is out of service, and the link is down.
+    PortFault {
+        /// The attachment.
+        attachment: AttachmentId,
+        /// What the peer did.
+        fault: PortFault,
+    },
+    /// A rule with `log` decided on a frame.
+    Log(LogRecord),
+}
+
+/// A decision of a rule with `log`.
+#[derive(Debug, Clone)]
+pub struct LogRecord {
+    /// Whose ingress or egress it was.
+    pub attachment: AttachmentId,
+    /// Which.
+    pub direction: Direction,
+    /// The policy's name.
+    pub policy: String,
+    /// The rule, as [`sluice_firewall::RuleInfo`] shows it.
+    pub rule: String,
+    /// What it said.
+    pub verdict: Verdict,
+    /// What it matched on.
+    pub key: FlowKey,
+}
+
+/// Frames and bytes, as the engine sees them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Traffic {
+    /// Frames received from the port.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Frames sent to the port.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+}
+
+/// Counts by drop reason; reasons that did not occur are absent.
+pub type Drops = BTreeMap<&'static str, u64>;
+
+/// A reading of all counters, each exact, not all at the same moment.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    /// One per worker.
+    pub workers: Vec<WorkerSnapshot>,
+    /// One per uplink.
+    pub uplinks: Vec<UplinkSnapshot>,
+    /// One per segment.
+    pub segments: Vec<SegmentSnapshot>,
+    /// One per attachment.
+    pub attachments: Vec<AttachmentSnapshot>,
+    /// One per rule and default of the current policy set.
+    pub rules: Vec<RuleSnapshot>,
+    /// The version of that set.
+    pub policy_version: u64,
+}
+
+/// One worker's figures.
+#[derive(Debug, Clone, Default)]
+pub struct WorkerSnapshot {
+    /// Its core.
+    pub core: Option<usize>,
+    /// Loops taken.
+    pub loops: u64,
+    /// Loops without a frame.
+    pub empty_loops: u64,
+    /// Sleeps.
+    pub sleeps: u64,
+    /// Frames that ended between two workers.
+    pub drops: Drops,
+    /// Log records that were over the limit.
+    pub lost_log_records: u64,
+}
+
+/// The mempools' state.
+#[derive(Debug, Clone, Copy)]
+pub struct MemorySnapshot {
+    /// The pool of 2 KiB mbufs.
+    pub small: Conservation,
+    /// The pool of 10 KiB mbufs.
+    pub large: Conservation,
+    /// What they lie on.
+    pub backing: Backing,
+}
+
+/// One uplink's figures.
+#[derive(Debug, Clone)]
+pub struct UplinkSnapshot {
+    /// Its number.
+    pub id: UplinkId,
+    /// Its name.
+    pub name: String,
+    /// Its driver.
+    pub driver: &'static str,
+    /// Its device.
+    pub device: String,
+    /// Its MTU.
+    pub mtu: u32,
+    /// Its worker.
+    pub worker: usize,
+    /// Frames and bytes.
+    pub traffic: Traffic,
+    /// Frames that ended here.
+    pub drops: Drops,
+}
+
+/// One segment.
+#[derive(Debug, Clone)]
+pub struct SegmentSnapshot {
+    /// Its uplink's name.
+    pub uplink: String,
+    /// Its VID.
+    pub vid: Vid,
+    /// Its VLAN policy.
+    pub policy: Option<String>,
+    /// Attachments in it.
+    pub attachments: usize,
+}
+
+/// One attachment's figures.
+#[derive(Debug, Clone)]
+pub struct AttachmentSnapshot {
+    /// Its number.
+    pub id: AttachmentId,
+    /// Its name.
+    pub name: String,
+    /// Its worker.
+    pub worker: usize,
+    /// Whether a port is connected.
+    pub connected: bool,
+    /// Frames and bytes; `rx` is what came from the pod.
+    pub traffic: Traffic,
+    /// Frames that ended on the way to the pod.
+    pub ingress_drops: Drops,
+    /// Frames that ended on the way from the pod.
+    pub egress_drops: Drops,
+}
+
+/// One rule's figures.
+#[derive(Debug, Clone)]
+pub struct RuleSnapshot {
+    /// The policy's name.
+    pub policy: String,
+    /// Which direction.
+    pub direction: Direction,
+    /// The rule, as [`sluice_firewall::RuleInfo`] shows it, or `default`.
+    pub rule: String,
+    /// Its line in the file, 0 for the default.
+    pub line: usize,
+    /// What it says.
+    pub verdict: Verdict,
+    /// Frames it decided.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// The names of counts, for those that need a [`Drops`].
+pub(crate) fn drops_of(counts: &crate::drops::DropCounts) -> Drops {
+    counts
+        .nonzero()
+        .map(|(reason, count): (DropReason, u64)| (reason.name(), count))
+        .collect()
+}

@@ -1,0 +1,138 @@
+//! A worker without a thread: it goes round when it is told to, on the caller's thread, and its
+//! stages can be run one by one. Benches measure with it; nothing else differs from a real one.
+
+use std::sync::Arc;
+
+use sluice_firewall::PolicySet;
+use sluice_mem::{Burst, Pools};
+use sluice_ring::{Consumer, spsc};
+
+use crate::attachment::Attachment;
+use crate::command::{Answer, Change, Command, Numbered};
+use crate::egress::{egress_classify, egress_judge};
+use crate::error::Error;
+use crate::idle::{Doorbell, Idle};
+use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::port::PodPort;
+use crate::route::{flush, route};
+use crate::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
+use crate::state::{State, UplinkState, WorkerEvent};
+use crate::topology::Topology;
+use crate::worker::Worker;
+
+/// One worker, its tables and its ports.
+pub struct SteppedWorker {
+    topology: Topology,
+    worker: Worker,
+    commands: sluice_ring::Producer<Numbered<Command>>,
+    answers: Consumer<Numbered<Answer>>,
+    _events: Consumer<WorkerEvent>,
+}
+
+impl SteppedWorker {
+    /// A worker that judges by `policies` and has no ports.
+    ///
+    /// # Errors
+    /// [`Error::System`]: no more file descriptors.
+    pub fn new(pools: Pools, policies: Arc<PolicySet>) -> Result<SteppedWorker, Error> {
+        let mut topology = Topology::new(1);
+        let carried = vec![(0, 0); policies.slots()];
+        topology.set_policies(policies, carried);
+        let bell = Arc::new(Doorbell::new()?);
+        let (command_sender, commands) = spsc(8);
+        let (answers, answer_receiver) = spsc(8);
+        let (events, event_receiver) = spsc(1024);
+        let worker = Worker {
+            tables: Arc::new(topology.tables()),
+            state: State::new(WorkerId(0), pools, events, Arc::default()),
+            idle: Idle::new(IdleConfig::default(), bell.clone())?,
+            commands,
+            answers,
+            bells: vec![bell],
+            polled: Vec::new(),
+            uplinks: Vec::new(),
+        };
+        Ok(SteppedWorker {
+            topology,
+            worker,
+            commands: command_sender,
+            answers: answer_receiver,
+            _events: event_receiver,
+        })
+    }
+
+    /// Adds an uplink.
+    ///
+    /// # Errors
+    /// As [`crate::Engine::add_uplink`].
+    pub fn add_uplink(&mut self, spec: UplinkSpec) -> Result<UplinkId, Error> {
+        let id = self.topology.add_uplink(&spec)?;
+        let counts = Arc::default();
+        let state = UplinkState {
+            port: spec.port,
+            counts,
+            out: Burst::new(),
+        };
+        self.install(Change::AddUplink(id, Box::from(state)));
+        Ok(id)
+    }
+
+    /// Makes an attachment with its port.
+    ///
+    /// # Errors
+    /// As [`crate::Engine::attach`].
+    pub fn attach(
+        &mut self,
+        spec: AttachmentSpec,
+        port: Box<dyn PodPort>,
+    ) -> Result<AttachmentId, Error> {
+        let record = self.topology.add_attachment(spec)?;
+        let id = record.id;
+        let attachment = Attachment::new(id, &record.spec, record.counts.clone());
+        self.install(Change::AddAttachment(Box::from(attachment)));
+        self.ask(Command::Connect { id, port });
+        Ok(id)
+    }
+
+    /// Once round the loop. Returns the number of frames received.
+    pub fn round(&mut self) -> usize {
+        self.worker.round()
+    }
+
+    /// The worker's mempools.
+    pub fn pools(&mut self) -> &mut Pools {
+        &mut self.worker.state.pools
+    }
+
+    /// The classify stage of a pod's egress: what it rejects is freed.
+    pub fn classify(&mut self, attachment: AttachmentId, burst: &mut Burst) {
+        let worker = &mut self.worker;
+        egress_classify(&worker.tables, &mut worker.state, attachment.slot(), burst);
+    }
+
+    /// The judge stage of a pod's egress: what is not allowed is freed.
+    pub fn judge(&mut self, attachment: AttachmentId, burst: &mut Burst) {
+        let worker = &mut self.worker;
+        egress_judge(&worker.tables, &mut worker.state, attachment, burst);
+    }
+
+    /// What comes after a pod's judge: the ingress of local destinations, uplinks, and the flush.
+    /// Every mbuf is freed.
+    pub fn route(&mut self, burst: &mut Burst) {
+        let worker = &mut self.worker;
+        route(&worker.tables, &mut worker.state, burst);
+        flush(&mut worker.state);
+    }
+
+    fn install(&mut self, change: Change) {
+        let tables = Arc::new(self.topology.tables());
+        self.ask(Command::Install { tables, change });
+    }
+
+    fn ask(&mut self, what: Command) {
+        // The ring is empty: every command is obeyed before the next is given.
+        let _ = self.commands.push(Numbered { number: 0, what });
+        self.worker.obey();
+        while self.answers.pop().is_some() {}
+    }
+}

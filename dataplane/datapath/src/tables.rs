@@ -1,0 +1,117 @@
+//! Where frames go and by which policy they are judged: one immutable value, built by control and
+//! swapped by workers between bursts. Whatever a burst needs to know is of one version.
+
+use std::sync::Arc;
+
+use sluice_firewall::{PolicyIndex, PolicySet};
+use sluice_packet::Vid;
+
+use crate::bucket::TokenBucket;
+use crate::counters::RuleCounts;
+use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
+use crate::macs::MacTable;
+
+/// Frames a second that a segment may flood, and how many at once. Enough for the ARP and ND of a
+/// large segment; a pod that asks for more pays with its own.
+pub(crate) const FLOOD_PER_SECOND: u64 = 20_000;
+pub(crate) const FLOOD_BURST: u64 = 4_096;
+
+/// The whole of it.
+#[derive(Debug)]
+pub(crate) struct Tables {
+    /// The policies.
+    pub(crate) policies: Arc<PolicySet>,
+    /// Per worker, its counts for `policies`.
+    pub(crate) rule_counts: Arc<[RuleCounts]>,
+    /// By number.
+    pub(crate) uplinks: Vec<Option<UplinkTable>>,
+    /// In no order; found through the uplinks.
+    pub(crate) segments: Vec<SegmentTable>,
+    /// By slot.
+    pub(crate) attachments: Vec<Option<AttachmentEntry>>,
+}
+
+/// What workers know of an uplink.
+#[derive(Debug, Clone)]
+pub(crate) struct UplinkTable {
+    /// Who polls it.
+    pub(crate) worker: WorkerId,
+    /// TPIDs of outermost tags; the first is sent.
+    pub(crate) tpids: Arc<[u16]>,
+    /// The segment of untagged frames.
+    pub(crate) native: Vid,
+    /// The largest frame without tag, in bytes.
+    pub(crate) max_frame: usize,
+    /// VID to index into [`Tables::segments`]; [`NO_SEGMENT`] for none. 4096 long.
+    pub(crate) by_vid: Box<[u16]>,
+}
+
+/// No attachment is in the VLAN.
+pub(crate) const NO_SEGMENT: u16 = u16::MAX;
+
+/// A VLAN of an uplink that has attachments.
+#[derive(Debug)]
+pub(crate) struct SegmentTable {
+    /// Which.
+    pub(crate) id: SegmentId,
+    /// Its VLAN policy.
+    pub(crate) policy: Option<PolicyIndex>,
+    /// Its attachments by address.
+    pub(crate) macs: MacTable,
+    /// Its attachments.
+    pub(crate) members: Box<[Member]>,
+    /// Bit n: worker n owns a member.
+    pub(crate) member_workers: u64,
+    /// Per worker; outlives this version of the tables.
+    pub(crate) flood: Arc<[TokenBucket]>,
+}
+
+/// An attachment in a segment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Member {
+    pub(crate) id: AttachmentId,
+    pub(crate) owner: WorkerId,
+}
+
+/// What every worker knows of an attachment.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct AttachmentEntry {
+    pub(crate) id: AttachmentId,
+    pub(crate) owner: WorkerId,
+    pub(crate) own_policy: OwnPolicy,
+}
+
+/// An attachment's policy of its own.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum OwnPolicy {
+    /// It has none: the VLAN's decides alone.
+    None,
+    /// This one must accept too.
+    Policy(PolicyIndex),
+    /// It has one that is not in the set: nothing passes.
+    Missing,
+}
+
+impl Tables {
+    /// The uplink of that number.
+    pub(crate) fn uplink(&self, id: UplinkId) -> Option<&UplinkTable> {
+        self.uplinks.get(id.index())?.as_ref()
+    }
+
+    /// The segment, if it has attachments.
+    pub(crate) fn segment(&self, id: SegmentId) -> Option<&SegmentTable> {
+        let index = *self
+            .uplink(id.uplink())?
+            .by_vid
+            .get(usize::from(id.vid()))?;
+        self.segments.get(usize::from(index))
+    }
+
+    /// The attachment, if it is still there.
+    pub(crate) fn attachment(&self, id: AttachmentId) -> Option<&AttachmentEntry> {
+        self.attachments
+            .get(id.slot())?
+            .as_ref()
+            .filter(|entry| entry.id == id)
+    }
+}

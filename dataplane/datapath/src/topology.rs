@@ -1,0 +1,423 @@
+//! Control's own record of uplinks, attachments and policies, and the tables made from it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use sluice_firewall::PolicySet;
+use sluice_packet::{Mac, Vid};
+
+use crate::attachment::ETHERNET_HEADER_BYTES;
+use crate::bucket::TokenBucket;
+use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
+use crate::error::Error;
+use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
+use crate::macs::MacTable;
+use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
+use crate::tables::{
+    AttachmentEntry, FLOOD_BURST, FLOOD_PER_SECOND, Member, NO_SEGMENT, OwnPolicy, SegmentTable,
+    Tables, UplinkTable,
+};
+
+/// As many attachments as a slot number can tell apart.
+const MAX_ATTACHMENTS: usize = 4096;
+/// An inner tag may come on top of the MTU.
+const INNER_TAG_BYTES: usize = 4;
+
+/// An uplink on record.
+pub(crate) struct UplinkRecord {
+    pub(crate) name: String,
+    pub(crate) driver: &'static str,
+    pub(crate) device: String,
+    pub(crate) mtu: u32,
+    pub(crate) worker: WorkerId,
+    pub(crate) tpids: Arc<[u16]>,
+    pub(crate) native: Vid,
+    pub(crate) counts: Arc<UplinkCounts>,
+}
+
+/// An attachment on record.
+pub(crate) struct AttachmentRecord {
+    pub(crate) id: AttachmentId,
+    pub(crate) spec: AttachmentSpec,
+    pub(crate) worker: WorkerId,
+    pub(crate) connected: bool,
+    pub(crate) counts: Arc<AttachmentCounts>,
+}
+
+/// A slot: who is in it, and how many were.
+#[derive(Default)]
+struct Slot {
+    generation: u16,
+    record: Option<AttachmentRecord>,
+}
+
+/// The whole record.
+pub(crate) struct Topology {
+    workers: usize,
+    pub(crate) uplinks: Vec<Option<UplinkRecord>>,
+    slots: Vec<Slot>,
+    pub(crate) policies: Arc<PolicySet>,
+    pub(crate) rule_counts: Arc<[RuleCounts]>,
+    /// Per slot of `policies`: what was counted by earlier sets for the same rule.
+    pub(crate) carried: Vec<(u64, u64)>,
+    /// Kept as long as the segment has attachments, so that attaching fills no bucket.
+    floods: BTreeMap<SegmentId, Arc<[TokenBucket]>>,
+}
+
+impl Topology {
+    pub(crate) fn new(workers: usize) -> Topology {
+        let policies = Arc::new(PolicySet::empty());
+        Topology {
+            workers,
+            uplinks: Vec::new(),
+            slots: Vec::new(),
+            rule_counts: counts_for(&policies, workers),
+            carried: vec![(0, 0); policies.slots()],
+            policies,
+            floods: BTreeMap::new(),
+        }
+    }
+
+    pub(crate) fn uplink(&self, id: UplinkId) -> Option<&UplinkRecord> {
+        self.uplinks.get(id.index())?.as_ref()
+    }
+
+    pub(crate) fn attachments(&self) -> impl Iterator<Item = &AttachmentRecord> {
+        self.slots.iter().filter_map(|slot| slot.record.as_ref())
+    }
+
+    pub(crate) fn attachment(&mut self, id: AttachmentId) -> Option<&mut AttachmentRecord> {
+        self.slots
+            .get_mut(id.slot())?
+            .record
+            .as_mut()
+            .filter(|record| record.id == id)
+    }
+
+    /// Puts an uplink on record.
+    pub(crate) fn add_uplink(&mut self, spec: &UplinkSpec) -> Result<UplinkId, Error> {
+        if self
+            .uplinks
+            .iter()
+            .flatten()
+            .any(|uplink| uplink.name == spec.name)
+        {
+            return Err(Error::UplinkExists(spec.name.clone()));
+        }
+        if spec.tpids.is_empty() {
+            let name = &spec.name;
+            return Err(Error::Config(format!(
+                "uplink {name} has no TPIDs: give at least one, usually 0x8100"
+            )));
+        }
+        let free = self
+            .uplinks
+            .iter()
+            .position(Option::is_none)
+            .unwrap_or(self.uplinks.len());
+        if free >= MAX_UPLINKS {
+            return Err(Error::Full(MAX_UPLINKS, "uplinks"));
+        }
+        let worker = self.place(spec.worker, self.uplinks.iter().flatten().map(|u| u.worker))?;
+        let record = UplinkRecord {
+            name: spec.name.clone(),
+            driver: spec.port.driver(),
+            device: spec.port.device().to_owned(),
+            mtu: spec.port.mtu(),
+            worker,
+            tpids: spec.tpids.clone().into(),
+            native: spec.native.unwrap_or(Vid::UNTAGGED),
+            counts: Arc::default(),
+        };
+        if free == self.uplinks.len() {
+            self.uplinks.push(Some(record));
+        } else {
+            self.uplinks[free] = Some(record);
+        }
+        Ok(UplinkId(u16::try_from(free).unwrap_or(0)))
+    }
+
+    /// Takes an uplink off the record, if nothing stands on it.
+    pub(crate) fn remove_uplink(&mut self, id: UplinkId) -> Result<WorkerId, Error> {
+        let uplink = self.uplink(id).ok_or(Error::NoUplink)?;
+        let attachments = self
+            .attachments()
+            .filter(|record| record.spec.uplink == id)
+            .count();
+        if attachments > 0 {
+            return Err(Error::UplinkInUse {
+                uplink: uplink.name.clone(),
+                attachments,
+            });
+        }
+        let worker = uplink.worker;
+        self.uplinks[id.index()] = None;
+        Ok(worker)
+    }
+
+    /// Puts an attachment on record.
+    pub(crate) fn add_attachment(
+        &mut self,
+        spec: AttachmentSpec,
+    ) -> Result<&AttachmentRecord, Error> {
+        let uplink = self.uplink(spec.uplink).ok_or(Error::NoUplink)?;
+        if uplink.mtu < spec.mtu {
+            return Err(Error::Config(format!(
+                "an MTU of {} is more than the {} of uplink {}: ask for less, or raise the MTU \
+                 of {}",
+                spec.mtu, uplink.mtu, uplink.name, uplink.device
+            )));
+        }
+        self.check_mac(&spec)?;
+        self.check_vlans(&spec)?;
+        if let Some(name) = &spec.policy
+            && self.policies.named(name).is_none()
+        {
+            let known: Vec<_> = self
+                .policies
+                .iter()
+                .map(|(_, policy)| policy.name())
+                .collect();
+            let known = if known.is_empty() {
+                "none".to_owned()
+            } else {
+                known.join(", ")
+            };
+            return Err(Error::UnknownPolicy {
+                name: name.clone(),
+                known,
+            });
+        }
+        let worker = self.place(spec.worker, self.attachments().map(|record| record.worker))?;
+        let free = self.slots.iter().position(|slot| slot.record.is_none());
+        let slot = free.unwrap_or(self.slots.len());
+        if slot >= MAX_ATTACHMENTS {
+            return Err(Error::Full(MAX_ATTACHMENTS, "attachments"));
+        }
+        if slot == self.slots.len() {
+            self.slots.push(Slot::default());
+        }
+        let place = &mut self.slots[slot];
+        place.generation = place.generation.wrapping_add(1);
+        let id = AttachmentId::new(u16::try_from(slot).unwrap_or(0), place.generation);
+        Ok(place.record.insert(AttachmentRecord {
+            id,
+            spec,
+            worker,
+            connected: false,
+            counts: Arc::default(),
+        }))
+    }
+
+    /// Takes an attachment off the record.
+    pub(crate) fn remove_attachment(
+        &mut self,
+        id: AttachmentId,
+    ) -> Result<AttachmentRecord, Error> {
+        let slot = self.slots.get_mut(id.slot()).ok_or(Error::NoAttachment)?;
+        match slot.record.take() {
+            Some(record) if record.id == id => Ok(record),
+            other => {
+                slot.record = other;
+                Err(Error::NoAttachment)
+            }
+        }
+    }
+
+    /// Puts an attachment back that was taken off.
+    pub(crate) fn restore_attachment(&mut self, record: AttachmentRecord) {
+        let slot = record.id.slot();
+        self.slots[slot].record = Some(record);
+    }
+
+    /// Replaces the policies; counts start anew, over `carried`.
+    pub(crate) fn set_policies(&mut self, policies: Arc<PolicySet>, carried: Vec<(u64, u64)>) {
+        self.rule_counts = counts_for(&policies, self.workers);
+        self.policies = policies;
+        self.carried = carried;
+    }
+
+    /// Frames and bytes of a rule slot: carried over and counted by all workers.
+    pub(crate) fn rule_total(&self, slot: usize) -> (u64, u64) {
+        let base = self.carried.get(slot).copied().unwrap_or((0, 0));
+        self.rule_counts
+            .iter()
+            .map(|counts| counts.get(slot))
+            .fold(base, |sum, count| {
+                (sum.0.wrapping_add(count.0), sum.1.wrapping_add(count.1))
+            })
+    }
+
+    /// The tables that say what the record says.
+    pub(crate) fn tables(&mut self) -> Tables {
+        let mut by_segment: BTreeMap<SegmentId, Vec<&AttachmentRecord>> = BTreeMap::new();
+        for record in self.slots.iter().filter_map(|slot| slot.record.as_ref()) {
+            for vid in record.spec.vlans.vids() {
+                let id = SegmentId::new(record.spec.uplink, vid);
+                by_segment.entry(id).or_default().push(record);
+            }
+        }
+        let workers = self.workers;
+        self.floods.retain(|id, _| by_segment.contains_key(id));
+        let mut uplinks: Vec<Option<UplinkTable>> = self
+            .uplinks
+            .iter()
+            .map(|uplink| uplink.as_ref().map(uplink_table))
+            .collect();
+        let mut segments = Vec::with_capacity(by_segment.len());
+        for (id, records) in by_segment {
+            let Some(Some(uplink)) = self.uplinks.get(id.uplink().index()) else {
+                continue;
+            };
+            let Some(vid) = Vid::new(id.vid()) else {
+                continue;
+            };
+            if let Some(Some(table)) = uplinks.get_mut(id.uplink().index()) {
+                table.by_vid[usize::from(id.vid())] =
+                    u16::try_from(segments.len()).unwrap_or(NO_SEGMENT);
+            }
+            let macs: Vec<_> = records
+                .iter()
+                .map(|record| (record.spec.mac, record.id))
+                .collect();
+            let flood = self.floods.entry(id).or_insert_with(|| {
+                (0..workers)
+                    .map(|_| TokenBucket::new(FLOOD_PER_SECOND, FLOOD_BURST))
+                    .collect()
+            });
+            segments.push(SegmentTable {
+                id,
+                policy: self.policies.segment(&uplink.name, vid),
+                macs: MacTable::new(&macs),
+                members: records
+                    .iter()
+                    .map(|record| Member {
+                        id: record.id,
+                        owner: record.worker,
+                    })
+                    .collect(),
+                member_workers: records
+                    .iter()
+                    .fold(0, |mask, record| mask | 1 << record.worker.index()),
+                flood: flood.clone(),
+            });
+        }
+        Tables {
+            policies: self.policies.clone(),
+            rule_counts: self.rule_counts.clone(),
+            uplinks,
+            segments,
+            attachments: self
+                .slots
+                .iter()
+                .map(|slot| self.entry(slot.record.as_ref()?))
+                .collect(),
+        }
+    }
+
+    fn entry(&self, record: &AttachmentRecord) -> Option<AttachmentEntry> {
+        let own_policy = match &record.spec.policy {
+            None => OwnPolicy::None,
+            Some(name) => self
+                .policies
+                .named(name)
+                .map_or(OwnPolicy::Missing, OwnPolicy::Policy),
+        };
+        Some(AttachmentEntry {
+            id: record.id,
+            owner: record.worker,
+            own_policy,
+        })
+    }
+
+    fn check_mac(&self, spec: &AttachmentSpec) -> Result<(), Error> {
+        if !spec.mac.is_unicast() || spec.mac == Mac([0; 6]) {
+            return Err(Error::BadMac(spec.mac));
+        }
+        for record in self
+            .attachments()
+            .filter(|record| record.spec.mac == spec.mac)
+        {
+            let theirs = record.spec.vlans.vids();
+            let shared = spec
+                .vlans
+                .vids()
+                .into_iter()
+                .find(|vid| theirs.contains(vid));
+            if let Some(vid) = shared.filter(|_| record.spec.uplink == spec.uplink) {
+                let holder = record.spec.name.clone();
+                return Err(Error::DuplicateMac {
+                    mac: spec.mac,
+                    holder,
+                    vid,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    fn check_vlans(&self, spec: &AttachmentSpec) -> Result<(), Error> {
+        let VlanSet::Trunk { vids, native } = &spec.vlans else {
+            return Ok(());
+        };
+        if vids.is_empty() {
+            return Err(Error::Config("a trunk needs at least one VID".to_owned()));
+        }
+        if vids.iter().any(|vid| vid.is_untagged()) {
+            return Err(Error::Config(
+                "a trunk's VIDs are 1 to 4094: untagged frames are those of `native`".to_owned(),
+            ));
+        }
+        if let Some(native) = native
+            && vids.contains(native)
+        {
+            return Err(Error::Config(format!(
+                "VID {native} is both tagged and native on the trunk: leave it in one of them"
+            )));
+        }
+        Ok(())
+    }
+
+    /// The worker asked for, else the one that has fewest of what `taken` lists.
+    fn place(
+        &self,
+        asked: Option<usize>,
+        taken: impl Iterator<Item = WorkerId>,
+    ) -> Result<WorkerId, Error> {
+        let mut load = vec![0usize; self.workers];
+        for worker in taken {
+            load[worker.index()] += 1;
+        }
+        let worker = match asked {
+            Some(worker) if worker < self.workers => worker,
+            Some(worker) => {
+                return Err(Error::Config(format!(
+                    "there is no worker {worker}: the engine has {}, from 0",
+                    self.workers
+                )));
+            }
+            None => (0..self.workers)
+                .min_by_key(|&worker| load[worker])
+                .unwrap_or(0),
+        };
+        Ok(WorkerId(u8::try_from(worker).unwrap_or(0)))
+    }
+}
+
+fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {
+    UplinkTable {
+        worker: uplink.worker,
+        tpids: uplink.tpids.clone(),
+        native: uplink.native,
+        max_frame: usize::try_from(uplink.mtu).unwrap_or(usize::MAX / 2)
+            + ETHERNET_HEADER_BYTES
+            + INNER_TAG_BYTES,
+        by_vid: vec![NO_SEGMENT; 4096].into(),
+    }
+}
+
+fn counts_for(policies: &PolicySet, workers: usize) -> Arc<[RuleCounts]> {
+    (0..workers)
+        .map(|_| RuleCounts::new(policies.slots()))
+        .collect()
+}

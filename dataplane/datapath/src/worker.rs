@@ -1,0 +1,288 @@
+//! The worker: one pinned thread, and the loop it runs.
+
+use std::sync::Arc;
+
+use rustix::time::{ClockId, clock_gettime};
+use sluice_ring::{Consumer, Producer};
+
+use crate::command::{Answer, Change, Command, Numbered, Removed};
+use crate::egress::egress;
+use crate::idle::{Doorbell, Idle};
+use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::ingress::ingress;
+use crate::port::{PodPort, Wake};
+use crate::route::{flush, take_over};
+use crate::state::State;
+use crate::tables::Tables;
+
+/// All that runs on a worker's thread.
+pub(crate) struct Worker {
+    pub(crate) tables: Arc<Tables>,
+    pub(crate) state: State,
+    pub(crate) idle: Idle,
+    pub(crate) commands: Consumer<Numbered<Command>>,
+    pub(crate) answers: Producer<Numbered<Answer>>,
+    /// By worker: rung when something was handed over.
+    pub(crate) bells: Vec<Arc<Doorbell>>,
+    /// Slots of attachments with a port.
+    pub(crate) polled: Vec<usize>,
+    /// Numbers of the uplinks this worker polls.
+    pub(crate) uplinks: Vec<UplinkId>,
+}
+
+impl Worker {
+    /// The loop.
+    pub(crate) fn run(mut self) {
+        loop {
+            let frames = self.round();
+            if self.obey() {
+                return;
+            }
+            if self.idle.tired(frames) {
+                self.sleep();
+            }
+        }
+    }
+
+    /// Once round: at most one burst of each port, so that no port waits for another. Returns the
+    /// number of frames received.
+    pub(crate) fn round(&mut self) -> usize {
+        self.state.now_ms = now_ms();
+        let mut frames = take_over(&self.tables, &mut self.state);
+        for &uplink in &self.uplinks {
+            frames += ingress(&self.tables, &mut self.state, uplink);
+        }
+        for &slot in &self.polled {
+            frames += egress(&self.tables, &mut self.state, slot);
+        }
+        flush(&mut self.state);
+        self.wake_others();
+        self.count(frames);
+        frames
+    }
+
+    fn count(&self, frames: usize) {
+        self.state.counts.loops.add(1);
+        if frames == 0 {
+            self.state.counts.empty_loops.add(1);
+        }
+    }
+
+    fn wake_others(&mut self) {
+        let mut rang = std::mem::take(&mut self.state.handed_over);
+        while rang != 0 {
+            let worker = rang.trailing_zeros() as usize;
+            rang &= rang - 1;
+            if let Some(bell) = self.bells.get(worker) {
+                bell.ring();
+            }
+        }
+    }
+
+    /// Asks every port for a wake-up and sleeps, unless one of them has frames already.
+    fn sleep(&mut self) {
+        let mut quiet = true;
+        let mut capped = false;
+        self.each_port(|port| {
+            quiet &= port.arm();
+            capped |= port.may_miss_wakeups();
+        });
+        if quiet {
+            let (commands, state) = (&mut self.commands, &mut self.state);
+            let slept = self.idle.sleep(capped, || {
+                commands.is_empty()
+                    && state
+                        .from_workers
+                        .iter_mut()
+                        .flatten()
+                        .all(|ring| ring.is_empty())
+            });
+            if slept {
+                self.state.counts.sleeps.add(1);
+            }
+        }
+        self.each_port(|port| port.disarm());
+    }
+
+    fn each_port(&mut self, mut visit: impl FnMut(&mut dyn Wake)) {
+        for uplink in self.state.uplinks.iter_mut().flatten() {
+            visit(&mut *uplink.port);
+        }
+        for &slot in &self.polled {
+            if let Some(Some(attachment)) = self.state.attachments.get_mut(slot)
+                && let Some(port) = &mut attachment.port
+            {
+                visit(&mut **port);
+            }
+        }
+    }
+
+    /// Does one of control's commands, if there is one. True if it was the last.
+    pub(crate) fn obey(&mut self) -> bool {
+        self.report_condemned();
+        let Some(Numbered { number, what }) = self.commands.pop() else {
+            return false;
+        };
+        let stop = matches!(what, Command::Stop);
+        let answer = match what {
+            Command::Install { tables, change } => self.install(tables, change),
+            Command::Connect { id, port } => self.connect(id, port),
+            Command::Disconnect { id } => self.disconnect(id),
+            Command::Stop => self.let_go(),
+        };
+        // The ring of answers is as large as that of commands, and control waits for each.
+        let _ = self.answers.push(Numbered {
+            number,
+            what: answer,
+        });
+        stop
+    }
+
+    /// A port that broke the protocol was taken out in the middle of a flow: stop watching it, and
+    /// tell control if it could not be told then.
+    fn report_condemned(&mut self) {
+        if !self.state.faulted {
+            return;
+        }
+        self.state.faulted = false;
+        while let Some(event) = self.state.condemned.pop() {
+            event.port_fds(|fd| self.idle.unwatch(fd));
+            if let Err(event) = self.state.events.push(event) {
+                self.state.condemned.push(event);
+                self.state.faulted = true;
+                break;
+            }
+        }
+        self.list_polled();
+    }
+
+    fn install(&mut self, tables: Arc<Tables>, change: Change) -> Answer {
+        // What others handed over by the old tables is finished by the old tables, a ring's
+        // capacity at most: nothing that comes later can be for what is now removed.
+        let mut limit = 4 * crate::engine::HANDOVER_FRAMES / sluice_mem::BURST;
+        while limit > 0 && take_over(&self.tables, &mut self.state) > 0 {
+            limit -= 1;
+        }
+        flush(&mut self.state);
+        let old = std::mem::replace(&mut self.tables, tables);
+        let removed = match change {
+            Change::None => Removed::None,
+            Change::AddUplink(id, uplink) => {
+                uplink.port.wake_fds(&mut |fd| self.idle.watch(fd));
+                self.uplinks.push(id);
+                self.state.uplinks[id.index()] = Some(uplink);
+                Removed::None
+            }
+            Change::RemoveUplink(id) => {
+                self.uplinks.retain(|&other| other != id);
+                match self.state.uplinks[id.index()].take() {
+                    Some(uplink) => {
+                        uplink.port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+                        Removed::Uplink(uplink)
+                    }
+                    None => Removed::None,
+                }
+            }
+            Change::AddAttachment(attachment) => {
+                let slot = attachment.id.slot();
+                if self.state.attachments.len() <= slot {
+                    self.state.attachments.resize_with(slot + 1, || None);
+                    // A flow may mark every one of them without allocating.
+                    self.state.dirty.reserve(slot + 1);
+                    self.state.condemned.reserve(slot + 1);
+                }
+                self.state.attachments[slot] = Some(attachment);
+                Removed::None
+            }
+            Change::RemoveAttachment(id) => {
+                let _ = self.take_port(id);
+                match self.state.attachments.get_mut(id.slot()) {
+                    Some(place) if place.as_ref().is_some_and(|found| found.id == id) => place
+                        .take()
+                        .map_or(Removed::None, |attachment| Removed::Attachment {
+                            _attachment: attachment,
+                        }),
+                    _ => Removed::None,
+                }
+            }
+        };
+        self.list_polled();
+        Answer::Installed { _old: old, removed }
+    }
+
+    fn connect(&mut self, id: AttachmentId, mut port: Box<dyn PodPort>) -> Answer {
+        let old = self.take_port(id);
+        let known = match self.state.attachment(id) {
+            Some(attachment) => {
+                port.wake_fds(&mut |fd| self.idle.watch(fd));
+                port.disarm();
+                attachment.port = Some(port);
+                true
+            }
+            None => false,
+        };
+        self.list_polled();
+        Answer::Port { old, known }
+    }
+
+    fn disconnect(&mut self, id: AttachmentId) -> Answer {
+        let old = self.take_port(id);
+        let known = self.state.attachment(id).is_some();
+        self.list_polled();
+        Answer::Port { old, known }
+    }
+
+    fn take_port(&mut self, id: AttachmentId) -> Option<Box<dyn PodPort>> {
+        let port = self.state.attachment(id)?.port.take()?;
+        port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+        Some(port)
+    }
+
+    fn let_go(&mut self) -> Answer {
+        flush(&mut self.state);
+        for ring in self.state.from_workers.iter_mut().flatten() {
+            while let Some(mbuf) = ring.pop() {
+                self.state.pools.free(mbuf);
+            }
+        }
+        let attachments = std::mem::take(&mut self.state.attachments);
+        let ports = attachments
+            .into_iter()
+            .flatten()
+            .filter_map(|mut a| a.port.take())
+            .collect();
+        let mut uplinks = std::mem::take(&mut self.state.uplinks);
+        for uplink in uplinks.iter_mut().flatten() {
+            self.state.pools.free_burst(&mut uplink.out);
+        }
+        Answer::Stopped {
+            _ports: ports,
+            _uplinks: uplinks,
+        }
+    }
+
+    fn list_polled(&mut self) {
+        self.polled.clear();
+        let slots = self.state.attachments.iter().enumerate();
+        self.polled.extend(slots.filter_map(|(slot, attachment)| {
+            attachment
+                .as_ref()
+                .and_then(|attachment| attachment.port.as_ref())
+                .map(|_| slot)
+        }));
+    }
+
+    /// Its number, for the thread's name.
+    pub(crate) fn id(&self) -> WorkerId {
+        self.state.id
+    }
+}
+
+/// A clock that only goes forward, at the kernel's tick: a read costs a few nanoseconds and no
+/// system call, and nothing here needs it finer.
+fn now_ms() -> u64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
+    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
+    seconds * 1000 + nanos / 1_000_000
+}

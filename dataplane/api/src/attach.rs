@@ -1,0 +1,182 @@
+//! Attaching a pod's interface to the engine, and detaching it.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+
+/// Asks the engine for one attachment. Its identity is (`container_id`, `ifname`).
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachRequest {
+    /// The runtime's container id.
+    pub container_id: String,
+    /// The interface name the pod knows the attachment by (1 to 15 characters).
+    pub ifname: String,
+    /// The pod's network namespace.
+    pub netns: NetnsRef,
+    /// The pod, where the runtime told it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod: Option<PodRef>,
+    /// The uplink's name in the engine's configuration.
+    pub uplink: String,
+    /// Which VLANs, and how the pod sees them.
+    pub vlan: VlanRequest,
+    /// The MAC address (`02:00:5e:10:00:01`); absent: derived from container id and interface.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mac: Option<String>,
+    /// The interface's own addresses with their prefix lengths. Not empty: the only IP sources
+    /// (and ARP and ND senders) that the pod may use.
+    #[serde(default)]
+    pub addresses: Vec<IpNet>,
+    /// Gateways of the pod's routes, for `interface.json`; the engine itself does not route.
+    #[serde(default)]
+    pub gateways: Vec<IpAddr>,
+    /// A policy of its own, by name, judged besides the VLAN's. An unknown name is refused.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub firewall: Option<String>,
+    /// The largest IP packet in bytes; absent: the uplink's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mtu: Option<u32>,
+    /// How the pod reaches the attachment.
+    pub backend: Backend,
+}
+
+/// A network namespace by path, with the device and inode that the path led to when the request
+/// was made: the engine opens the path and refuses it if they differ.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetnsRef {
+    /// Absolute path, e.g. `/var/run/netns/cni-0f..`.
+    pub path: PathBuf,
+    /// `st_dev` of the open namespace file.
+    pub dev: u64,
+    /// `st_ino` of the open namespace file.
+    pub ino: u64,
+}
+
+/// The pod an attachment belongs to, for people: nothing is decided by it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PodRef {
+    /// Kubernetes namespace.
+    pub namespace: String,
+    /// Pod name.
+    pub name: String,
+    /// Pod UID.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uid: Option<String>,
+}
+
+/// The VLANs of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
+pub enum VlanRequest {
+    /// One segment, untagged towards the pod. `vid` 0 is the uplink's untagged segment.
+    Access {
+        /// 0 to 4094.
+        vid: u16,
+        /// Whether the pod may send and get one inner tag.
+        #[serde(default)]
+        qinq: bool,
+    },
+    /// Several segments, tagged towards the pod.
+    Trunk {
+        /// The VIDs allowed, each 1 to 4094, at least one.
+        vids: Vec<u16>,
+        /// The segment of untagged frames (0 to 4094); absent: untagged frames are dropped.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        native: Option<u16>,
+        /// Whether the pod may send and get one inner tag.
+        #[serde(default)]
+        qinq: bool,
+    },
+}
+
+/// How the pod reaches its attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
+pub enum Backend {
+    /// A memif.
+    Memif(MemifRequest),
+    /// A tap device named `ifname` in the pod's network namespace, with the attachment's MAC, MTU
+    /// and addresses.
+    Tap {},
+}
+
+/// The memif of an attachment. Absent fields take the defaults named.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct MemifRequest {
+    /// The *engine's* role; default server, since client is every peer's default.
+    pub role: MemifRole,
+    /// Queue pairs the engine offers or asks for, 1 to 16; default 1.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rings: Option<u16>,
+    /// Descriptors per ring, a power of two, 2 to 16384; default 1024.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ring_size: Option<u16>,
+    /// Bytes per buffer where the engine is client, 256 to 16384; default 2048.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub buffer_size: Option<u32>,
+    /// At most 24 bytes; a peer that does not send the same is refused.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub secret: Option<String>,
+    /// The memif id both sides use on this socket; default 0.
+    pub id: u32,
+    /// Where the socket is; default the abstract name `sluicegate/<ifname>` in the pod's netns.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub socket: Option<MemifSocket>,
+    /// Accepts a peer's memory that cannot be sealed against shrinking (DPDK zero-copy clients).
+    /// Only for trusted pods.
+    pub allow_unsealed: bool,
+}
+
+/// Role of the engine on a memif.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemifRole {
+    /// The engine listens, the pod connects and owns the memory.
+    #[default]
+    Server,
+    /// The engine connects, allocates and seals the memory; the pod listens.
+    Client,
+}
+
+/// Where a memif's control socket is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum MemifSocket {
+    /// An abstract name (without the leading NUL) in the pod's network namespace.
+    Abstract(String),
+    /// An absolute path on the host.
+    Path(PathBuf),
+}
+
+/// What an attach came to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachReply {
+    /// The attachment's number, for this life of the engine.
+    pub id: u32,
+    /// The MAC address it has.
+    pub mac: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The memif's control socket: `@name` for an abstract one, else a path; absent for a tap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
+    /// The role the *pod* plays on the memif.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_role: Option<MemifRole>,
+    /// What the caller should know, e.g. that a segment has no policy and so carries nothing.
+    #[serde(default)]
+    pub warnings: Vec<String>,
+}
+
+/// What a detach came to. Detaching what is not there is success.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DetachReply {
+    /// Whether there was such an attachment.
+    pub existed: bool,
+}

@@ -1,0 +1,238 @@
+//! A blocking client for the engine's control socket, for one-shot programs.
+//!
+//! Each call is one connection with one request, under one deadline that covers all of it:
+//! connecting, asking, waiting and reading. Calls must not be made from asynchronous code: they
+//! block their thread on a small runtime of their own.
+
+mod error;
+mod exchange;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+pub use error::{ClientError, DownReason};
+
+use crate::{
+    AttachReply, AttachRequest, AttachmentStatus, Counters, DetachReply, Health, PolicyFiles,
+    PolicyReport, PolicyStatus, Status,
+};
+
+/// How long a call may take unless [`Client::timeout`] says otherwise.
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The engine, as seen through its control socket. Holds no connection.
+///
+/// ```no_run
+/// use sluice_api::client::Client;
+///
+/// let status = Client::new(sluice_api::DEFAULT_SOCKET).status()?;
+/// println!("{} attachments", status.attachments);
+/// # Ok::<(), sluice_api::client::ClientError>(())
+/// ```
+#[derive(Debug, Clone)]
+pub struct Client {
+    socket: PathBuf,
+    timeout: Duration,
+}
+
+impl Client {
+    /// The engine that listens on `socket`. Nothing is opened yet.
+    pub fn new(socket: impl Into<PathBuf>) -> Client {
+        Client {
+            socket: socket.into(),
+            timeout: DEFAULT_TIMEOUT,
+        }
+    }
+
+    /// Sets how long each call may take in all.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Client {
+        self.timeout = timeout;
+        self
+    }
+
+    /// The socket it asks.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// Whether the engine takes attachments.
+    ///
+    /// # Errors
+    /// As [`ClientError`] says; so it is with every call here.
+    pub fn health(&self) -> Result<Health, ClientError> {
+        self.get("/v1/health")
+    }
+
+    /// The engine's state.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn status(&self) -> Result<Status, ClientError> {
+        self.get("/v1/status")
+    }
+
+    /// Makes an attachment. Asking the same again gives the same reply.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ClientError> {
+        self.send("POST", "/v1/attachments", request)
+    }
+
+    /// Removes an attachment; one that is not there is a success.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn detach(&self, container_id: &str, ifname: &str) -> Result<DetachReply, ClientError> {
+        self.ask("DELETE", &attachment_path(container_id, ifname), None)
+    }
+
+    /// All attachments.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn attachments(&self) -> Result<Vec<AttachmentStatus>, ClientError> {
+        self.get("/v1/attachments")
+    }
+
+    /// One attachment.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; `not-found` if there is none.
+    pub fn attachment(
+        &self,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<AttachmentStatus, ClientError> {
+        self.get(&attachment_path(container_id, ifname))
+    }
+
+    /// All counters.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn counters(&self) -> Result<Counters, ClientError> {
+        self.get("/v1/counters")
+    }
+
+    /// The policies in force.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn policies(&self) -> Result<Vec<PolicyStatus>, ClientError> {
+        self.get("/v1/policies")
+    }
+
+    /// Checks policies as [`Client::apply_policies`] would, and changes nothing.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; problems of the policies are in the report.
+    pub fn check_policies(&self, files: &PolicyFiles) -> Result<PolicyReport, ClientError> {
+        self.send("POST", "/v1/policies/check", files)
+    }
+
+    /// Puts policies into force, all or none.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; problems of the policies are in the report.
+    pub fn apply_policies(&self, files: &PolicyFiles) -> Result<PolicyReport, ClientError> {
+        self.send("PUT", "/v1/policies", files)
+    }
+
+    fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {
+        self.ask("GET", path, None)
+    }
+
+    fn send<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: &impl Serialize,
+    ) -> Result<T, ClientError> {
+        let body = serde_json::to_vec(body).map_err(|error| {
+            self.protocol(format!("the request cannot be written as JSON: {error}"))
+        })?;
+        self.ask(method, path, Some(body))
+    }
+
+    fn ask<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+    ) -> Result<T, ClientError> {
+        let (status, body) = exchange::exchange(self, method, path, body)?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|error| {
+                self.protocol(format!(
+                    "{method} {path}: its answer cannot be read: {error}"
+                ))
+            });
+        }
+        match serde_json::from_slice(&body) {
+            Ok(refused) => Err(ClientError::Refused(refused)),
+            Err(_) => Err(self.protocol(format!(
+                "{method} {path}: HTTP status {status} without an explanation"
+            ))),
+        }
+    }
+
+    fn protocol(&self, message: String) -> ClientError {
+        ClientError::Protocol {
+            socket: self.socket.clone(),
+            message,
+        }
+    }
+}
+
+/// The path of one attachment, with everything escaped that a path segment cannot hold.
+fn attachment_path(container_id: &str, ifname: &str) -> String {
+    format!(
+        "/v1/attachments/{}/{}",
+        escape(container_id),
+        escape(ifname)
+    )
+}
+
+/// Percent-encoding (RFC 3986, section 2.1) of all but unreserved characters.
+fn escape(segment: &str) -> String {
+    use std::fmt::Write as _;
+
+    let mut out = String::with_capacity(segment.len());
+    for byte in segment.bytes() {
+        match byte {
+            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'~' => {
+                out.push(char::from(byte));
+            }
+            // A segment of dots only would be taken for a step in the path.
+            b'.' if segment.bytes().any(|other| other != b'.') => out.push('.'),
+            _ => {
+                // Writing to a String cannot fail.
+                let _ = write!(out, "%{byte:02X}");
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn path_segments_are_escaped() {
+        assert_eq!(
+            attachment_path("c0ffee", "net1"),
+            "/v1/attachments/c0ffee/net1"
+        );
+        assert_eq!(attachment_path("a.b", "x/y"), "/v1/attachments/a.b/x%2Fy");
+        assert_eq!(
+            attachment_path("..", "é?"),
+            "/v1/attachments/%2E%2E/%C3%A9%3F"
+        );
+    }
+}

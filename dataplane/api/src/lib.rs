@@ -1,0 +1,42 @@
+//! Control messages between the CNI plugins, the operator's tool and the engine: JSON bodies of
+//! HTTP requests over the engine's unix socket, and (feature `client`) a blocking client for them.
+//!
+//! | method and path | body | answer |
+//! |---|---|---|
+//! | `GET /v1/health` | | [`Health`] |
+//! | `GET /v1/status` | | [`Status`] |
+//! | `POST /v1/attachments` | [`AttachRequest`] | [`AttachReply`] |
+//! | `GET /v1/attachments` | | `[`[`AttachmentStatus`]`]` |
+//! | `GET /v1/attachments/{container_id}/{ifname}` | | [`AttachmentStatus`] |
+//! | `DELETE /v1/attachments/{container_id}/{ifname}` | | [`DetachReply`] |
+//! | `GET /v1/counters` | | [`Counters`] |
+//! | `GET /v1/policies` | | `[`[`PolicyStatus`]`]` |
+//! | `POST /v1/policies/check` | [`PolicyFiles`] | [`PolicyReport`] |
+//! | `PUT /v1/policies` | [`PolicyFiles`] | [`PolicyReport`] |
+//!
+//! Every failure answers with [`ApiError`] and an HTTP status that fits its code
+//! ([`ErrorCode::http_status`]). A [`PolicyReport`] with problems is an answer, not a failure: it
+//! says that nothing was applied, and why.
+#![forbid(unsafe_code)]
+
+mod attach;
+#[cfg(feature = "client")]
+pub mod client;
+mod error;
+mod status;
+
+pub use attach::{
+    AttachReply, AttachRequest, Backend, DetachReply, MemifRequest, MemifRole, MemifSocket,
+    NetnsRef, PodRef, VlanRequest,
+};
+pub use error::{ApiError, ErrorCode};
+pub use status::{
+    AttachmentCounters, AttachmentStatus, Counters, Health, LinkState, MbufCounts, MemoryStatus,
+    PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, PortCounters, RuleCounter,
+    SegmentStatus, Status, UplinkStatus, WorkerStatus,
+};
+
+/// Where the engine listens unless its configuration says otherwise.
+pub const DEFAULT_SOCKET: &str = "/run/sluicegate/control/sluiced.sock";
+/// Where the engine keeps its state unless its configuration says otherwise.
+pub const DEFAULT_STATE_DIR: &str = "/var/lib/sluicegate";

@@ -1,0 +1,281 @@
+//! What the engine tells of itself: health, status, counters, policies.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::{AttachRequest, Backend, VlanRequest};
+
+/// Answer of `GET /v1/health`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whether new attachments are taken.
+    pub ready: bool,
+    /// Why not, or what an operator should look at.
+    pub problems: Vec<String>,
+    /// The engine's version.
+    pub version: String,
+    /// The engine's process id.
+    pub pid: u32,
+}
+
+/// Answer of `GET /v1/status`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Status {
+    /// As `GET /v1/health`.
+    pub health: Health,
+    /// Seconds since the engine started.
+    pub uptime_seconds: u64,
+    /// The polling threads.
+    pub workers: Vec<WorkerStatus>,
+    /// The mempools, which all workers share.
+    pub memory: MemoryStatus,
+    /// The uplinks.
+    pub uplinks: Vec<UplinkStatus>,
+    /// Every segment that has an attachment or a policy.
+    pub segments: Vec<SegmentStatus>,
+    /// Number of attachments.
+    pub attachments: usize,
+    /// Version of the policy set the workers judge by; 0 before the first is loaded.
+    pub policy_version: u64,
+}
+
+/// One worker.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerStatus {
+    /// 0, 1, ...
+    pub id: usize,
+    /// The core it is pinned to.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub core: Option<usize>,
+    /// Loops taken.
+    pub loops: u64,
+    /// Loops that found no frame.
+    pub empty_loops: u64,
+    /// Times it slept.
+    pub sleeps: u64,
+}
+
+/// The mempools.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MemoryStatus {
+    /// Mbufs of 2 KiB.
+    pub small: MbufCounts,
+    /// Mbufs of 10 KiB.
+    pub large: MbufCounts,
+    /// What they lie on: `hugetlb` or `ordinary pages`.
+    pub backing: String,
+}
+
+/// The mbufs of one mempool: all = free + in flight.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct MbufCounts {
+    /// How many there are.
+    pub all: u64,
+    /// Free ones.
+    pub free: u64,
+    /// Those that hold a frame.
+    pub in_flight: u64,
+}
+
+/// One uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its driver: `af_packet`, ...
+    pub driver: String,
+    /// The netdev or file it stands on.
+    pub device: String,
+    /// The worker that polls it.
+    pub worker: usize,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Its counters.
+    pub counters: PortCounters,
+    /// Frames that ended here, by drop reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// One VLAN of one uplink.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SegmentStatus {
+    /// The uplink.
+    pub uplink: String,
+    /// The VID; 0 is untagged.
+    pub vid: u16,
+    /// The VLAN policy; absent: the segment carries nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub policy: Option<String>,
+    /// Attachments in it.
+    pub attachments: usize,
+}
+
+/// Frames and bytes through a port, seen from the engine: `rx` is what it received.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[allow(missing_docs, reason = "said in the line above")]
+pub struct PortCounters {
+    pub rx_frames: u64,
+    pub rx_bytes: u64,
+    pub tx_frames: u64,
+    pub tx_bytes: u64,
+}
+
+/// State of an attachment's link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LinkState {
+    /// A peer is connected.
+    Up,
+    /// No peer is connected.
+    Down,
+}
+
+/// One attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentStatus {
+    /// Its number, for this life of the engine.
+    pub id: u32,
+    /// The request as it was made.
+    pub request: AttachRequest,
+    /// Its MAC address.
+    pub mac: String,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// The memif's control socket, `@name` for an abstract one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub socket: Option<String>,
+    /// The worker that owns it.
+    pub worker: usize,
+    /// Whether the pod's side is there.
+    pub link: LinkState,
+    /// Why the link went down last, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_down: Option<String>,
+    /// What the peer calls itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peer: Option<String>,
+    /// Its counters.
+    pub counters: AttachmentCounters,
+}
+
+impl AttachmentStatus {
+    /// The VLANs, as the request had them.
+    pub fn vlan(&self) -> &VlanRequest {
+        &self.request.vlan
+    }
+
+    /// The backend, as the request had it.
+    pub fn backend(&self) -> &Backend {
+        &self.request.backend
+    }
+}
+
+/// Counters of an attachment. `rx` is what the engine received from the pod.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AttachmentCounters {
+    /// Frames and bytes.
+    pub port: PortCounters,
+    /// Frames that ended here, by drop reason, towards the pod.
+    pub ingress_drops: BTreeMap<String, u64>,
+    /// Frames that ended here, by drop reason, from the pod.
+    pub egress_drops: BTreeMap<String, u64>,
+}
+
+/// Answer of `GET /v1/counters`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Per uplink name.
+    pub uplinks: BTreeMap<String, UplinkStatus>,
+    /// Per attachment, keyed `container_id/ifname`.
+    pub attachments: BTreeMap<String, AttachmentCounters>,
+    /// Per rule.
+    pub rules: Vec<RuleCounter>,
+}
+
+/// How often a rule decided.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RuleCounter {
+    /// The policy.
+    pub policy: String,
+    /// `ingress` or `egress`.
+    pub direction: String,
+    /// The rule's name, or its number from 1 as `#n`, or `default`.
+    pub rule: String,
+    /// Its line in the policy file; 0 for the default.
+    pub line: usize,
+    /// `accept`, `drop` or `reject`.
+    pub verdict: String,
+    /// Frames it decided.
+    pub frames: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+/// Policy files as they are on disk, to be checked or applied together.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFiles {
+    /// One policy each.
+    pub files: Vec<PolicyFile>,
+    /// Whether policies that are not among `files` are removed (`PUT` only).
+    #[serde(default)]
+    pub replace_all: bool,
+}
+
+/// One policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct PolicyFile {
+    /// Its name, for messages and, on apply, for the file in the policy directory.
+    pub name: String,
+    /// Its text.
+    pub yaml: String,
+}
+
+/// What checking or applying came to. With a problem nothing was applied.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyReport {
+    /// What is wrong, by file, line and column.
+    pub problems: Vec<PolicyProblem>,
+    /// What is probably a mistake, though it has a meaning; does not keep from being applied.
+    #[serde(default)]
+    pub warnings: Vec<PolicyProblem>,
+    /// The policies, in order of name: as checked, or as in force.
+    pub policies: Vec<PolicyStatus>,
+    /// The version the workers judge by now.
+    pub version: u64,
+}
+
+/// One thing that is wrong with a policy file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyProblem {
+    /// The file's name.
+    pub file: String,
+    /// From 1; 0 where none applies.
+    pub line: usize,
+    /// From 1; 0 where none applies.
+    pub column: usize,
+    /// What is wrong, and what is allowed.
+    pub message: String,
+}
+
+/// One policy.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PolicyStatus {
+    /// Its name.
+    pub name: String,
+    /// The file it was read from.
+    pub file: String,
+    /// The uplink it is limited to; absent: all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub uplink: Option<String>,
+    /// The VIDs it applies to (0 is untagged).
+    pub vids: Vec<u16>,
+    /// Written rules.
+    pub rules: usize,
+    /// Default verdict towards pods.
+    pub default_ingress: String,
+    /// Default verdict from pods.
+    pub default_egress: String,
+}

@@ -1,0 +1,240 @@
+//! The JSON that goes over the socket: what is written can be read again, and the forms that other
+//! programs write by hand stay as they are.
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sluice_api::*;
+
+fn net() -> impl Strategy<Value = IpNet> {
+    prop_oneof![
+        (any::<[u8; 4]>(), 0..=32u8).prop_map(|(octets, len)| (IpAddr::from(octets), len)),
+        (any::<[u8; 16]>(), 0..=128u8).prop_map(|(octets, len)| (IpAddr::from(octets), len)),
+    ]
+    .prop_map(|(address, len)| IpNet::new(address, len).unwrap())
+}
+
+fn vlan() -> impl Strategy<Value = VlanRequest> {
+    prop_oneof![
+        (0..4095u16, any::<bool>()).prop_map(|(vid, qinq)| VlanRequest::Access { vid, qinq }),
+        (
+            prop::collection::vec(1..4095u16, 1..5),
+            prop::option::of(0..4095u16),
+            any::<bool>()
+        )
+            .prop_map(|(vids, native, qinq)| VlanRequest::Trunk { vids, native, qinq }),
+    ]
+}
+
+fn socket() -> impl Strategy<Value = MemifSocket> {
+    prop_oneof![
+        "\\PC{1,20}".prop_map(MemifSocket::Abstract),
+        "/[a-z/]{1,20}".prop_map(|path| MemifSocket::Path(path.into())),
+    ]
+}
+
+fn backend() -> impl Strategy<Value = Backend> {
+    let role = prop_oneof![Just(MemifRole::Server), Just(MemifRole::Client)];
+    let memif = (
+        role,
+        prop::option::of(any::<u16>()),
+        prop::option::of(any::<u16>()),
+        prop::option::of(any::<u32>()),
+        prop::option::of("\\PC{0,24}"),
+        any::<u32>(),
+        prop::option::of(socket()),
+        any::<bool>(),
+    )
+        .prop_map(
+            |(role, rings, ring_size, buffer_size, secret, id, socket, allow_unsealed)| {
+                let memif = MemifRequest {
+                    role,
+                    rings,
+                    ring_size,
+                    buffer_size,
+                    secret,
+                    id,
+                    socket,
+                    allow_unsealed,
+                };
+                Backend::Memif(memif)
+            },
+        );
+    prop_oneof![memif, Just(Backend::Tap {})]
+}
+
+prop_compose! {
+    fn request()(
+        container_id in "[a-z0-9]{1,64}",
+        ifname in "[a-z0-9]{1,15}",
+        place in ("/[a-z/]{1,20}", any::<u64>(), any::<u64>()),
+        pod in prop::option::of(("[a-z]{1,9}", "[a-z]{1,9}", prop::option::of("[a-f0-9]{8}"))),
+        uplink in "\\PC{0,9}",
+        vlan in vlan(),
+        mac in prop::option::of("[0-9a-f:]{17}"),
+        addresses in prop::collection::vec(net(), 0..3),
+        gateways in prop::collection::vec(any::<IpAddr>(), 0..3),
+        firewall in prop::option::of("\\PC{0,9}"),
+        mtu in prop::option::of(any::<u32>()),
+        backend in backend(),
+    ) -> AttachRequest {
+        let (path, dev, ino) = place;
+        AttachRequest {
+            container_id,
+            ifname,
+            netns: NetnsRef { path: path.into(), dev, ino },
+            pod: pod.map(|(namespace, name, uid)| PodRef { namespace, name, uid }),
+            uplink,
+            vlan,
+            mac,
+            addresses,
+            gateways,
+            firewall,
+            mtu,
+            backend,
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn every_request_comes_back(request in request()) {
+        let text = serde_json::to_string(&request).unwrap();
+        prop_assert_eq!(serde_json::from_str::<AttachRequest>(&text).unwrap(), request);
+    }
+
+    #[test]
+    fn no_text_panics(text in "\\PC{0,100}") {
+        let _ = serde_json::from_str::<AttachRequest>(&text);
+        let _ = serde_json::from_str::<PolicyFiles>(&text);
+        let _ = serde_json::from_str::<ApiError>(&text);
+    }
+}
+
+/// Reads a value and writes it again.
+fn again<T: serde::de::DeserializeOwned + serde::Serialize>(value: &Value) -> Value {
+    serde_json::to_value(serde_json::from_value::<T>(value.clone()).unwrap()).unwrap()
+}
+
+#[test]
+fn the_least_request() {
+    let least = json!({
+        "container_id": "c0ffee", "ifname": "net1",
+        "netns": {"path": "/var/run/netns/x", "dev": 4, "ino": 4026532281_u64},
+        "uplink": "wire0",
+        "vlan": {"mode": "access", "vid": 210},
+        "backend": {"type": "memif"}
+    });
+    let request: AttachRequest = serde_json::from_value(least).unwrap();
+    assert_eq!(request.backend, Backend::Memif(MemifRequest::default()));
+    assert_eq!(
+        request.vlan,
+        VlanRequest::Access {
+            vid: 210,
+            qinq: false
+        }
+    );
+    assert!(request.addresses.is_empty() && request.mac.is_none());
+}
+
+#[test]
+fn forms_of_requests() {
+    let full = json!({
+        "container_id": "c0ffee", "ifname": "net1",
+        "netns": {"path": "/var/run/netns/x", "dev": 4, "ino": 5},
+        "pod": {"namespace": "default", "name": "vnf", "uid": "1-2-3"},
+        "uplink": "wire0",
+        "vlan": {"mode": "trunk", "vids": [210, 220], "native": 0, "qinq": true},
+        "mac": "02:00:5e:10:00:01",
+        "addresses": ["10.21.0.5/24", "fd00::5/64"],
+        "gateways": ["10.21.0.1"],
+        "firewall": "management",
+        "mtu": 1500,
+        "backend": {
+            "type": "memif", "role": "client", "rings": 2, "ring_size": 512, "buffer_size": 4096,
+            "secret": "s", "id": 7, "socket": {"path": "/run/x/memif.sock"}, "allow_unsealed": false
+        }
+    });
+    assert_eq!(again::<AttachRequest>(&full), full);
+    for backend in [
+        json!({"type": "tap"}),
+        json!({"type": "memif", "role": "server", "id": 0,
+        "socket": {"abstract": "a/b"}, "allow_unsealed": true}),
+    ] {
+        assert_eq!(again::<Backend>(&backend), backend);
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_where_they_would_be_lost() {
+    let request = |extra: Value| {
+        let mut request = json!({
+            "container_id": "c", "ifname": "i", "netns": {"path": "/x", "dev": 1, "ino": 2},
+            "uplink": "u", "vlan": {"mode": "access", "vid": 1}, "backend": {"type": "memif"}
+        });
+        for (key, value) in extra.as_object().unwrap() {
+            request[key] = value.clone();
+        }
+        serde_json::from_value::<AttachRequest>(request)
+    };
+    assert!(request(json!({})).is_ok());
+    for extra in [
+        json!({"mtuu": 1}),
+        json!({"vlan": {"mode": "access", "vid": 1, "vids": [2]}}),
+        json!({"vlan": {"mode": "both"}}),
+        json!({"backend": {"type": "memif", "ring-size": 5}}),
+        json!({"backend": {"type": "tap", "name": "x"}}),
+        json!({"netns": {"path": "/x", "dev": 1}}),
+        json!({"addresses": ["10.0.0.1/33"]}),
+    ] {
+        assert!(request(extra.clone()).is_err(), "{extra} was taken");
+    }
+}
+
+#[test]
+fn forms_of_answers() {
+    let reply = json!({
+        "id": 65536, "mac": "02:00:5e:10:00:01", "mtu": 1500, "socket": "@sluicegate/net1",
+        "pod_role": "client", "warnings": ["w"]
+    });
+    assert_eq!(again::<AttachReply>(&reply), reply);
+    let error = json!({"code": "not-found", "message": "there is none"});
+    assert_eq!(again::<ApiError>(&error), error);
+    let report = json!({
+        "problems": [{"file": "a.yaml", "line": 3, "column": 7, "message": "m"}],
+        "warnings": [],
+        "policies": [{"name": "voice", "file": "voice.yaml", "uplink": "wire0", "vids": [0, 210],
+            "rules": 3, "default_ingress": "drop", "default_egress": "accept"}],
+        "version": 4
+    });
+    assert_eq!(again::<PolicyReport>(&report), report);
+    let counters = json!({
+        "uplinks": {"wire0": {"name": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
+            "mtu": 1500, "counters": {"rx_frames": 1, "rx_bytes": 2, "tx_frames": 3, "tx_bytes": 4},
+            "drops": {"not_ours": 5}}},
+        "attachments": {"c/net1": {
+            "port": {"rx_frames": 0, "rx_bytes": 0, "tx_frames": 0, "tx_bytes": 0},
+            "ingress_drops": {"denied": 1}, "egress_drops": {}}},
+        "rules": [{"policy": "voice", "direction": "ingress", "rule": "#1", "line": 4,
+            "verdict": "drop", "frames": 9, "bytes": 99}]
+    });
+    assert_eq!(again::<Counters>(&counters), counters);
+}
+
+#[test]
+fn every_code_has_a_status_and_a_name() {
+    for (code, name, status) in [
+        (ErrorCode::Invalid, "invalid", 422),
+        (ErrorCode::Conflict, "conflict", 409),
+        (ErrorCode::NotFound, "not-found", 404),
+        (ErrorCode::Forbidden, "forbidden", 403),
+        (ErrorCode::Unavailable, "unavailable", 503),
+        (ErrorCode::Internal, "internal", 500),
+    ] {
+        assert_eq!(serde_json::to_value(code).unwrap(), json!(name));
+        assert_eq!(code.http_status(), status);
+    }
+}

@@ -1,0 +1,95 @@
+//! The versions of the CNI specification, 0.1.0 to 1.1.0.
+
+use serde_json::{Value, json};
+
+use crate::Error;
+
+/// A version of the CNI specification. Ordered by age.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names say it")]
+pub enum Version {
+    V0_1_0,
+    V0_2_0,
+    V0_3_0,
+    V0_3_1,
+    V0_4_0,
+    V1_0_0,
+    V1_1_0,
+}
+
+impl Version {
+    /// All of them, oldest first.
+    pub const ALL: [Version; 7] = [
+        Version::V0_1_0,
+        Version::V0_2_0,
+        Version::V0_3_0,
+        Version::V0_3_1,
+        Version::V0_4_0,
+        Version::V1_0_0,
+        Version::V1_1_0,
+    ];
+
+    /// The newest.
+    pub const NEWEST: Version = Version::V1_1_0;
+
+    /// As it is written in `cniVersion`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Version::V0_1_0 => "0.1.0",
+            Version::V0_2_0 => "0.2.0",
+            Version::V0_3_0 => "0.3.0",
+            Version::V0_3_1 => "0.3.1",
+            Version::V0_4_0 => "0.4.0",
+            Version::V1_0_0 => "1.0.0",
+            Version::V1_1_0 => "1.1.0",
+        }
+    }
+
+    /// The version of that name. An empty one is 0.1.0, as an absent `cniVersion` is.
+    ///
+    /// # Errors
+    /// [`Error::Version`]: not one of [`Version::ALL`].
+    pub fn parse(text: &str) -> Result<Version, Error> {
+        if text.is_empty() {
+            return Ok(Version::V0_1_0);
+        }
+        Version::ALL
+            .into_iter()
+            .find(|version| version.as_str() == text)
+            .ok_or_else(|| {
+                let known: Vec<&str> = Version::ALL
+                    .iter()
+                    .map(|version| version.as_str())
+                    .collect();
+                Error::Version(format!(
+                    "cniVersion {text:?} is not supported; this plugin knows {}",
+                    known.join(", ")
+                ))
+            })
+    }
+
+    /// The answer to VERSION.
+    pub fn info() -> Value {
+        let known: Vec<&str> = Version::ALL
+            .iter()
+            .map(|version| version.as_str())
+            .collect();
+        json!({"cniVersion": Version::NEWEST.as_str(), "supportedVersions": known})
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_lead_back_and_order_is_age() {
+        for version in Version::ALL {
+            assert_eq!(Version::parse(version.as_str()).unwrap(), version);
+        }
+        assert!(Version::ALL.is_sorted());
+        assert_eq!(Version::parse("").unwrap(), Version::V0_1_0);
+        assert_eq!(Version::parse("9.9.9").unwrap_err().code(), 1);
+    }
+}

@@ -1,0 +1,102 @@
+//! GC and STATUS of the interface plugin called directly: its own records of one network.
+
+use serde_json::Value;
+
+use super::engine::Engine;
+use super::places::Places;
+use super::{Record, teardown};
+use crate::Error;
+use crate::call::Call;
+use crate::delegate::VALID_ATTACHMENTS;
+use crate::fields::Fields;
+use crate::lock::Lock;
+use crate::protocol::Context;
+use crate::store;
+
+/// Ends the attachments of this network that the runtime does not name, and those that an
+/// earlier DEL could only mark released.
+pub(super) fn run(context: &Context) -> Result<(), Error> {
+    let fields = context.conf.fields();
+    let Some(valid) = fields.list(VALID_ATTACHMENTS)? else {
+        return Err(Error::Config(format!(
+            "GC needs {VALID_ATTACHMENTS}: without it everything would be deleted"
+        )));
+    };
+    if fields.boolean("disableGC")?.unwrap_or_default() {
+        return Ok(());
+    }
+    let places = Places::read(&context.conf);
+    let engine = Engine::new(&places, context.budget);
+    teardown::finish_released(&places, &engine, &context.log);
+    let mut errors = Vec::new();
+    for (container, ifname) in store::list(&places.records)? {
+        if valid.iter().any(|entry| names(entry, &container, &ifname)) {
+            continue;
+        }
+        let name = format!("{container}@{ifname}");
+        let Some(lock) = Lock::try_take(&places.records.join("locks"), &name)? else {
+            continue;
+        };
+        let record = Record::load(&places.records, &container, &ifname, &context.log)?;
+        let ours = record
+            .as_ref()
+            .is_some_and(|record| record.network == context.conf.name);
+        if !ours {
+            continue;
+        }
+        let call = Call {
+            container_id: container,
+            ifname,
+            ..context.call.clone()
+        };
+        let asked = (&call, &context.conf);
+        match teardown::run(
+            &places,
+            record.as_ref(),
+            asked,
+            &context.log,
+            context.budget,
+        ) {
+            Ok(()) => lock.remove(),
+            Err(error) => errors.push(error),
+        }
+    }
+    Error::collect(errors)
+}
+
+fn names(entry: &Value, container: &str, ifname: &str) -> bool {
+    let Some(fields) = entry.as_object().map(Fields::new) else {
+        return false;
+    };
+    let is = |key, want| fields.string(key).is_ok_and(|value| value == Some(want));
+    is("containerID", container) && is("ifname", ifname)
+}
+
+/// Whether an ADD could be served: the engine is up. If it is down, attachments on record are
+/// cut off too.
+pub(super) fn status(context: &Context) -> Result<(), Error> {
+    let places = Places::read(&context.conf);
+    let Err(why) = Engine::new(&places, context.budget).check_health() else {
+        return Ok(());
+    };
+    if store::list(&places.records)?.is_empty() {
+        return Err(Error::Unavailable(why.to_string()));
+    }
+    Err(Error::Limited(format!(
+        "{why}; pods that have attachments are cut off"
+    )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn both_container_and_interface_count() {
+        let entry = json!({"containerid": "c", "ifname": "net1"});
+        assert!(names(&entry, "c", "net1"));
+        assert!(!names(&entry, "c", "net2"));
+        assert!(!names(&json!("c"), "c", "net1"));
+    }
+}

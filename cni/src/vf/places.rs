@@ -1,0 +1,81 @@
+//! Where things lie: known even of a configuration that is otherwise wrong.
+
+use std::path::{Path, PathBuf};
+
+use crate::conf::NetConf;
+use crate::meta::DEFAULT_BIN_DIR;
+use crate::store;
+
+/// The directories and files that a call uses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Places {
+    /// Where ipam plugins are looked for after `CNI_PATH`: `binDir`.
+    pub bin_dir: PathBuf,
+    /// Our records: `sluicegate/vf` in `cniDir`.
+    pub records: PathBuf,
+    /// The engine's run directory: `runDir`.
+    pub run_dir: PathBuf,
+    /// The engine's state directory: `stateDir`.
+    pub state_dir: PathBuf,
+    /// The engine's control socket: `daemonSocket`.
+    pub socket: PathBuf,
+}
+
+impl Places {
+    /// Reads the paths; wrong ones count as absent.
+    pub fn read(conf: &NetConf) -> Places {
+        let fields = conf.fields();
+        let text = |key| {
+            fields
+                .string(key)
+                .ok()
+                .flatten()
+                .filter(|text| !text.is_empty())
+        };
+        let socket = PathBuf::from(text("daemonSocket").unwrap_or(sluice_api::DEFAULT_SOCKET));
+        // RUN_DIR/control/sluiced.sock
+        let above = socket
+            .parent()
+            .filter(|dir| dir.ends_with("control"))
+            .and_then(Path::parent);
+        let run_dir = match (text("runDir"), above) {
+            (Some(dir), _) => PathBuf::from(dir),
+            (None, Some(dir)) => dir.to_owned(),
+            (None, None) => PathBuf::from("/run/sluicegate"),
+        };
+        Places {
+            bin_dir: PathBuf::from(text("binDir").unwrap_or(DEFAULT_BIN_DIR)),
+            records: store::state_dir(text("cniDir")).join("vf"),
+            run_dir,
+            state_dir: PathBuf::from(text("stateDir").unwrap_or(sluice_api::DEFAULT_STATE_DIR)),
+            socket,
+        }
+    }
+
+    /// The directory that a device plugin mounts into the container that has `id`.
+    pub fn attachment_dir(&self, id: &str) -> PathBuf {
+        self.run_dir.join("att").join(id)
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use serde_json::{Value, json};
+
+    #[test]
+    fn the_run_directory_is_the_sockets() {
+        let places =
+            |conf: Value| Places::read(&NetConf::parse(conf.to_string().as_bytes()).unwrap());
+        let one = places(json!({"name": "n", "daemonSocket": "/tmp/r/control/sluiced.sock"}));
+        assert_eq!(one.run_dir, PathBuf::from("/tmp/r"));
+        assert_eq!(one.attachment_dir("a"), PathBuf::from("/tmp/r/att/a"));
+        let two = places(json!({"name": "n", "daemonSocket": "/tmp/s", "runDir": "/tmp/q"}));
+        assert_eq!(two.run_dir, PathBuf::from("/tmp/q"));
+        assert_eq!(
+            places(json!({"name": "n"})).run_dir,
+            PathBuf::from("/run/sluicegate")
+        );
+    }
+}

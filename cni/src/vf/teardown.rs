@@ -1,0 +1,116 @@
+//! The end of an attachment, in the reverse order of its making. Every step is taken whatever
+//! becomes of the others, and every step may be taken again.
+
+use std::time::Duration;
+
+use super::conf::VfConf;
+use super::engine::{Detached, Engine};
+use super::ipam::Ipam;
+use super::places::Places;
+use super::record::Record;
+use super::{files, request};
+use crate::Error;
+use crate::budget::{self, Budget};
+use crate::call::Call;
+use crate::conf::NetConf;
+use crate::exec::Runner;
+use crate::log::Log;
+use crate::store;
+
+/// How long the engine is asked to let go of one attachment of an earlier DEL.
+const RELEASED_EACH: Duration = Duration::from_secs(1);
+
+/// Ends the attachment that is `asked` for. What is on record counts; without a record, the
+/// configuration at hand.
+///
+/// # Errors
+/// What failed. The record stays, so that the next DEL finishes it.
+pub(super) fn run(
+    places: &Places,
+    record: Option<&Record>,
+    asked: (&Call, &NetConf),
+    log: &Log,
+    budget: Budget,
+) -> Result<(), Error> {
+    let mut call = asked.0.clone();
+    let mut net = asked.1.clone();
+    if let Some(record) = record {
+        call.args = call.args.or_else(|| record.args.clone());
+        net = NetConf {
+            json: record.conf.clone(),
+            ..net
+        };
+    }
+    let conf = match VfConf::read(&net, &call) {
+        Ok(conf) => conf,
+        Err(error) => {
+            // An ADD with it has failed before it changed anything.
+            log.info(format_args!("nothing to delete: {error}"));
+            return Ok(());
+        }
+    };
+    let engine = Engine::new(places, budget);
+    let (container, ifname) = (&call.container_id, &call.ifname);
+    let mut errors = Vec::new();
+    match engine.detach(container, ifname, budget::ENGINE_DEL) {
+        Ok(Detached::Gone) => {
+            log.info(format_args!("{ifname} is off uplink {}", conf.uplink));
+            errors.extend(Record::forget_released(&places.records, container, ifname).err());
+        }
+        Ok(Detached::EngineDown) => {
+            log.info(format_args!(
+                "the engine is down: its record of {ifname} is removed"
+            ));
+            let socket = request::socket(&conf, places, &call);
+            errors.extend(files::remove_socket(socket.as_ref()).err());
+            errors.extend(Record::forget_released(&places.records, container, ifname).err());
+        }
+        Ok(Detached::Pending) => {
+            log.error(format_args!(
+                "the engine hangs: {ifname} is marked released, and the engine is asked again by \
+                 the next call that finds it well"
+            ));
+            let released = Record::new(&net, &call);
+            errors.extend(released.release(&places.records).err());
+        }
+        Err(error) => errors.push(error),
+    }
+    if let Some(program) = &conf.ipam {
+        let runner = Runner::new(&call, &places.bin_dir, log);
+        errors.extend(Ipam::new(&runner, program, &net.json).del(budget).err());
+    }
+    if let Some(path) = &conf.device_info {
+        errors.extend(store::remove(path).err());
+    }
+    if let Some(id) = &conf.device_id {
+        errors.extend(files::empty_dir(&places.attachment_dir(id)).err());
+    }
+    if errors.is_empty() {
+        return Record::remove(&places.records, container, ifname);
+    }
+    Error::collect(errors)
+}
+
+/// Asks an engine that is well again to let go of what earlier DELs marked released. What fails
+/// stays marked.
+pub(super) fn finish_released(places: &Places, engine: &Engine<'_>, log: &Log) {
+    let released = Record::released(&places.records).unwrap_or_else(|error| {
+        log.error(format_args!("{error}"));
+        Vec::new()
+    });
+    for (container, ifname) in released {
+        let done = match engine.detach(&container, &ifname, RELEASED_EACH) {
+            Ok(Detached::Gone | Detached::EngineDown) => {
+                Record::forget_released(&places.records, &container, &ifname)
+            }
+            Ok(Detached::Pending) => return,
+            Err(error) => Err(error),
+        };
+        match done {
+            Ok(()) => log.info(format_args!(
+                "{ifname} of container {container} is let go now"
+            )),
+            Err(error) => log.error(format_args!("{ifname} of container {container}: {error}")),
+        }
+    }
+}

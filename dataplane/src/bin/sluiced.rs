@@ -1,0 +1,114 @@
+//! The engine; see [`sluiced::daemon`].
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluiced::config::{Config, DEFAULT_FILE};
+use sluiced::{daemon, policies};
+use tracing_subscriber::EnvFilter;
+
+/// It ran and ended as it was told.
+const EXIT_OK: u8 = 0;
+/// It could not start, or did not end well.
+const EXIT_FAILED: u8 = 1;
+/// The command line or the configuration is wrong (clap's own code).
+const EXIT_USAGE: u8 = 2;
+
+const EXAMPLE: &str = concat!(
+    "SIGHUP reads the policies again; SIGTERM and SIGINT end the engine, which then gives the host \
+     everything back. Attachments stay recorded: the next engine serves them again.\n\n\
+     Exit codes: 0 ended as told, 1 failed, 2 bad command line or configuration.\n\n\
+     The configuration file, all of it:\n\n",
+    include_str!("../../../deploy/sluiced.yaml")
+);
+
+/// The engine: polls uplinks and pods, and judges every frame by the policy of its VLAN.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluiced",
+    version,
+    about = "The engine: polls uplinks and pods, and judges every frame by the policy of its VLAN.",
+    after_help = "`--help` shows the form of the configuration file.",
+    after_long_help = EXAMPLE
+)]
+struct Args {
+    /// The configuration, a YAML file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+
+    /// Check the configuration and the policies, change nothing, and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    let config = match Config::load(&args.config) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    ExitCode::from(if args.check {
+        check(&config)
+    } else {
+        run(&config)
+    })
+}
+
+fn check(config: &Config) -> u8 {
+    let folder = policies::PolicyFolder::new(config.policies.clone());
+    match folder
+        .read()
+        .and_then(|files| policies::compile(0, &files, None))
+    {
+        Ok(compiled) => {
+            println!(
+                "good: {} uplinks, {} workers, {} policies",
+                config.uplinks.len(),
+                config.workers.len(),
+                compiled.set.iter().count()
+            );
+            EXIT_OK
+        }
+        Err(problems) => {
+            for problem in problems {
+                let file = folder.path().join(&problem.file);
+                match problem.line {
+                    0 => eprintln!("{}: {}", file.display(), problem.message),
+                    line => eprintln!(
+                        "{}:{line}:{}: {}",
+                        file.display(),
+                        problem.column,
+                        problem.message
+                    ),
+                }
+            }
+            EXIT_USAGE
+        }
+    }
+}
+
+fn run(config: &Config) -> u8 {
+    // The text was checked with the configuration.
+    let filter = EnvFilter::builder().parse_lossy(&config.log);
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match daemon::run(config) {
+        Ok(()) => {
+            tracing::info!("ended");
+            EXIT_OK
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            EXIT_FAILED
+        }
+    }
+}

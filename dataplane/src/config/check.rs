@@ -1,0 +1,280 @@
+//! The values of the configuration: each is checked, and what is wrong with each is collected.
+
+mod uplinks;
+
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde_saphyr::Location;
+
+use super::cores::{self, Wish};
+use super::raw::{RawConfig, RawIdle, RawMemory, RawWorkers, Scalar};
+use super::{Config, IdleConfig, MemoryConfig, Problem, Problems, Surroundings};
+
+/// Checks everything.
+pub(super) fn check(
+    file: &Path,
+    raw: RawConfig,
+    around: &Surroundings,
+) -> Result<Config, Problems> {
+    let mut check = Check {
+        file,
+        around,
+        problems: Vec::new(),
+    };
+    let workers = check.workers(raw.workers.unwrap_or_default());
+    let uplinks = check.uplinks(raw.uplinks, workers.len());
+    let memory = check.memory(raw.memory.unwrap_or_default());
+    let idle = check.idle(raw.idle.unwrap_or_default());
+    let policies = check.path("policies", raw.policies, "/etc/sluicegate/policies");
+    let state_dir = check.path("state_dir", raw.state_dir, sluice_api::DEFAULT_STATE_DIR);
+    let run_dir = check.path("run_dir", raw.run_dir, "/run/sluicegate");
+    let socket = check.socket(raw.socket, &run_dir);
+    let log = check.log(raw.log);
+    let mut problems = check.problems;
+    if problems.is_empty() {
+        let config = Config {
+            uplinks,
+            workers,
+            memory,
+            idle,
+            policies,
+            state_dir,
+            run_dir,
+            socket,
+            log,
+        };
+        return Ok(config);
+    }
+    problems.sort_by_key(|problem| (problem.line, problem.column));
+    Err(Problems(problems))
+}
+
+struct Check<'a> {
+    file: &'a Path,
+    around: &'a Surroundings,
+    problems: Vec<Problem>,
+}
+
+impl Check<'_> {
+    fn problem(
+        &mut self,
+        at: Option<Location>,
+        key: impl Into<String>,
+        message: impl Into<String>,
+    ) {
+        self.problems.push(Problem {
+            file: self.file.to_owned(),
+            line: at.map_or(0, |at| at.line()),
+            column: at.map_or(0, |at| at.column()),
+            key: key.into(),
+            message: message.into(),
+        });
+    }
+
+    /// A value in a range; the default, where it is absent or wrong.
+    fn number<T>(&mut self, key: &str, raw: Option<Scalar>, default: T, range: (T, T)) -> T
+    where
+        T: FromStr + PartialOrd + Display + Copy,
+    {
+        let Some(raw) = raw else { return default };
+        match raw.value.parse::<T>() {
+            Ok(value) if value >= range.0 && value <= range.1 => value,
+            _ => {
+                let message = format!(
+                    "\"{}\" is not allowed: use a number from {} to {} (default {default})",
+                    raw.value, range.0, range.1
+                );
+                self.problem(Some(raw.referenced), key, message);
+                default
+            }
+        }
+    }
+
+    /// One of a few words; `None`, where it is absent or wrong.
+    fn word<T: Copy>(&mut self, key: &str, raw: Option<&Scalar>, words: &[(&str, T)]) -> Option<T> {
+        let raw = raw?;
+        let found = words
+            .iter()
+            .find(|(word, _)| *word == raw.value)
+            .map(|(_, value)| *value);
+        if found.is_none() {
+            let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+            let message = format!(
+                "\"{}\" is not allowed: use {}",
+                raw.value,
+                allowed.join(" or ")
+            );
+            self.problem(Some(raw.referenced), key, message);
+        }
+        found
+    }
+
+    /// An absolute path.
+    fn path(&mut self, key: &str, raw: Option<Scalar>, default: &str) -> PathBuf {
+        let Some(raw) = raw else {
+            return PathBuf::from(default);
+        };
+        let path = PathBuf::from(&raw.value);
+        if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
+            let message = format!(
+                "\"{}\" is not an absolute path: write it from / on and without `..` (default: \
+                 {default})",
+                raw.value
+            );
+            self.problem(Some(raw.referenced), key, message);
+        }
+        path
+    }
+
+    fn workers(&mut self, raw: RawWorkers) -> Vec<Option<usize>> {
+        let before = self.problems.len();
+        let place = raw.cores.as_ref().map(|cores| cores.referenced);
+        let place = place.or(raw.count.as_ref().map(|count| count.referenced));
+        let has_count = raw.count.is_some();
+        let count = self.number("workers.count", raw.count, 1, (1, cores::MAX_WORKERS));
+        let pin = self.word(
+            "workers.pin",
+            raw.pin.as_ref(),
+            &[("true", true), ("false", false)],
+        );
+        let cores = raw.cores.map(|list| {
+            if list.value.is_empty() {
+                let message = "no core is named: name some, or leave the key out";
+                self.problem(Some(list.referenced), "workers.cores", message);
+            }
+            let text: Vec<&str> = list.value.iter().map(|core| core.value.as_str()).collect();
+            cores::parse_list(&text.join(",")).unwrap_or_else(|message| {
+                self.problem(Some(list.referenced), "workers.cores", message);
+                Vec::new()
+            })
+        });
+        if self.problems.len() > before {
+            // What follows from a wrong value would only repeat the complaint.
+            return vec![None; cores::MAX_WORKERS];
+        }
+        let wish = Wish {
+            count: has_count.then_some(count),
+            cores,
+            pin: pin.unwrap_or(true),
+            cmk: self.around.cmk.clone(),
+            allowed: self.around.cores.clone(),
+        };
+        match cores::assign(&wish) {
+            Ok(workers) if (1..=cores::MAX_WORKERS).contains(&workers.len()) => return workers,
+            Ok(workers) => {
+                let message = format!(
+                    "that makes {} workers: use 1 to {}",
+                    workers.len(),
+                    cores::MAX_WORKERS
+                );
+                self.problem(place, "workers", message);
+            }
+            Err(message) => self.problem(place, "workers", message),
+        }
+        vec![None; cores::MAX_WORKERS]
+    }
+
+    fn memory(&mut self, raw: RawMemory) -> MemoryConfig {
+        let huge = self.word(
+            "memory.huge_pages",
+            raw.huge_pages.as_ref(),
+            &[("auto", true), ("off", false)],
+        );
+        MemoryConfig {
+            small_mbufs: self.number(
+                "memory.small_mbufs",
+                raw.small_mbufs,
+                16_384,
+                (1024, 16_777_216),
+            ),
+            large_mbufs: self.number(
+                "memory.large_mbufs",
+                raw.large_mbufs,
+                1024,
+                (256, 4_194_304),
+            ),
+            huge_pages: huge.unwrap_or(true),
+        }
+    }
+
+    fn idle(&mut self, raw: RawIdle) -> IdleConfig {
+        let never = raw
+            .sleep_after
+            .as_ref()
+            .is_some_and(|raw| raw.value == "never");
+        let top = 1_000_000_000;
+        let pause_after = self.number("idle.pause_after", raw.pause_after, 64, (0, top));
+        let place = raw.sleep_after.as_ref().map(|raw| raw.referenced);
+        let sleep_after = if never {
+            None
+        } else {
+            // Its own message, since a word is allowed too.
+            let value = match &raw.sleep_after {
+                None => Some(2048),
+                Some(raw) => raw.value.parse::<u32>().ok().filter(|&loops| loops <= top),
+            };
+            if value.is_none() {
+                let message = format!(
+                    "it must be a number of empty loops from 0 to {top}, or `never` (default 2048)"
+                );
+                self.problem(place, "idle.sleep_after", message);
+            }
+            value
+        };
+        if let Some(sleep_after) = sleep_after
+            && sleep_after < pause_after
+        {
+            let message = format!(
+                "{sleep_after} is below pause_after ({pause_after}): a worker pauses before it \
+                 sleeps"
+            );
+            self.problem(place, "idle.sleep_after", message);
+        }
+        let cap = self.number("idle.sleep_cap_us", raw.sleep_cap_us, 1000, (50, 1_000_000));
+        IdleConfig {
+            pause_after,
+            sleep_after,
+            sleep_cap: Duration::from_micros(cap),
+        }
+    }
+
+    fn socket(&mut self, raw: Option<Scalar>, run_dir: &Path) -> PathBuf {
+        // sun_path less its NUL (unix(7)).
+        const MAX_BYTES: usize = 107;
+        let place = raw.as_ref().map(|raw| raw.referenced);
+        let default = run_dir.join("control/sluiced.sock");
+        let socket = self.path("socket", raw, &default.to_string_lossy());
+        if socket.as_os_str().len() > MAX_BYTES {
+            let message = format!(
+                "{} is {} bytes long, and the path of a socket has at most {MAX_BYTES}",
+                socket.display(),
+                socket.as_os_str().len()
+            );
+            self.problem(place, "socket", message);
+        }
+        if socket.file_name().is_none() || socket.parent().is_none_or(|dir| dir.parent().is_none())
+        {
+            let message = "its folder must be one of its own, with mode 0700: name a file in one";
+            self.problem(place, "socket", message);
+        }
+        socket
+    }
+
+    fn log(&mut self, raw: Option<Scalar>) -> String {
+        let Some(raw) = raw else {
+            return "info".to_owned();
+        };
+        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&raw.value) {
+            let message = format!(
+                "\"{}\" is not allowed ({error}): use error, warn, info, debug or trace, also per \
+                 module as in \"info,sluice_memif=debug\"",
+                raw.value
+            );
+            self.problem(Some(raw.referenced), "log", message);
+        }
+        raw.value
+    }
+}

@@ -1,0 +1,243 @@
+//! The uplinks of the configuration.
+
+use serde_saphyr::{Location, Spanned};
+use sluice_packet::Vid;
+
+use super::super::raw::{RawUplink, Scalar};
+use super::super::{UplinkConfig, UplinkDriver};
+use super::Check;
+
+/// 802.1Q and 802.1ad.
+const DEFAULT_TPIDS: [u16; 2] = [0x8100, 0x88a8];
+
+/// TPIDs from here on cannot be lengths (IEEE 802.3, clause 3.2.6).
+const FIRST_ETHERTYPE: u16 = 0x0600;
+
+impl Check<'_> {
+    pub(super) fn uplinks(
+        &mut self,
+        raw: Option<Vec<Spanned<RawUplink>>>,
+        workers: usize,
+    ) -> Vec<UplinkConfig> {
+        let raw = raw.unwrap_or_default();
+        if raw.is_empty() {
+            let message = "there is none: name at least one, as in `uplinks: [{name: wire0, \
+                           device: eth1}]`";
+            self.problem(None, "uplinks", message);
+        }
+        let mut uplinks: Vec<UplinkConfig> = Vec::new();
+        for (index, raw) in raw.into_iter().enumerate() {
+            let place = raw
+                .value
+                .name
+                .as_ref()
+                .map_or(raw.referenced, |name| name.referenced);
+            let device = raw.value.device.as_ref().or(raw.value.write.as_ref());
+            let device = device.map(|device| device.referenced);
+            let Some(uplink) = self.uplink(&format!("uplinks[{index}]"), raw, workers) else {
+                continue;
+            };
+            if uplinks.iter().any(|other| other.name == uplink.name) {
+                let message = format!("there are two uplinks {}: names are unique", uplink.name);
+                self.problem(Some(place), format!("uplinks[{index}].name"), message);
+            }
+            if let Some(other) = uplinks.iter().find(|other| same_device(other, &uplink)) {
+                let message = format!(
+                    "uplink {} has it already: a device is one uplink",
+                    other.name
+                );
+                self.problem(device, format!("uplinks[{index}]"), message);
+            }
+            uplinks.push(uplink);
+        }
+        uplinks
+    }
+
+    fn uplink(
+        &mut self,
+        key: &str,
+        raw: Spanned<RawUplink>,
+        workers: usize,
+    ) -> Option<UplinkConfig> {
+        let place = raw.referenced;
+        let raw = raw.value;
+        let name = self.required(place, &format!("{key}.name"), raw.name, "wire0");
+        if let Some(name) = &name
+            && !good_name(&name.value)
+        {
+            let message = format!(
+                "\"{}\" cannot be a name: use 1 to 32 letters, digits, `-`, `_` or `.`, and begin \
+                 with a letter or digit",
+                name.value
+            );
+            self.problem(Some(name.referenced), format!("{key}.name"), message);
+        }
+        let pcap = self
+            .word(
+                &format!("{key}.driver"),
+                raw.driver.as_ref(),
+                &[("af_packet", false), ("pcap", true)],
+            )
+            .unwrap_or(false);
+        let driver = if pcap {
+            self.only("af_packet", &format!("{key}.device"), raw.device);
+            self.pcap(key, place, raw.read, raw.write, raw.mtu)
+        } else {
+            for (only_pcap, raw) in [("read", raw.read), ("write", raw.write), ("mtu", raw.mtu)] {
+                self.only("pcap", &format!("{key}.{only_pcap}"), raw);
+            }
+            let device = self.required(place, &format!("{key}.device"), raw.device, "eth1");
+            self.af_packet(key, device.as_ref())
+        };
+        let native = raw
+            .native
+            .and_then(|raw| self.vid(&format!("{key}.native"), &raw));
+        let tpids = self.tpids(&format!("{key}.tpids"), raw.tpids);
+        let last = workers.saturating_sub(1);
+        let worker = raw
+            .worker
+            .map(|raw| self.number(&format!("{key}.worker"), Some(raw), 0, (0, last)));
+        Some(UplinkConfig {
+            name: name?.value,
+            driver: driver?,
+            native,
+            tpids,
+            worker,
+        })
+    }
+
+    fn required(
+        &mut self,
+        place: Location,
+        key: &str,
+        raw: Option<Scalar>,
+        example: &str,
+    ) -> Option<Scalar> {
+        if raw.is_none() {
+            self.problem(
+                Some(place),
+                key,
+                format!("it is missing: write it, as in \"{example}\""),
+            );
+        }
+        raw
+    }
+
+    fn af_packet(&mut self, key: &str, device: Option<&Scalar>) -> Option<UplinkDriver> {
+        let device = device?;
+        if let Some(netdevs) = &self.around.netdevs
+            && !netdevs.contains(&device.value)
+        {
+            let message = format!(
+                "there is no netdev \"{}\" here: there are {}",
+                device.value,
+                netdevs.join(", ")
+            );
+            self.problem(Some(device.referenced), format!("{key}.device"), message);
+        } else if device.value == "lo" {
+            let message = "the loopback is no wire: name another netdev";
+            self.problem(Some(device.referenced), format!("{key}.device"), message);
+        }
+        Some(UplinkDriver::AfPacket {
+            device: device.value.clone(),
+        })
+    }
+
+    /// Complains of a key that only another driver has.
+    fn only(&mut self, driver: &str, key: &str, raw: Option<Scalar>) {
+        if let Some(raw) = raw {
+            let message = format!("only an uplink with `driver: {driver}` has it: leave it out");
+            self.problem(Some(raw.referenced), key, message);
+        }
+    }
+
+    fn pcap(
+        &mut self,
+        key: &str,
+        place: Location,
+        read: Option<Scalar>,
+        write: Option<Scalar>,
+        mtu: Option<Scalar>,
+    ) -> Option<UplinkDriver> {
+        if read.is_none() && write.is_none() {
+            let message = "name the capture files: one to `read`, one to `write`, or both";
+            self.problem(Some(place), key, message);
+        }
+        let mtu = self.number(&format!("{key}.mtu"), mtu, 1500, (68, 9216));
+        let read = read.map(|raw| {
+            let at = raw.referenced;
+            let path = self.path(&format!("{key}.read"), Some(raw), "none");
+            if path.is_absolute() && !path.is_file() {
+                let message = format!("there is no file {}: name a capture file", path.display());
+                self.problem(Some(at), format!("{key}.read"), message);
+            }
+            path
+        });
+        let write = write.map(|raw| self.path(&format!("{key}.write"), Some(raw), "none"));
+        Some(UplinkDriver::Pcap { read, write, mtu })
+    }
+
+    fn vid(&mut self, key: &str, raw: &Scalar) -> Option<Vid> {
+        let vid = raw.value.parse().ok().and_then(Vid::new);
+        if vid.is_none() {
+            let message = format!(
+                "\"{}\" is not a VLAN: use 1 to 4094, or 0 for untagged",
+                raw.value
+            );
+            self.problem(Some(raw.referenced), key, message);
+        }
+        vid
+    }
+
+    fn tpids(&mut self, key: &str, raw: Option<Spanned<Vec<Scalar>>>) -> Vec<u16> {
+        let Some(raw) = raw else {
+            return DEFAULT_TPIDS.to_vec();
+        };
+        if raw.value.is_empty() || raw.value.len() > 8 {
+            let message = "use 1 to 8 of them (default [0x8100, 0x88a8])";
+            self.problem(Some(raw.referenced), key, message);
+        }
+        let mut tpids = Vec::new();
+        for raw in raw.value {
+            let parsed = match raw.value.strip_prefix("0x") {
+                Some(digits) => u16::from_str_radix(digits, 16),
+                None => raw.value.parse(),
+            };
+            match parsed {
+                Ok(tpid) if tpid >= FIRST_ETHERTYPE && !tpids.contains(&tpid) => tpids.push(tpid),
+                Ok(tpid) if tpids.contains(&tpid) => {
+                    let message = format!("{tpid:#06x} is there twice: leave one out");
+                    self.problem(Some(raw.referenced), key, message);
+                }
+                _ => {
+                    let message = format!(
+                        "\"{}\" is not a TPID: use 0x0600 to 0xffff, as in 0x8100 (802.1Q) or \
+                         0x88a8 (802.1ad)",
+                        raw.value
+                    );
+                    self.problem(Some(raw.referenced), key, message);
+                }
+            }
+        }
+        tpids
+    }
+}
+
+fn same_device(one: &UplinkConfig, other: &UplinkConfig) -> bool {
+    match (&one.driver, &other.driver) {
+        (UplinkDriver::AfPacket { device: a }, UplinkDriver::AfPacket { device: b }) => a == b,
+        (UplinkDriver::Pcap { write: Some(a), .. }, UplinkDriver::Pcap { write: Some(b), .. }) => {
+            a == b
+        }
+        _ => false,
+    }
+}
+
+/// A name that can be a file's, a policy's word and a table's cell.
+fn good_name(name: &str) -> bool {
+    name.len() <= 32
+        && name.starts_with(|first: char| first.is_ascii_alphanumeric())
+        && name
+            .chars()
+            .all(|c| c.is_ascii_alphanumeric() || "-_.".contains(c))
+}

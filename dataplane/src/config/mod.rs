@@ -1,0 +1,165 @@
+//! The engine's configuration: one YAML file, checked as a whole before anything is touched.
+//!
+//! `raw` knows its keys, `check` their values, [`cores`] how workers get theirs. Every problem
+//! names file, line, column and key, and says what is allowed; all are reported at once.
+
+mod check;
+pub mod cores;
+mod problem;
+mod raw;
+#[cfg(test)]
+mod tests;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use sluice_packet::Vid;
+
+pub use problem::{Problem, Problems};
+
+/// Where the configuration is unless `--config` says otherwise.
+pub const DEFAULT_FILE: &str = "/etc/sluicegate/sluiced.yaml";
+
+/// A configuration that passed all checks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// At least one, names unique.
+    pub uplinks: Vec<UplinkConfig>,
+    /// The core of each worker; `None`: wherever the kernel puts it. 1 to 64 of them.
+    pub workers: Vec<Option<usize>>,
+    /// The mempools.
+    pub memory: MemoryConfig,
+    /// When workers rest.
+    pub idle: IdleConfig,
+    /// The folder of the policies, one `*.yaml` each.
+    pub policies: PathBuf,
+    /// Where records outlive the engine.
+    pub state_dir: PathBuf,
+    /// Where the lock is, and the socket unless `socket` says otherwise.
+    pub run_dir: PathBuf,
+    /// The control socket; its folder is the engine's alone.
+    pub socket: PathBuf,
+    /// What is logged, as `tracing_subscriber::EnvFilter` reads it.
+    pub log: String,
+}
+
+/// One uplink.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UplinkConfig {
+    /// What policies and attachments call it.
+    pub name: String,
+    /// Its port.
+    pub driver: UplinkDriver,
+    /// The segment of untagged frames; `None`: the untagged segment.
+    pub native: Option<Vid>,
+    /// What makes an outermost tag here; the first is put on frames sent.
+    pub tpids: Vec<u16>,
+    /// The worker that polls it, by number.
+    pub worker: Option<usize>,
+}
+
+/// Where an uplink's frames come from and go to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum UplinkDriver {
+    /// A netdev, by AF_PACKET.
+    AfPacket {
+        /// Its name.
+        device: String,
+    },
+    /// Capture files.
+    Pcap {
+        /// The frames to receive, once; `None`: none come.
+        read: Option<PathBuf>,
+        /// Where frames that are sent go; `None`: nowhere.
+        write: Option<PathBuf>,
+        /// The largest IP packet in bytes.
+        mtu: u32,
+    },
+}
+
+/// The mempools, over all workers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// Mbufs with 2 KiB of data.
+    pub small_mbufs: u32,
+    /// Mbufs with 10 KiB of data.
+    pub large_mbufs: u32,
+    /// Whether huge pages may be used.
+    pub huge_pages: bool,
+}
+
+/// The idle ladder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct IdleConfig {
+    /// Empty loops before a worker pauses between loops.
+    pub pause_after: u32,
+    /// Empty loops before it sleeps; `None`: never.
+    pub sleep_after: Option<u32>,
+    /// The longest sleep while a wake-up can be lost.
+    pub sleep_cap: Duration,
+}
+
+impl Config {
+    /// Reads and checks a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn load(file: &Path) -> Result<Config, Problems> {
+        let text = std::fs::read_to_string(file).map_err(|error| {
+            Problems(vec![Problem {
+                file: file.to_owned(),
+                line: 0,
+                column: 0,
+                key: String::new(),
+                message: format!("it cannot be read: {error}; name the file by --config FILE"),
+            }])
+        })?;
+        Config::parse(file, &text, &Surroundings::of_this_process())
+    }
+
+    /// Checks the text of a configuration file.
+    ///
+    /// # Errors
+    /// Everything that is wrong with it.
+    pub fn parse(file: &Path, text: &str, around: &Surroundings) -> Result<Config, Problems> {
+        let raw = raw::parse(file, text).map_err(|problem| Problems(vec![problem]))?;
+        check::check(file, raw, around)
+    }
+}
+
+/// What of the machine and the process a configuration is checked against.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// The cores that the process may run on.
+    pub cores: Vec<usize>,
+    /// The cores that CMK assigned, as it writes them.
+    pub cmk: Option<String>,
+    /// The netdevs in the process's network namespace; `None`: not to be checked.
+    pub netdevs: Option<Vec<String>>,
+}
+
+impl Surroundings {
+    /// Those of this process.
+    pub fn of_this_process() -> Surroundings {
+        Surroundings {
+            // Without a mask nothing can be pinned; the check then says so.
+            cores: cores::allowed().unwrap_or_default(),
+            cmk: std::env::var(cores::CMK_VARIABLE)
+                .ok()
+                .filter(|value| !value.trim().is_empty()),
+            netdevs: netdevs().ok(),
+        }
+    }
+}
+
+/// The netdevs of this process's network namespace. `/proc/net` follows the process, which `/sys`
+/// does not.
+fn netdevs() -> std::io::Result<Vec<String>> {
+    let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;
+    let names = text
+        .lines()
+        .skip(2)
+        .filter_map(|line| line.rsplit_once(':'));
+    // `name: figures`; a name holds no colon.
+    Ok(names.map(|(name, _)| name.trim().to_owned()).collect())
+}

@@ -1,0 +1,276 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use std::path::Path;
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn around() -> Surroundings {
+    Surroundings {
+        cores: vec![0, 1, 2, 3],
+        cmk: None,
+        netdevs: Some(vec!["lo".into(), "eth1".into(), "eth2".into()]),
+    }
+}
+
+fn parse(text: &str) -> Result<Config, Problems> {
+    Config::parse(Path::new("sluiced.yaml"), text, &around())
+}
+
+/// The problems of a text, one a line.
+fn complaints(text: &str) -> Vec<String> {
+    parse(text)
+        .unwrap_err()
+        .0
+        .iter()
+        .map(ToString::to_string)
+        .collect()
+}
+
+#[test]
+fn the_least_there_can_be() {
+    let config = parse("uplinks: [{name: wire0, device: eth1}]\n").unwrap();
+    assert_eq!(
+        config.uplinks,
+        [UplinkConfig {
+            name: "wire0".into(),
+            driver: UplinkDriver::AfPacket {
+                device: "eth1".into()
+            },
+            native: None,
+            tpids: vec![0x8100, 0x88a8],
+            worker: None,
+        }]
+    );
+    assert_eq!(config.workers, [Some(3)]);
+    assert_eq!(
+        config.socket,
+        Path::new("/run/sluicegate/control/sluiced.sock")
+    );
+    assert_eq!(config.socket, Path::new(sluice_api::DEFAULT_SOCKET));
+    assert_eq!(config.idle.sleep_after, Some(2048));
+}
+
+#[test]
+fn everything_said() {
+    let text = "\
+uplinks:
+  - name: wire0
+    driver: af_packet
+    device: eth1
+    native: 5
+    tpids: [0x88a8, 33024]
+    worker: 1
+workers: {count: 2, cores: [1, 2-3]}
+memory: {small_mbufs: 8192, large_mbufs: 512, huge_pages: off}
+idle: {pause_after: 10, sleep_after: never, sleep_cap_us: 500}
+policies: /etc/p
+state_dir: /s
+run_dir: /r
+log: info,sluiced=debug
+";
+    let config = parse(text).unwrap();
+    let uplink = &config.uplinks[0];
+    assert_eq!((uplink.native, uplink.worker), (Vid::new(5), Some(1)));
+    assert_eq!(uplink.tpids, [0x88a8, 0x8100]);
+    assert_eq!(config.workers, [Some(1), Some(2)]);
+    assert_eq!(config.memory.small_mbufs, 8192);
+    assert!(!config.memory.huge_pages);
+    assert_eq!(config.idle.sleep_after, None);
+    assert_eq!(config.idle.sleep_cap, Duration::from_micros(500));
+    assert_eq!(config.socket, Path::new("/r/control/sluiced.sock"));
+}
+
+#[test]
+fn every_wrong_value_is_named_with_its_place() {
+    let text = "\
+uplinks:
+  - name: -x
+    device: eth9
+    native: 4095
+    tpids: [0x8100, 17]
+    worker: 7
+  - device: eth2
+    driver: dpdk
+memory: {huge_pages: maybe, small_mbufs: lots}
+idle: {sleep_after: soon}
+run_dir: run/x
+log: shout=loud=
+";
+    let expected = [
+        "sluiced.yaml:2:11: uplinks[0].name: \"-x\" cannot be a name",
+        "sluiced.yaml:3:13: uplinks[0].device: there is no netdev \"eth9\" here: there are lo, eth1, eth2",
+        "sluiced.yaml:4:13: uplinks[0].native: \"4095\" is not a VLAN: use 1 to 4094",
+        "sluiced.yaml:5:21: uplinks[0].tpids: \"17\" is not a TPID",
+        "sluiced.yaml:6:13: uplinks[0].worker: \"7\" is not allowed: use a number from 0 to 0",
+        "sluiced.yaml:7:5: uplinks[1].name: it is missing",
+        "sluiced.yaml:8:13: uplinks[1].driver: \"dpdk\" is not allowed: use af_packet or pcap",
+        "sluiced.yaml:9:22: memory.huge_pages: \"maybe\" is not allowed: use auto or off",
+        "sluiced.yaml:9:42: memory.small_mbufs: \"lots\" is not allowed: use a number from 1024 to",
+        "sluiced.yaml:10:21: idle.sleep_after: it must be a number",
+        "sluiced.yaml:11:10: run_dir: \"run/x\" is not an absolute path",
+        "sluiced.yaml:12:6: log: \"shout=loud=\" is not allowed",
+    ];
+    let complaints = complaints(text);
+    assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");
+    for (complaint, expected) in complaints.iter().zip(expected) {
+        assert!(
+            complaint.starts_with(expected),
+            "{complaint}\nis not\n{expected}"
+        );
+    }
+}
+
+#[test]
+fn wrong_structure_is_named_with_its_place() {
+    for (text, expected) in [
+        (
+            "uplinks: [{name: a, device: eth1, spped: 1}]",
+            "sluiced.yaml:1:35: spped: there is no such key here: use one of name, driver, device",
+        ),
+        (
+            "polices: /x\nuplinks: [{name: a, device: eth1}]\n",
+            "sluiced.yaml:1:1: polices: there is no such key here: use one of uplinks, workers",
+        ),
+        (
+            "log: info\nlog: debug\n",
+            "sluiced.yaml:2:1: log: this key is here twice",
+        ),
+        ("workers:\n  count: [1]\n", "sluiced.yaml:2:10: count: "),
+        ("uplinks: wire0\n", "sluiced.yaml:1:10: uplinks: "),
+        (
+            "uplinks:\n  - name: a\n    device:\n",
+            "sluiced.yaml:2:5: uplinks[0].device: it is missing",
+        ),
+        ("uplinks: [\n", "sluiced.yaml:"),
+        ("", "sluiced.yaml: uplinks: there is none"),
+    ] {
+        let complaints = complaints(text);
+        assert!(
+            complaints[0].starts_with(expected),
+            "{}\nis not\n{expected}",
+            complaints[0]
+        );
+    }
+}
+
+#[test]
+fn uplinks_do_not_share() {
+    let text = "uplinks:\n- {name: a, device: eth1}\n- {name: a, device: eth1}\n";
+    let complaints = complaints(text);
+    assert!(
+        complaints[0].starts_with("sluiced.yaml:3:10: uplinks[1].name: there are two uplinks a")
+    );
+    assert!(complaints[1].starts_with("sluiced.yaml:3:21: uplinks[1]: uplink a has it"));
+}
+
+#[test]
+fn a_socket_path_fits_into_its_address() {
+    let text = format!(
+        "uplinks: [{{name: a, device: eth1}}]\nsocket: /{}/s\n",
+        "x".repeat(110)
+    );
+    assert!(
+        complaints(&text)[0].starts_with("sluiced.yaml:2:9: socket: "),
+        "{text}"
+    );
+    let text = "uplinks: [{name: a, device: eth1}]\nsocket: /s\n";
+    assert!(complaints(text)[0].contains("its folder must be one of its own"));
+}
+
+#[test]
+fn a_pcap_uplink_needs_its_files() {
+    let dir = tempfile::tempdir().unwrap();
+    let input = dir.path().join("in.pcap");
+    std::fs::write(&input, b"").unwrap();
+    let text = format!(
+        "uplinks: [{{name: a, driver: pcap, read: {}}}]",
+        input.display()
+    );
+    let pcap = UplinkDriver::Pcap {
+        read: Some(input),
+        write: None,
+        mtu: 1500,
+    };
+    assert_eq!(parse(&text).unwrap().uplinks[0].driver, pcap);
+    let text = "\
+uplinks:
+- {name: a, driver: pcap, device: eth1}
+- {name: b, driver: pcap, read: /no/such}
+- {name: c, device: eth1, mtu: 9000}
+- {name: d, driver: pcap, write: x.pcap}
+";
+    let expected = [
+        "sluiced.yaml:2:3: uplinks[0]: name the capture files",
+        "sluiced.yaml:2:35: uplinks[0].device: only an uplink with `driver: af_packet` has it",
+        "sluiced.yaml:3:33: uplinks[1].read: there is no file /no/such",
+        "sluiced.yaml:4:32: uplinks[2].mtu: only an uplink with `driver: pcap` has it",
+        "sluiced.yaml:5:34: uplinks[3].write: \"x.pcap\" is not an absolute path",
+    ];
+    let complaints = complaints(text);
+    assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");
+    for (complaint, expected) in complaints.iter().zip(expected) {
+        assert!(
+            complaint.starts_with(expected),
+            "{complaint}\nis not\n{expected}"
+        );
+    }
+}
+
+/// The sample that `sluiced --help` shows.
+const SAMPLE: &str = include_str!("../../../deploy/sluiced.yaml");
+
+#[test]
+fn the_sample_is_good_and_shows_the_defaults() {
+    let sample = parse(SAMPLE).unwrap();
+    // Its keys that are commented out, taken in.
+    let taken_in: String = SAMPLE
+        .lines()
+        .skip(1)
+        .map(|line| format!("{}\n", line.replacen("# ", "", usize::from(is_key(line)))))
+        .collect();
+    let around = Surroundings {
+        cores: vec![2, 4, 5],
+        ..around()
+    };
+    let said = Config::parse(Path::new("sample"), &taken_in, &around)
+        .unwrap_or_else(|problems| panic!("{problems}\n{taken_in}"));
+    assert_eq!(said.workers, [Some(2)]);
+    let uplink = UplinkConfig {
+        native: Some(Vid::UNTAGGED),
+        worker: Some(0),
+        ..sample.uplinks[0].clone()
+    };
+    assert_eq!(said.uplinks, [uplink]);
+    let same = Config {
+        workers: sample.workers.clone(),
+        uplinks: sample.uplinks.clone(),
+        ..said
+    };
+    assert_eq!(same, sample);
+}
+
+/// Whether a line is a comment that holds a key: `# key: ...`.
+fn is_key(line: &str) -> bool {
+    let Some(rest) = line.trim_start().strip_prefix("# ") else {
+        return false;
+    };
+    let word = rest.trim_start().split(':').next().unwrap_or_default();
+    rest.contains(':') && word.chars().all(|c| c.is_ascii_lowercase() || c == '_')
+}
+
+proptest! {
+    #[test]
+    fn nothing_panics(text in "[a-z0-9:\\[\\]{},\\- \n&*!|>'\"#]{0,200}") {
+        let _ = parse(&text);
+    }
+
+    #[test]
+    fn no_value_panics(value in "\\PC{0,20}", key in prop::sample::select(vec![
+        "native", "tpids", "worker", "driver", "device", "name",
+    ])) {
+        let _ = parse(&format!("uplinks: [{{{key}: {value}}}]"));
+        let _ = parse(&format!("uplinks:\n- {key}: '{value}'\n"));
+    }
+}

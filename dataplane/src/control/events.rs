@@ -1,0 +1,160 @@
+//! What workers tell: pods that broke the protocol, and decisions of rules with `log`.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use sluice_datapath::{AttachmentId, Engine, Event, LogRecord};
+
+use super::{Control, locked};
+
+/// How often workers are asked.
+const INTERVAL: Duration = Duration::from_millis(50);
+/// Log records per second, in the long run.
+const RECORDS_PER_SECOND: u32 = 100;
+/// Log records at once.
+const RECORDS_AT_ONCE: u32 = 200;
+
+/// The thread that asks workers what happened. Stops when dropped.
+#[derive(Debug)]
+pub struct EventThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl EventThread {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// There is no thread left.
+    pub fn start(control: Arc<Control>) -> std::io::Result<EventThread> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = Arc::clone(&stop);
+        let thread = std::thread::Builder::new()
+            .name("events".to_owned())
+            .spawn(move || {
+                let mut limit = Limit::new(Instant::now());
+                while !stopped.load(Ordering::Acquire) {
+                    let Ok(events) = control.engine.ask(Engine::take_events) else {
+                        break;
+                    };
+                    for event in events {
+                        control.take_event(event, &mut limit);
+                    }
+                    std::thread::park_timeout(INTERVAL);
+                }
+            })?;
+        Ok(EventThread {
+            stop,
+            thread: Some(thread),
+        })
+    }
+}
+
+impl Drop for EventThread {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Release);
+        if let Some(thread) = self.thread.take() {
+            thread.thread().unpark();
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Control {
+    fn take_event(&self, event: Event, limit: &mut Limit) {
+        match event {
+            Event::PortFault { attachment, fault } => self.port_fault(attachment, &fault.reason),
+            Event::Log(record) => {
+                let (allowed, suppressed) = limit.take(Instant::now());
+                if suppressed > 0 {
+                    tracing::warn!("{suppressed} records of rules with `log` were not written");
+                }
+                if allowed {
+                    self.log(&record);
+                }
+            }
+        }
+    }
+
+    fn port_fault(&self, id: AttachmentId, reason: &str) {
+        let all = self.attachments.all();
+        let Some((key, attachment)) = all.iter().find(|(_, found)| found.id == id) else {
+            return;
+        };
+        tracing::warn!("{key}: out of service: {reason}");
+        if let Some(link) = locked(&attachment.link).as_ref() {
+            link.fault(reason);
+        }
+    }
+
+    fn log(&self, record: &LogRecord) {
+        let all = self.attachments.all();
+        let attachment = all
+            .iter()
+            .find(|(_, found)| found.id == record.attachment)
+            .map_or_else(|| record.attachment.to_string(), |(key, _)| key.to_string());
+        tracing::info!(
+            target: "firewall",
+            attachment,
+            direction = %record.direction,
+            policy = record.policy,
+            rule = record.rule,
+            verdict = %record.verdict,
+            frame = %record.key,
+        );
+    }
+}
+
+/// A token bucket for log records: a flood of frames must not become one of lines.
+struct Limit {
+    tokens: u32,
+    filled: Instant,
+    suppressed: u64,
+}
+
+impl Limit {
+    fn new(now: Instant) -> Limit {
+        Limit {
+            tokens: RECORDS_AT_ONCE,
+            filled: now,
+            suppressed: 0,
+        }
+    }
+
+    /// Whether a record may be written, and how many were not since the last that was.
+    fn take(&mut self, now: Instant) -> (bool, u64) {
+        let millis = now.duration_since(self.filled).as_millis();
+        let earned = u32::try_from(millis * u128::from(RECORDS_PER_SECOND) / 1000);
+        let earned = earned.unwrap_or(u32::MAX);
+        if earned > 0 {
+            self.tokens = self.tokens.saturating_add(earned).min(RECORDS_AT_ONCE);
+            self.filled = now;
+        }
+        if self.tokens == 0 {
+            self.suppressed += 1;
+            return (false, 0);
+        }
+        self.tokens -= 1;
+        (true, std::mem::take(&mut self.suppressed))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn floods_are_thinned_and_counted() {
+        let start = Instant::now();
+        let mut limit = Limit::new(start);
+        let written = (0..10_000).filter(|_| limit.take(start).0).count();
+        assert_eq!(written, 200);
+        let later = start + Duration::from_millis(100);
+        assert_eq!(limit.take(later), (true, 9_800));
+        assert_eq!((0..100).filter(|_| limit.take(later).0).count(), 9);
+        let much_later = start + Duration::from_secs(3600);
+        assert_eq!((0..1000).filter(|_| limit.take(much_later).0).count(), 200);
+    }
+}

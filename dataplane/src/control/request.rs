@@ -1,0 +1,247 @@
+//! Checking an attach request before anything is touched.
+
+use std::net::IpAddr;
+use std::path::Path;
+
+use sluice_api::{
+    ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VlanRequest,
+};
+use sluice_datapath::VlanSet;
+use sluice_packet::{Mac, Vid};
+
+use super::slots::Key;
+use crate::refusal::invalid;
+
+/// The least MTU that IPv4 works with (RFC 791).
+const MIN_MTU: u32 = 68;
+/// The least MTU that IPv6 works with (RFC 8200, section 5).
+const MIN_MTU_IPV6: u32 = 1280;
+/// Longest container id in bytes: it is part of a file name.
+const MAX_CONTAINER_ID: usize = 128;
+
+/// What of a request the engine needs, in its own types.
+#[derive(Debug, Clone)]
+pub(super) struct Checked {
+    /// Its segments.
+    pub(super) vlans: VlanSet,
+    /// Whether one inner tag is allowed.
+    pub(super) qinq: bool,
+    /// The MAC address asked for.
+    pub(super) mac: Option<Mac>,
+    /// Its MTU in bytes.
+    pub(super) mtu: u32,
+}
+
+/// An attachment's identity, checked: it becomes part of file names.
+///
+/// # Errors
+/// What is wrong with it.
+pub(super) fn key(container_id: &str, ifname: &str) -> Result<Key, ApiError> {
+    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
+    let first = container_id.chars().next();
+    if !first.is_some_and(|first| first.is_ascii_alphanumeric())
+        || !container_id.chars().all(good)
+        || container_id.len() > MAX_CONTAINER_ID
+    {
+        return Err(invalid(format!(
+            "container id {container_id:?} is not allowed: use 1 to {MAX_CONTAINER_ID} letters, \
+             digits, `-`, `_` and `.`, and begin with a letter or digit"
+        )));
+    }
+    // What the kernel takes (dev_valid_name), less control characters.
+    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
+    if ifname.is_empty()
+        || ifname.len() > 15
+        || [".", ".."].contains(&ifname)
+        || ifname.contains(bad)
+    {
+        return Err(invalid(format!(
+            "interface name {ifname:?} is not allowed: use 1 to 15 bytes, no `/`, `:` or blank, \
+             and neither `.` nor `..`"
+        )));
+    }
+    Ok(Key {
+        container_id: container_id.to_owned(),
+        ifname: ifname.to_owned(),
+    })
+}
+
+/// Checks all that can be checked by looking; `uplink_mtu` is that of its uplink.
+///
+/// # Errors
+/// What is wrong, and what is allowed.
+pub(super) fn check(request: &AttachRequest, uplink_mtu: u32) -> Result<Checked, ApiError> {
+    if !request.netns.path.is_absolute() {
+        return Err(invalid(format!(
+            "the network namespace's path {} must be absolute",
+            request.netns.path.display()
+        )));
+    }
+    let (vlans, qinq) = vlans(&request.vlan)?;
+    let mac = request.mac.as_deref().map(mac).transpose()?;
+    addresses(request)?;
+    let has_ipv6 = request.addresses.iter().any(|net| net.addr().is_ipv6());
+    let least = if has_ipv6 { MIN_MTU_IPV6 } else { MIN_MTU };
+    let mtu = request.mtu.unwrap_or(uplink_mtu);
+    if !(least..=uplink_mtu).contains(&mtu) {
+        return Err(invalid(format!(
+            "mtu {mtu} is not allowed: use {least} to {uplink_mtu}, which is what uplink {} has",
+            request.uplink
+        )));
+    }
+    match &request.backend {
+        Backend::Memif(memif) => check_memif(memif)?,
+        // `%` would be a number to the kernel (TUNSETIFF).
+        Backend::Tap {} if request.ifname.contains('%') => {
+            return Err(invalid("a tap's name cannot hold `%`: ask for another one"));
+        }
+        Backend::Tap {} => {}
+    }
+    Ok(Checked {
+        vlans,
+        qinq,
+        mac,
+        mtu,
+    })
+}
+
+/// A MAC address that an interface can have.
+fn mac(text: &str) -> Result<Mac, ApiError> {
+    let mac: Mac = text
+        .parse()
+        .map_err(|error| invalid(format!("mac: {error}")))?;
+    if !mac.is_unicast() {
+        return Err(invalid(format!(
+            "mac {mac} cannot be an interface's address: it must be unicast and not zero"
+        )));
+    }
+    Ok(mac)
+}
+
+fn vlans(vlan: &VlanRequest) -> Result<(VlanSet, bool), ApiError> {
+    let vid = |number: u16| {
+        Vid::new(number).ok_or_else(|| {
+            invalid(format!(
+                "VLAN {number} is not allowed: use 1 to 4094, or 0 for untagged"
+            ))
+        })
+    };
+    match vlan {
+        VlanRequest::Access { vid: number, qinq } => Ok((VlanSet::Access(vid(*number)?), *qinq)),
+        VlanRequest::Trunk {
+            vids: numbers,
+            native,
+            qinq,
+        } => {
+            if numbers.is_empty() {
+                return Err(invalid(
+                    "a trunk needs at least one VLAN: name those allowed",
+                ));
+            }
+            let mut vids = Vec::new();
+            for &number in numbers {
+                let vid = vid(number)?;
+                if vid.is_untagged() {
+                    let message = "0 is no VLAN of a trunk: `native: 0` is for untagged frames";
+                    return Err(invalid(message));
+                }
+                if vids.contains(&vid) {
+                    return Err(invalid(format!(
+                        "VLAN {number} is there twice: name it once"
+                    )));
+                }
+                vids.push(vid);
+            }
+            let native = native.map(vid).transpose()?;
+            Ok((VlanSet::Trunk { vids, native }, *qinq))
+        }
+    }
+}
+
+fn addresses(request: &AttachRequest) -> Result<(), ApiError> {
+    let mut seen: Vec<IpAddr> = Vec::new();
+    for net in &request.addresses {
+        let address = net.addr();
+        let broadcast = matches!(address, IpAddr::V4(v4) if v4.is_broadcast());
+        if address.is_unspecified() || address.is_multicast() || address.is_loopback() || broadcast
+        {
+            return Err(invalid(format!(
+                "{address} cannot be an interface's address"
+            )));
+        }
+        if seen.contains(&address) {
+            return Err(invalid(format!(
+                "address {address} is there twice: name it once"
+            )));
+        }
+        seen.push(address);
+    }
+    Ok(())
+}
+
+fn check_memif(memif: &MemifRequest) -> Result<(), ApiError> {
+    if let Some(rings) = memif.rings
+        && !(1..=16).contains(&rings)
+    {
+        return Err(invalid(format!(
+            "{rings} queue pairs are not possible: use 1 to 16"
+        )));
+    }
+    if let Some(size) = memif.ring_size
+        && !(size.is_power_of_two() && (2..=16_384).contains(&size))
+    {
+        return Err(invalid(format!(
+            "a ring of {size} descriptors is not possible: use a power of two from 2 to 16384"
+        )));
+    }
+    if let Some(size) = memif.buffer_size {
+        if memif.role == MemifRole::Server {
+            return Err(invalid(
+                "buffer_size is for the engine as client: as server it takes the pod's buffers",
+            ));
+        }
+        if !(256..=16_384).contains(&size) {
+            return Err(invalid(format!(
+                "buffers of {size} bytes are not possible: use 256 to 16384"
+            )));
+        }
+    }
+    if memif.allow_unsealed && memif.role == MemifRole::Client {
+        return Err(invalid(
+            "allow_unsealed is for the engine as server: as client it makes the memory itself",
+        ));
+    }
+    if let Some(secret) = &memif.secret
+        && (secret.is_empty() || secret.len() > 24 || secret.contains('\0'))
+    {
+        return Err(invalid(
+            "a memif's secret has 1 to 24 bytes, none of them 0",
+        ));
+    }
+    match &memif.socket {
+        Some(MemifSocket::Abstract(name))
+            if name.is_empty() || name.len() > 107 || name.contains('\0') =>
+        {
+            Err(invalid(
+                "an abstract socket name has 1 to 107 bytes, none of them 0",
+            ))
+        }
+        Some(MemifSocket::Path(path)) => check_path(path),
+        _ => Ok(()),
+    }
+}
+
+fn check_path(path: &Path) -> Result<(), ApiError> {
+    let plain = !path.components().any(|part| part.as_os_str() == "..");
+    if path.is_absolute() && plain && path.file_name().is_some() {
+        return Ok(());
+    }
+    Err(invalid(format!(
+        "socket path {} is not allowed: write it from / on, without `..`, with a file name",
+        path.display()
+    )))
+}
+
+#[cfg(test)]
+#[path = "request_tests.rs"]
+mod tests;

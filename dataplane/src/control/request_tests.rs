@@ -1,0 +1,155 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+use serde_json::{Value, json};
+use sluice_api::ErrorCode;
+
+/// A good request with some of it replaced.
+fn request(with: Value) -> AttachRequest {
+    let mut request = json!({
+        "container_id": "c0ffee", "ifname": "net1",
+        "netns": {"path": "/run/netns/x", "dev": 4, "ino": 5},
+        "uplink": "wire0",
+        "vlan": {"mode": "access", "vid": 210},
+        "backend": {"type": "memif"}
+    });
+    for (key, value) in with.as_object().unwrap() {
+        request[key] = value.clone();
+    }
+    serde_json::from_value(request).unwrap()
+}
+
+fn refused(with: Value, why: &str) {
+    let error = check(&request(with.clone()), 1500).unwrap_err();
+    assert_eq!(error.code, ErrorCode::Invalid);
+    assert!(error.message.contains(why), "{with}: {error}");
+}
+
+#[test]
+fn what_is_not_said_is_the_uplinks() {
+    let checked = check(&request(json!({})), 9000).unwrap();
+    assert_eq!(
+        (checked.mtu, checked.mac, checked.qinq),
+        (9000, None, false)
+    );
+    assert_eq!(checked.vlans, VlanSet::Access(Vid::new(210).unwrap()));
+}
+
+#[test]
+fn vlans_are_checked() {
+    refused(
+        json!({"vlan": {"mode": "access", "vid": 4095}}),
+        "VLAN 4095",
+    );
+    refused(
+        json!({"vlan": {"mode": "trunk", "vids": []}}),
+        "at least one",
+    );
+    refused(
+        json!({"vlan": {"mode": "trunk", "vids": [5, 0]}}),
+        "0 is no VLAN of a trunk",
+    );
+    refused(json!({"vlan": {"mode": "trunk", "vids": [5, 5]}}), "twice");
+    refused(
+        json!({"vlan": {"mode": "trunk", "vids": [5], "native": 5000}}),
+        "VLAN 5000",
+    );
+    let trunk = json!({"vlan": {"mode": "trunk", "vids": [5, 6], "native": 0, "qinq": true}});
+    let checked = check(&request(trunk), 1500).unwrap();
+    assert!(checked.qinq);
+    assert!(matches!(
+        checked.vlans,
+        VlanSet::Trunk {
+            native: Some(Vid::UNTAGGED),
+            ..
+        }
+    ));
+}
+
+#[test]
+fn addresses_and_mtu_are_checked() {
+    refused(json!({"mac": "01:00:5e:00:00:01"}), "unicast");
+    refused(json!({"mac": "00:00:00:00:00:00"}), "unicast");
+    refused(json!({"mac": "2:0:0:0:0:1"}), "six pairs");
+    for address in [
+        "0.0.0.0/0",
+        "224.0.0.1/24",
+        "127.0.0.1/8",
+        "255.255.255.255/32",
+        "::/64",
+        "ff02::1/64",
+    ] {
+        refused(
+            json!({"addresses": [address]}),
+            "cannot be an interface's address",
+        );
+    }
+    refused(
+        json!({"addresses": ["10.0.0.1/24", "10.0.0.1/16"]}),
+        "twice",
+    );
+    refused(json!({"mtu": 1501}), "use 68 to 1500");
+    refused(json!({"mtu": 67}), "use 68 to 1500");
+    refused(
+        json!({"mtu": 1000, "addresses": ["fd00::1/64"]}),
+        "use 1280 to 1500",
+    );
+    refused(
+        json!({"netns": {"path": "x", "dev": 1, "ino": 1}}),
+        "absolute",
+    );
+}
+
+#[test]
+fn memifs_are_checked() {
+    let memif = |value: Value| {
+        let mut backend = value;
+        backend["type"] = json!("memif");
+        json!({"backend": backend})
+    };
+    refused(memif(json!({"rings": 17})), "17 queue pairs");
+    refused(memif(json!({"rings": 0})), "0 queue pairs");
+    refused(memif(json!({"ring_size": 1000})), "power of two");
+    refused(memif(json!({"ring_size": 1})), "power of two");
+    refused(memif(json!({"buffer_size": 2048})), "engine as client");
+    refused(
+        memif(json!({"role": "client", "buffer_size": 100})),
+        "256 to 16384",
+    );
+    refused(
+        memif(json!({"role": "client", "allow_unsealed": true})),
+        "engine as server",
+    );
+    refused(memif(json!({"secret": "x".repeat(25)})), "1 to 24 bytes");
+    refused(memif(json!({"socket": {"abstract": ""}})), "1 to 107 bytes");
+    refused(memif(json!({"socket": {"path": "x/y"}})), "from / on");
+    refused(
+        memif(json!({"socket": {"path": "/x/../y"}})),
+        "without `..`",
+    );
+    refused(
+        json!({"ifname": "net%d", "backend": {"type": "tap"}}),
+        "`%`",
+    );
+}
+
+#[test]
+fn names_stay_in_their_folder() {
+    assert!(key("c0ffee", "net1").is_ok());
+    for container in ["", "../x", ".x", "a/b", "a b", &"x".repeat(129), "é"] {
+        assert!(key(container, "net1").is_err(), "{container:?} was taken");
+    }
+    for ifname in [
+        "",
+        ".",
+        "..",
+        "a/b",
+        "a:b",
+        "a b",
+        "a\tb",
+        "sixteen-bytes-xx",
+        "a\u{7f}",
+    ] {
+        assert!(key("c", ifname).is_err(), "{ifname:?} was taken");
+    }
+}

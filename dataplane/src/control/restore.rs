@@ -1,0 +1,111 @@
+//! Serving again what a dead or stopped engine served: from the records, as far as their pods are
+//! still there.
+
+use sluice_api::ApiError;
+
+use super::request;
+use super::{Attachment, Control};
+use crate::netns::{Netns, NetnsError};
+use crate::records::{AttachmentRecord, RecordError};
+use crate::refusal;
+
+/// What became of the records.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Attachments that are served again.
+    pub served: usize,
+    /// Records whose pods are gone.
+    pub removed: usize,
+    /// Records that stay for another try.
+    pub failed: usize,
+}
+
+impl Control {
+    /// Takes up every recorded attachment whose pod is still there. Records of other boots and of
+    /// namespaces that are gone are removed; what else fails stays recorded and is a problem for
+    /// the operator.
+    ///
+    /// # Errors
+    /// The folder of records cannot be read.
+    pub fn restore(&self) -> Result<Restored, RecordError> {
+        let mut restored = Restored::default();
+        for record in self.records.all::<AttachmentRecord>()? {
+            let (name, record) = match record {
+                Ok(record) => record,
+                Err(unreadable) => {
+                    restored.failed += 1;
+                    self.problem(unreadable.name(), unreadable.to_string());
+                    continue;
+                }
+            };
+            if let Some(reason) = self.outdated(&record) {
+                tracing::warn!("the record of {name} is removed: {reason}");
+                self.records.remove(&name)?;
+                restored.removed += 1;
+            } else if let Err(error) = self.restore_one(&name, &record) {
+                restored.failed += 1;
+                self.problem(&name, format!("attachment {name} is not served: {error}"));
+            } else {
+                restored.served += 1;
+            }
+        }
+        Ok(restored)
+    }
+
+    /// Why a record's pod cannot be there any more.
+    fn outdated(&self, record: &AttachmentRecord) -> Option<String> {
+        if record.boot_id != self.boot_id {
+            return Some("it is from before the machine was started".to_owned());
+        }
+        match Netns::open(&record.request.netns) {
+            Err(
+                error @ (NetnsError::Gone { .. }
+                | NetnsError::Other { .. }
+                | NetnsError::NotOne { .. }),
+            ) => Some(error.to_string()),
+            _ => None,
+        }
+    }
+
+    fn restore_one(&self, name: &str, record: &AttachmentRecord) -> Result<(), ApiError> {
+        let request = &record.request;
+        let key = request::key(&request.container_id, &request.ifname)?;
+        if AttachmentRecord::name(&key.container_id, &key.ifname) != name {
+            return Err(refusal::invalid(
+                "the file's name is not that of the attachment in it",
+            ));
+        }
+        let uplink = self.uplink(&request.uplink)?;
+        let mut checked = request::check(request, uplink.mtu.max(record.mtu))?;
+        // What the pod was told holds, whatever would be derived today.
+        checked.mtu = record.mtu;
+        let mac = record.mac.parse();
+        checked.mac = Some(
+            mac.map_err(|error: sluice_packet::MacError| refusal::invalid(error.to_string()))?,
+        );
+        let turn = self.attachments.turn(key)?;
+        if turn.get().is_some() {
+            return Err(refusal::conflict("it is attached already"));
+        }
+        self.restore_new(&turn, record, &checked, uplink)
+    }
+
+    /// Attaches; unlike a pod's own attach, a failure leaves the record as it was.
+    fn restore_new(
+        &self,
+        turn: &super::slots::Turn<'_, Attachment>,
+        record: &AttachmentRecord,
+        checked: &request::Checked,
+        uplink: super::UplinkInfo,
+    ) -> Result<(), ApiError> {
+        self.attach_new(turn, &record.request, checked, uplink)
+            .map(drop)
+            .inspect_err(|_| {
+                let key = turn.key();
+                let name = AttachmentRecord::name(&key.container_id, &key.ifname);
+                if let Err(error) = self.records.put(&name, record) {
+                    tracing::error!("{key}: {error}");
+                }
+            })
+    }
+}

@@ -1,0 +1,139 @@
+//! The command line.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{CommandFactory, Parser, Subcommand};
+use clap_complete::Shell;
+
+/// Asks the engine sluiced, and tells it which policies to judge by.
+#[derive(Debug, Parser)]
+#[command(
+    name = "sluicectl",
+    version,
+    about = "Asks the engine sluiced, and tells it which policies to judge by.",
+    after_help = "Exit codes: 0 done, 1 refused or something is wrong, 2 bad command line, \
+                  3 the engine does not answer.\n\
+                  Run it as root on the host: nobody else may ask the engine."
+)]
+pub struct Args {
+    /// The engine's control socket
+    #[arg(
+        long,
+        global = true,
+        value_name = "PATH",
+        env = "SLUICED_SOCKET",
+        default_value = sluice_api::DEFAULT_SOCKET
+    )]
+    pub socket: PathBuf,
+
+    /// Answer in JSON instead of tables
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    /// Give up when the engine has not answered after so many seconds
+    #[arg(
+        long,
+        global = true,
+        value_name = "SECONDS",
+        default_value_t = 10,
+        value_parser = clap::value_parser!(u64).range(1..=3600)
+    )]
+    timeout: u64,
+
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// The engine's health, workers, uplinks and segments
+    Status,
+    /// The pods' interfaces
+    Attachments {
+        /// Also container ids, addresses, namespaces and sockets
+        #[arg(short, long)]
+        verbose: bool,
+    },
+    /// Policies: check them, apply them, list those in force
+    Policies {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: PolicyCommand,
+    },
+    /// Frames and bytes of ports and rules, and why frames were dropped
+    Counters {
+        /// Show them again and again, with rates per second, until interrupted
+        #[arg(short, long)]
+        watch: bool,
+        /// Seconds from one showing to the next
+        #[arg(long, value_name = "SECONDS", default_value_t = 1.0, value_parser = interval, requires = "watch")]
+        interval: f64,
+        /// Also rules that decided on nothing yet
+        #[arg(short, long)]
+        all: bool,
+    },
+    /// Show the whole path on this machine, in network namespaces of its own, and clean up (root)
+    Demo(crate::demo::Options),
+    /// Print a completion script: `source <(sluicectl completions bash)`
+    Completions {
+        /// For which shell
+        shell: Shell,
+    },
+}
+
+/// What to do with policies.
+#[derive(Debug, Subcommand)]
+pub enum PolicyCommand {
+    /// Check policy files together, without asking an engine
+    Check {
+        /// Policy files; a folder stands for its *.yaml
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
+    /// Have the engine judge by these policies: all of them, or none if one is wrong
+    Apply {
+        /// Policy files; a folder stands for its *.yaml
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+        /// Also remove the policies in force that are not among them
+        #[arg(long)]
+        replace_all: bool,
+    },
+    /// The policies in force
+    List,
+}
+
+impl Args {
+    /// How long the engine may take to answer.
+    pub fn timeout(&self) -> Duration {
+        Duration::from_secs(self.timeout)
+    }
+}
+
+/// Writes the completion script for `shell`.
+pub(super) fn completions(shell: Shell) -> io::Result<()> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Args::command(), "sluicectl", &mut script);
+    io::stdout().lock().write_all(&script)
+}
+
+fn interval(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
+        _ => Err("use a number of seconds from 0.1 to 3600".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Args::command().debug_assert();
+    }
+}

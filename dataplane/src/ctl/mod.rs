@@ -1,0 +1,115 @@
+//! The operator's tool: asks the engine over its control socket and shows what it says.
+//!
+//! Answers go to standard output, as tables or (`--json`) as JSON; complaints go to standard error.
+//! Exit codes: [`EXIT_OK`], [`EXIT_REFUSED`], [`EXIT_USAGE`], [`EXIT_DOWN`].
+
+mod args;
+mod counters;
+mod output;
+mod policies;
+mod tables;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use sluice_api::client::{Client, ClientError};
+
+pub use args::Args;
+use args::{Command, PolicyCommand};
+use output::Output;
+
+/// Done.
+pub const EXIT_OK: u8 = 0;
+/// The engine refused, or something is wrong with what was given to it.
+pub const EXIT_REFUSED: u8 = 1;
+/// The command line is wrong (clap's own code).
+pub const EXIT_USAGE: u8 = 2;
+/// The engine does not answer.
+pub const EXIT_DOWN: u8 = 3;
+
+/// Why a command came to nothing.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The engine said no, or did not answer.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// What was shown says what is wrong; nothing is to be added.
+    #[error("")]
+    Shown,
+    /// A file that was named cannot be used.
+    #[error("{0}")]
+    File(String),
+    /// Standard output is gone.
+    #[error("cannot write the answer: {0}")]
+    Output(#[from] std::io::Error),
+}
+
+impl Failure {
+    /// The exit code that tells of it.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Failure::Client(ClientError::Down { .. } | ClientError::TimedOut { .. }) => EXIT_DOWN,
+            // The reader had enough (`sluicectl ... | head`).
+            Failure::Output(error) if error.kind() == std::io::ErrorKind::BrokenPipe => EXIT_OK,
+            _ => EXIT_REFUSED,
+        }
+    }
+}
+
+/// The whole program.
+pub fn main() -> ExitCode {
+    let args = Args::parse();
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            let code = failure.exit_code();
+            let message = failure.to_string();
+            if code != EXIT_OK && !message.is_empty() {
+                eprintln!("sluicectl: {message}");
+            }
+            ExitCode::from(code)
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<(), Failure> {
+    let client = Client::new(&args.socket).timeout(args.timeout());
+    let mut output = Output::new(args.json);
+    match &args.command {
+        Command::Status => {
+            let status = client.status()?;
+            output.show(&status, tables::status)?;
+        }
+        Command::Attachments { verbose } => {
+            let attachments = client.attachments()?;
+            output.show(&attachments, |list, style| {
+                tables::attachments(list, *verbose, style)
+            })?;
+        }
+        Command::Policies { command } => match command {
+            PolicyCommand::Check { files } => policies::check(files, &mut output)?,
+            PolicyCommand::Apply { files, replace_all } => {
+                policies::apply(&client, files, *replace_all, &mut output)?;
+            }
+            PolicyCommand::List => {
+                let list = client.policies()?;
+                output.show(&list, |list, style| tables::policies(list, style))?;
+            }
+        },
+        Command::Counters {
+            watch,
+            interval,
+            all,
+        } => {
+            let every = watch.then(|| std::time::Duration::from_secs_f64(*interval));
+            counters::run(&client, every, *all, &mut output)?;
+        }
+        Command::Demo(options) => {
+            if !crate::demo::run(options, args.json) {
+                return Err(Failure::Shown);
+            }
+        }
+        Command::Completions { shell } => args::completions(*shell)?,
+    }
+    Ok(())
+}

@@ -1,0 +1,114 @@
+//! `sluicectl policies check` and `apply`.
+
+use std::path::{Path, PathBuf};
+
+use sluice_api::client::Client;
+use sluice_api::{PolicyFile, PolicyFiles, PolicyReport};
+
+use super::output::Output;
+use super::{Failure, tables};
+use crate::policies::{Files, PolicyFolder, compile, read_file, statuses};
+
+/// Checks files with the engine's own reader and compiler, without an engine. Problems bear the
+/// paths that were given.
+pub(super) fn check(paths: &[PathBuf], output: &mut Output) -> Result<(), Failure> {
+    let files: Files = read(paths)?
+        .into_iter()
+        .map(|file| (file.path, file.text))
+        .collect();
+    let report = match compile(0, &files, None) {
+        Ok(compiled) => PolicyReport {
+            problems: Vec::new(),
+            warnings: compiled.warnings,
+            policies: statuses(&compiled.set),
+            version: 0,
+        },
+        Err(problems) => PolicyReport {
+            problems,
+            warnings: Vec::new(),
+            policies: Vec::new(),
+            version: 0,
+        },
+    };
+    show(&report, output)
+}
+
+/// Has the engine apply files.
+pub(super) fn apply(
+    client: &Client,
+    paths: &[PathBuf],
+    replace_all: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let files = read(paths)?
+        .into_iter()
+        .map(|file| PolicyFile {
+            name: file.name,
+            yaml: file.text,
+        })
+        .collect();
+    let report = client.apply_policies(&PolicyFiles { files, replace_all })?;
+    show(&report, output)
+}
+
+fn show(report: &PolicyReport, output: &mut Output) -> Result<(), Failure> {
+    output.show(report, tables::report)?;
+    if report.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(Failure::Shown)
+    }
+}
+
+/// A file as it was found.
+struct Found {
+    /// As it was given, for messages.
+    path: String,
+    /// Without its folder.
+    name: String,
+    text: String,
+}
+
+/// Reads files, and those of folders.
+fn read(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
+    let mut found = Vec::new();
+    for path in paths {
+        if path.is_dir() {
+            let files = PolicyFolder::new(path.clone()).read().map_err(|problems| {
+                let lines: Vec<String> = problems
+                    .iter()
+                    .map(|problem| format!("{}: {}", problem.file, problem.message))
+                    .collect();
+                Failure::File(format!("{}: {}", path.display(), lines.join("; ")))
+            })?;
+            if files.is_empty() {
+                let message = format!("{} has no *.yaml: name files", path.display());
+                return Err(Failure::File(message));
+            }
+            for (name, text) in files {
+                found.push(Found {
+                    path: path.join(&name).display().to_string(),
+                    name,
+                    text,
+                });
+            }
+        } else {
+            let text = read_file(path).map_err(|error| {
+                Failure::File(format!("{} cannot be read: {error}", path.display()))
+            })?;
+            found.push(Found {
+                path: path.display().to_string(),
+                name: file_name(path),
+                text,
+            });
+        }
+    }
+    Ok(found)
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned()
+}

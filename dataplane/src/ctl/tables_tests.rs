@@ -1,0 +1,114 @@
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+use serde_json::json;
+
+fn status_of(ready: bool) -> Status {
+    serde_json::from_value(json!({
+        "health": {"ready": ready, "problems": ["VLAN 9 has no policy"], "version": "0.1.0", "pid": 42},
+        "uptime_seconds": 3725,
+        "workers": [{"id": 0, "core": 3, "loops": 200, "empty_loops": 150, "sleeps": 7}],
+        "memory": {"small": {"all": 16384, "free": 16380, "in_flight": 4},
+                   "large": {"all": 1024, "free": 1024, "in_flight": 0}, "backing": "hugetlb"},
+        "uplinks": [{"name": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
+                     "mtu": 1500, "counters": {"rx_frames": 10, "rx_bytes": 640, "tx_frames": 5,
+                     "tx_bytes": 320}, "drops": {"not_ours": 2, "denied": 1}}],
+        "segments": [{"uplink": "wire0", "vid": 0, "policy": "voice", "attachments": 1},
+                     {"uplink": "wire0", "vid": 9, "attachments": 2}],
+        "attachments": 3,
+        "policy_version": 4
+    }))
+    .unwrap()
+}
+
+#[test]
+fn a_status_in_tables() {
+    let text = status(&status_of(true), Style::plain());
+    let expected = "\
+engine      ready
+version     0.1.0 (pid 42)
+up for      1h 2m
+attachments 3
+policies    version 4
+problem: VLAN 9 has no policy
+
+WORKER CORE LOOPS EMPTY SLEEPS
+     0    3   200   75%      7
+
+MBUFS  ALL   FREE  IN FLIGHT ON
+2 KiB  16384 16380         4 hugetlb
+10 KiB  1024  1024         0 hugetlb
+
+UPLINK DRIVER    DEVICE WORKER MTU  RX TX DROPPED
+wire0  af_packet eth1        0 1500 10  5       3
+
+SEGMENT VLAN     ATTACHMENTS POLICY
+wire0   untagged           1 voice
+wire0   9                  2 none: carries nothing
+";
+    assert_eq!(squeeze(&text), squeeze(expected), "{text}");
+    assert!(text.lines().all(|line| line == line.trim_end()), "{text:?}");
+    assert!(text.starts_with("engine"), "{text:?}");
+    assert!(status(&status_of(false), Style::plain()).contains("not ready"));
+}
+
+/// Runs of blanks as one: widths are the table maker's business.
+fn squeeze(text: &str) -> String {
+    let lines = text
+        .lines()
+        .map(|line| line.split_whitespace().collect::<Vec<_>>().join(" "));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn colours_are_never_in_plain_text() {
+    let text = status(&status_of(true), Style::plain());
+    assert!(!text.contains('\x1b'), "{text:?}");
+}
+
+#[test]
+fn vlans_in_words() {
+    let access = VlanRequest::Access {
+        vid: 0,
+        qinq: false,
+    };
+    assert_eq!(vlan(&access), "untagged");
+    let trunk = VlanRequest::Trunk {
+        vids: vec![7, 5, 6, 9],
+        native: Some(1),
+        qinq: true,
+    };
+    assert_eq!(vlan(&trunk), "trunk 5-7,9 native 1 qinq");
+    assert_eq!(ranges(&[0, 1, 2, 4094]), "untagged,1-2,4094");
+}
+
+#[test]
+fn a_report_names_places() {
+    let problem = |line| PolicyProblem {
+        file: "a.yaml".into(),
+        line,
+        column: 3,
+        message: "is wrong".into(),
+    };
+    let report_of = |problems| PolicyReport {
+        problems,
+        warnings: vec![problem(1)],
+        policies: Vec::new(),
+        version: 0,
+    };
+    let text = report(&report_of(vec![problem(7), problem(0)]), Style::plain());
+    assert_eq!(
+        text,
+        "a.yaml:7:3: is wrong\na.yaml: is wrong\nwarning: a.yaml:1:3: is wrong\n"
+    );
+    let text = report(&report_of(vec![]), Style::plain());
+    assert!(text.ends_with("no policies: nothing passes\n"), "{text}");
+}
+
+#[test]
+fn times_in_words() {
+    for (seconds, words) in [(0, "0s"), (61, "1m 1s"), (7200, "2h 0m"), (90_000, "1d 1h")] {
+        assert_eq!(duration(seconds), words);
+    }
+    assert_eq!(share(1, 0), "-");
+}

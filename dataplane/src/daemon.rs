@@ -1,0 +1,185 @@
+//! The life of the engine: its start in order, what it does until it is told to stop, and its end.
+//!
+//! Order of the start: lock, memory and workers, uplinks, policies, attachments of the engine
+//! before, control socket. Policies are in force before any pod is connected, so nothing ever flows
+//! unjudged. The end is the reverse, and gives the host everything back.
+
+mod running;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+use sluice_api::ApiError;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::oneshot;
+
+use self::running::Running;
+use crate::config::Config;
+use crate::control::Control;
+use crate::lock::LockError;
+use crate::records::RecordError;
+use crate::server::{self, SocketError};
+
+/// How long requests that were begun may take to end once the engine stops.
+const DRAIN: Duration = Duration::from_secs(5);
+
+/// Why the engine did not start, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum DaemonError {
+    /// Another engine lives, or its folders cannot be used.
+    #[error(transparent)]
+    Lock(#[from] LockError),
+    /// The state folder cannot be used.
+    #[error(transparent)]
+    Records(#[from] RecordError),
+    /// Memory or workers cannot be had.
+    #[error(transparent)]
+    Engine(#[from] sluice_datapath::Error),
+    /// The guard against shared memory that goes away cannot be had.
+    #[error(transparent)]
+    Memory(#[from] sluice_mem::Error),
+    /// An uplink cannot be opened.
+    #[error(transparent)]
+    Uplink(ApiError),
+    /// The policies on disk are wrong.
+    #[error("the policies in {folder} cannot be used: {problems}")]
+    Policies {
+        /// Their folder.
+        folder: String,
+        /// What is wrong.
+        problems: ApiError,
+    },
+    /// The control socket cannot be opened.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// Mbufs did not come home.
+    #[error("{0} mbufs are still in flight after the workers ended: this is a bug, report it")]
+    Leak(u64),
+    /// The system said no.
+    #[error("{what}: {source}")]
+    System {
+        /// What was tried.
+        what: &'static str,
+        /// Why it failed.
+        source: std::io::Error,
+    },
+}
+
+/// Runs the engine until SIGTERM or SIGINT.
+///
+/// # Errors
+/// Why it could not start, or what went wrong at its end; the host has back what can be given back.
+pub fn run(config: &Config) -> Result<(), DaemonError> {
+    raise_open_files();
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(system("no runtime for the control side"))?;
+    let result = runtime.block_on(live(config.clone()));
+    // A request that hangs is not waited for any longer.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+async fn live(config: Config) -> Result<(), DaemonError> {
+    // Before the start, so that a signal does not cut it short halfway.
+    let mut signals = Signals::listen()?;
+    let config_socket = config.socket.clone();
+    let started = tokio::task::spawn_blocking(move || Running::start(&config)).await;
+    let running = started.map_err(|error| DaemonError::System {
+        what: "the start ended in a bug",
+        source: std::io::Error::other(error),
+    })??;
+    let (running, control, listener) = running;
+    tracing::info!("ready on {}", config_socket.display());
+    let served = serve(&control, listener, &mut signals).await;
+    drop(control);
+    let ended = tokio::task::spawn_blocking(move || running.end()).await;
+    let ended = ended.map_err(|error| DaemonError::System {
+        what: "the end ended in a bug",
+        source: std::io::Error::other(error),
+    })?;
+    served.and(ended)
+}
+
+/// Answers requests until a signal says stop.
+async fn serve(
+    control: &Arc<Control>,
+    listener: std::os::unix::net::UnixListener,
+    signals: &mut Signals,
+) -> Result<(), DaemonError> {
+    let refused = system("the control socket failed");
+    let listener = tokio::net::UnixListener::from_std(listener).map_err(&refused)?;
+    let (stop, stopped) = oneshot::channel::<()>();
+    let stopped = async {
+        let _ = stopped.await;
+    };
+    let server = server::serve(listener, Arc::clone(control), stopped);
+    let mut server = tokio::spawn(server);
+    loop {
+        tokio::select! {
+            ended = &mut server => {
+                let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
+                return ended.map_err(&refused);
+            }
+            _ = signals.terminate.recv() => {
+                tracing::info!("SIGTERM: stopping");
+                break;
+            }
+            _ = signals.interrupt.recv() => {
+                tracing::info!("SIGINT: stopping");
+                break;
+            }
+            _ = signals.reload.recv() => {
+                let control = Arc::clone(control);
+                tokio::task::spawn_blocking(move || control.reload_policies());
+            }
+        }
+    }
+    control.close();
+    let _ = stop.send(());
+    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+        tracing::warn!("some requests did not end within {DRAIN:?}; they are cut short");
+        server.abort();
+    }
+    Ok(())
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+    reload: Signal,
+}
+
+impl Signals {
+    fn listen() -> Result<Signals, DaemonError> {
+        let listen = |kind| signal(kind).map_err(system("cannot listen for signals"));
+        Ok(Signals {
+            terminate: listen(SignalKind::terminate())?,
+            interrupt: listen(SignalKind::interrupt())?,
+            reload: listen(SignalKind::hangup())?,
+        })
+    }
+}
+
+/// A memif takes about eight file descriptors, and the usual soft limit of 1024 would be that of a
+/// hundred pods.
+fn raise_open_files() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit {
+        current: limit.maximum,
+        ..limit
+    };
+    if let Err(error) = setrlimit(Resource::Nofile, raised) {
+        tracing::warn!(
+            "the limit of open files stays at {:?}: {error}",
+            limit.current
+        );
+    }
+}
+
+/// A failed system call.
+fn system(what: &'static str) -> impl Fn(std::io::Error) -> DaemonError {
+    move |source| DaemonError::System { what, source }
+}

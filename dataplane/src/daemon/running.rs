@@ -1,0 +1,198 @@
+//! All that a running engine holds, taken in order and given back in reverse.
+
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sluice_datapath::{Engine, EngineConfig, IdleConfig, WorkerConfig};
+use sluice_mem::HugePages;
+
+use super::{DaemonError, system};
+use crate::config::Config;
+use crate::control::{Control, EventThread, Parts, UplinkInfo, no_problems};
+use crate::engine::SharedEngine;
+use crate::lock::Lock;
+use crate::policies::PolicyFolder;
+use crate::records::{Records, boot_id};
+use crate::server;
+use crate::uplinks::{self, OpenUplink};
+
+/// What the engine holds. Parts that the start did not come to are absent.
+pub(super) struct Running {
+    lock: Lock,
+    engine: Option<Arc<SharedEngine>>,
+    uplink_records: Option<Records>,
+    uplinks: Vec<OpenUplink>,
+    control: Option<Arc<Control>>,
+    events: Option<EventThread>,
+    socket: Option<PathBuf>,
+    run_dir: PathBuf,
+}
+
+impl Running {
+    /// Starts everything, or leaves nothing.
+    pub(super) fn start(
+        config: &Config,
+    ) -> Result<(Running, Arc<Control>, UnixListener), DaemonError> {
+        sluice_mem::sigbus::install()?;
+        let lock = Lock::take(&config.run_dir, &config.state_dir)?;
+        if let Some(pid) = lock.took_over() {
+            tracing::warn!("taking over from an engine that died (pid {pid})");
+        }
+        let mut running = Running {
+            lock,
+            engine: None,
+            uplink_records: None,
+            uplinks: Vec::new(),
+            control: None,
+            events: None,
+            socket: None,
+            run_dir: config.run_dir.clone(),
+        };
+        match running.go(config) {
+            Ok((control, listener)) => Ok((running, control, listener)),
+            Err(error) => {
+                if let Err(error) = running.end() {
+                    tracing::error!("{error}");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    fn go(&mut self, config: &Config) -> Result<(Arc<Control>, UnixListener), DaemonError> {
+        let boot_id = boot_id().map_err(system("cannot tell which boot this is"))?;
+        let attachment_records = Records::open(config.state_dir.join("attachments"))?;
+        let uplink_records = Records::open(config.state_dir.join("uplinks"))?;
+        let uplink_records = self.uplink_records.insert(uplink_records);
+        let problems = uplinks::recover(uplink_records, &boot_id);
+
+        let engine = Engine::start(engine_config(config))?;
+        let engine = self.engine.insert(Arc::new(SharedEngine::new(engine)));
+        let mut infos = BTreeMap::new();
+        for uplink in &config.uplinks {
+            let open = uplinks::open(uplink, engine, uplink_records, &boot_id)
+                .map_err(DaemonError::Uplink)?;
+            infos.insert(
+                open.name.clone(),
+                UplinkInfo {
+                    id: open.id,
+                    mtu: open.mtu,
+                },
+            );
+            tracing::info!("uplink {} is open, mtu {}", open.name, open.mtu);
+            self.uplinks.push(open);
+        }
+        let control = Arc::new(Control::new(Parts {
+            engine: Arc::clone(engine),
+            uplinks: infos,
+            records: attachment_records,
+            policies: PolicyFolder::new(config.policies.clone()),
+            boot_id,
+            problems,
+        }));
+        self.control = Some(Arc::clone(&control));
+        load_policies(&control, &config.policies)?;
+        let restored = control.restore()?;
+        tracing::info!(
+            "attachments served again: {}; removed, as their pods are gone: {}; failed: {}",
+            restored.served,
+            restored.removed,
+            restored.failed
+        );
+        let events = EventThread::start(Arc::clone(&control));
+        self.events = Some(events.map_err(system("no thread for events"))?);
+        let listener = server::bind(&config.socket)?;
+        self.socket = Some(config.socket.clone());
+        control.open_for_all();
+        Ok((control, listener))
+    }
+
+    /// Gives everything back.
+    pub(super) fn end(self) -> Result<(), DaemonError> {
+        if let Some(socket) = &self.socket {
+            remove_socket(socket, &self.run_dir);
+        }
+        drop(self.events);
+        let engine = match (&self.control, &self.engine) {
+            (Some(control), _) => control.drain(),
+            (None, Some(engine)) => engine.take(),
+            (None, None) => None,
+        };
+        let stopped = engine.map(Engine::stop).transpose();
+        // Whatever became of the workers: the host gets its netdevs back.
+        if let Some(records) = &self.uplink_records {
+            for uplink in self.uplinks.into_iter().rev() {
+                uplink.close(records);
+            }
+        }
+        self.lock.remove();
+        let in_flight = stopped?.map_or(0, |memory| {
+            u64::from(memory.small.in_flight) + u64::from(memory.large.in_flight)
+        });
+        if in_flight > 0 {
+            Err(DaemonError::Leak(in_flight))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Puts the policies on disk into force. With a wrong one the engine does not start: half of them
+/// would be a policy that nobody wrote.
+fn load_policies(control: &Control, folder: &Path) -> Result<(), DaemonError> {
+    let failed = |problems| DaemonError::Policies {
+        folder: folder.display().to_string(),
+        problems,
+    };
+    let report = control.load_policies().map_err(failed)?;
+    no_problems(&report).map_err(failed)?;
+    for warning in &report.warnings {
+        tracing::warn!("{}:{}: {}", warning.file, warning.line, warning.message);
+    }
+    match report.policies.len() {
+        0 => tracing::warn!(
+            "there are no policies in {}: nothing passes until some are applied",
+            folder.display()
+        ),
+        count => tracing::info!("{count} policies in force"),
+    }
+    Ok(())
+}
+
+fn engine_config(config: &Config) -> EngineConfig {
+    EngineConfig {
+        workers: config
+            .workers
+            .iter()
+            .map(|&core| WorkerConfig { core })
+            .collect(),
+        small_mbufs: config.memory.small_mbufs,
+        large_mbufs: config.memory.large_mbufs,
+        huge_pages: if config.memory.huge_pages {
+            HugePages::Auto
+        } else {
+            HugePages::Off
+        },
+        idle: IdleConfig {
+            pause_after: config.idle.pause_after,
+            sleep_after: config.idle.sleep_after,
+            sleep_cap: config.idle.sleep_cap,
+        },
+    }
+}
+
+/// Removes the control socket, and its folder if that lies in the run folder and is empty.
+fn remove_socket(socket: &Path, run_dir: &Path) {
+    if let Err(error) = std::fs::remove_file(socket) {
+        tracing::warn!("cannot remove {}: {error}", socket.display());
+    }
+    if let Some(folder) = socket.parent()
+        && folder.starts_with(run_dir)
+        && folder != run_dir
+    {
+        // Not empty is somebody else's business.
+        let _ = std::fs::remove_dir(folder);
+    }
+}

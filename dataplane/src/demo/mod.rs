@@ -1,0 +1,205 @@
+//! `sluicectl demo`: the whole path on one machine, from the programs as they are installed.
+//!
+//! In network namespaces of its own it sets up a wire host on a trunk, a node with the engine, and
+//! pods made by executing the CNI plugins as a container runtime does. Then it shows, from frames
+//! read at the far end, that what is allowed is answered, what is denied is not and is counted
+//! against the rule that denied it, that a policy changes under traffic, how fast frames go from pod
+//! to pod, and that nothing is left of it all at the end.
+//!
+//! ```text
+//!   wire              node                                    pods
+//!  trunk0 ═══════ uplink0 ── sluiced ─┬─ @sluicegate/net0 ── vnf   VLAN 210, policy voice
+//!  raw socket,                        ├─ @sluicegate/net1 ── vnf   VLAN 220, policy data
+//!  own tagger                         ├─ @sluicegate/net1 ── a     VLAN 230, policy hundred
+//!                                     └─ @sluicegate/net1 ── b
+//!                 bridge ── veth ─────────────────────────── eth0 of vnf's pod
+//! ```
+//!
+//! [`steps`] holds one file per step, in the order in which [`perform`] takes them. Every other file
+//! here is one thing that they use. What is made goes in reverse when its value is dropped, so a
+//! failure or Ctrl-C at any point cleans up too.
+
+mod columns;
+mod counters;
+mod engine;
+mod failure;
+mod frames;
+mod home;
+mod interface;
+mod interrupt;
+mod namespace;
+mod plan;
+mod process;
+mod programs;
+mod rate;
+mod report;
+mod runtime;
+mod snapshot;
+mod steps;
+mod stream;
+mod wire;
+
+use std::path::PathBuf;
+
+use failure::Failure;
+use home::Home;
+use interrupt::Interrupt;
+use programs::Programs;
+use report::{Report, Told};
+use snapshot::Snapshot;
+
+/// Lines of each program's log that a failure shows.
+const LOG_LINES: usize = 25;
+
+/// What the demo can be told.
+#[derive(Debug, clap::Args)]
+pub struct Options {
+    /// Where sluiced, sluicegate and sluicegate-vf are (and vnf, there or in `examples`); otherwise
+    /// they are looked for beside this program and in PATH
+    #[arg(long, value_name = "DIR")]
+    bin_dir: Option<PathBuf>,
+
+    /// Before taking everything down, or after a failure, wait for Ctrl-C so that one can look around
+    #[arg(long)]
+    keep: bool,
+}
+
+/// What every step has at hand.
+#[derive(Debug)]
+struct Scene {
+    home: Home,
+    programs: Programs,
+    interrupt: Interrupt,
+}
+
+/// The steps' stage: how each is shown, and what is kept of the one that fails.
+struct Stage<'a> {
+    scene: &'a Scene,
+    report: &'a mut Report,
+    keep: bool,
+    log_tail: Vec<String>,
+}
+
+impl Stage<'_> {
+    /// Takes a step. If it fails, keeps the ends of the logs as they are at that moment.
+    fn step<T>(
+        &mut self,
+        title: &str,
+        work: impl FnOnce(&mut Told) -> Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        self.scene.interrupt.check()?;
+        let result = self.report.step(title, work);
+        if let Err(failure) = &result {
+            self.log_tail = self.scene.home.log_tails(LOG_LINES);
+            if !matches!(failure, Failure::Interrupted) {
+                self.look_around();
+            }
+        }
+        result
+    }
+
+    /// With `--keep`, waits for Ctrl-C.
+    fn look_around(&mut self) {
+        if !self.keep {
+            return;
+        }
+        let mark = self.scene.home.mark();
+        self.report.note(&format!(
+            "\nEverything stands. Look around, for example:\n  \
+             sluicectl --socket {socket} counters\n  \
+             ip netns exec {mark}-pod cat /proc/net/unix\n  \
+             ls -R {dir}\nCtrl-C takes it all down.\n",
+            socket = self.scene.home.path("run/control/sluiced.sock").display(),
+            dir = self.scene.home.dir().display(),
+        ));
+        while !self.scene.interrupt.asked() {
+            std::thread::sleep(std::time::Duration::from_millis(50));
+        }
+        self.scene.interrupt.forget();
+    }
+}
+
+/// Runs the demo, telling on standard output (`json`: an object a line). Whether everything was
+/// proven.
+#[must_use]
+pub fn run(options: &Options, json: bool) -> bool {
+    let mut report = Report::new(json);
+    let prepared = report.step("what the demo needs", |told| {
+        steps::needs::check(options, told)
+    });
+    let (scene, before) = match prepared {
+        Ok(prepared) => prepared,
+        Err(failure) => {
+            report.end(Some(&failure), &[]);
+            return false;
+        }
+    };
+    let mut stage = Stage {
+        scene: &scene,
+        report: &mut report,
+        keep: options.keep,
+        log_tail: Vec::new(),
+    };
+    // Everything that it made and did not take down itself is taken down when it returns.
+    let result = perform(&mut stage, &before);
+    let log_tail = stage.log_tail;
+    if let Err(failure) = &result {
+        let left = steps::end::settle(&scene, &before);
+        for thing in &left.ours {
+            report.note(&format!("left behind: {thing}"));
+        }
+        report.end(Some(failure), &log_tail);
+        return false;
+    }
+    report.end(None, &[]);
+    true
+}
+
+/// The steps, in order.
+fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
+    let scene = stage.scene;
+    let mut ground = stage.step("a wire, a node, a trunk between them; the engine", |told| {
+        steps::ground::prepare(scene, told)
+    })?;
+    let pod = stage.step(
+        "CNI ADD of a pod: eth0 and two data-plane interfaces",
+        |told| steps::pod::add(scene, &ground, told),
+    )?;
+    let mut vnf = stage.step("the VNF in the pod attaches to its memifs", |told| {
+        steps::vnf::start(scene, &ground, &pod, told)
+    })?;
+    stage.step(
+        "allowed traffic is answered, in its VLAN and in no other",
+        |told| steps::allowed::show(scene, &mut ground, &pod, told),
+    )?;
+    stage.step("denied traffic is not, and its rule counts it", |told| {
+        steps::denied::show(scene, &mut ground, &pod, told)
+    })?;
+    stage.step("a policy changes under traffic", |told| {
+        steps::change::show(scene, &mut ground, &pod, told)
+    })?;
+    stage.step("eth0 works as it would without the engine", |told| {
+        steps::primary::show(scene, &ground, &pod, told)
+    })?;
+    let mut pair = stage.step("two more pods; one of them lies about itself", |told| {
+        steps::pair::show(scene, &ground, told)
+    })?;
+    stage.step(
+        "64-byte frames from memif to memif through the firewall",
+        |told| steps::rate::show(scene, &ground, &mut pair, told),
+    )?;
+    vnf.check_alive()?;
+    ground.engine.check_alive()?;
+    if stage.keep {
+        stage.look_around();
+    }
+    let cast = steps::end::Cast {
+        pair,
+        vnf,
+        pod,
+        ground,
+    };
+    stage.step("CNI DEL of everything; nothing is left", |told| {
+        steps::end::take_down(scene, before, cast, told)
+    })
+}

@@ -1,0 +1,273 @@
+//! Allowed traffic, both ways through the engine, as the wire host sees it.
+
+use std::collections::BTreeSet;
+use std::ops::ControlFlow;
+use std::time::Duration;
+
+use sluice_packet::build::TcpFields;
+use sluice_packet::tcp::flag;
+use sluice_packet::{Mac, Vid};
+
+use super::ground::Ground;
+use super::pod::Pod;
+use crate::demo::Scene;
+use crate::demo::counters::{Reading, expect_rise};
+use crate::demo::failure::{Failure, expect_eq};
+use crate::demo::frames::{Path, What};
+use crate::demo::interface::Interface;
+use crate::demo::plan::{ECHO_PORT, VOICE};
+use crate::demo::report::Told;
+
+/// How long an answer may take on a busy machine.
+pub(super) const LIMIT: Duration = Duration::from_secs(10);
+/// How long is listened for what must not come, after something that must has come.
+pub(super) const SILENCE: Duration = Duration::from_millis(300);
+/// Pings in each VLAN.
+const PINGS: u16 = 5;
+/// Datagrams in each VLAN.
+const DATAGRAMS: u16 = 20;
+
+pub(in crate::demo) fn show(
+    scene: &Scene,
+    ground: &mut Ground<'_>,
+    pod: &Pod<'_>,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let before = Reading::take(&ground.engine)?;
+    for interface in [&pod.voice, &pod.data] {
+        let path = path(ground, interface);
+        let vid = interface.segment.vid;
+        resolve(scene, ground, &path, interface.mac)?;
+        let pings = ping(scene, ground, &path, PINGS)?;
+        let echoes = echo(scene, ground, &path)?;
+        connect(scene, ground, &path)?;
+        told.line(format!(
+            "VLAN {vid}: {} is at {}; {pings} pings, {echoes} UDP echoes and a TCP SYN \
+             answered; tags, contents, checksums right",
+            interface.address, interface.mac
+        ));
+        told.fact(
+            &format!("vlan_{vid}"),
+            serde_json::json!({"pings": pings, "udp": echoes}),
+        );
+    }
+    let (engine, interrupt) = (&ground.engine, &scene.interrupt);
+    let each = u64::from(DATAGRAMS);
+    for rule in [
+        ("voice", "ingress", "echo-udp"),
+        ("voice", "egress", "echo-udp-answer"),
+    ] {
+        expect_rise(engine, interrupt, &before, rule, each)?;
+    }
+    told.line(format!(
+        "rules echo-udp (ingress) and echo-udp-answer (egress) of policy voice: {each} frames each"
+    ));
+    wrong_vlans(scene, ground, pod)?;
+    told.line(format!(
+        "the same question for {} in VLANs 220, 999 and untagged: no answer",
+        pod.voice.address
+    ));
+    expect_eq("broken frames on the wire", &0, &ground.host.broken())?;
+    told.proven(
+        "allowed traffic is answered, in its own VLAN only",
+        format!(
+            "{} tagged answers read on the wire",
+            2 * (1 + PINGS + DATAGRAMS + 1)
+        ),
+    );
+    Ok(())
+}
+
+/// From the wire host to one of the VNF's interfaces.
+pub(super) fn path(ground: &Ground<'_>, interface: &Interface) -> Path {
+    let segment = interface.segment;
+    ground
+        .host
+        .path_to(segment.vid(), segment.wire_host(), interface.party())
+}
+
+/// Asks for the VNF's MAC until it answers, and holds the answer against what the engine says.
+pub(super) fn resolve(
+    scene: &Scene,
+    ground: &mut Ground<'_>,
+    path: &Path,
+    mac: Mac,
+) -> Result<(), Failure> {
+    for _ in 0..10 {
+        ground.host.send(&path.arp_request())?;
+        let mut answer = None;
+        ground.host.listen(&scene.interrupt, LIMIT / 10, |heard| {
+            if heard.what == What::ArpReply && heard.from.1 == path.to.1 {
+                answer = Some((heard.vid, heard.from.0));
+                return ControlFlow::Break(());
+            }
+            ControlFlow::Continue(())
+        })?;
+        if let Some(answer) = answer {
+            let what = format!("the answer to ARP for {}", path.to.1);
+            return expect_eq(what, &(path.vid, mac), &answer);
+        }
+    }
+    let what = format!("ARP for {} in VLAN {}", path.to.1, path.vid);
+    Err(Failure::unexpected(
+        what,
+        "an answer",
+        "none to 10 requests",
+    ))
+}
+
+/// Pings; how many were answered, which is all.
+pub(super) fn ping(
+    scene: &Scene,
+    ground: &mut Ground<'_>,
+    path: &Path,
+    count: u16,
+) -> Result<usize, Failure> {
+    const ID: u16 = 0x5347;
+    const DATA: &[u8] = b"is there anybody behind the firewall?";
+    for sequence in 1..=count {
+        ground.host.queue(&path.ping(ID, sequence, DATA))?;
+    }
+    ground.host.flush()?;
+    answers(
+        scene,
+        ground,
+        path,
+        &format!("{count} pings"),
+        (1..=count).collect(),
+        |what| match what {
+            What::EchoReply {
+                id: ID,
+                sequence,
+                data,
+            } if data == DATA => Some(*sequence),
+            _ => None,
+        },
+    )
+}
+
+/// Datagrams to the echo port; how many came back, which is all.
+fn echo(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<usize, Failure> {
+    const FROM: u16 = 40_000;
+    let data = |number: u16| format!("datagram {number} in VLAN {}", path.vid).into_bytes();
+    for number in 0..DATAGRAMS {
+        ground
+            .host
+            .queue(&path.udp(FROM + number, ECHO_PORT, &data(number)))?;
+    }
+    ground.host.flush()?;
+    let expected = (0..DATAGRAMS).collect();
+    answers(
+        scene,
+        ground,
+        path,
+        &format!("{DATAGRAMS} datagrams"),
+        expected,
+        |what| match what {
+            What::Udp {
+                from: ECHO_PORT,
+                to,
+                data: came,
+            } => {
+                let number = to.checked_sub(FROM)?;
+                (*came == data(number)).then_some(number)
+            }
+            _ => None,
+        },
+    )
+}
+
+/// Listens until all `expected` answers came from the path's other end, in its VLAN.
+fn answers(
+    scene: &Scene,
+    ground: &mut Ground<'_>,
+    path: &Path,
+    what: &str,
+    mut expected: BTreeSet<u16>,
+    number: impl Fn(&What) -> Option<u16>,
+) -> Result<usize, Failure> {
+    let count = expected.len();
+    let mut stray = Vec::new();
+    ground.host.listen(&scene.interrupt, LIMIT, |heard| {
+        let ends = (heard.from, heard.to) == (path.to, path.from) && heard.vid == path.vid;
+        match number(&heard.what) {
+            Some(number) if ends && expected.remove(&number) => {}
+            // Twice, from elsewhere, or in another VLAN.
+            Some(_) => stray.push(format!("{heard:?}")),
+            None => {}
+        }
+        if expected.is_empty() {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    if expected.is_empty() && stray.is_empty() {
+        return Ok(count);
+    }
+    Err(Failure::unexpected(
+        format!("answers to {what} to {} in VLAN {}", path.to.1, path.vid),
+        "one to each, from there, unchanged",
+        format!("none to {expected:?}; besides: {stray:?}"),
+    ))
+}
+
+/// Opens a TCP connection as far as to see that the VNF takes part, and resets it.
+fn connect(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Failure> {
+    const PORT: u16 = 41_000;
+    let syn = TcpFields {
+        src_port: PORT,
+        dst_port: ECHO_PORT,
+        seq: 0x0102_0304,
+        ack: 0,
+        flags: flag::SYN,
+        window: 1024,
+    };
+    ground.host.send(&path.tcp(syn))?;
+    let mut answer = None;
+    ground
+        .host
+        .listen(&scene.interrupt, LIMIT, |heard| match heard.what {
+            What::Tcp {
+                from: ECHO_PORT,
+                to: PORT,
+                flags,
+                ack,
+                ..
+            } => {
+                answer = Some((heard.vid, flags & (flag::SYN | flag::ACK | flag::RST), ack));
+                ControlFlow::Break(())
+            }
+            _ => ControlFlow::Continue(()),
+        })?;
+    let reset = TcpFields {
+        seq: syn.seq + 1,
+        flags: flag::RST,
+        ..syn
+    };
+    ground.host.send(&path.tcp(reset))?;
+    let expected = (path.vid, flag::SYN | flag::ACK, syn.seq + 1);
+    let what = "the answer to a TCP SYN: VLAN, flags, acknowledged number";
+    expect_eq(what, &Some(expected), &answer)
+}
+
+/// Asks for the VNF's address of the first VLAN everywhere else, then where it is: only the last is
+/// answered.
+fn wrong_vlans(scene: &Scene, ground: &mut Ground<'_>, pod: &Pod<'_>) -> Result<(), Failure> {
+    let right = path(ground, &pod.voice);
+    for vid in [220, 999, 0].into_iter().filter_map(Vid::new) {
+        let wrong = Path { vid, ..right };
+        ground.host.queue(&wrong.arp_request())?;
+        ground.host.queue(&wrong.ping(1, 1, b"wrong VLAN"))?;
+    }
+    ground.host.flush()?;
+    resolve(scene, ground, &right, pod.voice.mac)?;
+    let mut stray = Vec::new();
+    ground.host.listen(&scene.interrupt, SILENCE, |heard| {
+        if heard.from.1 == right.to.1 && heard.vid != VOICE.vid() {
+            stray.push(format!("{heard:?}"));
+        }
+        ControlFlow::Continue(())
+    })?;
+    expect_eq("answers in another VLAN", &Vec::new(), &stray)
+}

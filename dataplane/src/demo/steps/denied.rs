@@ -1,0 +1,157 @@
+//! Denied traffic: nothing of it is answered, and the counter of the rule that denied it rises by
+//! exactly the frames that were sent.
+
+use std::ops::ControlFlow;
+
+use sluice_packet::build::TcpFields;
+use sluice_packet::tcp::flag;
+
+use super::allowed::{LIMIT, SILENCE, path, ping};
+use super::ground::Ground;
+use super::pod::Pod;
+use crate::demo::Scene;
+use crate::demo::counters::{Reading, Rule, expect_refused};
+use crate::demo::failure::{Failure, expect_eq};
+use crate::demo::frames::{Path, What};
+use crate::demo::plan::{DENIED_PORT, REJECTED_PORT, UNKNOWN_PORT};
+use crate::demo::report::Told;
+
+/// Datagrams to a port that a rule drops.
+const DENIED: u16 = 25;
+/// Datagrams to a port that no rule speaks of.
+const UNKNOWN: u16 = 10;
+/// Connections to a port that a rule rejects.
+const REJECTED: u16 = 3;
+/// Where they come from: one port each.
+const FROM: u16 = 42_000;
+
+pub(in crate::demo) fn show(
+    scene: &Scene,
+    ground: &mut Ground<'_>,
+    pod: &Pod<'_>,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let path = path(ground, &pod.voice);
+    let drops = |ground: &Ground<'_>| -> Result<u64, Failure> {
+        Ok(Reading::take(&ground.engine)?.ingress_drops(&pod.voice.key, "denied"))
+    };
+    let start = drops(ground)?;
+    let rule = ("voice", "ingress", "no-syslog");
+    dropped(scene, ground, &path, (DENIED_PORT, DENIED), rule)?;
+    let default = ("voice", "ingress", "default");
+    dropped(scene, ground, &path, (UNKNOWN_PORT, UNKNOWN), default)?;
+    let denied = drops(ground)? - start;
+    expect_eq(
+        "frames to the pod dropped as denied",
+        &u64::from(DENIED + UNKNOWN),
+        &denied,
+    )?;
+    rejected(scene, ground, &path)?;
+
+    told.line(format!(
+        "{DENIED} datagrams to port {DENIED_PORT}: no answer; rule no-syslog counted {DENIED}, no \
+         other rule any"
+    ));
+    told.line(format!(
+        "{UNKNOWN} datagrams to port {UNKNOWN_PORT}: no answer; the default counted {UNKNOWN}"
+    ));
+    told.line(format!(
+        "{REJECTED} TCP SYNs to port {REJECTED_PORT}: reset by the engine; rule no-telnet counted \
+         {REJECTED}"
+    ));
+    told.fact("denied", DENIED);
+    told.fact("default", UNKNOWN);
+    told.fact("rejected", REJECTED);
+    told.proven(
+        "denied traffic is not, and the very rule counts it",
+        format!("{DENIED} sent, 0 answers on the wire, {DENIED} counted by no-syslog"),
+    );
+    Ok(())
+}
+
+/// Sends datagrams that must not be answered, then pings that must: what is dropped is dropped by
+/// then, and the way was open all along.
+fn dropped(
+    scene: &Scene,
+    ground: &mut Ground<'_>,
+    path: &Path,
+    (port, count): (u16, u16),
+    rule: Rule<'_>,
+) -> Result<(), Failure> {
+    let before = Reading::take(&ground.engine)?;
+    for number in 0..count {
+        ground
+            .host
+            .queue(&path.udp(FROM + number, port, b"not for you"))?;
+    }
+    ground.host.flush()?;
+    ping(scene, ground, path, 1)?;
+    let mut answers = Vec::new();
+    ground.host.listen(&scene.interrupt, SILENCE, |heard| {
+        // Any answer would be to one of these ports, or an ICMP error.
+        match heard.what {
+            What::Udp { to, .. } if to >= FROM => answers.push(format!("{heard:?}")),
+            What::Other(_) => answers.push(format!("{heard:?}")),
+            _ => {}
+        }
+        ControlFlow::Continue(())
+    })?;
+    expect_eq(
+        format!("answers to datagrams to port {port}"),
+        &Vec::new(),
+        &answers,
+    )?;
+    expect_refused(
+        &ground.engine,
+        &scene.interrupt,
+        &before,
+        rule,
+        u64::from(count),
+    )
+}
+
+/// Sends SYNs that the engine must answer itself, with resets in the pod's name.
+fn rejected(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Failure> {
+    let before = Reading::take(&ground.engine)?;
+    for number in 0..REJECTED {
+        let syn = TcpFields {
+            src_port: FROM + number,
+            dst_port: REJECTED_PORT,
+            seq: 1000,
+            ack: 0,
+            flags: flag::SYN,
+            window: 1024,
+        };
+        ground.host.queue(&path.tcp(syn))?;
+    }
+    ground.host.flush()?;
+    let mut resets = 0;
+    ground.host.listen(&scene.interrupt, LIMIT, |heard| {
+        let ends = (heard.from, heard.to) == (path.to, path.from) && heard.vid == path.vid;
+        match heard.what {
+            What::Tcp {
+                from: REJECTED_PORT,
+                flags,
+                ack: 1001,
+                ..
+            } if ends && flags & flag::RST != 0 => {
+                resets += 1;
+            }
+            _ => {}
+        }
+        if resets == REJECTED {
+            ControlFlow::Break(())
+        } else {
+            ControlFlow::Continue(())
+        }
+    })?;
+    expect_eq("resets in answer to rejected SYNs", &REJECTED, &resets)?;
+    let rule = ("voice", "ingress", "no-telnet");
+    expect_refused(
+        &ground.engine,
+        &scene.interrupt,
+        &before,
+        rule,
+        u64::from(REJECTED),
+    )
+}

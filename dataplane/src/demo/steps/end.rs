@@ -1,0 +1,192 @@
+//! Everything is taken down as it was made, and looked for afterwards.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use super::ground::Ground;
+use super::pair::{Pair, Played};
+use super::pod::Pod;
+use super::vnf::Vnf;
+use crate::demo::Scene;
+use crate::demo::failure::{Failure, expect_eq};
+use crate::demo::namespace::Namespace;
+use crate::demo::plan::UPLINK_DEVICE;
+use crate::demo::report::Told;
+use crate::demo::runtime::Sandbox;
+use crate::demo::snapshot::{Left, Snapshot};
+
+/// How long the kernel may take to let go of what was deleted.
+const SETTLE: Duration = Duration::from_secs(10);
+
+/// All that was made.
+pub(in crate::demo) struct Cast<'a> {
+    pub(in crate::demo) pair: Pair<'a>,
+    pub(in crate::demo) vnf: Vnf,
+    pub(in crate::demo) pod: Pod<'a>,
+    pub(in crate::demo) ground: Ground<'a>,
+}
+
+pub(in crate::demo) fn take_down(
+    scene: &Scene,
+    before: &Snapshot,
+    cast: Cast<'_>,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let Cast {
+        pair,
+        vnf,
+        pod,
+        ground,
+    } = cast;
+    let Pair { a, b } = pair;
+    let mut sandboxes = Vec::new();
+    for Played { memif, sandbox, .. } in [a, b] {
+        drop(memif);
+        sandboxes.push(sandbox);
+    }
+    sandboxes.push(pod.sandbox);
+    vnf.end()?;
+    for sandbox in &mut sandboxes {
+        sandbox.del()?;
+    }
+    look_after_del(scene, &ground, &sandboxes)?;
+    for sandbox in &mut sandboxes {
+        sandbox.del_again()?;
+    }
+    told.line(format!(
+        "DEL of {} pods, and once more: no attachment, no abstract socket, no link, no address of \
+         host-local's, no record",
+        sandboxes.len()
+    ));
+
+    let Ground {
+        host,
+        engine,
+        node,
+        wire,
+    } = ground;
+    drop(host);
+    let took = engine.end()?;
+    expect_eq(
+        "files of the engine and the plugins",
+        &vec![],
+        &files(scene),
+    )?;
+    given_back(scene, &node)?;
+    told.line(format!(
+        "the engine ended {} ms after SIGTERM: no socket, lock, record or nftables table of its",
+        took.as_millis()
+    ));
+    for sandbox in sandboxes {
+        sandbox.pod().delete()?;
+    }
+    node.delete()?;
+    wire.delete()?;
+    drop((node, wire));
+    scene.home.remove()?;
+
+    let left = settle(scene, before);
+    expect_eq("what is left on this machine", &Vec::new(), &left.ours)?;
+    told.line(format!("as before: {}", before.counts()));
+    if !left.others.is_empty() {
+        let shown = left
+            .others
+            .iter()
+            .take(3)
+            .cloned()
+            .collect::<Vec<_>>()
+            .join("; ");
+        told.line(format!(
+            "(something else on this machine made {} things meanwhile: {shown})",
+            left.others.len()
+        ));
+    }
+    told.fact("left", 0);
+    told.fact("others", left.others);
+    told.proven(
+        "a clean DEL, twice, and a clean end",
+        "no namespace, link, socket, file, huge page, process left",
+    );
+    Ok(())
+}
+
+/// What there must not be after the DELs, while the engine still runs.
+fn look_after_del(
+    scene: &Scene,
+    ground: &Ground<'_>,
+    sandboxes: &[Sandbox<'_>],
+) -> Result<(), Failure> {
+    let attachments = ground
+        .engine
+        .ask("its attachments", |client| client.attachments())?;
+    let names: Vec<String> = attachments
+        .iter()
+        .map(|one| format!("{}/{}", one.request.container_id, one.request.ifname))
+        .collect();
+    expect_eq("attachments of the engine after DEL", &vec![], &names)?;
+    for sandbox in sandboxes {
+        let pod = sandbox.pod();
+        let name = pod.name();
+        expect_eq(
+            format!("abstract sockets in {name} after DEL"),
+            &vec![],
+            &pod.unix_sockets()?,
+        )?;
+        expect_eq(format!("links in {name} after DEL"), &vec![], &pod.links()?)?;
+    }
+    // Besides addresses, host-local keeps a lock and the last one it gave.
+    let mut addresses = scene.home.files(&["host-local"]);
+    addresses.retain(|file| {
+        let name = Path::new(file)
+            .file_name()
+            .unwrap_or_default()
+            .to_string_lossy();
+        name != "lock" && !name.starts_with("last_reserved_ip")
+    });
+    expect_eq(
+        "addresses that host-local holds after DEL",
+        &vec![],
+        &addresses,
+    )?;
+    let records = scene.home.files(&["cni", "state/attachments"]);
+    expect_eq(
+        "records of the plugins and the engine after DEL",
+        &vec![],
+        &records,
+    )
+}
+
+/// What the engine and the plugins keep on disk.
+fn files(scene: &Scene) -> Vec<String> {
+    scene.home.files(&["run", "state", "cni"])
+}
+
+/// The engine has given its uplink back to the node.
+fn given_back(scene: &Scene, node: &Namespace) -> Result<(), Failure> {
+    let tables = node.nft_tables(&scene.programs.nft)?;
+    expect_eq("nftables tables of the node", &String::new(), &tables)?;
+    let links = node.links()?;
+    if links.iter().any(|link| link == UPLINK_DEVICE) {
+        return Ok(());
+    }
+    let what = "links of the node";
+    Err(Failure::unexpected(
+        what,
+        format!("{UPLINK_DEVICE} among them"),
+        links.join(", "),
+    ))
+}
+
+/// What is left, once the kernel has had time to let go.
+pub(in crate::demo) fn settle(scene: &Scene, before: &Snapshot) -> Left {
+    // A failure comes here with the folder still in use.
+    let _ = scene.home.remove();
+    let end = Instant::now() + SETTLE;
+    loop {
+        let left = Snapshot::take(&scene.programs).left(before, scene.home.mark());
+        if left.ours.is_empty() || Instant::now() > end {
+            return left;
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}

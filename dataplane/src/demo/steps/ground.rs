@@ -1,0 +1,69 @@
+//! The wire, the node, the trunk between them, and the engine on the node's end of it.
+
+use std::sync::Arc;
+
+use crate::demo::Scene;
+use crate::demo::engine::Engine;
+use crate::demo::failure::{Failure, expect_eq};
+use crate::demo::namespace::Namespace;
+use crate::demo::plan::{self, UPLINK, UPLINK_DEVICE, WIRE_DEVICE};
+use crate::demo::report::Told;
+use crate::demo::wire::WireHost;
+
+/// What pods are put on.
+#[derive(Debug)]
+pub(in crate::demo) struct Ground<'a> {
+    // In this order: the engine gives its uplink back before the namespaces go.
+    pub(in crate::demo) host: WireHost,
+    pub(in crate::demo) engine: Engine<'a>,
+    pub(in crate::demo) node: Arc<Namespace>,
+    pub(in crate::demo) wire: Arc<Namespace>,
+}
+
+pub(in crate::demo) fn prepare<'a>(
+    scene: &'a Scene,
+    told: &mut Told,
+) -> Result<Ground<'a>, Failure> {
+    let (home, ip) = (&scene.home, &scene.programs.ip);
+    let wire = Arc::new(Namespace::add(ip, &format!("{}-wire", home.mark()))?);
+    let node = Arc::new(Namespace::add(ip, &format!("{}-node", home.mark()))?);
+    // A switch has no stack of its own on the trunk.
+    wire.silence_ipv6()?;
+    wire.veth(WIRE_DEVICE, &node, UPLINK_DEVICE)?;
+    let host = WireHost::open(&wire, WIRE_DEVICE)?;
+
+    home.write("policies/voice.yaml", &plan::voice("accept"))?;
+    home.write("policies/data.yaml", &plan::data())?;
+    home.write("policies/hundred.yaml", &plan::hundred())?;
+    let config = home.write("sluiced.yaml", &plan::engine_config(home))?;
+    let engine = Engine::start(scene, &node, &config)?;
+
+    let status = engine.ask("its status", |client| client.status())?;
+    let uplinks: Vec<&str> = status.uplinks.iter().map(|uplink| &*uplink.name).collect();
+    expect_eq("the engine's uplinks", &vec![UPLINK], &uplinks)?;
+    let policies = engine.ask("its policies", |client| client.policies())?;
+    expect_eq("the number of policies in force", &3, &policies.len())?;
+    let worker = status.workers.first();
+    let core = worker
+        .and_then(|worker| worker.core)
+        .map_or("no core".to_owned(), |core| format!("core {core}"));
+    let memory = status.memory.backing.clone();
+    told.line(format!(
+        "{} ═ {} (uplink {UPLINK}), sluiced pid {}: {} worker pinned to {core}, mbufs on {memory}, \
+         {} policies",
+        wire.name(),
+        node.name(),
+        engine.pid(),
+        status.workers.len(),
+        policies.len(),
+    ));
+    told.fact("engine_pid", engine.pid());
+    told.fact("workers", status.workers.len());
+    told.fact("memory", memory);
+    Ok(Ground {
+        host,
+        engine,
+        node,
+        wire,
+    })
+}

@@ -1,0 +1,50 @@
+//! What the demo needs, and what is on the machine before it.
+
+use rustix::process::geteuid;
+
+use crate::demo::failure::Failure;
+use crate::demo::home::Home;
+use crate::demo::interrupt::Interrupt;
+use crate::demo::programs::Programs;
+use crate::demo::report::Told;
+use crate::demo::snapshot::Snapshot;
+use crate::demo::{Options, Scene};
+
+/// Checks everything, takes the snapshot that the end is compared with, and makes the folder.
+pub(in crate::demo) fn check(
+    options: &Options,
+    told: &mut Told,
+) -> Result<(Scene, Snapshot), Failure> {
+    let found = Programs::find(options.bin_dir.as_deref());
+    let mut missing = found.as_ref().err().cloned().unwrap_or_default();
+    if !geteuid().is_root() {
+        missing.insert(
+            0,
+            "root, for network namespaces and raw sockets: `sudo sluicectl demo`".into(),
+        );
+    }
+    let programs = match found {
+        Ok(programs) if missing.is_empty() => programs,
+        _ => return Err(Failure::Needs(missing)),
+    };
+    let interrupt = Interrupt::watch()?;
+    let before = Snapshot::take(&programs);
+    let home = Home::make()?;
+    let folder = programs.sluiced.parent().unwrap_or(&programs.sluiced);
+    told.line(format!(
+        "programs of {}, everything else in {}",
+        folder.display(),
+        home.dir().display()
+    ));
+    told.line(format!("on this machine before: {}", before.counts()));
+    told.fact("programs", folder.display().to_string());
+    told.fact("folder", home.dir().display().to_string());
+    Ok((
+        Scene {
+            home,
+            programs,
+            interrupt,
+        },
+        before,
+    ))
+}

@@ -1,0 +1,60 @@
+//! The pod's primary interface: the kernel's business alone.
+
+use std::process::Command;
+use std::time::Duration;
+
+use super::ground::Ground;
+use super::pod::Pod;
+use crate::demo::Scene;
+use crate::demo::failure::Failure;
+use crate::demo::process::{run, said};
+use crate::demo::report::Told;
+
+/// Echo requests.
+const PINGS: usize = 3;
+
+pub(in crate::demo) fn show(
+    scene: &Scene,
+    ground: &Ground<'_>,
+    pod: &Pod<'_>,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let address = pod.eth0.addr().to_string();
+    let mut command = Command::new(&scene.programs.ping);
+    command
+        .args([
+            "-n",
+            "-c",
+            &PINGS.to_string(),
+            "-i",
+            "0.2",
+            "-W",
+            "5",
+            &address,
+        ])
+        .env("LC_ALL", "C");
+    let output = run(&ground.node, &mut command, "", Duration::from_secs(30))?;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    // "3 packets transmitted, 3 received, ..." of iputils, "3 packets received" of busybox.
+    let all = [
+        format!("{PINGS} received"),
+        format!("{PINGS} packets received"),
+    ];
+    if !output.status.success() || !all.iter().any(|all| text.contains(all)) {
+        let what = format!("ping from the node to eth0 of the pod, {address}");
+        return Err(Failure::unexpected(
+            what,
+            format!("{PINGS} answers"),
+            said(&output),
+        ));
+    }
+    told.line(format!(
+        "{PINGS} of {PINGS} pings from the node's bridge to {address} answered"
+    ));
+    told.fact("pings", PINGS);
+    told.proven(
+        "the primary network works as before",
+        format!("{PINGS} pings through bridge and veth"),
+    );
+    Ok(())
+}

@@ -1,0 +1,55 @@
+//! How fast 64-byte frames go from pod to pod, judged twice by a hundred rules each.
+
+use std::time::Duration;
+
+use super::ground::Ground;
+use super::pair::Pair;
+use crate::demo::Scene;
+use crate::demo::counters::{Reading, expect_rise};
+use crate::demo::failure::{Failure, expect_eq};
+use crate::demo::plan::{LOCAL, RATE_RULES};
+use crate::demo::rate;
+use crate::demo::report::Told;
+
+/// How long is measured.
+const TIME: Duration = Duration::from_secs(3);
+
+pub(in crate::demo) fn show(
+    scene: &Scene,
+    ground: &Ground<'_>,
+    pair: &mut Pair<'_>,
+    told: &mut Told,
+) -> Result<(), Failure> {
+    let before = Reading::take(&ground.engine)?;
+    let result = rate::measure(&scene.interrupt, &mut pair.a, &mut pair.b, TIME)?;
+    if result.received == 0 {
+        return Err(Failure::unexpected("frames at the far end", "some", "none"));
+    }
+    let what = "frames at the far end, all in order";
+    expect_eq(what, &(result.sent, 0), &(result.received, result.wrong))?;
+    for direction in ["egress", "ingress"] {
+        let rule = (LOCAL.policy, direction, "measured");
+        expect_rise(&ground.engine, &scene.interrupt, &before, rule, result.sent)?;
+    }
+    let cpus = std::thread::available_parallelism().map_or(1, usize::from);
+    let mpps = result.mpps();
+    told.line(format!(
+        "{mpps:.2} Mpps on this machine, now: {} frames in {:.1} s, all in order at the far end",
+        result.received,
+        result.time.as_secs_f64()
+    ));
+    told.line(format!(
+        "({cpus} CPUs; one worker judges each frame twice, {RATE_RULES} rules each time; one thread \
+         plays both pods)"
+    ));
+    told.fact("mpps", (mpps * 1000.0).round() / 1000.0);
+    told.fact("frames", result.received);
+    told.fact("lost", 0);
+    told.fact("cpus", cpus);
+    told.fact("rules", RATE_RULES);
+    told.proven(
+        "64-byte frames, memif to memif, through the firewall",
+        format!("{mpps:.2} Mpps on this machine now ({cpus} CPUs), none lost"),
+    );
+    Ok(())
+}

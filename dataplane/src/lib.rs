@@ -1,0 +1,35 @@
+//! The control side of the engine `sluiced`, and the operator's tool `sluicectl`.
+//!
+//! | module | what it is for |
+//! |---|---|
+//! | [`daemon`] | start in order, serve, end in reverse |
+//! | [`config`] | the configuration file, checked as a whole |
+//! | [`control`] | attach, detach, policies, reports: what the API asks for |
+//! | [`links`] | memif endpoints and taps: what stands between an attachment and its pod |
+//! | [`uplinks`] | netdevs taken from the host and given back |
+//! | [`policies`] | the folder of policies |
+//! | [`records`], [`lock`] | what outlives an engine, and that there is one at a time |
+//! | [`netns`], [`mac`] | pods' namespaces, and addresses for those that ask for none |
+//! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
+//! | [`ctl`] | `sluicectl` |
+//! | [`demo`] | `sluicectl demo`: the whole path shown on one machine |
+//!
+//! Nothing here runs per packet. What does is in `sluice-datapath`, behind [`engine`].
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod control;
+pub mod ctl;
+pub mod daemon;
+pub mod demo;
+pub mod engine;
+pub mod links;
+pub mod lock;
+pub mod mac;
+pub mod netns;
+pub mod peer;
+pub mod policies;
+pub mod records;
+pub mod refusal;
+pub mod server;
+pub mod uplinks;

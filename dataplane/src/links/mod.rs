@@ -1,0 +1,122 @@
+//! The links of attachments: what stands between the engine and a pod.
+//!
+//! A link gives the engine a port when the pod is there and takes it back when the pod goes; it ends
+//! with [`Link::stop`].
+
+mod memif;
+mod pod_socket;
+mod status;
+mod tap;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use ipnet::IpNet;
+use sluice_api::{ApiError, AttachRequest, Backend, MemifRole, MemifSocket};
+use sluice_datapath::AttachmentId;
+use sluice_packet::Mac;
+
+pub use status::{LinkReport, LinkStatus};
+
+use self::memif::MemifLink;
+use self::tap::TapLink;
+use crate::engine::SharedEngine;
+use crate::netns::Netns;
+
+/// What every link is started with.
+#[derive(Debug)]
+pub struct LinkSpec<'a> {
+    /// The engine that gets the port.
+    pub engine: &'a Arc<SharedEngine>,
+    /// The attachment, which the engine knows by now.
+    pub id: AttachmentId,
+    /// The pod's namespace.
+    pub netns: &'a Netns,
+    /// The request, checked.
+    pub request: &'a AttachRequest,
+    /// The attachment's MAC address.
+    pub mac: Mac,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+}
+
+/// A running link.
+#[derive(Debug)]
+pub enum Link {
+    /// Shared memory.
+    Memif(MemifLink),
+    /// A kernel netdev in the pod.
+    Tap(TapLink),
+}
+
+impl Link {
+    /// Starts the link that the request asks for. A memif's socket is there when this returns, a
+    /// tap's netdev is up.
+    ///
+    /// # Errors
+    /// What stood in the way; nothing is left of it.
+    pub fn start(spec: &LinkSpec<'_>) -> Result<Link, ApiError> {
+        match &spec.request.backend {
+            Backend::Memif(memif) => MemifLink::start(spec, memif).map(Link::Memif),
+            Backend::Tap {} => TapLink::start(spec).map(Link::Tap),
+        }
+    }
+
+    /// How it is.
+    pub fn report(&self) -> LinkReport {
+        match self {
+            Link::Memif(link) => link.status().report(),
+            Link::Tap(link) => link.status().report(),
+        }
+    }
+
+    /// The engine took the port out because of what the peer did.
+    pub fn fault(&self, reason: &str) {
+        match self {
+            Link::Memif(link) => link.fault(reason),
+            Link::Tap(link) => link.status().down(reason),
+        }
+    }
+
+    /// Takes the link down for good: the peer is told, its socket or netdev is gone, the engine has
+    /// no port.
+    pub fn stop(self) {
+        match self {
+            Link::Memif(link) => link.stop(),
+            Link::Tap(link) => link.stop(),
+        }
+    }
+}
+
+/// How the pod finds its memif: `@name` or a path; `None` for a tap.
+pub fn socket(request: &AttachRequest) -> Option<String> {
+    match &request.backend {
+        Backend::Memif(memif) => Some(match memif.socket.as_ref() {
+            None => format!("@{}", default_name(&request.ifname)),
+            Some(MemifSocket::Abstract(name)) => format!("@{name}"),
+            Some(MemifSocket::Path(path)) => path.display().to_string(),
+        }),
+        Backend::Tap {} => None,
+    }
+}
+
+/// The role that the pod plays on its memif; `None` for a tap.
+pub fn pod_role(request: &AttachRequest) -> Option<MemifRole> {
+    match &request.backend {
+        Backend::Memif(memif) => Some(match memif.role {
+            MemifRole::Server => MemifRole::Client,
+            MemifRole::Client => MemifRole::Server,
+        }),
+        Backend::Tap {} => None,
+    }
+}
+
+/// The abstract name of a memif's socket unless the request says otherwise.
+fn default_name(ifname: &str) -> String {
+    format!("sluicegate/{ifname}")
+}
+
+/// The addresses alone.
+pub(crate) fn addresses(nets: &[IpNet]) -> Vec<IpAddr> {
+    nets.iter().map(IpNet::addr).collect()
+}

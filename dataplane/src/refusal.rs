@@ -1,0 +1,71 @@
+//! What requests are refused with: failures of every part, as the API tells of them.
+
+use sluice_api::{ApiError, ErrorCode};
+
+use crate::netns::NetnsError;
+use crate::records::RecordError;
+
+/// The request is wrong.
+pub fn invalid(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Invalid, message)
+}
+
+/// It contradicts what is there.
+pub fn conflict(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Conflict, message)
+}
+
+/// There is no such thing.
+pub fn not_found(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::NotFound, message)
+}
+
+/// Not now.
+pub fn unavailable(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Unavailable, message)
+}
+
+/// Something failed that should have worked.
+pub fn internal(message: impl Into<String>) -> ApiError {
+    ApiError::new(ErrorCode::Internal, message)
+}
+
+/// The engine said no.
+#[must_use]
+pub fn by_engine(error: &sluice_datapath::Error) -> ApiError {
+    use sluice_datapath::Error;
+
+    let code = match error {
+        Error::DuplicateMac { .. } | Error::UplinkExists(_) | Error::UplinkInUse { .. } => {
+            ErrorCode::Conflict
+        }
+        Error::BadMac(_) | Error::UnknownPolicy { .. } | Error::Config(_) => ErrorCode::Invalid,
+        Error::NoUplink | Error::NoAttachment => ErrorCode::NotFound,
+        Error::Full(..) | Error::Memory(_) => ErrorCode::Unavailable,
+        _ => ErrorCode::Internal,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+impl From<NetnsError> for ApiError {
+    fn from(error: NetnsError) -> ApiError {
+        let code = match error {
+            NetnsError::Gone { .. } | NetnsError::NotOne { .. } | NetnsError::Own { .. } => {
+                ErrorCode::Invalid
+            }
+            NetnsError::Other { .. } => ErrorCode::Conflict,
+            NetnsError::System { .. } => ErrorCode::Internal,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> ApiError {
+        let code = match error {
+            RecordError::Taken { .. } => ErrorCode::Conflict,
+            RecordError::System { .. } => ErrorCode::Internal,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}

@@ -1,0 +1,241 @@
+//! The uplinks: opened at start, given back at the end. What an uplink takes from the host is on
+//! disk before it is taken, so that the next engine gives it back if this one dies.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use sluice_api::ApiError;
+use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig};
+use sluice_datapath::ports::host_stack::{HostStackError, HostStackGuard, HostStackRecord};
+use sluice_datapath::ports::pcap::{PcapConfig, PcapUplink};
+use sluice_datapath::{Uplink, UplinkId, UplinkSpec};
+
+use crate::config::{UplinkConfig, UplinkDriver};
+use crate::engine::SharedEngine;
+use crate::records::Records;
+use crate::refusal;
+
+/// What an uplink took from the host, on disk.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct UplinkRecord {
+    /// The netdev.
+    pub device: String,
+    /// Whether it was up.
+    pub was_up: bool,
+    /// Whether IPv6 was disabled on it; absent on a kernel without IPv6.
+    pub ipv6_disabled: Option<bool>,
+    /// The addresses that it had by IPv6, with their prefix lengths.
+    pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
+    /// The boot it was taken in: netdevs' settings do not outlive it.
+    pub boot_id: String,
+}
+
+impl UplinkRecord {
+    fn of(record: &HostStackRecord, boot_id: &str) -> UplinkRecord {
+        UplinkRecord {
+            device: record.device.clone(),
+            was_up: record.was_up,
+            ipv6_disabled: record.ipv6_disabled,
+            ipv6_addresses: record.ipv6_addresses.clone(),
+            boot_id: boot_id.to_owned(),
+        }
+    }
+
+    fn to_host_stack(&self) -> HostStackRecord {
+        HostStackRecord {
+            device: self.device.clone(),
+            was_up: self.was_up,
+            ipv6_disabled: self.ipv6_disabled,
+            ipv6_addresses: self.ipv6_addresses.clone(),
+        }
+    }
+}
+
+/// An uplink that the engine has.
+#[derive(Debug)]
+pub struct OpenUplink {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its number in the engine.
+    pub id: UplinkId,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// What keeps the host's stack off it.
+    guard: Option<HostStackGuard>,
+}
+
+/// Gives back what a dead engine took and did not give back. Complaints are for the operator, by
+/// what they are about; their records stay for another try.
+pub fn recover(records: &Records, boot_id: &str) -> BTreeMap<String, String> {
+    let all = match records.all::<UplinkRecord>() {
+        Ok(all) => all,
+        Err(error) => return BTreeMap::from([(about(""), error.to_string())]),
+    };
+    let mut problems = BTreeMap::new();
+    for record in all {
+        let (name, record) = match record {
+            Ok(record) => record,
+            Err(unreadable) => {
+                problems.insert(about(&unreadable.name()), unreadable.to_string());
+                continue;
+            }
+        };
+        if record.boot_id == boot_id {
+            tracing::info!(
+                "giving {} back to the host, which a dead engine had",
+                record.device
+            );
+            if let Err(error) = record.to_host_stack().restore() {
+                let problem = format!(
+                    "netdev {} could not be given back to the host: {error}",
+                    record.device
+                );
+                problems.insert(about(&name), problem);
+                continue;
+            }
+        }
+        if let Err(error) = records.remove(&name) {
+            problems.insert(about(&name), error.to_string());
+        }
+    }
+    problems
+}
+
+/// What problems of an uplink's record are kept under: no attachment's record has such a name.
+fn about(name: &str) -> String {
+    format!("uplinks/{name}")
+}
+
+/// Opens an uplink and gives it to the engine; its worker polls it from now on.
+///
+/// # Errors
+/// What stood in the way; the host has everything back.
+pub fn open(
+    config: &UplinkConfig,
+    engine: &SharedEngine,
+    records: &Records,
+    boot_id: &str,
+) -> Result<OpenUplink, ApiError> {
+    let failed = |error: &dyn std::fmt::Display| {
+        refusal::internal(format!("uplink {} cannot be opened: {error}", config.name))
+    };
+    match &config.driver {
+        UplinkDriver::Pcap { read, write, mtu } => {
+            let files = PcapConfig {
+                read: read.clone(),
+                write: write.clone(),
+            };
+            let port = PcapUplink::open(files, *mtu).map_err(|error| failed(&error))?;
+            add(config, Box::new(port), engine, None)
+        }
+        UplinkDriver::AfPacket { device } => {
+            let record = what_the_host_had(config, device, records, boot_id)
+                .map_err(|error| failed(&error))?;
+            // Before the netdev is changed, all that may fail without having changed it.
+            records.put(&config.name, &UplinkRecord::of(&record, boot_id))?;
+            let guard = HostStackGuard::engage(record.clone()).map_err(|error| {
+                // Again, as only this tells whether the host has everything back.
+                if record.restore().is_ok() {
+                    forget(records, &config.name);
+                }
+                failed(&error)
+            })?;
+            if !guard.sending_blocked() {
+                tracing::warn!(
+                    "uplink {}: this kernel cannot keep the host from sending by {device} (it is \
+                     older than 5.16): take the host's addresses off it",
+                    config.name
+                );
+            }
+            let added = AfPacket::open(AfPacketConfig::new(device))
+                .map_err(|error| failed(&error))
+                .and_then(|port| add(config, Box::new(port), engine, None));
+            match added {
+                Ok(uplink) => Ok(OpenUplink {
+                    guard: Some(guard),
+                    ..uplink
+                }),
+                Err(error) => {
+                    release(&config.name, guard, records);
+                    Err(error)
+                }
+            }
+        }
+    }
+}
+
+/// What is to be given back one day: what a dead engine noted, if that could not be given back yet,
+/// else what is there.
+fn what_the_host_had(
+    config: &UplinkConfig,
+    device: &str,
+    records: &Records,
+    boot_id: &str,
+) -> Result<HostStackRecord, HostStackError> {
+    match records.get::<UplinkRecord>(&config.name) {
+        Ok(Some(noted)) if noted.device == device && noted.boot_id == boot_id => {
+            Ok(noted.to_host_stack())
+        }
+        _ => HostStackRecord::take(device),
+    }
+}
+
+fn add(
+    config: &UplinkConfig,
+    port: Box<dyn Uplink>,
+    engine: &SharedEngine,
+    guard: Option<HostStackGuard>,
+) -> Result<OpenUplink, ApiError> {
+    let mtu = port.mtu();
+    let spec = UplinkSpec {
+        name: config.name.clone(),
+        port,
+        worker: config.worker,
+        tpids: config.tpids.clone(),
+        native: config.native,
+    };
+    let id = engine.order(|engine| engine.add_uplink(spec))?;
+    Ok(OpenUplink {
+        name: config.name.clone(),
+        id,
+        mtu,
+        guard,
+    })
+}
+
+impl OpenUplink {
+    /// Gives the host back what the uplink took. The engine must have let go of the port.
+    pub fn close(self, records: &Records) {
+        if let Some(guard) = self.guard {
+            release(&self.name, guard, records);
+        }
+    }
+}
+
+/// Gives the netdev back, and with that done forgets that it was taken.
+fn release(name: &str, guard: HostStackGuard, records: &Records) {
+    let record = guard.record().clone();
+    let mut released = guard.release();
+    if released.is_err() {
+        // What holds a netdev's lock for a moment, such as a driver's reset, is over by then.
+        std::thread::sleep(Duration::from_millis(200));
+        released = record.restore();
+    }
+    match released {
+        Ok(()) => forget(records, name),
+        Err(error) => tracing::error!(
+            "uplink {name}: netdev {} could not be given back to the host: {error}; {} says what \
+             it had, and the next engine tries again",
+            record.device,
+            records.path(name).display()
+        ),
+    }
+}
+
+fn forget(records: &Records, name: &str) {
+    if let Err(error) = records.remove(name) {
+        tracing::error!("uplink {name}: {error}");
+    }
+}

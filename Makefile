@@ -1,0 +1,30 @@
+# Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
+.PHONY: help demo test bench fmt lint build install-needs
+
+CARGO ?= cargo
+
+help: ## says what there is
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+build: ## the binaries, optimised
+	$(CARGO) build --release --locked --bins --examples
+
+demo: install-needs build ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
+	sh tests/as-root.sh target/release/sluicectl demo
+
+test: install-needs ## every test there is, told against those that were skipped
+	sh tests/run.sh
+
+bench: ## criterion benches of every stage
+	$(CARGO) bench --locked -p sluice-benches
+
+fmt: ## formats the code
+	$(CARGO) fmt --all
+
+lint: ## formatting, clippy and rustdoc, warnings being errors
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+install-needs: ## the programs that demo and test run
+	@sh tests/install-needs.sh

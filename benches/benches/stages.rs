@@ -1,0 +1,158 @@
+//! The stages of a pod's egress one by one, and the whole flow, on one core with no peer: a
+//! generator as the sending pod, a port that swallows as the receiving one.
+#![allow(
+    missing_docs,
+    reason = "criterion's macros make functions without docs"
+)]
+#![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use criterion::{Criterion, Throughput, criterion_group, criterion_main};
+use sluice_benches::{Flows, none_allocated, policy_of, udp_frame};
+use sluice_datapath::ports::generator::Generator;
+use sluice_datapath::ports::null::NullPort;
+use sluice_datapath::ports::null::NullUplink;
+use sluice_datapath::{
+    AttachmentId, AttachmentSpec, FrameInfo, SteppedWorker, UplinkSpec, VlanSet,
+};
+use sluice_firewall::PolicySet;
+use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig, Pools};
+use sluice_packet::{InnerTag, Mac, Vid, parse};
+
+const FROM: Mac = Mac([2, 0, 0, 0, 0, 1]);
+const TO: Mac = Mac([2, 0, 0, 0, 0, 2]);
+const BURST: usize = 32;
+/// Bursts that are made ready before the clock starts.
+const BATCH: u64 = 16;
+
+fn pools() -> Pools {
+    let pool = |size, buffers| {
+        Mempool::new(PoolConfig {
+            buffers,
+            size,
+            numa_node: None,
+            huge_pages: HugePages::Auto,
+        })
+        .unwrap()
+    };
+    Pools::new(pool(BufSize::Small, 8192), pool(BufSize::Large, 256), 512)
+}
+
+fn frames(rules: u16) -> Vec<Vec<u8>> {
+    let mut flows = Flows::new(rules);
+    (0..1024)
+        .map(|_| udp_frame(TO, FROM, flows.next_port()))
+        .collect()
+}
+
+/// A worker with a sending pod and a receiving one in VLAN 210.
+fn worker(rules: u16) -> (SteppedWorker, AttachmentId) {
+    let set = Arc::new(PolicySet::build(1, &[policy_of(rules)]).unwrap());
+    let mut worker = SteppedWorker::new(pools(), set).unwrap();
+    let uplink = worker
+        .add_uplink(UplinkSpec {
+            name: "wire0".to_owned(),
+            port: Box::new(NullUplink::new(1500)),
+            worker: None,
+            tpids: vec![0x8100],
+            native: None,
+        })
+        .unwrap();
+    let spec = |name: &str, mac| AttachmentSpec {
+        name: name.to_owned(),
+        uplink,
+        vlans: VlanSet::Access(Vid::new(210).unwrap()),
+        qinq: false,
+        mac,
+        addresses: vec![[10, 0, 0, 1].into()],
+        policy: None,
+        mtu: 1500,
+        worker: None,
+    };
+    let generator = Generator::new(&frames(rules)).unwrap();
+    let sender = worker
+        .attach(spec("sender/net1", FROM), Box::new(generator))
+        .unwrap();
+    worker
+        .attach(spec("receiver/net1", TO), Box::new(NullPort))
+        .unwrap();
+    (worker, sender)
+}
+
+fn fill(worker: &mut SteppedWorker, frames: &[Vec<u8>]) -> Burst {
+    let mut burst = Burst::new();
+    for frame in &frames[..BURST] {
+        let mut mbuf = worker.pools().alloc_for(frame.len()).unwrap();
+        assert!(mbuf.copy_from(frame));
+        FrameInfo::begin(&mut mbuf, None);
+        burst.push(mbuf).unwrap();
+    }
+    burst
+}
+
+fn stages(c: &mut Criterion) {
+    let frames = frames(100);
+    let (mut worker, sender) = worker(100);
+    let mut group = c.benchmark_group("stage");
+    group.throughput(Throughput::Elements(BURST as u64));
+
+    group.bench_function("parse", |b| {
+        b.iter(|| {
+            for frame in &frames[..BURST] {
+                let _ = black_box(parse(frame, InnerTag::Allow));
+            }
+        });
+    });
+    // An untagged frame of an access pod is the same after classify and judge as before.
+    let mut burst = fill(&mut worker, &frames);
+    let mut round = || worker.classify(sender, &mut burst);
+    none_allocated("classify", &mut round);
+    group.bench_function("classify_and_anti_spoof", |b| b.iter(&mut round));
+    let mut round = || worker.judge(sender, &mut burst);
+    none_allocated("judge", &mut round);
+    group.bench_function("judge_100_rules", |b| b.iter(&mut round));
+    worker.pools().free_burst(&mut burst);
+    group.bench_function("route_judge_deliver", |b| {
+        b.iter_custom(|iterations| {
+            let mut spent = Duration::ZERO;
+            for _ in 0..iterations.div_ceil(BATCH) {
+                let mut bursts: Vec<Burst> = (0..BATCH)
+                    .map(|_| {
+                        let mut burst = fill(&mut worker, &frames);
+                        worker.classify(sender, &mut burst);
+                        burst
+                    })
+                    .collect();
+                let start = Instant::now();
+                for burst in &mut bursts {
+                    worker.route(burst);
+                }
+                spent += start.elapsed();
+            }
+            spent.mul_f64(iterations as f64 / (iterations.div_ceil(BATCH) * BATCH) as f64)
+        });
+    });
+    group.finish();
+}
+
+fn whole(c: &mut Criterion) {
+    let mut group = c.benchmark_group("generator_pipeline_null");
+    for rules in [1, 100, 1000] {
+        let (mut worker, _) = worker(rules);
+        let received = worker.round();
+        assert!(received > 0);
+        group.throughput(Throughput::Elements(received as u64));
+        let mut round = || {
+            black_box(worker.round());
+        };
+        none_allocated("round", &mut round);
+        group.bench_function(format!("{rules}_rules"), |b| b.iter(&mut round));
+    }
+    group.finish();
+}
+
+criterion_group!(benches, stages, whole);
+criterion_main!(benches);

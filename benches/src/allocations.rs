@@ -1,0 +1,57 @@
+//! Counting allocations: the datapath makes none per packet, and a bench that sees one fails.
+#![allow(
+    unsafe_code,
+    reason = "a global allocator is an unsafe trait; this one passes every call on"
+)]
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+static COUNT: AtomicU64 = AtomicU64::new(0);
+
+struct Counting;
+
+// SAFETY: every call goes to the system's allocator unchanged.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        COUNT.fetch_add(1, Ordering::Relaxed);
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// Allocations of this process so far.
+pub fn allocations() -> u64 {
+    COUNT.load(Ordering::Relaxed)
+}
+
+/// Runs `work` a thousand times after a warm-up and says how many allocations that took.
+///
+/// # Panics
+/// It took any.
+pub fn none_allocated(name: &str, mut work: impl FnMut()) {
+    for _ in 0..100 {
+        work();
+    }
+    let before = allocations();
+    for _ in 0..1000 {
+        work();
+    }
+    let made = allocations() - before;
+    println!("{name}: {made} allocations in 1000 bursts");
+    assert_eq!(made, 0, "{name} allocates in the datapath");
+}

@@ -1,0 +1,7 @@
+//! What the benches share: an allocator that counts, and traffic that is the same in every run.
+
+mod allocations;
+mod traffic;
+
+pub use allocations::{allocations, none_allocated};
+pub use traffic::{Flows, keys, policy_of, udp_frame};

@@ -1,0 +1,83 @@
+//! Frames and policies, the same in every run.
+
+use std::fmt::Write;
+use std::net::Ipv4Addr;
+
+use sluice_firewall::Policy;
+use sluice_packet::build::FrameBuilder;
+use sluice_packet::{FlowKey, InnerTag, Mac, parse};
+
+/// Flows from one host to another that differ in their destination port, visited in an order
+/// without pattern.
+#[derive(Debug, Clone)]
+pub struct Flows {
+    state: u64,
+    ports: u16,
+}
+
+impl Flows {
+    /// `ports` different flows.
+    pub fn new(ports: u16) -> Flows {
+        Flows { state: 1, ports }
+    }
+
+    /// The destination port of the next frame. Half of the frames match in the last tenth of the
+    /// rules of [`policy_of`] with as many rules, the others anywhere.
+    pub fn next_port(&mut self) -> u16 {
+        // splitmix64
+        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.state;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        let low = u16::try_from(z & 0xffff).unwrap_or(0);
+        let tenth = (self.ports / 10).max(1);
+        if z & 1 << 20 == 0 {
+            low % self.ports
+        } else {
+            self.ports - 1 - low % tenth
+        }
+    }
+}
+
+/// A UDP frame of 64 bytes on the wire (60 without its check sequence).
+pub fn udp_frame(to: Mac, from: Mac, port: u16) -> Vec<u8> {
+    FrameBuilder::new(to, from)
+        .ipv4(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2))
+        .udp(1024, port)
+        .payload(&[0x5a; 18])
+        .build()
+}
+
+/// A policy for VLAN 210 with `rules` rules, one UDP port each, that accept; all else is dropped.
+///
+/// # Panics
+/// The policy it writes cannot be read: a bug.
+pub fn policy_of(rules: u16) -> Policy {
+    let mut yaml =
+        String::from("name: bench\nvlans: [210]\ndefault: {ingress: drop, egress: drop}\nrules:\n");
+    for port in 0..rules {
+        let _ = writeln!(
+            yaml,
+            "  - {{direction: both, from: [10.0.0.0/8], protocol: udp, ports: [{port}], \
+             verdict: accept}}"
+        );
+    }
+    match Policy::parse("bench.yaml", &yaml) {
+        Ok(policy) => policy,
+        Err(problems) => panic!("{problems:?}"),
+    }
+}
+
+/// The keys of `count` frames of `flows`.
+///
+/// # Panics
+/// A frame it builds cannot be parsed: a bug.
+pub fn keys(flows: &mut Flows, count: usize) -> Vec<FlowKey> {
+    let (to, from) = (Mac([2, 0, 0, 0, 0, 2]), Mac([2, 0, 0, 0, 0, 1]));
+    let key = |port| match parse(&udp_frame(to, from, port), InnerTag::Refuse) {
+        Ok(parsed) => parsed.key,
+        Err(error) => panic!("{error}"),
+    };
+    (0..count).map(|_| key(flows.next_port())).collect()
+}

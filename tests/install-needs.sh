@@ -1,0 +1,57 @@
+#!/bin/sh
+# Installs the programs that the demo and the tests run, where they are missing and apt is there;
+# elsewhere names what is missing and how to get it.
+set -eu
+
+# program or file : Debian package : what it is for
+needs='
+ip:iproute2:network namespaces and veth pairs
+nft:nftables:keeping the host off an uplink
+ethtool:ethtool:offloads of a veth in the tests
+ping:iputils-ping:kernel traffic through a tap
+dpdk-testpmd:dpdk-dev:the DPDK peer
+/usr/lib/cni/bridge:containernetworking-plugins:the primary network of a pod
+cc:gcc:linking
+'
+
+packages=
+report=
+old_ifs=$IFS
+IFS='
+'
+for line in $needs; do
+    program=${line%%:*}
+    rest=${line#*:}
+    package=${rest%%:*}
+    purpose=${rest#*:}
+    case $program in
+    /*) test -e "$program" || missing=1 ;;
+    *) PATH=$PATH:/usr/sbin:/sbin command -v "$program" >/dev/null 2>&1 || missing=1 ;;
+    esac
+    if [ "${missing:-0}" = 1 ]; then
+        packages="$packages $package"
+        report="$report
+  $program ($purpose): package $package on Debian and Ubuntu"
+    fi
+    missing=0
+done
+IFS=$old_ifs
+
+if [ -z "$packages" ]; then
+    exit 0
+fi
+echo "not here yet:$report" >&2
+if ! command -v apt-get >/dev/null 2>&1; then
+    echo "install them with this system's package manager, then run this again" >&2
+    exit 1
+fi
+sudo=
+if [ "$(id -u)" != 0 ]; then
+    sudo=sudo
+fi
+echo "installing:$packages" >&2
+export DEBIAN_FRONTEND=noninteractive
+# shellcheck disable=SC2086
+$sudo apt-get update -qq
+# shellcheck disable=SC2086
+$sudo apt-get install -y -qq --no-install-recommends $packages >/dev/null

@@ -1,0 +1,70 @@
+#!/bin/sh
+# Builds the binaries, runs every test against them, and says how many of the tests listed ran. A
+# test that did not run must be named with its reason in tests/skips.txt.
+set -eu
+cd "$(dirname "$0")/.."
+cargo=${CARGO:-cargo}
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+export SLUICE_SKIP_LOG="$work/skips"
+: >"$SLUICE_SKIP_LOG"
+
+step() { printf '\n== %s\n' "$*" >&2; }
+
+step "building the binaries that the tests execute"
+$cargo build --release --locked --bins --examples
+
+step "listing the tests"
+$cargo test --locked --workspace --no-run
+$cargo test --locked --workspace -- --list --format terse 2>/dev/null >"$work/list"
+listed=$(grep -c ': test$' "$work/list" || true)
+
+step "what this machine has before the tests"
+sh tests/leftovers.sh >"$work/before"
+
+step "running $listed tests"
+status=0
+# Tests that make network namespaces and start engines share two cores with them: a few at a time.
+$cargo test --locked --workspace --no-fail-fast -- --test-threads="${SLUICE_TEST_THREADS:-4}" \
+    >"$work/output" 2>&1 || status=$?
+cat "$work/output"
+
+step "models of the rings and of what workers share"
+RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
+    $cargo test --release --locked -p sluice-ring --test loom >"$work/models" 2>&1 || status=$?
+cat "$work/models"
+
+step "what the tests left behind"
+sh tests/leftovers.sh >"$work/after"
+if ! diff "$work/before" "$work/after" >"$work/left"; then
+    echo "left behind (>) or taken away (<):"
+    cat "$work/left"
+    status=1
+else
+    echo "nothing"
+fi
+
+sum() { grep -h '^test result' "$work/output" "$work/models" | sed -E "s/.* ([0-9]+) $1.*/\1/" | awk '{n+=$1} END {print n+0}'; }
+passed=$(sum passed)
+failed=$(sum failed)
+ignored=$(sum ignored)
+sort -u "$SLUICE_SKIP_LOG" >"$work/skipped"
+skipped=$(wc -l <"$work/skipped")
+
+step "tally"
+echo "tests listed: $listed, with the models $((passed + failed + ignored)) ran or were ignored"
+while IFS= read -r line; do
+    name=${line%%:*}
+    if grep -q "^$name:" tests/skips.txt 2>/dev/null; then
+        echo "skipped as tests/skips.txt says: $line"
+    else
+        echo "skipped without leave: $line"
+        status=1
+    fi
+done <"$work/skipped"
+if [ "$ignored" != 0 ]; then
+    echo "$ignored tests are marked #[ignore]: a skip must be said aloud instead"
+    status=1
+fi
+echo "$((passed - skipped)) passed, $failed failed, $skipped skipped"
+exit "$status"

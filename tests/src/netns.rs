@@ -1,0 +1,116 @@
+//! A network namespace that goes with the value that made it.
+
+use std::fs::File;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use anyhow::{Context, Result};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::run;
+
+/// A named network namespace (`ip netns add`) whose name holds this process's id, with its
+/// loopback up. Deleted on drop.
+#[derive(Debug)]
+pub struct Netns {
+    name: String,
+}
+
+impl Netns {
+    /// Makes one. `role` is a short word for people: `wire`, `pod`.
+    ///
+    /// # Errors
+    /// `ip netns add` failed: not root, or no iproute2.
+    pub fn new(role: &str) -> Result<Netns> {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+        let name = format!("sg-{role}-{}-{serial}", std::process::id());
+        run(Command::new("ip").args(["netns", "add", &name]))?;
+        let netns = Netns { name };
+        netns.ip(&["link", "set", "lo", "up"])?;
+        Ok(netns)
+    }
+
+    /// Its name, for `ip netns`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Its file.
+    pub fn path(&self) -> PathBuf {
+        PathBuf::from("/var/run/netns").join(&self.name)
+    }
+
+    /// `ip` in this namespace.
+    ///
+    /// # Errors
+    /// The command failed; the error holds what it said.
+    pub fn ip(&self, args: &[&str]) -> Result<String> {
+        run(Command::new("ip").args(["-n", &self.name]).args(args))
+    }
+
+    /// A command that will run `program` in this namespace.
+    pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("ip");
+        command.args(["netns", "exec", &self.name]).arg(program);
+        command
+    }
+
+    /// A veth pair: `ours` here and `theirs` in `other`, both up.
+    ///
+    /// # Errors
+    /// The pair could not be made.
+    pub fn veth(&self, ours: &str, other: &Netns, theirs: &str) -> Result<()> {
+        self.ip(&[
+            "link",
+            "add",
+            "name",
+            ours,
+            "type",
+            "veth",
+            "peer",
+            "name",
+            theirs,
+            "netns",
+            &other.name,
+        ])?;
+        self.ip(&["link", "set", ours, "up"])?;
+        other.ip(&["link", "set", theirs, "up"])?;
+        Ok(())
+    }
+
+    /// Runs `work` on a thread of its own inside this namespace.
+    ///
+    /// # Errors
+    /// The namespace could not be entered, or `work` failed.
+    pub fn enter<T: Send + 'static>(
+        &self,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        let path = self.path();
+        let thread = std::thread::spawn(move || {
+            let file =
+                File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+            move_into_link_name_space(
+                std::os::fd::AsFd::as_fd(&file),
+                Some(LinkNameSpaceType::Network),
+            )
+            .with_context(|| format!("cannot enter {}", path.display()))?;
+            work()
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    }
+}
+
+impl Drop for Netns {
+    fn drop(&mut self) {
+        // A failure leaves a namespace that bears our pid; the run's leftover check reports it.
+        let _ = Command::new("ip")
+            .args(["netns", "del", &self.name])
+            .status();
+    }
+}

@@ -1,0 +1,139 @@
+//! Programs that a test runs: found, started, waited for, ended by pid.
+
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// A binary of this workspace: in `SLUICE_BIN_DIR` if that is set, else in the target folder that
+/// this test was built into, release before debug.
+///
+/// # Panics
+/// It was not built; the message says how.
+pub fn bin(name: &str) -> PathBuf {
+    let mut folders = Vec::new();
+    if let Some(dir) = std::env::var_os("SLUICE_BIN_DIR") {
+        folders.push(PathBuf::from(dir));
+    } else if let Ok(exe) = std::env::current_exe() {
+        // target/<profile>/deps/<test>
+        if let Some(target) = exe.ancestors().nth(3) {
+            folders.push(target.join("release"));
+            folders.push(target.join("debug"));
+            folders.push(target.join("release/examples"));
+            folders.push(target.join("debug/examples"));
+        }
+    }
+    if let Some(found) = folders
+        .iter()
+        .map(|dir| dir.join(name))
+        .find(|path| path.is_file())
+    {
+        return found;
+    }
+    panic!("{name} is not in any of {folders:?}: build it with `cargo build --release` first");
+}
+
+/// Runs a command to its end and gives what it printed.
+///
+/// # Errors
+/// It could not be started or did not exit with 0; the error holds its standard error.
+pub fn run(command: &mut Command) -> Result<String> {
+    let output = command
+        .output()
+        .with_context(|| format!("cannot run {command:?}"))?;
+    if !output.status.success() {
+        bail!(
+            "{command:?} ended with {}: {}{}",
+            output.status,
+            String::from_utf8_lossy(&output.stderr),
+            String::from_utf8_lossy(&output.stdout)
+        );
+    }
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+}
+
+/// Waits until `check` gives something, for `limit` at most.
+///
+/// # Errors
+/// It did not within the limit; the error says what was waited for.
+pub fn wait_for<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Option<T>) -> Result<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(found) = check() {
+            return Ok(found);
+        }
+        if start.elapsed() > limit {
+            bail!("waited {limit:?} in vain for {what}");
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// A process that is killed and reaped when the test lets go of it.
+#[derive(Debug)]
+pub struct Process {
+    child: Child,
+}
+
+impl Process {
+    /// Starts it.
+    ///
+    /// # Errors
+    /// The program could not be started.
+    pub fn start(command: &mut Command) -> Result<Process> {
+        let child = command
+            .spawn()
+            .with_context(|| format!("cannot start {command:?}"))?;
+        Ok(Process { child })
+    }
+
+    /// Its pid.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The child itself, for its pipes.
+    pub fn child(&mut self) -> &mut Child {
+        &mut self.child
+    }
+
+    /// Sends it a signal.
+    ///
+    /// # Errors
+    /// It is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
+    }
+
+    /// Whether it still runs.
+    pub fn alive(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(None))
+    }
+
+    /// Sends SIGTERM and waits for its end; its exit code, `None` if a signal ended it.
+    ///
+    /// # Errors
+    /// It did not end within `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> Result<Option<i32>> {
+        self.signal(Signal::TERM)?;
+        let status = wait_for("the process to end on SIGTERM", limit, || {
+            self.child.try_wait().ok().flatten()
+        })?;
+        Ok(status.code())
+    }
+
+    /// Kills it with SIGKILL and reaps it.
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        self.kill();
+    }
+}

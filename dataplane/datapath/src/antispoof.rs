@@ -3,7 +3,7 @@
 
 use sluice_mem::Mbuf;
 use sluice_packet::sender::{Claim, claim};
-use sluice_packet::{FlowKey, Mac, Parsed};
+use sluice_packet::{FlowKey, IpProto, Mac, Parsed};
 
 use crate::attachment::{Attachment, key_address};
 use crate::drops::DropReason;
@@ -23,7 +23,7 @@ pub(crate) fn check(
     if key.src_mac != attachment.mac.0 {
         return Err(DropReason::SpoofedMac);
     }
-    let unspecified = key.has(FlowKey::IPV6) && key.src == [0; 16];
+    let unspecified = key.proto == IpProto::ICMPV6 && key.src == [0; 16];
     if key.is_ip() && !unspecified && !attachment.owns(&key.src) {
         return Err(DropReason::SpoofedIp);
     }

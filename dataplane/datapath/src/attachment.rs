@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sluice_packet::{FlowKey, Mac, Vid};
+use sluice_packet::{FlowKey, Mac, Vid, VlanTag};
 
 use crate::bucket::TokenBucket;
 use crate::counters::AttachmentCounts;
-use crate::frame::Tagging;
+use crate::frame::{FrameInfo, Tagging};
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::port::PodPort;
 use crate::spec::{AttachmentSpec, VlanSet};
@@ -15,6 +15,10 @@ use crate::spec::{AttachmentSpec, VlanSet};
 /// Rejects that an attachment's rules may cause a second, and how many at once.
 const REJECT_PER_SECOND: u64 = 1_000;
 const REJECT_BURST: u64 = 100;
+/// Frames that a pod may have flooded a second, and how many at once: a tenth of what its segment
+/// may, so that one pod cannot take the others' ARP from them.
+const FLOOD_PER_SECOND: u64 = 2_000;
+const FLOOD_BURST: u64 = 512;
 
 /// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
@@ -30,11 +34,12 @@ pub(crate) struct Attachment {
     pub(crate) vlans: Vlans,
     pub(crate) tagging: Tagging,
     pub(crate) qinq: bool,
-    /// The largest frame in bytes, without the outermost tag.
+    /// The largest frame in bytes, without any tag.
     pub(crate) max_frame: usize,
     pub(crate) port: Option<Box<dyn PodPort>>,
     pub(crate) counts: Arc<AttachmentCounts>,
     pub(crate) rejects: TokenBucket,
+    pub(crate) floods: TokenBucket,
     /// Something was delivered since the last flush.
     pub(crate) dirty: bool,
 }
@@ -77,7 +82,6 @@ impl Attachment {
             Vlans::Access(_) => Tagging::Untagged,
             Vlans::Trunk { native, .. } => Tagging::Tagged { native: *native },
         };
-        let inner_tag_bytes = if spec.qinq { 4 } else { 0 };
         Attachment {
             id,
             mac: spec.mac,
@@ -86,14 +90,26 @@ impl Attachment {
             vlans,
             tagging,
             qinq: spec.qinq,
-            max_frame: usize::try_from(spec.mtu).unwrap_or(usize::MAX / 2)
-                + ETHERNET_HEADER_BYTES
-                + inner_tag_bytes,
+            max_frame: usize::try_from(spec.mtu).unwrap_or(usize::MAX / 2) + ETHERNET_HEADER_BYTES,
             port: None,
             counts,
             rejects: TokenBucket::new(REJECT_PER_SECOND, REJECT_BURST),
+            floods: TokenBucket::new(FLOOD_PER_SECOND, FLOOD_BURST),
             dirty: false,
         }
+    }
+
+    /// Whether a frame of `bytes`, without the outermost tag, is over the MTU.
+    pub(crate) fn is_too_long(&self, bytes: usize, inner_tag: bool) -> bool {
+        bytes > self.max_frame + if inner_tag { VlanTag::LEN } else { 0 }
+    }
+
+    /// Whether a frame with an inner tag may go to the pod: it takes such, and the segment's own
+    /// tag is in front. Bare, the inner one would name another VLAN of the trunk.
+    pub(crate) fn takes_inner_tag(&self, info: &FrameInfo) -> bool {
+        let bare_on_trunk =
+            matches!(self.tagging, Tagging::Tagged { .. }) && self.tagging.tag_for(info).is_none();
+        self.qinq && !bare_on_trunk
     }
 
     /// Whether the attachment may send from `address` (as in [`FlowKey::src`]).

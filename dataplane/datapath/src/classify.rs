@@ -25,7 +25,7 @@ pub(crate) fn from_uplink(
     uplink: &UplinkTable,
     mbuf: &mut Mbuf,
 ) -> Result<(), DropReason> {
-    let tag = take_outer_tag(mbuf, &uplink.tpids);
+    let tag = take_outer_tag(mbuf, &uplink.tpids)?;
     let vid = match tag
         .map(|tag| tag.vid().ok_or(DropReason::BadVid))
         .transpose()?
@@ -59,12 +59,9 @@ pub(crate) fn from_pod(
     let tag = match &attachment.vlans {
         // A tag of an access pod that may send inner tags is an inner tag: only one of priority
         // alone is the segment's.
-        Vlans::Access(_) if attachment.qinq => take_priority_tag(mbuf),
-        _ => take_outer_tag(mbuf, &POD_TPIDS),
+        Vlans::Access(_) if attachment.qinq => take_priority_tag(mbuf)?,
+        _ => take_outer_tag(mbuf, &POD_TPIDS)?,
     };
-    if mbuf.len() > attachment.max_frame {
-        return Err(DropReason::TooLong);
-    }
     let vid = tag
         .map(|tag| tag.vid().ok_or(DropReason::BadVid))
         .transpose()?;
@@ -86,6 +83,9 @@ pub(crate) fn from_pod(
     };
     let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
     let parsed = describe(mbuf, id, tag, Source::Attachment(attachment.id))?;
+    if attachment.is_too_long(mbuf.len(), parsed.inner.is_some()) {
+        return Err(DropReason::TooLong);
+    }
     if parsed.inner.is_some() && !attachment.qinq {
         return Err(DropReason::InnerTag);
     }
@@ -139,15 +139,20 @@ fn describe(
     Ok(parsed)
 }
 
+/// Whether a frame is sent without its segment's tag.
+pub(crate) fn is_untagged_on(uplink: &UplinkTable, info: &FrameInfo) -> bool {
+    info.segment().vid() == uplink.native.get()
+}
+
 /// Puts the tag on that a frame has on the wire.
 pub(crate) fn tag_for_wire(uplink: &UplinkTable, mbuf: &mut Mbuf) {
     let info = FrameInfo::of_mut(mbuf);
+    let untagged = is_untagged_on(uplink, info);
     let vid = info.segment().vid();
     let tag = VlanTag {
         tpid: uplink.tpids.first().copied().unwrap_or(POD_TPIDS[0]),
         tci: info.priority_bits() | vid,
     };
-    let untagged = vid == 0 || vid == uplink.native.get();
     info.set_tag((!untagged).then_some(tag));
 }
 
@@ -155,27 +160,30 @@ pub(crate) fn tag_for_wire(uplink: &UplinkTable, mbuf: &mut Mbuf) {
 ///
 /// A device may take off what is no tag here: that one goes back into the bytes, where it counts
 /// as an inner tag of an untagged frame.
-fn take_outer_tag(mbuf: &mut Mbuf, tpids: &[u16]) -> Option<VlanTag> {
+fn take_outer_tag(mbuf: &mut Mbuf, tpids: &[u16]) -> Result<Option<VlanTag>, DropReason> {
     if let Some(tag) = FrameInfo::of(mbuf).tag() {
         if tpids.contains(&tag.tpid) {
-            return Some(tag);
+            return Ok(Some(tag));
         }
-        if mbuf.len() >= MACS_BYTES && mbuf.prepend(VlanTag::LEN) {
-            let bytes = mbuf.data_mut();
-            bytes.copy_within(VlanTag::LEN..VlanTag::LEN + MACS_BYTES, 0);
-            bytes[MACS_BYTES..MACS_BYTES + VlanTag::LEN].copy_from_slice(&tag.to_bytes());
+        if mbuf.len() < MACS_BYTES || !mbuf.prepend(VlanTag::LEN) {
+            return Err(DropReason::Truncated);
         }
-        return None;
+        let bytes = mbuf.data_mut();
+        bytes.copy_within(VlanTag::LEN..VlanTag::LEN + MACS_BYTES, 0);
+        bytes[MACS_BYTES..MACS_BYTES + VlanTag::LEN].copy_from_slice(&tag.to_bytes());
+        return Ok(None);
     }
-    let tag = outer_tag(mbuf.data(), tpids)?;
+    let Some(tag) = outer_tag(mbuf.data(), tpids) else {
+        return Ok(None);
+    };
     mbuf.data_mut().copy_within(0..MACS_BYTES, VlanTag::LEN);
-    mbuf.trim_front(VlanTag::LEN).then_some(tag)
+    Ok(mbuf.trim_front(VlanTag::LEN).then_some(tag))
 }
 
-fn take_priority_tag(mbuf: &mut Mbuf) -> Option<VlanTag> {
-    let tag = outer_tag(mbuf.data(), &POD_TPIDS)?;
-    if tag.vid() != Some(Vid::UNTAGGED) {
-        return None;
+fn take_priority_tag(mbuf: &mut Mbuf) -> Result<Option<VlanTag>, DropReason> {
+    let tag = outer_tag(mbuf.data(), &POD_TPIDS);
+    if tag.and_then(VlanTag::vid) != Some(Vid::UNTAGGED) {
+        return Ok(None);
     }
     take_outer_tag(mbuf, &POD_TPIDS)
 }

@@ -21,7 +21,6 @@ use crate::port::{PodPort, Uplink};
 use crate::snapshot;
 use crate::spec::{AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot, UplinkSpec};
 use crate::state::UplinkState;
-use crate::tables::Tables;
 use crate::topology::Topology;
 
 /// Frames that may wait between each two workers.
@@ -212,7 +211,14 @@ impl Engine {
         let old_carried = inner.topology.carried.clone();
         let empty = vec![(0, 0); policies.slots()];
         inner.topology.set_policies(policies.clone(), empty);
-        inner.spread(WorkerId(0), Change::None, Order::OwnerFirst)?;
+        if let Err(error) = inner.spread(WorkerId(0), Change::None, Order::OwnerFirst) {
+            // Commands are obeyed in order: the last that a silent worker obeys is to go back.
+            inner.topology.policies = old;
+            inner.topology.rule_counts = old_counts;
+            inner.topology.carried = old_carried;
+            inner.spread_to_all();
+            return Err(error);
+        }
         // Only now has every worker written its last count of the old set.
         let total = |slot: usize| {
             let base = old_carried.get(slot).copied().unwrap_or((0, 0));
@@ -314,7 +320,7 @@ impl Inner {
             };
             let change = change.unwrap_or(Change::None);
             let command = Command::Install {
-                tables: Arc::clone(&tables) as Arc<Tables>,
+                tables: Arc::clone(&tables),
                 change,
             };
             let Some(link) = self.links.get_mut(worker) else {
@@ -327,6 +333,19 @@ impl Inner {
             }
         }
         Ok(removed)
+    }
+
+    /// Gives every worker the tables of the record, those behind a silent one too.
+    fn spread_to_all(&mut self) {
+        let tables = Arc::new(self.topology.tables());
+        for link in &mut self.links {
+            let change = Change::None;
+            // A silent worker finds it in its ring when it goes on.
+            let _ = link.ask(Command::Install {
+                tables: Arc::clone(&tables),
+                change,
+            });
+        }
     }
 
     fn port_command(

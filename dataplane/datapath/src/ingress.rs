@@ -79,10 +79,10 @@ pub(crate) fn decide(
     let Some(attachment) = state.attachment(id) else {
         return Decision::Drop(DropReason::Gone);
     };
-    if mbuf.len() > attachment.max_frame {
+    if attachment.is_too_long(mbuf.len(), info.has_inner_tag()) {
         return Decision::Drop(DropReason::TooLong);
     }
-    if info.has_inner_tag() && !attachment.qinq {
+    if info.has_inner_tag() && !attachment.takes_inner_tag(info) {
         return Decision::Drop(DropReason::InnerTag);
     }
     judge(tables, state, id, Direction::Ingress, info, mbuf.len())

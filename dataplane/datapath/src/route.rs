@@ -4,7 +4,7 @@
 use sluice_firewall::Direction;
 use sluice_mem::{Burst, Mbuf};
 
-use crate::classify::tag_for_wire;
+use crate::classify::{is_untagged_on, tag_for_wire};
 use crate::drops::DropReason;
 use crate::frame::{Destination, FrameInfo, Source};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
@@ -81,6 +81,12 @@ pub(crate) fn to_uplink(tables: &Tables, state: &mut State, id: UplinkId, burst:
             drop_at_uplink(state, id, mbuf, DropReason::TooLong);
             continue;
         }
+        // Without its segment's tag the inner one would be the outermost: another VLAN's frame.
+        let info = FrameInfo::of(&mbuf);
+        if info.has_inner_tag() && is_untagged_on(table, info) {
+            drop_at_uplink(state, id, mbuf, DropReason::InnerTag);
+            continue;
+        }
         tag_for_wire(table, &mut mbuf);
         let Some(uplink) = state.uplink(id) else {
             state.drop_frame(mbuf, DropReason::Gone);
@@ -108,10 +114,18 @@ fn flood(tables: &Tables, state: &mut State, mut mbuf: Mbuf) {
     let Some(segment) = tables.segment(info.segment()) else {
         return end_flood(state, source, mbuf, DropReason::NoSegment);
     };
-    let within_limit = segment
-        .flood
-        .get(state.id.index())
-        .is_some_and(|bucket| bucket.take(state.now_ms));
+    let now_ms = state.now_ms;
+    let own_limit = match source {
+        Source::Attachment(id) => state
+            .attachment(id)
+            .is_none_or(|own| own.floods.take(now_ms)),
+        Source::Uplink(_) => true,
+    };
+    let within_limit = own_limit
+        && segment
+            .flood
+            .get(state.id.index())
+            .is_some_and(|bucket| bucket.take(now_ms));
     if !within_limit {
         return end_flood(state, source, mbuf, DropReason::FloodLimited);
     }

@@ -11,8 +11,8 @@ use crate::counters::RuleCounts;
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 use crate::macs::MacTable;
 
-/// Frames a second that a segment may flood, and how many at once. Enough for the ARP and ND of a
-/// large segment; a pod that asks for more pays with its own.
+/// Frames a second that a segment may flood from each worker, and how many at once. Enough for the
+/// ARP and ND of a large segment; a pod has a limit of its own well below it.
 pub(crate) const FLOOD_PER_SECOND: u64 = 20_000;
 pub(crate) const FLOOD_BURST: u64 = 4_096;
 

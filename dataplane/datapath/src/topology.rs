@@ -168,6 +168,12 @@ impl Topology {
                 spec.mtu, uplink.mtu, uplink.name, uplink.device
             )));
         }
+        if !uplink.native.is_untagged() && spec.vlans.vids().iter().any(|vid| vid.is_untagged()) {
+            return Err(Error::Config(format!(
+                "untagged frames of uplink {} are those of VLAN {}: ask for that VLAN instead of 0",
+                uplink.name, uplink.native
+            )));
+        }
         self.check_mac(&spec)?;
         self.check_vlans(&spec)?;
         if let Some(name) = &spec.policy

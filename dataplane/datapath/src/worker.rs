@@ -164,6 +164,7 @@ impl Worker {
             limit -= 1;
         }
         flush(&mut self.state);
+        self.wake_others();
         let old = std::mem::replace(&mut self.tables, tables);
         let removed = match change {
             Change::None => Removed::None,
@@ -195,7 +196,10 @@ impl Worker {
                 Removed::None
             }
             Change::RemoveAttachment(id) => {
-                let _ = self.take_port(id);
+                // The port stays in the attachment, to end on control's thread.
+                if let Some(port) = self.state.attachment(id).and_then(|own| own.port.as_ref()) {
+                    port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+                }
                 match self.state.attachments.get_mut(id.slot()) {
                     Some(place) if place.as_ref().is_some_and(|found| found.id == id) => place
                         .take()
@@ -211,7 +215,7 @@ impl Worker {
     }
 
     fn connect(&mut self, id: AttachmentId, mut port: Box<dyn PodPort>) -> Answer {
-        let old = self.take_port(id);
+        let mut old = self.take_port(id);
         let known = match self.state.attachment(id) {
             Some(attachment) => {
                 port.wake_fds(&mut |fd| self.idle.watch(fd));
@@ -219,7 +223,10 @@ impl Worker {
                 attachment.port = Some(port);
                 true
             }
-            None => false,
+            None => {
+                old = Some(port);
+                false
+            }
         };
         self.list_polled();
         Answer::Port { old, known }

@@ -539,3 +539,15 @@ fn policies_change_and_pods_come_and_go_while_frames_flow_and_no_mbuf_is_lost() 
         lab.end();
     }
 }
+
+#[test]
+fn one_pods_floods_leave_the_others_theirs() {
+    let mut lab = Lab::new(1);
+    lab.allow("210");
+    let (loud, quiet, listener) = (lab.access(210), lab.access(210), lab.access(210));
+    lab.send(&loud.port, vec![udp(ALL, loud.mac, 1); 50_000]);
+    lab.out(&listener.port);
+    assert_eq!(lab.pod_sends(&quiet, udp(ALL, quiet.mac, 2)), None);
+    assert_eq!(lab.out(&listener.port), [udp(ALL, quiet.mac, 2)]);
+    lab.end();
+}

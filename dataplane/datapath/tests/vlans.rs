@@ -324,3 +324,53 @@ fn a_qinq_trunk_pod() {
     assert_eq!(lab.pod_sends(&pod, triple), Some("third_tag"));
     lab.end();
 }
+
+#[test]
+fn an_inner_tag_never_becomes_the_outer_one() {
+    // On a wire whose untagged frames are VLAN 7's.
+    let mut lab = Lab::with(1, vec![Q], Some(7));
+    lab.allow("7, 210");
+    let mut spec = lab.spec(VlanSet::Access(vid(7)));
+    spec.qinq = true;
+    let pod = lab.attach(spec);
+    let frame = with(&plain(HOST, pod.mac), &[tag(Q, 300)]);
+    assert_eq!(lab.pod_sends(&pod, frame), Some("inner_tag"));
+    assert!(lab.out(&lab.wire).is_empty());
+
+    // Towards a trunk pod whose untagged frames are VLAN 7's.
+    let mut spec = lab.spec(VlanSet::Trunk {
+        vids: vec![vid(210)],
+        native: Some(vid(7)),
+    });
+    spec.qinq = true;
+    let trunk = lab.attach(spec);
+    let frame = with(&plain(trunk.mac, HOST), &[tag(Q, 7), tag(Q, 210)]);
+    assert_eq!(lab.wire_sends(frame), Some("inner_tag"));
+    let frame = with(&plain(trunk.mac, HOST), &[tag(Q, 210), tag(Q, 5)]);
+    assert_eq!(lab.wire_sends(frame.clone()), None);
+    assert_eq!(lab.out(&trunk.port), [frame]);
+    lab.end();
+}
+
+#[test]
+fn untagged_frames_of_a_wire_are_one_vlans() {
+    let mut lab = Lab::with(1, vec![Q], Some(7));
+    let spec = lab.spec(VlanSet::Access(vid(0)));
+    let refused = lab.engine.attach(spec).unwrap_err().to_string();
+    assert!(refused.contains("VLAN 7"), "{refused}");
+    lab.end();
+}
+
+#[test]
+fn an_inner_tag_comes_on_top_of_the_mtu_and_nothing_else_does() {
+    let mut lab = Lab::new(1);
+    lab.allow("210");
+    let mut spec = lab.spec(VlanSet::Access(vid(210)));
+    spec.qinq = true;
+    let pod = lab.attach(spec);
+    let full = FrameBuilder::new(HOST, pod.mac).payload(&[0; 1500]).build();
+    assert_eq!(lab.pod_sends(&pod, with(&full, &[tag(Q, 5)])), None);
+    let over = FrameBuilder::new(HOST, pod.mac).payload(&[0; 1501]).build();
+    assert_eq!(lab.pod_sends(&pod, over), Some("too_long"));
+    lab.end();
+}

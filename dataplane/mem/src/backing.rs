@@ -84,9 +84,15 @@ fn map_huge(bytes: usize, node: Option<u32>) -> io::Result<*mut u8> {
         rustix::mm::mmap(ptr::null_mut(), bytes, protection, MapFlags::SHARED, &fd, 0)?
     };
     bind(base, bytes, node);
-    // mmap only reserves; fallocate takes the pages, or says that there are too few (on the node),
-    // where a first touch would be a SIGBUS.
-    match rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64) {
+    // mmap only reserves; this takes the pages by the mapping's policy, or says that there are too
+    // few, where a first touch would be a SIGBUS. fallocate, for Linux before 5.14, does not know
+    // the mapping's node.
+    // SAFETY: the range was mapped above, and populating it changes no content.
+    let taken = match unsafe { rustix::mm::madvise(base, bytes, Advice::LinuxPopulateWrite) } {
+        Err(Errno::INVAL) => rustix::fs::fallocate(&fd, FallocateFlags::empty(), 0, bytes as u64),
+        result => result,
+    };
+    match taken {
         Ok(()) => Ok(base.cast()),
         Err(errno) => {
             // SAFETY: exactly what was mapped above; no pointer into it has left.

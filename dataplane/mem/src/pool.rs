@@ -103,6 +103,8 @@ struct Inner {
     depot: Depot,
 }
 
+const _: () = assert!(usize::BITS == 64, "a pool's bytes are counted in usize");
+
 impl Mempool {
     /// Makes a pool and touches all its memory once, so that no worker takes a page fault on it.
     ///

@@ -64,6 +64,9 @@ struct Mapping {
     len: usize,
     /// Leaves the table before the range is unmapped and may become somebody else's.
     registration: Option<Registration>,
+    /// Whether the pages go with the mapping. They are charged to whoever touched them first: a
+    /// peer that keeps the fd would keep them at our expense, for each connection there ever was.
+    removes: bool,
 }
 
 // SAFETY: owns the range and does nothing with it but to unmap it, from whatever thread.
@@ -73,6 +76,11 @@ unsafe impl Sync for Mapping {}
 
 impl Drop for Mapping {
     fn drop(&mut self) {
+        if self.removes {
+            // SAFETY: our own shared mapping, to which no handle is left; no reference into it was
+            // ever made. What cannot be removed stays.
+            let _ = unsafe { rustix::mm::madvise(self.base.cast(), self.len, Advice::LinuxRemove) };
+        }
         self.registration = None;
         // SAFETY: mapped by `SharedRegion::new`; the last handle is gone, and no reference into it
         // was ever made.
@@ -90,6 +98,20 @@ impl SharedRegion {
     /// [`Error`] if `len` is 0 or beyond the file's end, if too many regions are mapped, or if the
     /// kernel refuses.
     pub fn map(fd: OwnedFd, len: usize) -> Result<SharedRegion, Error> {
+        SharedRegion::map_peers(fd, len, false)
+    }
+
+    /// As [`SharedRegion::map`], and when the last handle goes the pages go too: for memory that
+    /// serves nothing but this mapping, so that a peer that keeps the fd keeps no page that is
+    /// charged to us.
+    ///
+    /// # Errors
+    /// As [`SharedRegion::map`].
+    pub fn map_removing(fd: OwnedFd, len: usize) -> Result<SharedRegion, Error> {
+        SharedRegion::map_peers(fd, len, true)
+    }
+
+    fn map_peers(fd: OwnedFd, len: usize, removes: bool) -> Result<SharedRegion, Error> {
         let fail = |step| {
             move |errno: Errno| Error::Region {
                 step,
@@ -108,7 +130,7 @@ impl SharedRegion {
                 file_bytes,
             });
         }
-        SharedRegion::new(&fd, len)
+        SharedRegion::new(&fd, len, removes)
     }
 
     /// Makes shared memory for a peer: ordinary pages, all present, sealed so that nobody can
@@ -138,12 +160,12 @@ impl SharedRegion {
             .map_err(fail("fallocate"))?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&fd, seals).map_err(fail("fcntl(F_ADD_SEALS)"))?;
-        let region = SharedRegion::new(&fd, len)?;
+        let region = SharedRegion::new(&fd, len, true)?;
         region.prefault()?;
         Ok((region, fd))
     }
 
-    fn new(fd: impl AsFd, len: usize) -> Result<SharedRegion, Error> {
+    fn new(fd: impl AsFd, len: usize, removes: bool) -> Result<SharedRegion, Error> {
         // SAFETY: a new mapping at an address that the kernel chooses.
         let base = unsafe {
             let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -163,6 +185,7 @@ impl SharedRegion {
             base,
             len,
             registration: None,
+            removes,
         };
         let Some(registration) = Registration::new(base.addr(), len) else {
             return Err(Error::TooManyRegions { max: MAX_REGIONS });

@@ -91,9 +91,19 @@ impl Kicker {
     }
 
     /// Ends the thread. If the peer holds it in a write, its eventfds are emptied until it is free;
-    /// after a second of that it is left behind. Returns whether it ended.
-    pub fn stop(mut self) -> bool {
-        self.end()
+    /// after a second of that the kicker comes back: there must be no other for this peer until
+    /// [`Kicker::gone`], or each connection would leave a thread behind.
+    ///
+    /// # Errors
+    /// The kicker, whose thread the peer still holds.
+    pub fn stop(mut self) -> Result<(), Kicker> {
+        if self.end() { Ok(()) } else { Err(self) }
+    }
+
+    /// Whether the thread of a kicker that would not stop has ended by now. Does not wait.
+    pub fn gone(&self) -> bool {
+        self.shared.eventfds.iter().for_each(drain);
+        self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
     fn end(&mut self) -> bool {
@@ -105,6 +115,7 @@ impl Kicker {
         let start = Instant::now();
         while !thread.is_finished() {
             if start.elapsed() > STOP_LIMIT {
+                self.thread = Some(thread);
                 return false;
             }
             for eventfd in &self.shared.eventfds {
@@ -179,7 +190,7 @@ mod tests {
             drain(&theirs[1]);
         }
         assert!(!readable(&theirs[0], 0));
-        assert!(kicker.stop());
+        assert!(kicker.stop().is_ok());
         kick.request();
     }
 
@@ -192,6 +203,6 @@ mod tests {
         let kicker = Kicker::spawn(vec![fd]).unwrap();
         kicker.kick(0).unwrap().request();
         std::thread::sleep(Duration::from_millis(50));
-        assert!(kicker.stop(), "the thread was freed");
+        assert!(kicker.stop().is_ok(), "the thread was freed");
     }
 }

@@ -19,6 +19,8 @@ const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 pub(crate) struct Checked {
     fd: OwnedFd,
     len: usize,
+    /// The pages go with the mapping: not those of a trusted peer's heap.
+    removes: bool,
 }
 
 /// Checks a region's fd.
@@ -54,7 +56,8 @@ pub(crate) fn check(fd: OwnedFd, size: u64, allow_unsealed: bool) -> Result<Chec
     }
     let len = usize::try_from(size)
         .map_err(|_| Refusal::RegionUnusable("larger than the address space".to_owned()))?;
-    Ok(Checked { fd, len })
+    let removes = !allow_unsealed;
+    Ok(Checked { fd, len, removes })
 }
 
 impl Checked {
@@ -63,8 +66,12 @@ impl Checked {
     /// # Errors
     /// [`Refusal::RegionUnusable`].
     pub(crate) fn map(self) -> Result<SharedRegion, Refusal> {
-        SharedRegion::map(self.fd, self.len)
-            .map_err(|error| Refusal::RegionUnusable(error.to_string()))
+        let map = if self.removes {
+            SharedRegion::map_removing
+        } else {
+            SharedRegion::map
+        };
+        map(self.fd, self.len).map_err(|error| Refusal::RegionUnusable(error.to_string()))
     }
 }
 

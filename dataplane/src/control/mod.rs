@@ -69,8 +69,6 @@ pub struct Control {
     ready: AtomicBool,
     /// What an operator should look at since this engine started, by what it is about.
     problems: Mutex<BTreeMap<String, String>>,
-    /// Why the last reload of the folder of policies came to nothing.
-    reload_problem: Mutex<Option<String>>,
 }
 
 /// What a [`Control`] is made of.
@@ -104,7 +102,6 @@ impl Control {
             started: Instant::now(),
             ready: AtomicBool::new(false),
             problems: Mutex::new(parts.problems),
-            reload_problem: Mutex::new(None),
         }
     }
 

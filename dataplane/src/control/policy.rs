@@ -176,12 +176,13 @@ impl Control {
         let warnings = self.warnings(&compiled);
         let set = Arc::new(compiled.set);
         let next = set.version();
+        // Used up, whatever becomes of it: log records of two sets are told apart by it.
+        *version = next;
         // The old set dies here, on control's thread.
         drop(
             self.engine
                 .order(|engine| engine.set_policies(Arc::clone(&set)))?,
         );
-        *version = next;
         Ok(PolicyReport {
             problems: Vec::new(),
             warnings,

@@ -28,7 +28,6 @@ impl Control {
             .into_iter()
             .collect();
         problems.extend(locked(&self.problems).values().cloned());
-        problems.extend(locked(&self.reload_problem).clone());
         if let Ok(snapshot) = self.engine.ask(Engine::snapshot) {
             problems.extend(silent_segments(&snapshot));
         }

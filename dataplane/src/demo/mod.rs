@@ -15,7 +15,7 @@
 //!                 bridge ── veth ─────────────────────────── eth0 of vnf's pod
 //! ```
 //!
-//! [`steps`] holds one file per step, in the order in which [`perform`] takes them. Every other file
+//! `steps` holds one file per step, in the order in which `perform` takes them. Every other file
 //! here is one thing that they use. What is made goes in reverse when its value is dropped, so a
 //! failure or Ctrl-C at any point cleans up too.
 
@@ -77,6 +77,8 @@ struct Stage<'a> {
     scene: &'a Scene,
     report: &'a mut Report,
     keep: bool,
+    /// Programs that must run, with their pids.
+    running: Vec<(&'static str, u32)>,
     log_tail: Vec<String>,
 }
 
@@ -91,6 +93,14 @@ impl Stage<'_> {
         let result = self.report.step(title, work);
         if let Err(failure) = &result {
             self.log_tail = self.scene.home.log_tails(LOG_LINES);
+            for (name, pid) in self
+                .running
+                .iter()
+                .filter(|(_, pid)| process::has_ended(*pid))
+            {
+                let line = format!("{name}: pid {pid} has ended, and nobody asked it to");
+                self.log_tail.push(line);
+            }
             if !matches!(failure, Failure::Interrupted) {
                 self.look_around();
             }
@@ -138,6 +148,7 @@ pub fn run(options: &Options, json: bool) -> bool {
         scene: &scene,
         report: &mut report,
         keep: options.keep,
+        running: Vec::new(),
         log_tail: Vec::new(),
     };
     // Everything that it made and did not take down itself is taken down when it returns.
@@ -161,6 +172,7 @@ fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
     let mut ground = stage.step("a wire, a node, a trunk between them; the engine", |told| {
         steps::ground::prepare(scene, told)
     })?;
+    stage.running.push(("sluiced", ground.engine.pid()));
     let pod = stage.step(
         "CNI ADD of a pod: eth0 and two data-plane interfaces",
         |told| steps::pod::add(scene, &ground, told),
@@ -168,6 +180,7 @@ fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
     let mut vnf = stage.step("the VNF in the pod attaches to its memifs", |told| {
         steps::vnf::start(scene, &ground, &pod, told)
     })?;
+    stage.running.push(("vnf", vnf.pid()));
     stage.step(
         "allowed traffic is answered, in its VLAN and in no other",
         |told| steps::allowed::show(scene, &mut ground, &pod, told),
@@ -190,9 +203,9 @@ fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
     )?;
     vnf.check_alive()?;
     ground.engine.check_alive()?;
-    if stage.keep {
-        stage.look_around();
-    }
+    stage.look_around();
+    // From here on they are asked to end.
+    stage.running.clear();
     let cast = steps::end::Cast {
         pair,
         vnf,

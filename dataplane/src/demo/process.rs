@@ -153,3 +153,15 @@ pub(super) fn said(output: &Output) -> String {
     let said = if error.is_empty() { out } else { error };
     format!("{}: {said}", output.status)
 }
+
+/// Whether a program that was started in the background has ended, reaped or not (proc(5), state).
+pub(super) fn has_ended(pid: u32) -> bool {
+    let Ok(stat) = std::fs::read_to_string(format!("/proc/{pid}/stat")) else {
+        return true;
+    };
+    // `pid (name) state ...`, and the name may hold anything.
+    let state = stat
+        .rsplit_once(") ")
+        .map(|(_, behind)| behind.starts_with(['Z', 'X']));
+    state.unwrap_or(true)
+}

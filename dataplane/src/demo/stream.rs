@@ -60,14 +60,14 @@ impl Lane {
 
 /// Sends all lanes until `stop`, listens until it is quiet then, and gives the numbers of each lane
 /// in the order in which they came back.
-pub(super) fn run(
+pub(super) fn run<const N: usize>(
     host: &mut WireHost,
     interrupt: &Interrupt,
-    lanes: &[Lane],
+    lanes: &[Lane; N],
     stop: &AtomicBool,
-) -> Result<Vec<Vec<u32>>, Failure> {
-    let mut orders: Vec<Vec<u32>> = lanes.iter().map(|_| Vec::new()).collect();
-    let mut starts: Vec<Instant> = lanes.iter().map(|_| Instant::now()).collect();
+) -> Result<[Vec<u32>; N], Failure> {
+    let mut orders = [const { Vec::new() }; N];
+    let mut starts = [Instant::now(); N];
     let mut last_heard = Instant::now();
     loop {
         let stopped = stop.load(Ordering::Relaxed);

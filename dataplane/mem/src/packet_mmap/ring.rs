@@ -189,7 +189,8 @@ impl Rings {
     #[inline]
     pub(super) fn recv(&mut self, max: usize, mut f: impl FnMut(RxFrame<'_>) -> Next) -> usize {
         let mut taken = 0;
-        while taken < max {
+        // Slots, not frames: those that hold none for us count too.
+        for _ in 0..max {
             let slot = self.rx.slot();
             // SAFETY: a slot of our mapping.
             let state = unsafe { status(slot) };

@@ -7,6 +7,7 @@ use super::link::Link;
 use super::reaching::Reaching;
 use super::wait::wait;
 use super::{Endpoint, Event};
+use crate::kick::Kicker;
 use crate::refusal::Refusal;
 
 /// First wait before another try; doubles up to [`LAST_RETRY`].
@@ -27,6 +28,8 @@ struct Client<'endpoint> {
     endpoint: &'endpoint mut Endpoint,
     state: State,
     retry: Duration,
+    /// Its thread is still held by the last peer.
+    stuck: Option<Kicker>,
 }
 
 /// Runs until the owner says stop.
@@ -35,6 +38,7 @@ pub(super) fn run(endpoint: &mut Endpoint) {
         endpoint,
         state: State::Waiting(Instant::now()),
         retry: FIRST_RETRY,
+        stuck: None,
     };
     while client.turn() {}
     client.end(Refusal::Stopped);
@@ -90,6 +94,11 @@ impl Client<'_> {
     }
 
     fn connect(&mut self) {
+        // The last peer still holds the kick thread: no next one, or it would hold one more.
+        if self.stuck.as_ref().is_some_and(|stuck| !stuck.gone()) {
+            return self.wait();
+        }
+        self.stuck = None;
         let channel = match self.endpoint.opener.connect() {
             Ok(channel) => channel,
             Err(error) => {
@@ -146,7 +155,7 @@ impl Client<'_> {
                     self.retry = FIRST_RETRY;
                 }
                 let id = link.id;
-                link.end(&reason);
+                self.stuck = link.end(&reason);
                 self.endpoint.tell(Event::Disconnected { id, reason });
             }
         }

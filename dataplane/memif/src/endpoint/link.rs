@@ -110,12 +110,12 @@ impl Link {
         })
     }
 
-    /// Tells the peer and closes.
-    pub(super) fn end(self, reason: &Refusal) {
+    /// Tells the peer and closes. Returns the kicker if the peer holds its thread.
+    pub(super) fn end(self, reason: &Refusal) -> Option<Kicker> {
         tell_peer(&self.channel, reason);
         // Closed before the kick thread is waited for: a peer that holds it learns at once.
         drop(self.channel);
-        self.kicker.stop();
+        self.kicker.stop().err()
     }
 }
 

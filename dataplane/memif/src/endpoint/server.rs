@@ -8,6 +8,7 @@ use super::accepted::Accepted;
 use super::link::Link;
 use super::wait::{sooner, wait};
 use super::{Endpoint, Event};
+use crate::kick::Kicker;
 use crate::listener::Listener;
 use crate::refusal::Refusal;
 use crate::socket::Channel;
@@ -26,6 +27,9 @@ struct Server<'endpoint> {
     /// Neither listen nor accept before.
     not_before: Option<Instant>,
     link: Option<Link>,
+    /// Its thread is still held by the last peer: until it is gone there is no next connection, so
+    /// that a pod that holds threads holds one.
+    stuck: Option<Kicker>,
     handshakes: VecDeque<Accepted>,
 }
 
@@ -36,6 +40,7 @@ pub(super) fn run(endpoint: &mut Endpoint) {
         listener: None,
         not_before: None,
         link: None,
+        stuck: None,
         handshakes: VecDeque::new(),
     };
     while server.turn() {}
@@ -161,7 +166,10 @@ impl Server<'_> {
     }
 
     fn shake(&mut self, at: usize, ready: bool) {
-        let busy = self.link.is_some();
+        if self.stuck.as_ref().is_some_and(Kicker::gone) {
+            self.stuck = None;
+        }
+        let busy = self.link.is_some() || self.stuck.is_some();
         let Some(accepted) = self.handshakes.get_mut(at) else {
             return;
         };
@@ -204,7 +212,7 @@ impl Server<'_> {
     fn unlink(&mut self, reason: Refusal) {
         if let Some(link) = self.link.take() {
             let id = link.id;
-            link.end(&reason);
+            self.stuck = link.end(&reason);
             self.endpoint.tell(Event::Disconnected { id, reason });
         }
     }

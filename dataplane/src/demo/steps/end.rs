@@ -9,6 +9,7 @@ use super::pod::Pod;
 use super::vnf::Vnf;
 use crate::demo::Scene;
 use crate::demo::failure::{Failure, expect_eq};
+use crate::demo::interrupt::Look;
 use crate::demo::namespace::Namespace;
 use crate::demo::plan::UPLINK_DEVICE;
 use crate::demo::report::Told;
@@ -55,7 +56,7 @@ pub(in crate::demo) fn take_down(
     }
     told.line(format!(
         "DEL of {} pods, and once more: no attachment, no abstract socket, no link, no address of \
-         host-local's, no record",
+         host-local's, no record; every mbuf free",
         sandboxes.len()
     ));
 
@@ -124,6 +125,18 @@ fn look_after_del(
         .map(|one| format!("{}/{}", one.request.container_id, one.request.ifname))
         .collect();
     expect_eq("attachments of the engine after DEL", &vec![], &names)?;
+    let what = "the engine's mbufs to be all free";
+    scene.interrupt.wait_for(what, SETTLE, || {
+        let memory = ground
+            .engine
+            .ask("its status", |client| client.status())?
+            .memory;
+        let in_flight = memory.small.in_flight + memory.large.in_flight;
+        Ok(match in_flight {
+            0 => Look::Found(()),
+            _ => Look::NotYet(format!("{in_flight} in flight")),
+        })
+    })?;
     for sandbox in sandboxes {
         let pod = sandbox.pod();
         let name = pod.name();

@@ -44,7 +44,7 @@ pub(in crate::demo) fn show(
     ));
     told.fact("mpps", (mpps * 1000.0).round() / 1000.0);
     told.fact("frames", result.received);
-    told.fact("lost", 0);
+    told.fact("lost", result.sent - result.received);
     told.fact("cpus", cpus);
     told.fact("rules", RATE_RULES);
     told.proven(

@@ -34,6 +34,11 @@ impl Vnf {
         self.daemon.check_alive()
     }
 
+    /// Its pid.
+    pub(in crate::demo) fn pid(&self) -> u32 {
+        self.daemon.pid()
+    }
+
     /// Ends it.
     pub(in crate::demo) fn end(self) -> Result<(), Failure> {
         self.daemon.end().map(drop)

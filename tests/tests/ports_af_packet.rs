@@ -164,7 +164,8 @@ fn tags_come_through_both_ways() {
         sent,
         Sent {
             frames: 4,
-            bytes: 1514 + 3 * 1518
+            bytes: 1514 + 3 * 1518,
+            unfit: 0
         }
     );
     assert!(burst.is_empty());
@@ -201,7 +202,8 @@ fn what_does_not_fit_the_netdev_is_counted() {
         sent,
         Sent {
             frames: 2,
-            bytes: 1418 + 64
+            bytes: 1418 + 64,
+            unfit: 0
         }
     );
     assert!(burst.is_empty());

@@ -112,7 +112,8 @@ fn udp_of_the_pods_kernel_goes_out_and_comes_back() {
             sent,
             Sent {
                 frames: 1,
-                bytes: answer.len()
+                bytes: answer.len(),
+                unfit: 0
             }
         );
         let mut received = [0; 64];
@@ -159,7 +160,8 @@ fn a_trunk_pod_sees_tags_and_may_send_them() {
         sent,
         Sent {
             frames: 2,
-            bytes: 100 + 104
+            bytes: 100 + 104,
+            unfit: 0
         }
     );
     worker.pools.free_burst(&mut burst);
@@ -317,7 +319,8 @@ fn a_pod_may_set_its_device_down_but_deleting_it_is_a_fault() {
         sent,
         Sent {
             frames: 2,
-            bytes: 120
+            bytes: 120,
+            unfit: 0
         }
     );
 

@@ -116,7 +116,10 @@ pub(crate) fn deliver_borrowed(state: &mut State, id: AttachmentId, frames: &[Mb
     match port.deliver(frames, tagging) {
         Ok(sent) => {
             attachment.counts.traffic.sent(sent.frames, sent.bytes);
-            let left = frames.len().saturating_sub(sent.frames);
+            if sent.unfit > 0 {
+                drops.add(DropReason::TooLong, sent.unfit as u64);
+            }
+            let left = frames.len().saturating_sub(sent.frames + sent.unfit);
             if left > 0 {
                 drops.add(DropReason::RingFull, left as u64);
             }

@@ -67,6 +67,8 @@ pub struct Sent {
     pub frames: usize,
     /// Their bytes, tags included, frame check sequence not.
     pub bytes: usize,
+    /// Frames passed over because the receiver can never hold them.
+    pub unfit: usize,
 }
 
 /// A port that faces a pod. The pod is hostile.
@@ -80,7 +82,7 @@ pub trait PodPort: Wake + Send {
     -> Result<(), PortFault>;
 
     /// Copies `frames` to the pod in order, each with the tag that `tagging` gives it, until one
-    /// does not fit. Returns frames and bytes taken from the front. What was copied may become
+    /// does not fit. Returns frames and bytes taken from the front, and those passed over. What was copied may become
     /// visible to the pod only at [`PodPort::flush`].
     ///
     /// # Errors

@@ -287,7 +287,14 @@ mod tests {
         let bytes: usize = burst.iter().map(|mbuf| mbuf.len() + 4).sum();
         let frames = burst.len();
         let sent = generator.tx_burst(&mut side.context(), &mut burst);
-        assert_eq!(sent, Sent { frames, bytes });
+        assert_eq!(
+            sent,
+            Sent {
+                frames,
+                bytes,
+                unfit: 0
+            }
+        );
         let counts = generator.counts();
         assert_eq!(counts.swallowed_frames(), frames as u64);
         assert_eq!(counts.swallowed_bytes(), bytes as u64);

@@ -79,16 +79,20 @@ impl MemifPort {
             };
             let frame = Tagged::to_pod(mbuf, tagging);
             // A frame that the peer's buffers can never hold is "taken" by the queue, and counted
-            // there; to the pipeline it is one that found no room.
+            // there: those behind it must not suffer for it.
             let unfit = queue.counters().unfit;
             let taken = match frame.whole() {
                 Some(bytes) => queue.push(&[bytes])?,
                 None => queue.push(&frame.parts())?,
             };
-            if !taken || queue.counters().unfit != unfit {
+            if !taken {
                 break;
             }
-            sent.add(frame.len());
+            if queue.counters().unfit == unfit {
+                sent.add(frame.len());
+            } else {
+                sent.unfit += 1;
+            }
         }
         Ok(sent)
     }

@@ -130,7 +130,8 @@ fn frames_of_all_sizes_both_ways() {
             sent,
             Sent {
                 frames: frames.len(),
-                bytes
+                bytes,
+                unfit: 0
             }
         );
         assert_eq!(
@@ -185,7 +186,8 @@ fn a_trunk_pod_sees_the_tag() {
         sent,
         Sent {
             frames: 1,
-            bytes: 1518
+            bytes: 1518,
+            unfit: 0
         }
     );
     let mut tagged = plain;

@@ -163,7 +163,8 @@ fn what_is_sent_is_in_the_file_with_its_tag() {
         sent,
         Sent {
             frames: 2,
-            bytes: 60 + 1504
+            bytes: 60 + 1504,
+            unfit: 0
         }
     );
     assert_eq!(uplink.progress().written(), 2);

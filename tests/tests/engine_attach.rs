@@ -452,7 +452,12 @@ fn many_pods_come_and_go_at_once() {
         return;
     }
     let node = Node::new();
-    let _engine = node.start();
+    let engine = node.start();
+    let held = |what: &str| {
+        let folder = format!("/proc/{}/{what}", engine.pid());
+        std::fs::read_dir(folder).unwrap().count()
+    };
+    let before = (held("fd"), held("task"));
     let pods: Vec<_> = (0..4).map(|_| pod()).collect();
     let start = Instant::now();
     std::thread::scope(|scope| {
@@ -476,4 +481,22 @@ fn many_pods_come_and_go_at_once() {
     std::thread::sleep(QUIET);
     let memory = node.client().status().unwrap().memory;
     assert_eq!((memory.small.in_flight, memory.large.in_flight), (0, 0));
+    // Threads that serve requests may linger a while; nothing of an attachment may.
+    let level = wait_for("fds and threads to be as before", PATIENCE, || {
+        (held("fd") <= before.0 && held("task") <= before.1).then_some(())
+    });
+    assert!(
+        level.is_ok(),
+        "{before:?} before, {:?} now",
+        (held("fd"), held("task"))
+    );
+    // Threads that serve requests may linger a while; nothing of an attachment may.
+    let level = wait_for("fds and threads to be as before", PATIENCE, || {
+        (held("fd") <= before.0 && held("task") <= before.1).then_some(())
+    });
+    assert!(
+        level.is_ok(),
+        "{before:?} before, {:?} now",
+        (held("fd"), held("task"))
+    );
 }

@@ -23,8 +23,6 @@ use crate::spec::{AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot,
 use crate::state::UplinkState;
 use crate::topology::Topology;
 
-/// Frames that may wait between each two workers.
-pub(crate) const HANDOVER_FRAMES: usize = 1024;
 /// Mbufs that a worker keeps at hand.
 const CACHE_MBUFS: usize = 512;
 /// Workers that the engine can have: bits of a mask.

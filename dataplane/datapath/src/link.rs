@@ -13,12 +13,11 @@ use sluice_ring::{Consumer, Producer, spsc};
 
 use crate::command::{Answer, Command, Numbered};
 use crate::counters::WorkerCounts;
-use crate::engine::HANDOVER_FRAMES;
 use crate::error::Error;
 use crate::idle::{Doorbell, Idle};
 use crate::ids::WorkerId;
 use crate::spec::IdleConfig;
-use crate::state::{State, WorkerEvent};
+use crate::state::{HANDOVER_FRAMES, State, WorkerEvent};
 use crate::tables::Tables;
 use crate::worker::Worker;
 

@@ -17,6 +17,8 @@ use crate::ids::{AttachmentId, MAX_UPLINKS, UplinkId, WorkerId};
 use crate::port::{PodPort, PortFault, Uplink};
 use crate::tables::Tables;
 
+/// Frames that may wait between each two workers.
+pub(crate) const HANDOVER_FRAMES: usize = 1024;
 /// Log records a second and worker, and how many at once: a log is for people.
 const RECORDS_PER_SECOND: u64 = 100;
 const RECORDS_BURST: u64 = 50;

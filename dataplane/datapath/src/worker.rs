@@ -12,7 +12,7 @@ use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::ingress::ingress;
 use crate::port::{PodPort, Wake};
 use crate::route::{flush, take_over};
-use crate::state::State;
+use crate::state::{HANDOVER_FRAMES, State};
 use crate::tables::Tables;
 
 /// All that runs on a worker's thread.
@@ -159,7 +159,7 @@ impl Worker {
     fn install(&mut self, tables: Arc<Tables>, change: Change) -> Answer {
         // What others handed over by the old tables is finished by the old tables, a ring's
         // capacity at most: nothing that comes later can be for what is now removed.
-        let mut limit = 4 * crate::engine::HANDOVER_FRAMES / sluice_mem::BURST;
+        let mut limit = 4 * HANDOVER_FRAMES / sluice_mem::BURST;
         while limit > 0 && take_over(&self.tables, &mut self.state) > 0 {
             limit -= 1;
         }

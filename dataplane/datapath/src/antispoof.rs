@@ -1,9 +1,8 @@
 //! Anti-spoofing: a pod's frame must come from the pod's own addresses, in the Ethernet header, in
 //! the IP header, and in what ARP and neighbour discovery would have others believe.
 
-use sluice_mem::Mbuf;
-use sluice_packet::sender::{Claim, claim};
-use sluice_packet::{FlowKey, IpProto, Mac, Parsed};
+use sluice_packet::sender::{Claim, claim_of};
+use sluice_packet::{FlowKey, IpProto, Mac};
 
 use crate::attachment::{Attachment, key_address};
 use crate::drops::DropReason;
@@ -16,10 +15,10 @@ use crate::drops::DropReason;
 /// an attachment without addresses may be a router: advertise itself, or redirect others.
 pub(crate) fn check(
     attachment: &Attachment,
-    mbuf: &Mbuf,
-    parsed: &Parsed,
+    frame: &[u8],
+    key: &FlowKey,
+    l3: u16,
 ) -> Result<(), DropReason> {
-    let key = &parsed.key;
     if key.src_mac != attachment.mac.0 {
         return Err(DropReason::SpoofedMac);
     }
@@ -32,7 +31,7 @@ pub(crate) fn check(
     } else {
         DropReason::SpoofedNd
     };
-    let claim = claim(mbuf.data(), parsed).map_err(|_| nd)?;
+    let claim = claim_of(frame, key, l3).map_err(|_| nd)?;
     if claim.is_router() && !attachment.addresses.is_empty() {
         return Err(nd);
     }

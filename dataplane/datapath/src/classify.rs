@@ -2,7 +2,7 @@
 //! it cannot say it removes, with the reason.
 
 use sluice_mem::{Burst, Mbuf};
-use sluice_packet::{FlowKey, InnerTag, ParseError, Parsed, Vid, VlanTag, outer_tag, parse};
+use sluice_packet::{FlowKey, InnerTag, Layout, ParseError, Vid, VlanTag, outer_tag, parse_into};
 
 use crate::antispoof;
 use crate::attachment::{Attachment, Vlans};
@@ -35,8 +35,8 @@ pub(crate) fn from_uplink(
     };
     let id = SegmentId::new(uplink_id, vid);
     let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
-    describe(mbuf, segment.id, tag, Source::Uplink(uplink_id))?;
-    let info = FrameInfo::of_mut(mbuf);
+    let (frame, info) = FrameInfo::beside_data(mbuf);
+    describe(frame, info, segment.id, tag, Source::Uplink(uplink_id))?;
     let destination = if info.key.dst_mac().is_multicast() {
         Destination::Flood
     } else {
@@ -82,16 +82,17 @@ pub(crate) fn from_pod(
         }
     };
     let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
-    let parsed = describe(mbuf, id, tag, Source::Attachment(attachment.id))?;
-    if attachment.is_too_long(mbuf.len(), parsed.inner.is_some()) {
+    let (frame, info) = FrameInfo::beside_data(mbuf);
+    let layout = describe(frame, info, id, tag, Source::Attachment(attachment.id))?;
+    if attachment.is_too_long(frame.len(), layout.inner.is_some()) {
         return Err(DropReason::TooLong);
     }
-    if parsed.inner.is_some() && !attachment.qinq {
+    if layout.inner.is_some() && !attachment.qinq {
         return Err(DropReason::InnerTag);
     }
-    antispoof::check(attachment, mbuf, &parsed)?;
-    let destination = from_pod_destination(segment, attachment, &parsed.key)?;
-    FrameInfo::of_mut(mbuf).set_destination(destination);
+    antispoof::check(attachment, frame, &info.key, layout.l3)?;
+    let destination = from_pod_destination(segment, attachment, &info.key)?;
+    info.set_destination(destination);
     Ok(())
 }
 
@@ -111,32 +112,34 @@ fn from_pod_destination(
     }
 }
 
-/// Parses the frame and notes its key, segment, priority and source.
+/// Parses the frame and notes its key, segment, priority and source. The key is written where it
+/// stays: returned by value, copies of it would cost more than the parsing.
+#[inline]
 fn describe(
-    mbuf: &mut Mbuf,
+    frame: &[u8],
+    info: &mut FrameInfo,
     segment: SegmentId,
     tag: Option<VlanTag>,
     source: Source,
-) -> Result<Parsed, DropReason> {
-    let parsed = parse(mbuf.data(), InnerTag::Allow).map_err(|error| match error {
-        ParseError::Truncated => DropReason::Truncated,
-        ParseError::BadHeader => DropReason::BadHeader,
-        ParseError::InnerTag => DropReason::InnerTag,
-        ParseError::ThirdTag => DropReason::ThirdTag,
-    })?;
-    let info = FrameInfo::of_mut(mbuf);
-    info.key = parsed.key;
+) -> Result<Layout, DropReason> {
+    let layout =
+        parse_into(frame, InnerTag::Allow, &mut info.key).map_err(|error| match error {
+            ParseError::Truncated => DropReason::Truncated,
+            ParseError::BadHeader => DropReason::BadHeader,
+            ParseError::InnerTag => DropReason::InnerTag,
+            ParseError::ThirdTag => DropReason::ThirdTag,
+        })?;
     info.key.vid = segment.vid();
     info.set_segment(segment);
     info.set_source(source);
-    info.set_inner_tag(parsed.inner.is_some());
+    info.set_inner_tag(layout.inner.is_some());
     // From here on the tag is only its priority: the VID is the segment's, the TPID the receiver's.
     let priority = tag.map_or(0, |tag| tag.tci & PRIORITY);
     info.set_tag(Some(VlanTag {
         tpid: 0,
         tci: priority,
     }));
-    Ok(parsed)
+    Ok(layout)
 }
 
 /// Whether a frame is sent without its segment's tag.

@@ -59,6 +59,7 @@ pub enum Source {
 
 impl FrameInfo {
     /// The facts of `mbuf`'s frame.
+    #[inline]
     pub fn of(mbuf: &Mbuf) -> &FrameInfo {
         let Ok((info, _)) = FrameInfo::ref_from_prefix(mbuf.scratch()) else {
             unreachable!(
@@ -69,6 +70,7 @@ impl FrameInfo {
     }
 
     /// The same, to be changed.
+    #[inline]
     pub fn of_mut(mbuf: &mut Mbuf) -> &mut FrameInfo {
         let Ok((info, _)) = FrameInfo::mut_from_prefix(mbuf.scratch_mut()) else {
             unreachable!(
@@ -76,6 +78,18 @@ impl FrameInfo {
             )
         };
         info
+    }
+
+    /// The frame's bytes beside its facts, to be changed.
+    #[inline]
+    pub(crate) fn beside_data(mbuf: &mut Mbuf) -> (&[u8], &mut FrameInfo) {
+        let (data, scratch) = mbuf.data_and_scratch_mut();
+        let Ok((info, _)) = FrameInfo::mut_from_prefix(scratch) else {
+            unreachable!(
+                "the scratch is as large and as aligned as FrameInfo needs: a test says so"
+            )
+        };
+        (data, info)
     }
 
     /// Starts the facts of a frame that a port has just put into `mbuf`; `tag` is the outermost tag

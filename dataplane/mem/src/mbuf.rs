@@ -248,6 +248,17 @@ impl Mbuf {
         unsafe { &mut *self.scratch_start() }
     }
 
+    /// The data, and the scratch to be changed: both at once, for who reads the one and writes the
+    /// other.
+    #[inline(always)]
+    pub fn data_and_scratch_mut(&mut self) -> (&[u8], &mut [u8; SCRATCH_BYTES]) {
+        // SAFETY: as in `data` and `scratch_mut`; buffers and scratch are disjoint memory.
+        unsafe {
+            let data = std::slice::from_raw_parts(self.start(), self.len());
+            (data, &mut *self.scratch_start())
+        }
+    }
+
     /// Hints that the first line of the data will be read soon.
     #[inline(always)]
     pub fn prefetch(&self) {

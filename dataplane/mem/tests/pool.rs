@@ -296,3 +296,16 @@ fn huge_pages_are_used_if_there_are_any_and_never_missed() {
     cache.free(mbuf);
     assert_in_flight(pool, 0);
 }
+
+#[test]
+fn data_and_scratch_are_apart() {
+    let mut cache = pool(64, BufSize::Small).cache(0);
+    let mut mbuf = cache.alloc().unwrap();
+    assert!(mbuf.copy_from(&[7; 2048]));
+    let (data, scratch) = mbuf.data_and_scratch_mut();
+    scratch.fill(9);
+    assert!(data.iter().all(|byte| *byte == 7));
+    assert!(mbuf.scratch().iter().all(|byte| *byte == 9));
+    assert!(mbuf.data().iter().all(|byte| *byte == 7));
+    cache.free(mbuf);
+}

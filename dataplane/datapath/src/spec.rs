@@ -41,7 +41,8 @@ pub struct IdleConfig {
     pub pause_after: u32,
     /// Empty loops before it sleeps; `None`: it never sleeps.
     pub sleep_after: Option<u32>,
-    /// The longest sleep while a port is installed whose wake-ups can be lost.
+    /// The longest sleep while a port is installed whose wake-ups can be lost; four times that
+    /// once nothing has come for 64 such sleeps.
     pub sleep_cap: Duration,
 }
 

@@ -7,7 +7,7 @@ use sluice_ring::{Consumer, Producer};
 
 use crate::command::{Answer, Change, Command, Numbered, Removed};
 use crate::egress::egress;
-use crate::idle::{Doorbell, Idle};
+use crate::idle::{Doorbell, Idle, Slept};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::ingress::ingress;
 use crate::port::{PodPort, Wake};
@@ -79,15 +79,22 @@ impl Worker {
         }
     }
 
-    /// Asks every port for a wake-up and sleeps, unless one of them has frames already.
+    /// Asks every port for a wake-up and sleeps, unless one of them has frames already. When a sleep
+    /// ends by its time alone, only the ports are looked at: once round the loop would cost more
+    /// than the look, a thousand times a second.
     fn sleep(&mut self) {
-        let mut quiet = true;
-        let mut capped = false;
-        self.each_port(|port| {
-            quiet &= port.arm();
-            capped |= port.may_miss_wakeups();
-        });
-        if quiet {
+        loop {
+            let mut quiet = true;
+            let mut capped = false;
+            self.each_port(|port| {
+                quiet &= port.arm();
+                capped |= port.may_miss_wakeups();
+            });
+            if !quiet {
+                // What came meanwhile may have come without a wake-up: the next sleeps are short.
+                self.idle.unsettle();
+                break;
+            }
             let (commands, state) = (&mut self.commands, &mut self.state);
             let slept = self.idle.sleep(capped, || {
                 commands.is_empty()
@@ -97,9 +104,13 @@ impl Worker {
                         .flatten()
                         .all(|ring| ring.is_empty())
             });
-            if slept {
+            if slept != Slept::Not {
                 self.state.counts.sleeps.add(1);
             }
+            if slept != Slept::Out {
+                break;
+            }
+            self.count(0);
         }
         self.each_port(|port| port.disarm());
     }

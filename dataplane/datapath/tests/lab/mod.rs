@@ -43,7 +43,8 @@ pub struct TestPort(pub Shared);
 impl Wake for TestPort {
     fn wake_fds(&self, _: &mut dyn FnMut(BorrowedFd<'_>)) {}
     fn arm(&mut self) -> bool {
-        self.0.lock().unwrap().input.is_empty()
+        let queues = self.0.lock().unwrap();
+        queues.input.is_empty() && queues.fault.is_none()
     }
     fn disarm(&mut self) {}
     fn may_miss_wakeups(&self) -> bool {

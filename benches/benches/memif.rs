@@ -13,12 +13,12 @@ use std::sync::{Arc, atomic::AtomicU32};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_benches::{Flows, none_allocated, policy_of, udp_frame};
+use sluice_benches::{Flows, none_allocated, policy_of, pools, udp_frame};
 use sluice_datapath::ports::memif::MemifPort;
 use sluice_datapath::ports::null::NullUplink;
 use sluice_datapath::{AttachmentSpec, SteppedWorker, UplinkSpec, VlanSet};
 use sluice_firewall::PolicySet;
-use sluice_mem::{BufSize, HugePages, Mempool, PoolConfig, Pools};
+
 use sluice_memif::{
     Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, Sink, TxQueue,
     endpoint,
@@ -129,19 +129,6 @@ fn one_way(c: &mut Criterion) {
         });
     }
     group.finish();
-}
-
-fn pools() -> Pools {
-    let pool = |size, buffers| {
-        Mempool::new(PoolConfig {
-            buffers,
-            size,
-            numa_node: None,
-            huge_pages: HugePages::Auto,
-        })
-        .unwrap()
-    };
-    Pools::new(pool(BufSize::Small, 8192), pool(BufSize::Large, 256), 512)
 }
 
 /// From pod to pod through classify, anti-spoof, both pods' judges and deliver. The worker runs on

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_benches::{Flows, none_allocated, policy_of, udp_frame};
+use sluice_benches::{Flows, none_allocated, policy_of, pools, udp_frame};
 use sluice_datapath::ports::generator::Generator;
 use sluice_datapath::ports::null::NullPort;
 use sluice_datapath::ports::null::NullUplink;
@@ -19,7 +19,7 @@ use sluice_datapath::{
     AttachmentId, AttachmentSpec, FrameInfo, SteppedWorker, UplinkSpec, VlanSet,
 };
 use sluice_firewall::PolicySet;
-use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig, Pools};
+use sluice_mem::Burst;
 use sluice_packet::{InnerTag, Mac, Vid, parse};
 
 const FROM: Mac = Mac([2, 0, 0, 0, 0, 1]);
@@ -27,19 +27,6 @@ const TO: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const BURST: usize = 32;
 /// Bursts that are made ready before the clock starts.
 const BATCH: u64 = 16;
-
-fn pools() -> Pools {
-    let pool = |size, buffers| {
-        Mempool::new(PoolConfig {
-            buffers,
-            size,
-            numa_node: None,
-            huge_pages: HugePages::Auto,
-        })
-        .unwrap()
-    };
-    Pools::new(pool(BufSize::Small, 8192), pool(BufSize::Large, 256), 512)
-}
 
 fn frames(rules: u16) -> Vec<Vec<u8>> {
     let mut flows = Flows::new(rules);

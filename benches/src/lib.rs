@@ -1,7 +1,9 @@
 //! What the benches share: an allocator that counts, and traffic that is the same in every run.
 
 mod allocations;
+mod memory;
 mod traffic;
 
 pub use allocations::{allocations, none_allocated};
+pub use memory::pools;
 pub use traffic::{Flows, keys, policy_of, udp_frame};

@@ -40,7 +40,9 @@ pub use engine::{Attached, Engine};
 pub use error::Error;
 pub use frame::{Destination, FrameInfo, Source, Tagging};
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
-pub use port::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
+pub use port::{
+    NicCounters, PodPort, PortContext, PortFault, Sent, Uplink, UplinkLink, UplinkReport, Wake,
+};
 pub use spec::{
     AttachmentSnapshot, AttachmentSpec, Drops, EngineConfig, Event, IdleConfig, LogRecord,
     MemorySnapshot, RuleSnapshot, SegmentSnapshot, Snapshot, Traffic, UplinkSnapshot, UplinkSpec,

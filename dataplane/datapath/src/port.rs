@@ -58,6 +58,56 @@ pub trait Uplink: Wake + Send {
     /// frees or will free; what remains in `burst` did not fit. Frames that it takes and cannot
     /// send are counted in `context.drops`. Returns frames and bytes taken and not so counted.
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent;
+
+    /// Housekeeping: called about every 10 ms while the worker is awake, and whenever it wakes.
+    /// Never blocks: what has to wait for the device goes on at the next call. `now_ms` is the
+    /// worker's clock, which only goes forward.
+    fn tend(&mut self, context: &mut PortContext<'_>, now_ms: u64) {
+        let _ = (context, now_ms);
+    }
+
+    /// How the port is, as of the last [`Uplink::tend`].
+    fn report(&self) -> UplinkReport {
+        UplinkReport::default()
+    }
+}
+
+/// Whether an uplink has a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum UplinkLink {
+    /// Frames can pass, as far as the port knows.
+    #[default]
+    Up,
+    /// The device says that there is no link.
+    Down,
+    /// A VF whose PF does not answer: it is down, or was reset and has not come back yet.
+    Waiting,
+}
+
+/// How an uplink is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct UplinkReport {
+    /// Its link.
+    pub link: UplinkLink,
+    /// What the NIC itself counted, where the port is a NIC's driver.
+    pub nic: Option<NicCounters>,
+}
+
+/// Counts of a NIC's own registers, from when it was opened.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct NicCounters {
+    /// Frames received without error.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Of these, multicast frames.
+    pub rx_multicast: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// How often the driver had to reset the function and set it up again.
+    pub resets: u64,
 }
 
 /// What a burst came to.

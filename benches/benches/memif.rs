@@ -147,6 +147,8 @@ fn forward(c: &mut Criterion) {
                 worker: None,
                 tpids: vec![0x8100],
                 native: None,
+                network: None,
+                port_vlan: false,
             })
             .unwrap();
         let mut pods = Vec::new();

@@ -46,6 +46,8 @@ fn worker(rules: u16) -> (SteppedWorker, AttachmentId) {
             worker: None,
             tpids: vec![0x8100],
             native: None,
+            network: None,
+            port_vlan: false,
         })
         .unwrap();
     let spec = |name: &str, mac| AttachmentSpec {

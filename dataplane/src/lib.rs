@@ -9,7 +9,7 @@
 //! | [`uplinks`] | netdevs taken from the host and given back |
 //! | [`policies`] | the folder of policies |
 //! | [`records`], [`lock`] | what outlives an engine, and that there is one at a time |
-//! | [`netns`], [`mac`] | pods' namespaces, and addresses for those that ask for none |
+//! | [`netns`] | pods' network namespaces |
 //! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
 //! | [`ctl`] | `sluicectl` |
 //! | [`demo`] | `sluicectl demo`: the whole path shown on one machine |
@@ -25,7 +25,6 @@ pub mod demo;
 pub mod engine;
 pub mod links;
 pub mod lock;
-pub mod mac;
 pub mod netns;
 pub mod peer;
 pub mod policies;

@@ -195,6 +195,8 @@ fn add(
         worker: config.worker,
         tpids: config.tpids.clone(),
         native: config.native,
+        network: None,
+        port_vlan: false,
     };
     let id = engine.order(|engine| engine.add_uplink(spec))?;
     Ok(OpenUplink {

@@ -207,6 +207,8 @@ fn run(into: &Path) {
             worker: None,
             tpids: vec![0x8100],
             native: None,
+            network: None,
+            port_vlan: false,
         })
         .unwrap();
     let spec = AttachmentSpec {

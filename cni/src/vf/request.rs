@@ -71,6 +71,7 @@ pub(super) fn build(
         })
     };
     Ok(AttachRequest {
+        vf: None,
         container_id: call.container_id.clone(),
         ifname: call.ifname.clone(),
         netns: NetnsRef {

@@ -19,11 +19,17 @@ pub struct AttachRequest {
     /// The pod, where the runtime told it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod: Option<PodRef>,
-    /// The uplink's name in the engine's configuration.
+    /// The uplink's name in the engine's configuration; with `vf`, the name of the network, which
+    /// is the PF's netdev.
     pub uplink: String,
+    /// A VF that is this attachment's alone, bound to vfio-pci: the engine opens it, and lets go of
+    /// it before it answers the detach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vf: Option<VfRequest>,
     /// Which VLANs, and how the pod sees them.
     pub vlan: VlanRequest,
-    /// The MAC address (`02:00:5e:10:00:01`); absent: derived from container id and interface.
+    /// The MAC address (`02:00:5e:10:00:01`); absent: derived from container id and interface. With
+    /// `vf` it is there, and is the VF's administrative one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
     /// The interface's own addresses with their prefix lengths. Not empty: the only IP sources
@@ -41,6 +47,18 @@ pub struct AttachRequest {
     pub mtu: Option<u32>,
     /// How the pod reaches the attachment.
     pub backend: Backend,
+}
+
+/// The VF of an attachment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VfRequest {
+    /// Its PCI address, as in `0000:01:10.0`.
+    pub address: String,
+    /// The port VLAN that its PF puts on and takes off, 1 to 4094; the attachment is an access one
+    /// of that VLAN. Absent: none, so the attachment is untagged or a trunk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port_vlan: Option<u16>,
 }
 
 /// A network namespace by path, with the device and inode that the path led to when the request

@@ -23,13 +23,15 @@ mod attach;
 #[cfg(feature = "client")]
 pub mod client;
 mod error;
+mod mac;
 mod status;
 
 pub use attach::{
     AttachReply, AttachRequest, Backend, DetachReply, MemifRequest, MemifRole, MemifSocket,
-    NetnsRef, PodRef, VlanRequest,
+    NetnsRef, PodRef, VfRequest, VlanRequest,
 };
 pub use error::{ApiError, ErrorCode};
+pub use mac::derived_mac;
 pub use status::{
     AttachmentCounters, AttachmentStatus, Counters, Health, LinkState, MbufCounts, MemoryStatus,
     PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, PortCounters, RuleCounter,

@@ -83,6 +83,7 @@ prop_compose! {
     ) -> AttachRequest {
         let (path, dev, ino) = place;
         AttachRequest {
+            vf: None,
             container_id,
             ifname,
             netns: NetnsRef { path: path.into(), dev, ino },

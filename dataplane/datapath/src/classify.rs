@@ -31,6 +31,7 @@ pub(crate) fn from_uplink(
         .transpose()?
     {
         None | Some(Vid::UNTAGGED) => uplink.native,
+        Some(_) if uplink.port_vlan => return Err(DropReason::InnerTag),
         Some(vid) => vid,
     };
     let id = SegmentId::new(uplink_id, vid);

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use crate::attachment::Attachment;
-use crate::ids::{AttachmentId, MAX_UPLINKS, UplinkId};
+use crate::ids::{AttachmentId, UplinkId};
 use crate::port::PodPort;
 use crate::state::UplinkState;
 use crate::tables::Tables;
@@ -45,7 +45,7 @@ pub(crate) enum Answer {
     /// Nothing is left but the ports, in here.
     Stopped {
         _ports: Vec<Box<dyn PodPort>>,
-        _uplinks: [Option<Box<UplinkState>>; MAX_UPLINKS],
+        _uplinks: Vec<Option<Box<UplinkState>>>,
     },
 }
 

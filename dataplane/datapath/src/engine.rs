@@ -146,7 +146,7 @@ impl Engine {
         let name = inner
             .topology
             .uplink(uplink)
-            .map_or("", |uplink| &uplink.name);
+            .map_or("", |uplink| &uplink.network);
         let segments_without_policy = vids
             .into_iter()
             .filter(|vid| inner.topology.policies.segment(name, *vid).is_none())

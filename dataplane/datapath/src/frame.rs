@@ -18,13 +18,15 @@ pub struct FrameInfo {
     destination: u32,
     /// Where it came from, by `flags`: an attachment or an uplink.
     source: u32,
+    /// Segment; valid after classify.
+    segment: u32,
     /// TPID of the outermost tag, 0 for none.
     tpid: u16,
     /// TCI of the outermost tag.
     tci: u16,
-    /// Segment; valid after classify.
-    segment: u16,
     flags: u16,
+    /// Padding, spelt out.
+    _unused: [u16; 3],
 }
 
 const TO_ATTACHMENT: u16 = 1;
@@ -122,12 +124,12 @@ impl FrameInfo {
 
     /// Its segment.
     pub fn segment(&self) -> SegmentId {
-        SegmentId::from_u16(self.segment)
+        SegmentId::from_u32(self.segment)
     }
 
     /// Sets its segment.
     pub fn set_segment(&mut self, segment: SegmentId) {
-        self.segment = segment.to_u16();
+        self.segment = segment.to_u32();
     }
 
     /// Where it goes.

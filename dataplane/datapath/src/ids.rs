@@ -36,35 +36,36 @@ number! {
 
 /// A segment: one VLAN of one uplink. The number says both, so it never means another segment later.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct SegmentId(u16);
+pub struct SegmentId(u32);
 
-/// Uplinks an engine can have: an uplink's number is four bits of a [`SegmentId`].
-pub(crate) const MAX_UPLINKS: usize = 16;
+/// Uplinks an engine can have: netdevs, and every VF that is one attachment's own.
+pub(crate) const MAX_UPLINKS: usize = 256;
 
 impl SegmentId {
-    /// The segment of `vid` on `uplink`, whose number is below 16.
+    /// The segment of `vid` on `uplink`.
     pub fn new(uplink: UplinkId, vid: Vid) -> SegmentId {
-        SegmentId(uplink.0 << 12 | vid.get())
+        SegmentId(u32::from(uplink.0) << 12 | u32::from(vid.get()))
     }
 
-    /// The reverse of [`SegmentId::to_u16`].
-    pub fn from_u16(number: u16) -> SegmentId {
+    /// The reverse of [`SegmentId::to_u32`].
+    pub fn from_u32(number: u32) -> SegmentId {
         SegmentId(number)
     }
 
     /// Both halves in one number.
-    pub fn to_u16(self) -> u16 {
+    pub fn to_u32(self) -> u32 {
         self.0
     }
 
     /// Its uplink.
     pub fn uplink(self) -> UplinkId {
-        UplinkId(self.0 >> 12)
+        UplinkId(u16::try_from(self.0 >> 12).unwrap_or(u16::MAX))
     }
 
     /// Its VID, 0 for the untagged segment.
     pub fn vid(self) -> u16 {
-        self.0 & 0x0fff
+        let [low, high, ..] = self.0.to_le_bytes();
+        u16::from_le_bytes([low, high]) & 0x0fff
     }
 }
 

@@ -37,7 +37,7 @@ fn ingress_classify(tables: &Tables, state: &mut State, id: UplinkId, burst: &mu
         burst,
         |mbuf| classify::from_uplink(tables, id, uplink, mbuf),
         |mbuf, reason| {
-            if let Some(uplink) = &uplinks[id.index()] {
+            if let Some(Some(uplink)) = uplinks.get(id.index()) {
                 uplink.counts.drops.add(reason, 1);
             }
             pools.free(mbuf);

@@ -87,6 +87,7 @@ pub(crate) fn start_workers(
             bells: bells.clone(),
             polled: Vec::new(),
             uplinks: Vec::new(),
+            tended_ms: 0,
         };
         let thread = start(worker, part.core)?;
         links.push(WorkerLink {

@@ -54,6 +54,8 @@ fn uplinks(topology: &Topology) -> Vec<UplinkSnapshot> {
             Some(UplinkSnapshot {
                 id: crate::ids::UplinkId(number),
                 name: uplink.name.clone(),
+                network: uplink.network.clone(),
+                report: uplink.counts.report.read(),
                 driver: uplink.driver,
                 device: uplink.device.clone(),
                 mtu: uplink.mtu,
@@ -76,10 +78,10 @@ fn segments(topology: &Topology) -> Vec<SegmentSnapshot> {
         .into_iter()
         .filter_map(|((uplink, vid), attachments)| {
             let uplink = topology.uplink(crate::ids::UplinkId(uplink))?;
-            let policy = topology.policies.segment(&uplink.name, vid);
+            let policy = topology.policies.segment(&uplink.network, vid);
             let policy = policy.map(|index| topology.policies.policy(index).name().to_owned());
             Some(SegmentSnapshot {
-                uplink: uplink.name.clone(),
+                uplink: uplink.network.clone(),
                 vid,
                 policy,
                 attachments,

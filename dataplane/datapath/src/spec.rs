@@ -10,7 +10,7 @@ use sluice_packet::{FlowKey, Mac, Vid};
 
 use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
-use crate::port::{PortFault, Uplink};
+use crate::port::{PortFault, Uplink, UplinkReport};
 
 /// Workers, memory and idling.
 #[derive(Debug, Clone)]
@@ -68,6 +68,12 @@ pub struct UplinkSpec {
     pub tpids: Vec<u16>,
     /// The segment of untagged frames; `None`: the untagged segment (VID 0).
     pub native: Option<Vid>,
+    /// The network that its policies are of; `None`: one of its own, which bears its name. All VFs
+    /// of a PF are of one network.
+    pub network: Option<String>,
+    /// Whether `native` is a port VLAN that the NIC puts on and takes off: then no frame of another
+    /// VLAN comes or goes here, and a tag among a frame's bytes is a second one.
+    pub port_vlan: bool,
 }
 
 /// An attachment to be made.
@@ -219,10 +225,14 @@ pub struct UplinkSnapshot {
     pub id: UplinkId,
     /// Its name.
     pub name: String,
+    /// The network that its policies are of.
+    pub network: String,
     /// Its driver.
     pub driver: &'static str,
     /// Its device.
     pub device: String,
+    /// Its link, and the NIC's own counts.
+    pub report: UplinkReport,
     /// Its MTU.
     pub mtu: u32,
     /// Its worker.

@@ -13,7 +13,7 @@ use crate::attachment::Attachment;
 use crate::bucket::TokenBucket;
 use crate::counters::{UplinkCounts, WorkerCounts};
 use crate::drops::DropReason;
-use crate::ids::{AttachmentId, MAX_UPLINKS, UplinkId, WorkerId};
+use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::port::{PodPort, PortFault, Uplink};
 use crate::tables::Tables;
 
@@ -68,7 +68,7 @@ pub(crate) struct State {
     pub(crate) id: WorkerId,
     pub(crate) pools: Pools,
     /// By number; those that this worker polls.
-    pub(crate) uplinks: [Option<Box<UplinkState>>; MAX_UPLINKS],
+    pub(crate) uplinks: Vec<Option<Box<UplinkState>>>,
     /// By slot; those that this worker owns.
     pub(crate) attachments: Vec<Option<Box<Attachment>>>,
     /// Slots whose attachment got frames since its last flush.
@@ -101,7 +101,7 @@ impl State {
         State {
             id,
             pools,
-            uplinks: Default::default(),
+            uplinks: Vec::new(),
             attachments: Vec::new(),
             dirty: Vec::new(),
             to_workers: Vec::new(),

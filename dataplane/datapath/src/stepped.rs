@@ -51,6 +51,7 @@ impl SteppedWorker {
             bells: vec![bell],
             polled: Vec::new(),
             uplinks: Vec::new(),
+            tended_ms: 0,
         };
         Ok(SteppedWorker {
             topology,

@@ -40,6 +40,8 @@ pub(crate) struct UplinkTable {
     pub(crate) tpids: Arc<[u16]>,
     /// The segment of untagged frames.
     pub(crate) native: Vid,
+    /// Whether that is a port VLAN: a tag that comes in is a second one.
+    pub(crate) port_vlan: bool,
     /// The largest frame without tag, in bytes.
     pub(crate) max_frame: usize,
     /// VID to index into [`Tables::segments`]; [`NO_SEGMENT`] for none. 4096 long.

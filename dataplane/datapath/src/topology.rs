@@ -26,12 +26,14 @@ const INNER_TAG_BYTES: usize = 4;
 /// An uplink on record.
 pub(crate) struct UplinkRecord {
     pub(crate) name: String,
+    pub(crate) network: String,
     pub(crate) driver: &'static str,
     pub(crate) device: String,
     pub(crate) mtu: u32,
     pub(crate) worker: WorkerId,
     pub(crate) tpids: Arc<[u16]>,
     pub(crate) native: Vid,
+    pub(crate) port_vlan: bool,
     pub(crate) counts: Arc<UplinkCounts>,
 }
 
@@ -121,12 +123,14 @@ impl Topology {
         let worker = self.place(spec.worker, self.uplinks.iter().flatten().map(|u| u.worker))?;
         let record = UplinkRecord {
             name: spec.name.clone(),
+            network: spec.network.clone().unwrap_or_else(|| spec.name.clone()),
             driver: spec.port.driver(),
             device: spec.port.device().to_owned(),
             mtu: spec.port.mtu(),
             worker,
             tpids: spec.tpids.clone().into(),
             native: spec.native.unwrap_or(Vid::UNTAGGED),
+            port_vlan: spec.port_vlan,
             counts: Arc::default(),
         };
         if free == self.uplinks.len() {
@@ -171,6 +175,13 @@ impl Topology {
         if !uplink.native.is_untagged() && spec.vlans.vids().iter().any(|vid| vid.is_untagged()) {
             return Err(Error::Config(format!(
                 "untagged frames of uplink {} are those of VLAN {}: ask for that VLAN instead of 0",
+                uplink.name, uplink.native
+            )));
+        }
+        if uplink.port_vlan && (spec.qinq || spec.vlans != VlanSet::Access(uplink.native)) {
+            return Err(Error::Config(format!(
+                "uplink {} is in port VLAN {}: an attachment on it is an access one of that VLAN, \
+                 without qinq; for several VLANs ask for a trunk",
                 uplink.name, uplink.native
             )));
         }
@@ -293,7 +304,7 @@ impl Topology {
             });
             segments.push(SegmentTable {
                 id,
-                policy: self.policies.segment(&uplink.name, vid),
+                policy: self.policies.segment(&uplink.network, vid),
                 macs: MacTable::new(&macs),
                 members: records
                     .iter()
@@ -415,6 +426,7 @@ fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {
         worker: uplink.worker,
         tpids: uplink.tpids.clone(),
         native: uplink.native,
+        port_vlan: uplink.port_vlan,
         max_frame: usize::try_from(uplink.mtu).unwrap_or(usize::MAX / 2)
             + ETHERNET_HEADER_BYTES
             + INNER_TAG_BYTES,

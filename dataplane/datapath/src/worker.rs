@@ -10,10 +10,13 @@ use crate::egress::egress;
 use crate::idle::{Doorbell, Idle, Slept};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::ingress::ingress;
-use crate::port::{PodPort, Wake};
+use crate::port::{PodPort, PortContext, Wake};
 use crate::route::{flush, take_over};
 use crate::state::{HANDOVER_FRAMES, State};
 use crate::tables::Tables;
+
+/// Milliseconds between two rounds of the uplinks' housekeeping.
+const TEND_EVERY_MS: u64 = 10;
 
 /// All that runs on a worker's thread.
 pub(crate) struct Worker {
@@ -28,6 +31,8 @@ pub(crate) struct Worker {
     pub(crate) polled: Vec<usize>,
     /// Numbers of the uplinks this worker polls.
     pub(crate) uplinks: Vec<UplinkId>,
+    /// When the uplinks were last tended, by the clock of [`State::now_ms`].
+    pub(crate) tended_ms: u64,
 }
 
 impl Worker {
@@ -48,6 +53,9 @@ impl Worker {
     /// number of frames received.
     pub(crate) fn round(&mut self) -> usize {
         self.state.now_ms = now_ms();
+        if self.state.now_ms.wrapping_sub(self.tended_ms) >= TEND_EVERY_MS {
+            self.tend();
+        }
         let mut frames = take_over(&self.tables, &mut self.state);
         for &uplink in &self.uplinks {
             frames += ingress(&self.tables, &mut self.state, uplink);
@@ -59,6 +67,25 @@ impl Worker {
         self.wake_others();
         self.count(frames);
         frames
+    }
+
+    /// The uplinks' housekeeping, and what it shows.
+    fn tend(&mut self) {
+        let State {
+            uplinks,
+            pools,
+            now_ms,
+            ..
+        } = &mut self.state;
+        self.tended_ms = *now_ms;
+        for uplink in uplinks.iter_mut().flatten() {
+            let mut context = PortContext {
+                pools,
+                drops: &uplink.counts.drops,
+            };
+            uplink.port.tend(&mut context, *now_ms);
+            uplink.counts.report.write(uplink.port.report());
+        }
     }
 
     fn count(&self, frames: usize) {
@@ -111,6 +138,10 @@ impl Worker {
                 break;
             }
             self.count(0);
+            self.state.now_ms = now_ms();
+            if self.state.now_ms.wrapping_sub(self.tended_ms) >= TEND_EVERY_MS {
+                self.tend();
+            }
         }
         self.each_port(|port| port.disarm());
     }
@@ -182,14 +213,23 @@ impl Worker {
             Change::AddUplink(id, uplink) => {
                 uplink.port.wake_fds(&mut |fd| self.idle.watch(fd));
                 self.uplinks.push(id);
+                if self.state.uplinks.len() <= id.index() {
+                    self.state.uplinks.resize_with(id.index() + 1, || None);
+                }
                 self.state.uplinks[id.index()] = Some(uplink);
                 Removed::None
             }
             Change::RemoveUplink(id) => {
                 self.uplinks.retain(|&other| other != id);
-                match self.state.uplinks[id.index()].take() {
-                    Some(uplink) => {
+                match self
+                    .state
+                    .uplinks
+                    .get_mut(id.index())
+                    .and_then(Option::take)
+                {
+                    Some(mut uplink) => {
                         uplink.port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+                        self.state.pools.free_burst(&mut uplink.out);
                         Removed::Uplink(uplink)
                     }
                     None => Removed::None,

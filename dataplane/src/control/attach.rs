@@ -3,7 +3,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use sluice_api::{ApiError, AttachReply, AttachRequest, DetachReply, ErrorCode};
+use sluice_api::{ApiError, AttachReply, AttachRequest, DetachReply, ErrorCode, derived_mac};
 use sluice_datapath::{Attached, AttachmentId, AttachmentSpec, Error};
 use sluice_packet::{Mac, Vid};
 
@@ -11,7 +11,6 @@ use super::request::{self, Checked};
 use super::slots::{Key, Turn};
 use super::{Attachment, Control, UplinkInfo, locked};
 use crate::links::{self, Link, LinkSpec};
-use crate::mac;
 use crate::netns::Netns;
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
@@ -148,7 +147,7 @@ impl Control {
     ) -> Result<(Attached, Mac), ApiError> {
         let mut attempt = 0;
         loop {
-            let derived = || mac::derive(&key.container_id, &key.ifname, attempt);
+            let derived = || Mac(derived_mac(&key.container_id, &key.ifname, attempt));
             let mac = checked.mac.unwrap_or_else(derived);
             let spec = AttachmentSpec {
                 name: key.to_string(),

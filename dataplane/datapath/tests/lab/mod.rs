@@ -194,6 +194,8 @@ impl Lab {
                 worker: None,
                 tpids,
                 native: native.map(vid),
+                network: None,
+                port_vlan: false,
             })
             .unwrap();
         Lab {

@@ -1,0 +1,325 @@
+//! Netdevs and VF settings, through rtnetlink. It has no call for VFs, but netlink-packet-route has
+//! their attributes (linux/if_link.h, IFLA_VFINFO_LIST).
+//!
+//! Every call here is one conversation with the kernel on a connection of its own, made in the
+//! network namespace that it is about.
+
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd};
+use std::path::Path;
+use std::pin::pin;
+
+use futures_util::TryStreamExt;
+use netlink_packet_route::AddressFamily;
+use netlink_packet_route::link::{
+    LinkAttribute, LinkExtentMask, LinkFlags, LinkMessage, LinkVfInfo, VfInfo, VfInfoLinkState,
+    VfInfoMac, VfInfoRate, VfInfoSpoofCheck, VfInfoTrust, VfInfoVlan, VfLinkState,
+    VfVlan as NlVlan, VfVlanInfo, VlanProtocol,
+};
+use rtnetlink::{Handle, LinkUnspec};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+
+use crate::Error;
+use crate::settings::{VfChange, VfLink, VfSettings, VfVlan};
+
+/// What the kernel tells of a netdev.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Netdev {
+    /// Its index.
+    pub index: u32,
+    /// Whether it is set up.
+    pub up: bool,
+    /// Its MAC address.
+    pub mac: Option<[u8; 6]>,
+    /// Its MTU in bytes.
+    pub mtu: u32,
+    /// Whether it has an IP address that somebody gave it (link-local ones do not count).
+    pub addressed: bool,
+}
+
+/// Looks at a netdev of the calling thread's network namespace; `None` if there is none.
+///
+/// # Errors
+/// [`Error::Netdev`]: the kernel does not answer.
+pub fn netdev(name: &str) -> Result<Option<Netdev>, Error> {
+    talk("look at", name, async |handle| {
+        let Some(link) = get(&handle, name, Vec::new()).await? else {
+            return Ok(None);
+        };
+        let index = link.header.index;
+        let mut addresses = pin!(
+            handle
+                .address()
+                .get()
+                .set_link_index_filter(index)
+                .execute()
+        );
+        let mut addressed = false;
+        while let Some(address) = addresses.try_next().await? {
+            // 253 is RT_SCOPE_LINK (linux/rtnetlink.h).
+            addressed |= u8::from(address.header.scope) < 253;
+        }
+        let (mut mac, mut mtu) = (None, 0);
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::Address(bytes) => mac = bytes.try_into().ok(),
+                LinkAttribute::Mtu(bytes) => mtu = bytes,
+                _ => {}
+            }
+        }
+        Ok(Some(Netdev {
+            index,
+            up: link.header.flags.contains(LinkFlags::Up),
+            mac,
+            mtu,
+            addressed,
+        }))
+    })
+}
+
+/// The settings of VF `index` of the PF with netdev `pf`. What its driver does not tell is absent.
+///
+/// # Errors
+/// [`Error::Netdev`]; [`Error::NoSuchVf`].
+pub fn vf_settings(pf: &str, index: u32) -> Result<VfSettings, Error> {
+    let link = talk("ask about the VFs of", pf, async |handle| {
+        get(&handle, pf, vec![LinkExtentMask::Vf]).await
+    })?;
+    let link = link.ok_or_else(|| Error::NoPf(pf.to_owned()))?;
+    settings_in(&link, index).map_err(|count| Error::NoSuchVf {
+        pf: pf.to_owned(),
+        index,
+        count,
+    })
+}
+
+/// Finds a VF's settings in what the kernel answered; else says how many VFs are in there.
+pub(crate) fn settings_in(link: &LinkMessage, index: u32) -> Result<VfSettings, usize> {
+    let mut count = 0;
+    for attribute in &link.attributes {
+        let LinkAttribute::VfInfoList(vfs) = attribute else {
+            continue;
+        };
+        count += vfs.len();
+        for LinkVfInfo(infos) in vfs {
+            let is_it = |info: &VfInfo| matches!(info, VfInfo::Mac(mac) if mac.vf_id == index);
+            if infos.iter().any(is_it) {
+                return Ok(settings_of(infos));
+            }
+        }
+    }
+    Err(count)
+}
+
+fn settings_of(infos: &[VfInfo]) -> VfSettings {
+    let mut settings = VfSettings::default();
+    for info in infos {
+        match info {
+            VfInfo::Mac(mac) => settings.mac = mac.mac.first_chunk().copied(),
+            // The list, where the kernel has it, also knows the protocol: it wins.
+            VfInfo::Vlan(vlan) if settings.vlan.is_none() => {
+                settings.vlan = vlan_of(vlan.vlan_id, vlan.qos, false);
+            }
+            VfInfo::VlanList(list) => {
+                if let Some(NlVlan::Info(vlan)) = list.first() {
+                    let is_8021ad = vlan.protocol == VlanProtocol::Ieee8021Ad;
+                    settings.vlan = vlan_of(vlan.vlan_id, vlan.qos, is_8021ad && vlan.vlan_id != 0);
+                }
+            }
+            VfInfo::SpoofCheck(check) => settings.spoofchk = known(check.enabled),
+            VfInfo::Trust(trust) => settings.trust = known(trust.enabled),
+            VfInfo::Rate(rate) => {
+                settings.min_tx_rate = Some(rate.min_tx_rate);
+                settings.max_tx_rate = Some(rate.max_tx_rate);
+            }
+            VfInfo::LinkState(link) => {
+                settings.link_state = match link.state {
+                    VfLinkState::Auto => Some(VfLink::Auto),
+                    VfLinkState::Enable => Some(VfLink::Enable),
+                    VfLinkState::Disable => Some(VfLink::Disable),
+                    _ => None,
+                };
+            }
+            _ => {}
+        }
+    }
+    settings
+}
+
+fn known(enabled: bool) -> Option<bool> {
+    Some(enabled)
+}
+
+fn vlan_of(vid: u32, qos: u32, is_8021ad: bool) -> Option<VfVlan> {
+    Some(VfVlan {
+        vid: u16::try_from(vid).ok()?,
+        qos: u8::try_from(qos).ok()?,
+        is_8021ad,
+    })
+}
+
+/// Makes one change of VF `index` of the PF with netdev `pf`.
+///
+/// # Errors
+/// [`Error::Setting`]: the PF's driver refuses; [`Error::Netdev`]: there is no such PF.
+pub fn set_vf(pf: &str, index: u32, change: VfChange) -> Result<(), Error> {
+    let pf_index = netdev(pf)?.ok_or_else(|| Error::NoPf(pf.to_owned()))?.index;
+    let info = attribute(index, change);
+    let message = LinkUnspec::new_with_index(pf_index)
+        .append_extra_attribute(LinkAttribute::VfInfoList(vec![LinkVfInfo(vec![info])]))
+        .build();
+    talk("set a VF of", pf, async |handle| {
+        handle.link().set(message).execute().await
+    })
+    .map_err(|error| match error {
+        Error::Netdev { why, .. } => Error::Setting {
+            pf: pf.to_owned(),
+            index,
+            setting: change.to_string(),
+            why,
+        },
+        other => other,
+    })
+}
+
+pub(crate) fn attribute(index: u32, change: VfChange) -> VfInfo {
+    match change {
+        VfChange::Mac(mac) => VfInfo::Mac(VfInfoMac::new(index, &mac)),
+        VfChange::Vlan(vlan) if vlan.is_8021ad => {
+            VfInfo::VlanList(vec![NlVlan::Info(VfVlanInfo::new(
+                index,
+                vlan.vid.into(),
+                vlan.qos.into(),
+                VlanProtocol::Ieee8021Ad,
+            ))])
+        }
+        // The older message, which every PF driver knows.
+        VfChange::Vlan(vlan) => {
+            VfInfo::Vlan(VfInfoVlan::new(index, vlan.vid.into(), vlan.qos.into()))
+        }
+        VfChange::Spoofchk(on) => VfInfo::SpoofCheck(VfInfoSpoofCheck::new(index, on)),
+        VfChange::Trust(on) => VfInfo::Trust(VfInfoTrust::new(index, on)),
+        VfChange::Rate { min, max } => VfInfo::Rate(VfInfoRate::new(index, min, max)),
+        VfChange::Link(link) => {
+            let state = match link {
+                VfLink::Auto => VfLinkState::Auto,
+                VfLink::Enable => VfLinkState::Enable,
+                VfLink::Disable => VfLinkState::Disable,
+            };
+            VfInfo::LinkState(VfInfoLinkState::new(index, state))
+        }
+    }
+}
+
+/// Moves a netdev of this thread's namespace, set down, into the namespace at `netns`, under the
+/// name `name` there. One message: it is there under that name, or here as it was.
+///
+/// # Errors
+/// [`Error::Netdev`]: no such namespace or netdev, or the name is taken there.
+pub fn move_to(from: &str, netns: &Path, name: &str) -> Result<(), Error> {
+    let target = File::open(netns).map_err(|error| Error::Netdev {
+        what: "move",
+        netdev: from.to_owned(),
+        why: format!("network namespace {}: {error}", netns.display()),
+    })?;
+    let index = netdev(from)?.map(|netdev| netdev.index);
+    let index = index.ok_or_else(|| missing("move", from))?;
+    talk("move", from, async |handle| {
+        let down = LinkUnspec::new_with_index(index).down().build();
+        handle.link().set(down).execute().await?;
+        let there = LinkUnspec::new_with_index(index)
+            .name(name)
+            .setns_by_fd(target.as_raw_fd())
+            .build();
+        handle.link().set(there).execute().await
+    })
+}
+
+/// Sets a netdev down and gives it another name.
+///
+/// # Errors
+/// [`Error::Netdev`].
+pub fn rename(from: &str, to: &str) -> Result<(), Error> {
+    let index = netdev(from)?.map(|netdev| netdev.index);
+    let index = index.ok_or_else(|| missing("rename", from))?;
+    talk("rename", from, async |handle| {
+        let down = LinkUnspec::new_with_index(index).down().build();
+        handle.link().set(down).execute().await?;
+        let named = LinkUnspec::new_with_index(index).name(to).build();
+        handle.link().set(named).execute().await
+    })
+}
+
+/// Runs `work` in the network namespace at `netns`, on a thread that ends there.
+///
+/// # Errors
+/// [`Error::File`]: it cannot be entered; or what `work` returned.
+pub fn within<T: Send>(
+    netns: &Path,
+    work: impl FnOnce() -> Result<T, Error> + Send,
+) -> Result<T, Error> {
+    let file = File::open(netns).map_err(crate::error::file("open", netns))?;
+    std::thread::scope(|scope| {
+        let thread = scope.spawn(|| {
+            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
+                .map_err(|errno| crate::error::file("enter", netns)(errno.into()))?;
+            work()
+        });
+        match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        }
+    })
+}
+
+fn missing(what: &'static str, netdev: &str) -> Error {
+    Error::Netdev {
+        what,
+        netdev: netdev.to_owned(),
+        why: "it is not there".to_owned(),
+    }
+}
+
+async fn get(
+    handle: &Handle,
+    name: &str,
+    mask: Vec<LinkExtentMask>,
+) -> Result<Option<LinkMessage>, rtnetlink::Error> {
+    let mut request = handle.link().get().match_name(name.to_owned());
+    if !mask.is_empty() {
+        request = request.set_filter_mask(AddressFamily::Unspec, mask);
+    }
+    let mut links = pin!(request.execute());
+    match links.try_next().await {
+        Err(rtnetlink::Error::NetlinkError(error)) if error.raw_code() == -libc::ENODEV => Ok(None),
+        other => other,
+    }
+}
+
+/// One conversation with the kernel, about one netdev.
+fn talk<T>(
+    what: &'static str,
+    netdev: &str,
+    conversation: impl AsyncFnOnce(Handle) -> Result<T, rtnetlink::Error>,
+) -> Result<T, Error> {
+    let failed = |why: String| Error::Netdev {
+        what,
+        netdev: netdev.to_owned(),
+        why,
+    };
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| failed(error.to_string()))?;
+    runtime.block_on(async {
+        let (connection, handle, _) =
+            rtnetlink::new_connection().map_err(|error| failed(error.to_string()))?;
+        tokio::spawn(connection);
+        conversation(handle).await.map_err(|error| {
+            failed(match error {
+                rtnetlink::Error::NetlinkError(error) => error.to_io().to_string(),
+                other => other.to_string(),
+            })
+        })
+    })
+}

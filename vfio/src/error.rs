@@ -1,8 +1,10 @@
 //! What can go wrong between this process, the kernel and a device.
 
 use std::io;
+use std::path::PathBuf;
 
 use crate::PciAddr;
+use crate::iommu::Blocker;
 
 /// Why a device, or a VF of this node, could not be had, changed or given back.
 #[derive(Debug, thiserror::Error)]
@@ -54,4 +56,134 @@ pub enum Error {
         /// The length that did not fit.
         bytes: usize,
     },
+    /// No such function.
+    #[error("{device}: no such PCI device; \"lspci -D\" lists them")]
+    NoDevice {
+        /// The address.
+        device: PciAddr,
+    },
+    /// No IOMMU stands before the device.
+    #[error(
+        "{device} is in no IOMMU group: the IOMMU is off. Switch it on in the firmware (VT-d, AMD-Vi) and boot with intel_iommu=on or amd_iommu=on"
+    )]
+    NoIommu {
+        /// The device.
+        device: PciAddr,
+    },
+    /// VFIO's mode without an IOMMU.
+    #[error(
+        "{device} is with VFIO without an IOMMU (enable_unsafe_noiommu_mode), where it could write to all memory: refused. Boot with intel_iommu=on or amd_iommu=on, and give a virtual machine a virtual IOMMU"
+    )]
+    UnsafeNoIommu {
+        /// The device.
+        device: PciAddr,
+    },
+    /// A module of the kernel is missing.
+    #[error("the kernel's module {module} is not loaded: modprobe {module}")]
+    VfioNotLoaded {
+        /// Its name.
+        module: &'static str,
+    },
+    /// The device is not VFIO's.
+    #[error(
+        "{device} is bound to {}, not to vfio-pci: cd /sys/bus/pci/devices/{device} && echo vfio-pci > driver_override && {}echo {device} > /sys/bus/pci/drivers_probe",
+        driver.as_deref().unwrap_or("no driver"),
+        if driver.is_some() { format!("echo {device} > driver/unbind && ") } else { String::new() }
+    )]
+    NotBound {
+        /// The device.
+        device: PciAddr,
+        /// Its driver.
+        driver: Option<String>,
+    },
+    /// Other devices of the group are with drivers of the kernel.
+    #[error(
+        "{device}: its IOMMU group {group} cannot be used as long as a driver of the kernel has others of it: {}. Unbind them or bind them to vfio-pci",
+        listed(blockers.iter().map(|Blocker { device, driver }| format!("{device} ({driver})")))
+    )]
+    NotViable {
+        /// The device.
+        device: PciAddr,
+        /// The group's number.
+        group: u32,
+        /// The devices in the way.
+        blockers: Vec<Blocker>,
+    },
+    /// Another process has the device.
+    #[error(
+        "{device} is in use: {} is held by {}",
+        node.display(),
+        listed(holders.iter().cloned())
+    )]
+    DeviceBusy {
+        /// The device.
+        device: PciAddr,
+        /// The node that cannot be opened.
+        node: PathBuf,
+        /// Programs with their pids, as far as this process may know.
+        holders: Vec<String>,
+    },
+    /// iommufd without nodes of the devices.
+    #[error(
+        "{device} has no node under /dev/vfio/devices: iommufd needs Linux 6.6 with CONFIG_VFIO_DEVICE_CDEV; VFIO's container (/dev/vfio/vfio) works without"
+    )]
+    NoDeviceNode {
+        /// The device.
+        device: PciAddr,
+    },
+    /// A node of VFIO cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Node {
+        /// The node.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The limit of locked memory is too low.
+    #[error(
+        "devices can reach no more memory: {} bytes are needed ({locked} mapped, {bytes} more), {} may be locked. Raise RLIMIT_MEMLOCK (ulimit -l unlimited, or LimitMEMLOCK=infinity in the service), or give CAP_IPC_LOCK",
+        locked.saturating_add(*bytes),
+        limit.map_or("any number".to_owned(), |limit| limit.to_string())
+    )]
+    Memlock {
+        /// Length of what was to be mapped.
+        bytes: usize,
+        /// What this process has mapped for devices already.
+        locked: usize,
+        /// The limit in bytes; none is no limit (memory has run out then).
+        limit: Option<u64>,
+    },
+    /// Memory cannot be given to devices.
+    #[error("{bytes} bytes cannot be mapped for devices: {source}")]
+    Map {
+        /// Length.
+        bytes: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The function cannot be reset, and so not be handed from one owner to the next.
+    #[error("{device} cannot be reset (no FLR): such a device cannot be used")]
+    NoReset {
+        /// The device.
+        device: PciAddr,
+    },
+    /// Too few interrupts.
+    #[error("{device} has {has} MSI-X vectors, {count} were asked for")]
+    NoVectors {
+        /// The device.
+        device: PciAddr,
+        /// Vectors asked for.
+        count: u16,
+        /// Vectors there are.
+        has: u32,
+    },
+}
+
+/// One after another, or that nobody is known.
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<String> = names.collect();
+    if names.is_empty() {
+        return "one that cannot be seen from here".to_owned();
+    }
+    names.join(", ")
 }

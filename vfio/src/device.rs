@@ -210,3 +210,92 @@ impl Drop for VfioDevice {
         }
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::ioctl::twin::kernel;
+    use crate::iommu::tests::{Node, VF};
+    use crate::{RegOffset, Registers};
+
+    fn open() -> (Node, Iommu, VfioDevice) {
+        let node = Node::new();
+        let iommu = node.iommu();
+        let device = VfioDevice::open(VF.parse().unwrap(), &iommu).unwrap();
+        (node, iommu, device)
+    }
+
+    fn calls() -> Vec<String> {
+        kernel(|kernel| std::mem::take(&mut kernel.calls))
+    }
+
+    #[test]
+    fn order_of_opening_and_closing() {
+        let (_node, _iommu, mut device) = open();
+        assert_eq!((device.ids(), device.group()), ((0x8086, 0x10ca), 7));
+        assert_eq!(
+            calls(),
+            ["open 0000:01:10.0", "vectors 2 0", "reset, bus master 0"]
+        );
+        let bar = device.registers(0).unwrap();
+        device.set_bus_master(true).unwrap();
+        let interrupts = device.interrupts(3).unwrap();
+        assert_eq!(interrupts.len(), 3);
+        assert_eq!(calls(), ["vectors 2 3"]);
+        drop(device);
+        // The group stays while a BAR is mapped: the kernel would call it busy.
+        assert_eq!(calls(), ["vectors 2 0", "reset, bus master 0"]);
+        assert_eq!(kernel(|kernel| kernel.groups), 1);
+        drop(bar);
+        assert_eq!(kernel(|kernel| kernel.groups), 0);
+    }
+
+    #[test]
+    fn registers_within_the_bar() {
+        let (_node, _iommu, mut device) = open();
+        let bar = device.registers(0).unwrap();
+        assert_eq!(bar.len_bytes(), 0x4000);
+        bar.write64(RegOffset(0x3ff8), 0x1122_3344_5566_7788);
+        bar.write32(RegOffset(0x3ff8), 0xaabb_ccdd);
+        assert_eq!(bar.read32(RegOffset(0x3ffc)), 0x1122_3344);
+        assert_eq!(bar.read64(RegOffset(0x3ff8)), 0x1122_3344_aabb_ccdd);
+        for offset in [0x4000, 0x4004, 0x3ffe, u32::MAX - 3, u32::MAX] {
+            bar.write32(RegOffset(offset), 0);
+            bar.write64(RegOffset(offset), 0);
+            assert_eq!(bar.read32(RegOffset(offset)), u32::MAX);
+            assert_eq!(bar.read64(RegOffset(offset)), u64::MAX);
+        }
+        assert_eq!(bar.read64(RegOffset(0x3ff8)), 0x1122_3344_aabb_ccdd);
+    }
+
+    #[test]
+    fn what_the_device_does_not_have() {
+        let (_node, _iommu, mut device) = open();
+        for index in [1, 5, 6, 255] {
+            let error = device.registers(index).unwrap_err().to_string();
+            assert!(error.contains(&format!("no BAR {index} ")), "{error}");
+        }
+        assert_eq!(device.bar_bytes(0).unwrap(), 0x4000);
+        for count in [0, 4] {
+            let error = device.interrupts(count).unwrap_err().to_string();
+            assert_eq!(
+                error,
+                format!("0000:01:10.0 has 3 MSI-X vectors, {count} were asked for")
+            );
+        }
+    }
+
+    #[test]
+    fn a_reset_that_has_to_wait() {
+        let (_node, _iommu, mut device) = open();
+        kernel(|kernel| kernel.resets_refused = 2);
+        calls();
+        device.reset().unwrap();
+        assert_eq!(calls().len(), 1 + 3);
+        kernel(|kernel| kernel.resets_refused = u32::MAX);
+        let error = device.reset().unwrap_err().to_string();
+        assert!(error.starts_with("0000:01:10.0: VFIO_DEVICE_RESET failed"));
+        kernel(|kernel| kernel.resets_refused = 0);
+    }
+}

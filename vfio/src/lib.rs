@@ -1,4 +1,20 @@
 //! PCI and SR-IOV on a node.
+//!
+//! *Devices driven through VFIO.* [`VfioDevice`] is a function that this process has to itself,
+//! [`Iommu`] the address space that its devices see. NIC drivers know neither: they are generic over
+//! [`Device`] and its [`Registers`] and [`Descriptors`], the hardware seam ([`seam`]), and hold no
+//! unsafe code. In tests [`emulated`](seam) devices stand behind it (feature `emulated`), and
+//! [`Counted`] counts what crosses it.
+//!
+//! The unsafe code of that part is in `ioctl` (the system calls), `bar` (mapped registers), `dma`
+//! (rings in memory that devices write), `iommu` (what devices may reach) and `emulated::bus`. What
+//! keeps it sound: a device reaches only what [`Iommu`] mapped, and what is mapped stays memory of
+//! this process until it is unmapped.
+//!
+//! The kernel's structs are those of vfio-bindings and iommufd-bindings. vfio-ioctls, which wraps them
+//! for virtual machine monitors, is not used: it maps guest memory at addresses that its caller
+//! chooses, ties every device to a KVM or to vm-memory's types, keeps one container per
+//! wrapper without putting mappings back when its groups have gone, and its errors name no device.
 
 mod addr;
 mod error;

@@ -3,7 +3,7 @@
 //! *Devices driven through VFIO.* [`VfioDevice`] is a function that this process has to itself,
 //! [`Iommu`] the address space that its devices see. NIC drivers know neither: they are generic over
 //! [`Device`] and its [`Registers`] and [`Descriptors`], the hardware seam ([`seam`]), and hold no
-//! unsafe code. In tests [`emulated`](seam) devices stand behind it (feature `emulated`), and
+//! unsafe code. In tests emulated devices stand behind it (feature `emulated`), and
 //! [`Counted`] counts what crosses it.
 //!
 //! The unsafe code of that part is in `ioctl` (the system calls), `bar` (mapped registers), `dma`
@@ -12,9 +12,9 @@
 //! this process until it is unmapped.
 //!
 //! The kernel's structs are those of vfio-bindings and iommufd-bindings. vfio-ioctls, which wraps them
-//! for virtual machine monitors, is not used: it maps guest memory at addresses that its caller
-//! chooses, ties every device to a KVM or to vm-memory's types, keeps one container per
-//! wrapper without putting mappings back when its groups have gone, and its errors name no device.
+//! for virtual machine monitors, is not used: it brings vm-memory along for guests' memory that there
+//! is none of here, keeps no mappings to put back when a container's last group has gone, and where
+//! a reset fails it says nothing, where an access to configuration space fails it logs a line.
 
 mod addr;
 mod error;

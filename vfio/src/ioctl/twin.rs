@@ -38,6 +38,8 @@ pub(crate) struct Kernel {
     pub(crate) memlock: u64,
     /// MSI-X vectors.
     pub(crate) vectors: u32,
+    /// Whether MSI-X is on.
+    pub(crate) interrupting: bool,
     /// Calls at the device, oldest first.
     pub(crate) calls: Vec<String>,
     /// How often the next resets say "try again".
@@ -55,6 +57,7 @@ impl Default for Kernel {
             ranges: Some(vec![0..=0xfedf_ffff, 0xfef0_0000..=(1 << 39) - 1]),
             memlock: u64::MAX,
             vectors: 3,
+            interrupting: false,
             calls: Vec::new(),
             resets_refused: 0,
         }
@@ -122,8 +125,8 @@ fn map(base: NonNull<u8>, len: u64, iova: u64) -> io::Result<()> {
         if !allowed
             .iter()
             .any(|r| r.contains(&iova) && r.contains(&last))
-            || base.as_ptr().addr() % 4096 != 0
-            || (len | iova) % 4096 != 0
+            || !base.as_ptr().addr().is_multiple_of(4096)
+            || !(len | iova).is_multiple_of(4096)
         {
             return errno(libc::EINVAL);
         }
@@ -207,7 +210,14 @@ pub(crate) fn set_vectors(
     eventfds: &[OwnedFd],
 ) -> io::Result<()> {
     called(format!("vectors {index} {}", eventfds.len()));
-    Ok(())
+    kernel(|kernel| {
+        // As the kernel has it: what is off cannot be switched off.
+        if eventfds.is_empty() && !kernel.interrupting {
+            return errno(libc::EINVAL);
+        }
+        kernel.interrupting = !eventfds.is_empty();
+        Ok(())
+    })
 }
 
 pub(crate) fn reset(device: BorrowedFd<'_>) -> io::Result<()> {

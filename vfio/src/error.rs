@@ -4,6 +4,7 @@ use std::io;
 use std::path::PathBuf;
 
 use crate::PciAddr;
+use crate::iommu::Blocker;
 
 /// Why a device, or a VF of this node, could not be had, changed or given back.
 #[derive(Debug, thiserror::Error)]
@@ -19,19 +20,175 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// A file of sysfs or of the journal could not be read or written.
+
+    // -- Devices driven through VFIO.
+    /// A device without that BAR, or one that cannot be mapped.
+    #[error("{device}: there is no BAR {index} that can be mapped; is this the NIC meant?")]
+    NoBar {
+        /// The device.
+        device: PciAddr,
+        /// Number of the BAR.
+        index: u8,
+    },
+    /// A ring of no descriptors, or of more than memory has room for.
+    #[error("{device}: a ring cannot have {len} descriptors")]
+    RingLength {
+        /// The device.
+        device: PciAddr,
+        /// The length asked for.
+        len: usize,
+    },
+    /// No memory for a ring.
+    #[error("{device}: no memory for a ring of {bytes} bytes: {source}")]
+    RingMemory {
+        /// The device.
+        device: PciAddr,
+        /// Length of the ring.
+        bytes: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The address space that devices see is full.
+    #[error(
+        "the IOMMU translates no free range of {bytes} bytes: fewer or smaller pools, or fewer VFs in one process"
+    )]
+    NoIova {
+        /// The length that did not fit.
+        bytes: usize,
+    },
+    /// No such function.
+    #[error("{device}: no such PCI device; \"lspci -D\" lists them")]
+    NoDevice {
+        /// The address.
+        device: PciAddr,
+    },
+    /// No IOMMU stands before the device.
+    #[error(
+        "{device} is in no IOMMU group: the IOMMU is off. Switch it on in the firmware (VT-d, AMD-Vi) and boot with intel_iommu=on or amd_iommu=on"
+    )]
+    NoIommu {
+        /// The device.
+        device: PciAddr,
+    },
+    /// VFIO's mode without an IOMMU.
+    #[error(
+        "{device} is with VFIO without an IOMMU (enable_unsafe_noiommu_mode), where it could write to all memory: refused. Boot with intel_iommu=on or amd_iommu=on, and give a virtual machine a virtual IOMMU"
+    )]
+    UnsafeNoIommu {
+        /// The device.
+        device: PciAddr,
+    },
+    /// A module of the kernel is missing.
+    #[error("the kernel's module {module} is not loaded: modprobe {module}")]
+    VfioNotLoaded {
+        /// Its name.
+        module: &'static str,
+    },
+    /// The device is not VFIO's.
+    #[error(
+        "{device} is bound to {}, not to vfio-pci: cd /sys/bus/pci/devices/{device} && echo vfio-pci > driver_override && {}echo {device} > /sys/bus/pci/drivers_probe",
+        driver.as_deref().unwrap_or("no driver"),
+        if driver.is_some() { format!("echo {device} > driver/unbind && ") } else { String::new() }
+    )]
+    NotBound {
+        /// The device.
+        device: PciAddr,
+        /// Its driver.
+        driver: Option<String>,
+    },
+    /// Other devices of the group are with drivers of the kernel.
+    #[error(
+        "{device}: its IOMMU group {group} cannot be used as long as a driver of the kernel has others of it: {}. Unbind them or bind them to vfio-pci",
+        listed(blockers.iter().map(|Blocker { device, driver }| format!("{device} ({driver})")))
+    )]
+    NotViable {
+        /// The device.
+        device: PciAddr,
+        /// The group's number.
+        group: u32,
+        /// The devices in the way.
+        blockers: Vec<Blocker>,
+    },
+    /// Another process has the device.
+    #[error(
+        "{device} is in use: {} is held by {}",
+        node.display(),
+        listed(holders.iter().cloned())
+    )]
+    DeviceBusy {
+        /// The device.
+        device: PciAddr,
+        /// The node that cannot be opened.
+        node: PathBuf,
+        /// Programs with their pids, as far as this process may know.
+        holders: Vec<String>,
+    },
+    /// iommufd without nodes of the devices.
+    #[error(
+        "{device} has no node under /dev/vfio/devices: iommufd needs Linux 6.6 with CONFIG_VFIO_DEVICE_CDEV; VFIO's container (/dev/vfio/vfio) works without"
+    )]
+    NoDeviceNode {
+        /// The device.
+        device: PciAddr,
+    },
+    /// A node of VFIO cannot be used.
+    #[error("{} cannot be used: {source}", path.display())]
+    Node {
+        /// The node.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The limit of locked memory is too low.
+    #[error(
+        "devices can reach no more memory: {} bytes are needed ({locked} mapped, {bytes} more), {} may be locked. Raise RLIMIT_MEMLOCK (ulimit -l unlimited, or LimitMEMLOCK=infinity in the service), or give CAP_IPC_LOCK",
+        locked.saturating_add(*bytes),
+        limit.map_or("any number".to_owned(), |limit| limit.to_string())
+    )]
+    Memlock {
+        /// Length of what was to be mapped.
+        bytes: usize,
+        /// What this process has mapped for devices already.
+        locked: usize,
+        /// The limit in bytes; none is no limit (memory has run out then).
+        limit: Option<u64>,
+    },
+    /// Memory cannot be given to devices.
+    #[error("{bytes} bytes cannot be mapped for devices: {source}")]
+    Map {
+        /// Length.
+        bytes: usize,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The function cannot be reset, and so not be handed from one owner to the next.
+    #[error("{device} cannot be reset (no FLR): such a device cannot be used")]
+    NoReset {
+        /// The device.
+        device: PciAddr,
+    },
+    /// Too few interrupts.
+    #[error("{device} has {has} MSI-X vectors, {count} were asked for")]
+    NoVectors {
+        /// The device.
+        device: PciAddr,
+        /// Vectors asked for.
+        count: u16,
+        /// Vectors there are.
+        has: u32,
+    },
+
+    // -- PFs and VFs of the node.
+    /// A file of sysfs could not be read, or a namespace entered.
     #[error("cannot {what} {}: {source}", path.display())]
     File {
-        /// `read`, `write`, ...
+        /// `read`, `open`, ...
         what: &'static str,
         /// The file.
         path: PathBuf,
         /// What the kernel said.
         source: io::Error,
     },
-    /// There is no such PCI function.
-    #[error("there is no PCI device {0} on this node: `lspci -D` lists those there are")]
-    NoDevice(PciAddr),
     /// The function is not a VF.
     #[error(
         "{0} is not an SR-IOV VF: name a VF (/sys/bus/pci/devices/PF/virtfn*), or its PF by if0"
@@ -39,19 +196,9 @@ pub enum Error {
     NotVf(PciAddr),
     /// There is no such netdev, or it is no PF.
     #[error(
-        "there is no SR-IOV PF {0} on this node: if0 names the netdev of a NIC that has sriov_totalvfs"
+        "there is no SR-IOV PF {0} on this node: a PF is the netdev of a NIC that has sriov_totalvfs"
     )]
     NoPf(String),
-    /// The PF has no VFs.
-    #[error(
-        "PF {pf} has no VFs: make some with `echo N > /sys/class/net/{pf}/device/sriov_numvfs` (it can have {most})"
-    )]
-    NoVfs {
-        /// The PF's netdev.
-        pf: String,
-        /// `sriov_totalvfs`.
-        most: u32,
-    },
     /// The PF has fewer VFs.
     #[error("PF {pf} has no VF {index}: it has {count}, from 0")]
     NoSuchVf {
@@ -61,37 +208,6 @@ pub enum Error {
         index: u32,
         /// How many there are.
         count: usize,
-    },
-    /// What is asked for contradicts itself.
-    #[error("{0}")]
-    Invalid(String),
-    /// A VF whose PF has no netdev here: the PF's own driver is not loaded, or another has it.
-    #[error("the PF {0} has no netdev here: bind it to its kernel driver")]
-    PfWithoutNetdev(PciAddr),
-    /// The PF is down, so its VFs are too.
-    #[error("PF {0} is down, and its VFs with it: `ip link set {0} up`")]
-    PfDown(String),
-    /// Somebody else has the VF.
-    #[error("VF {device} is taken: {holder}")]
-    Busy {
-        /// The VF.
-        device: PciAddr,
-        /// Who has it.
-        holder: String,
-    },
-    /// No VF of the PF is free.
-    #[error("no VF of PF {pf} is free: {why}")]
-    Exhausted {
-        /// The PF's netdev.
-        pf: String,
-        /// What becomes of each.
-        why: String,
-    },
-    /// A lock was not to be had in time.
-    #[error("{} is held by another call: try again later", path.display())]
-    Locked {
-        /// The lock's file.
-        path: PathBuf,
     },
     /// The PF's driver refused a setting of a VF.
     #[error(
@@ -117,82 +233,22 @@ pub enum Error {
         /// What the kernel said.
         why: String,
     },
-    /// The driver did not take the device.
-    #[error(
-        "driver {driver} does not take {device} (it has {has}): is it loaded? `modprobe {driver}`; `dmesg` may say why it refuses (vfio-pci needs an IOMMU: kernel parameter intel_iommu=on or amd_iommu=on)"
-    )]
-    NotBound {
-        /// The device.
-        device: PciAddr,
-        /// The driver asked for.
-        driver: String,
-        /// The driver it has now.
-        has: String,
-    },
-    /// A record of the journal cannot be read.
-    #[error(
-        "{} is not a readable record ({why}): its VF is kept out of use until somebody has looked at it and removed the file",
-        path.display()
-    )]
-    Record {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong with it.
-        why: String,
-    },
-    /// Several steps failed, all of which were tried.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
-    Several(Vec<Error>),
 }
 
-/// What is to be done about an [`Error`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum ErrorKind {
-    /// The request is wrong: asking again does not help.
-    Invalid,
-    /// Not now: asking later may help.
-    Busy,
-    /// Something on the host failed that should have worked.
-    Host,
-}
-
-impl Error {
-    /// What is to be done about it.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Error::NoDevice(_)
-            | Error::NotVf(_)
-            | Error::NoPf(_)
-            | Error::NoSuchVf { .. }
-            | Error::Invalid(_)
-            | Error::Setting { .. } => ErrorKind::Invalid,
-            Error::NoVfs { .. }
-            | Error::PfDown(_)
-            | Error::Busy { .. }
-            | Error::Exhausted { .. }
-            | Error::Locked { .. } => ErrorKind::Busy,
-            _ => ErrorKind::Host,
-        }
-    }
-
-    /// All errors in one; none: fine.
-    ///
-    /// # Errors
-    /// Those that were collected.
-    pub(crate) fn collect(mut errors: Vec<Error>) -> Result<(), Error> {
-        match errors.len() {
-            0 => Ok(()),
-            1 => errors.pop().map_or(Ok(()), Err),
-            _ => Err(Error::Several(errors)),
-        }
-    }
-}
-
-/// A failed read or write of a file.
+/// A failed use of a file.
 pub(crate) fn file(
     what: &'static str,
     path: impl Into<PathBuf>,
 ) -> impl FnOnce(io::Error) -> Error {
     let path = path.into();
     move |source| Error::File { what, path, source }
+}
+
+/// One after another, or that nobody is known.
+fn listed(names: impl Iterator<Item = String>) -> String {
+    let names: Vec<String> = names.collect();
+    if names.is_empty() {
+        return "one that cannot be seen from here".to_owned();
+    }
+    names.join(", ")
 }

@@ -54,11 +54,6 @@ impl Sysfs {
         self.root.join("bus/pci/devices").join(addr.to_string())
     }
 
-    /// The file that has the kernel look for a driver for a function.
-    pub fn drivers_probe(&self) -> PathBuf {
-        self.root.join("bus/pci/drivers_probe")
-    }
-
     /// Whether a PCI driver of that name is loaded.
     pub fn has_driver(&self, name: &str) -> bool {
         !name.is_empty()
@@ -74,7 +69,7 @@ impl Sysfs {
     pub fn function(&self, addr: PciAddr) -> Result<Function, Error> {
         let dir = self.folder(addr);
         if !dir.exists() {
-            return Err(Error::NoDevice(addr));
+            return Err(Error::NoDevice { device: addr });
         }
         let total = number(&dir.join("sriov_totalvfs"));
         Ok(Function {
@@ -166,14 +161,6 @@ impl Sysfs {
             .map(|index| (pf, index))
             .ok_or(Error::NotVf(vf))
     }
-}
-
-/// Writes a value into a file of sysfs.
-pub(crate) fn write(path: &Path, value: &str) -> io::Result<()> {
-    std::fs::OpenOptions::new()
-        .write(true)
-        .open(path)
-        .and_then(|mut file| io::Write::write_all(&mut file, value.as_bytes()))
 }
 
 fn text(path: &Path) -> Option<String> {
@@ -294,7 +281,7 @@ mod tests {
         let (_dir, sysfs) = tree();
         assert!(matches!(
             sysfs.function(addr("0000:09:00.0")),
-            Err(Error::NoDevice(_))
+            Err(Error::NoDevice { .. })
         ));
         assert!(matches!(
             sysfs.place_of_vf(addr("0000:01:00.0")),

@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test bench fmt lint build install-needs
+.PHONY: help demo test test-sriov bench fmt lint build install-needs
 
 CARGO ?= cargo
 
@@ -14,6 +14,9 @@ demo: install-needs build ## the whole path in network namespaces: CNI ADD, engi
 
 test: install-needs ## every test there is, told against those that were skipped
 	sh tests/run.sh
+
+test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> [SLUICEGATE_WIRE=<netdev>]: on that PF
+	sh tests/sriov/run.sh
 
 bench: ## criterion benches of every stage
 	$(CARGO) bench --locked -p sluice-benches

@@ -1,13 +1,17 @@
-//! What the integration tests share: where the binaries under test are, network namespaces of
-//! their own, processes that end with the test, and skipping aloud.
+//! What the integration tests and the SR-IOV cases share: where the binaries under test are, network
+//! namespaces of their own, processes that end with the test, calls of CNI plugins, frames on a
+//! wire, and skipping aloud.
 #![forbid(unsafe_code)]
 
+pub mod cni;
 mod netns;
 mod process;
+mod sluiced;
 mod wire;
 
 pub use netns::Netns;
 pub use process::{Process, bin, run, wait_for};
+pub use sluiced::Sluiced;
 pub use wire::Wire;
 
 use std::io::Write;

@@ -15,10 +15,16 @@ use rustix::process::{Pid, Signal, kill_process};
 pub fn bin(name: &str) -> PathBuf {
     let mut folders = Vec::new();
     if let Some(dir) = std::env::var_os("SLUICE_BIN_DIR") {
-        folders.push(PathBuf::from(dir));
+        folders.push(PathBuf::from(&dir));
+        folders.push(PathBuf::from(dir).join("examples"));
     } else if let Ok(exe) = std::env::current_exe() {
-        // target/<profile>/deps/<test>
-        if let Some(target) = exe.ancestors().nth(3) {
+        // target/<profile>/deps/<test>, and target/<profile>/<program> for the SR-IOV cases.
+        let up = if exe.parent().is_some_and(|dir| dir.ends_with("deps")) {
+            3
+        } else {
+            2
+        };
+        if let Some(target) = exe.ancestors().nth(up) {
             folders.push(target.join("release"));
             folders.push(target.join("debug"));
             folders.push(target.join("release/examples"));

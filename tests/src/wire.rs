@@ -28,6 +28,20 @@ impl Wire {
         Ok(Wire { socket })
     }
 
+    /// On `device` of the namespace that this process is in.
+    ///
+    /// # Errors
+    /// There is no such netdev, or no packet socket is to be had.
+    pub fn here(device: &str) -> Result<Wire> {
+        let path = format!("/sys/class/net/{device}/ifindex");
+        let index = std::fs::read_to_string(&path)
+            .with_context(|| format!("no netdev {device}: cannot read {path}"))?
+            .trim()
+            .parse()?;
+        let socket = PacketSocket::open(index, PacketConfig::for_mtu(1600))?;
+        Ok(Wire { socket })
+    }
+
     /// Sends frames, each in VLAN `vid` with one tag (0: as it is).
     ///
     /// # Errors

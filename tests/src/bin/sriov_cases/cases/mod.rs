@@ -1,0 +1,60 @@
+//! The cases, in the order in which they run: first whether the rig itself works.
+
+mod documents;
+mod engine;
+mod kernel;
+mod many;
+mod selfcheck;
+mod teardown;
+mod vfio;
+mod wire;
+
+use anyhow::Result;
+
+use crate::rig::Rig;
+
+/// One case.
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    /// What it shows, in one line.
+    pub(crate) what: &'static str,
+    /// Seconds after which it has failed: many times what it takes, since the machine may be busy.
+    pub(crate) limit: u64,
+    pub(crate) run: fn(&Rig) -> Result<()>,
+}
+
+/// A case of the table below.
+const fn case(
+    name: &'static str,
+    what: &'static str,
+    limit: u64,
+    run: fn(&Rig) -> Result<()>,
+) -> Case {
+    Case {
+        name,
+        what,
+        limit,
+        run,
+    }
+}
+
+/// Those that every run takes.
+pub(crate) fn proved() -> Vec<&'static Case> {
+    selfcheck::CASES.iter().collect()
+}
+
+/// Those that run only when named: what they are about has not been seen to pass in the virtual machine
+/// yet, so they count for nothing. One that passes moves to [`proved`].
+pub(crate) fn waiting() -> Vec<&'static Case> {
+    [
+        kernel::CASES,
+        vfio::CASES,
+        teardown::CASES,
+        many::CASES,
+        documents::CASES,
+        engine::CASES,
+    ]
+    .into_iter()
+    .flatten()
+    .collect()
+}

@@ -1,0 +1,82 @@
+//! A station at the other end of the cable: the kernel of a network namespace of its own, with an
+//! address in the untagged network or in VLANs.
+
+use std::process::Command;
+
+use anyhow::{Result, ensure};
+use sluice_tests::{Netns, run, wait_for};
+
+use crate::rig::{PATIENCE, Rig};
+
+/// The station; the wire's netdev comes back when it goes.
+pub(crate) struct Far {
+    netns: Netns,
+    wire: String,
+}
+
+impl Far {
+    /// Takes the wire's netdev into a namespace, untagged address `address` (`10.0.0.1/24`) if given.
+    pub(crate) fn new(rig: &Rig, address: Option<&str>) -> Result<Far> {
+        let wire = rig.wire_name()?.to_owned();
+        let netns = Netns::new("far")?;
+        run(Command::new("ip").args(["link", "set", &wire, "netns", netns.name()]))?;
+        netns.ip(&["link", "set", &wire, "up"])?;
+        if let Some(address) = address {
+            netns.ip(&["address", "add", address, "dev", &wire])?;
+        }
+        Ok(Far { netns, wire })
+    }
+
+    /// An address in VLAN `vid`.
+    pub(crate) fn vlan(&self, vid: u16, address: &str) -> Result<()> {
+        let (name, id) = (format!("vlan{vid}"), vid.to_string());
+        self.netns.ip(&[
+            "link", "add", "link", &self.wire, "name", &name, "type", "vlan", "id", &id,
+        ])?;
+        self.netns.ip(&["link", "set", &name, "up"])?;
+        self.netns.ip(&["address", "add", address, "dev", &name])?;
+        Ok(())
+    }
+
+    /// Its namespace.
+    pub(crate) fn netns(&self) -> &Netns {
+        &self.netns
+    }
+}
+
+impl Drop for Far {
+    fn drop(&mut self) {
+        // A physical netdev returns by itself when its namespace goes, but later and down.
+        let _ = self.netns.ip(&["link", "set", &self.wire, "netns", "1"]);
+        let _ = Command::new("ip")
+            .args(["link", "set", &self.wire, "up", "promisc", "on"])
+            .status();
+    }
+}
+
+/// Pings `to` from `netns` until an answer comes.
+pub(crate) fn ping(netns: &Netns, to: &str) -> Result<()> {
+    let answered = wait_for(&format!("an answer of {to} to a ping"), PATIENCE, || {
+        ping_once(netns, to).then_some(())
+    });
+    if answered.is_err() {
+        let neighbours = netns.ip(&["neigh"]).unwrap_or_default();
+        anyhow::bail!("no answer of {to} to pings; neighbours: {neighbours}");
+    }
+    Ok(())
+}
+
+/// Whether a ping is answered within two seconds.
+pub(crate) fn ping_once(netns: &Netns, to: &str) -> bool {
+    run(netns.command("ping").args(["-c", "1", "-W", "2", "-n", to])).is_ok()
+}
+
+/// Fails if `to` answers any of three pings.
+pub(crate) fn no_ping(netns: &Netns, to: &str) -> Result<()> {
+    let answered = run(netns
+        .command("ping")
+        .args(["-c", "3", "-i", "0.3", "-W", "1", "-n", to]))
+    .is_ok();
+    ensure!(!answered, "{to} answers a ping that must not reach it");
+    Ok(())
+}

@@ -1,0 +1,103 @@
+//! The cases of `make test-sriov`: our own release binaries over real VFs of an SR-IOV PF, emulated in
+//! a virtual machine (`tests/sriov/vm.sh`) or in the hardware that `SLUICEGATE_PF` names.
+//!
+//! Each case runs as a process of its own: what goes wrong in it, or hangs, ends with it, and the
+//! next one finds the PF without VFs.
+
+mod cases;
+mod engine;
+mod far;
+mod report;
+mod rig;
+mod run;
+mod testpmd;
+mod vf;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::Parser;
+
+use rig::Rig;
+
+/// Proves the SR-IOV cases on the PFs of this machine.
+#[derive(Debug, Parser)]
+struct Args {
+    /// Only the cases with this name or beginning of a name; may be given several times.
+    #[arg(long, value_name = "NAME")]
+    only: Vec<String>,
+    /// Says which cases there are, and ends.
+    #[arg(long)]
+    list: bool,
+    /// Where the results are written as JSON.
+    #[arg(long, value_name = "FILE")]
+    results: Option<PathBuf>,
+    /// The PF that the cases use.
+    #[arg(long, env = "SLUICEGATE_PF", default_value = "enp12s0f0")]
+    pf: String,
+    /// The netdev at the other end of the PF's cable; cases that need it are skipped without.
+    #[arg(long, env = "SLUICEGATE_WIRE")]
+    wire: Option<String>,
+    /// Whether this is the virtual machine: a node with the PFs of the documents' examples.
+    #[arg(long)]
+    vm: bool,
+    /// One case, in this process; the runner calls itself with it.
+    #[arg(long, hide = true)]
+    one: Option<String>,
+}
+
+fn main() -> ExitCode {
+    match real_main() {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("sriov-cases: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn real_main() -> Result<ExitCode> {
+    let mut args = Args::parse();
+    args.wire = args.wire.filter(|name| !name.is_empty());
+    let (proved, waiting) = (cases::proved(), cases::waiting());
+    if args.list {
+        for case in &proved {
+            println!("{:<28} {}", case.name, case.what);
+        }
+        for case in &waiting {
+            println!(
+                "{:<28} {} (only when named: not proved yet)",
+                case.name, case.what
+            );
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let rig = Rig::new(&args.pf, args.wire.as_deref(), args.vm)?;
+    if let Some(name) = &args.one {
+        let case = proved.iter().chain(&waiting).find(|case| case.name == name);
+        let case = case.with_context(|| format!("there is no case {name}"))?;
+        return Ok(run::this(&rig, case));
+    }
+    rig.check_idle()?;
+    let named = |case: &&cases::Case| {
+        let mut names = args.only.iter();
+        names.any(|only| case.name.starts_with(only.as_str()))
+    };
+    let chosen: Vec<_> = if args.only.is_empty() {
+        proved
+    } else {
+        proved.into_iter().chain(waiting).filter(named).collect()
+    };
+    anyhow::ensure!(!chosen.is_empty(), "no case has such a name: see --list");
+    let results = run::all(&rig, &chosen)?;
+    report::print(&results, rig.vm);
+    if let Some(path) = &args.results {
+        let json = serde_json::to_string_pretty(&results)?;
+        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    }
+    let failed = results
+        .iter()
+        .any(|one| one.outcome == run::Outcome::Failed);
+    Ok(ExitCode::from(u8::from(failed)))
+}

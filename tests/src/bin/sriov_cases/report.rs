@@ -1,0 +1,33 @@
+//! What the cases came to, for people.
+
+use crate::run::{Outcome, Ran};
+
+/// Prints the table and, as the last line, the sums.
+pub(crate) fn print(results: &[Ran], vm: bool) {
+    println!();
+    let on = if vm {
+        "emulated 82576 in a virtual machine"
+    } else {
+        "the hardware of this machine"
+    };
+    println!("SR-IOV cases on {on}");
+    println!("{:<28} {:>7}  result", "case", "seconds");
+    for one in results {
+        let result = match one.outcome {
+            Outcome::Passed => "passed".to_owned(),
+            Outcome::Failed => format!("FAILED: {}", one.why),
+            Outcome::Skipped => format!("skipped: {}", one.why),
+        };
+        println!("{:<28} {:>7.1}  {result}", one.case, one.seconds);
+    }
+    for note in results.iter().flat_map(|one| &one.notes) {
+        println!("{note}");
+    }
+    let count = |outcome| results.iter().filter(|one| one.outcome == outcome).count();
+    println!(
+        "{} passed, {} failed, {} skipped",
+        count(Outcome::Passed),
+        count(Outcome::Failed),
+        count(Outcome::Skipped)
+    );
+}

@@ -1,0 +1,152 @@
+//! Runs cases, each in a process and a process group of its own, with a limit.
+
+use std::os::unix::process::CommandExt;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use rustix::process::{Pid, Signal, kill_process_group};
+use serde::{Deserialize, Serialize};
+use sluice_tests::wait_for;
+
+use crate::cases::Case;
+use crate::rig::Rig;
+
+/// Where a case's process leaves what came of it.
+const VERDICT: &str = "SLUICE_CASE_VERDICT";
+
+/// What a case came to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum Outcome {
+    Passed,
+    Failed,
+    Skipped,
+}
+
+/// A case that ran.
+#[derive(Debug, Serialize)]
+pub(crate) struct Ran {
+    pub(crate) case: String,
+    pub(crate) outcome: Outcome,
+    pub(crate) seconds: f64,
+    /// Why it failed or was skipped, in one line.
+    pub(crate) why: String,
+    /// What it found besides, for people.
+    pub(crate) notes: Vec<String>,
+}
+
+/// What one case's process says.
+#[derive(Debug, Serialize, Deserialize)]
+struct Verdict {
+    outcome: Outcome,
+    why: String,
+    notes: Vec<String>,
+}
+
+/// Why a case cannot run here: an error that is not a failure.
+#[derive(Debug)]
+pub(crate) struct Skip(pub(crate) String);
+
+impl std::fmt::Display for Skip {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
+
+/// Runs `case` in this process.
+pub(crate) fn this(rig: &Rig, case: &Case) -> ExitCode {
+    let result = rig.prepare().and_then(|()| (case.run)(rig));
+    let cleaned = rig.clean();
+    let (outcome, why) = match result.and(cleaned) {
+        Ok(()) => (Outcome::Passed, String::new()),
+        Err(error) if error.is::<Skip>() => (Outcome::Skipped, format!("{error:#}")),
+        Err(error) => {
+            rig.show_logs();
+            (Outcome::Failed, format!("{error:#}"))
+        }
+    };
+    let verdict = Verdict {
+        outcome,
+        why: why.replace('\n', " "),
+        notes: rig.notes(),
+    };
+    let text = serde_json::to_string(&verdict).unwrap_or_default();
+    match std::env::var_os(VERDICT) {
+        Some(path) => {
+            if let Err(error) = std::fs::write(&path, text) {
+                eprintln!("cannot write {}: {error}", Path::new(&path).display());
+            }
+        }
+        None => println!("{text}"),
+    }
+    ExitCode::from(u8::from(outcome == Outcome::Failed))
+}
+
+/// Runs all of them, one after the other.
+pub(crate) fn all(rig: &Rig, cases: &[&Case]) -> Result<Vec<Ran>> {
+    let folder = tempfile::tempdir()?;
+    let mut results = Vec::new();
+    for case in cases {
+        println!("== {}: {}", case.name, case.what);
+        let ran = one(rig, case, &folder.path().join(case.name))?;
+        match ran.outcome {
+            Outcome::Passed => println!("   passed in {:.1} s", ran.seconds),
+            Outcome::Failed => println!("   FAILED after {:.1} s: {}", ran.seconds, ran.why),
+            Outcome::Skipped => {
+                println!("SKIP {}: {}", ran.case, ran.why);
+                sluice_tests::skip(&ran.case, &ran.why);
+            }
+        }
+        results.push(ran);
+    }
+    Ok(results)
+}
+
+fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<Ran> {
+    let program = std::env::current_exe().context("where this program is")?;
+    let mut command = Command::new(program);
+    command.args(["--one", case.name, "--pf", &rig.pf]);
+    if let Some(wire) = &rig.wire {
+        command.args(["--wire", wire]);
+    }
+    if rig.vm {
+        command.arg("--vm");
+    }
+    command.env(VERDICT, verdict).process_group(0);
+    let start = Instant::now();
+    let mut child = command.spawn().context("cannot start the case")?;
+    let group = Pid::from_child(&child);
+    let limit = Duration::from_secs(case.limit);
+    let ended = wait_for("the case", limit, || child.try_wait().ok().flatten());
+    // Whatever it started and left running is in its group.
+    let _ = kill_process_group(group, Signal::KILL);
+    let _ = child.wait();
+    let seconds = start.elapsed().as_secs_f64();
+    let said = std::fs::read_to_string(verdict)
+        .ok()
+        .and_then(|text| serde_json::from_str::<Verdict>(&text).ok());
+    let verdict = match (ended, said) {
+        (Ok(_), Some(verdict)) => verdict,
+        (Ok(status), None) => failed(format!("its process ended with {status}")),
+        (Err(_), _) => failed(format!("not done after {} s", case.limit)),
+    };
+    Ok(Ran {
+        case: case.name.to_owned(),
+        outcome: verdict.outcome,
+        seconds,
+        why: verdict.why,
+        notes: verdict.notes,
+    })
+}
+
+fn failed(why: String) -> Verdict {
+    Verdict {
+        outcome: Outcome::Failed,
+        why,
+        notes: Vec::new(),
+    }
+}

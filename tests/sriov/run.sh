@@ -1,0 +1,51 @@
+#!/bin/sh
+# The SR-IOV cases: in a virtual machine, or, with SLUICEGATE_PF (and SLUICEGATE_WIRE: the netdev at
+# the other end of its cable), on the hardware of this machine. Arguments go to the cases'
+# program: `tests/sriov/run.sh --only kernel`.
+set -eu
+cd "$(dirname "$0")/../.."
+cargo=${CARGO:-cargo}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+
+if [ -z "${SLUICEGATE_PF:-}" ]; then
+    status=0
+    mkdir -p target
+    sh tests/sriov/needs.sh target/sriov 2>target/sriov-needs.log || status=$?
+    cat target/sriov-needs.log >&2
+    if [ "$status" = 3 ]; then
+        reason=$(tail -1 target/sriov-needs.log)
+        echo "SKIP test-sriov: $reason"
+        [ -z "${SLUICE_SKIP_LOG:-}" ] || echo "test-sriov: $reason" >>"$SLUICE_SKIP_LOG"
+        echo "0 passed, 0 failed, 1 skipped"
+        exit 0
+    fi
+    [ "$status" = 0 ] || exit "$status"
+fi
+sh tests/install-needs.sh
+$cargo build --release --locked --bins --examples
+
+if [ -n "${SLUICEGATE_PF:-}" ]; then
+    exec sh tests/as-root.sh env SLUICEGATE_PF="$SLUICEGATE_PF" SLUICEGATE_WIRE="${SLUICEGATE_WIRE:-}" \
+        "$target/release/sriov-cases" --results target/sriov/results.json "$@"
+fi
+
+out=target/sriov/out
+mkdir -p "$out"
+rm -f "$out/results.json"
+status=0
+sh tests/sriov/vm.sh run --out "$out" --limit "${SLUICE_SRIOV_LIMIT:-2700}" -- \
+    "$target/release/sriov-cases" --vm --wire wire0 --results "$(realpath "$out")/results.json" "$@" || status=$?
+case $status in
+124) echo "the virtual machine's time was over (SLUICE_SRIOV_LIMIT seconds)" ;;
+125) echo "the virtual machine ended by itself" ;;
+esac
+# A run without results has passed nothing.
+if [ ! -f "$out/results.json" ]; then
+    [ "$status" != 0 ] || status=1
+    echo "0 passed, 1 failed, 0 skipped"
+    exit "$status"
+fi
+# Once more, since the guest's kernel had the last word on its console.
+count() { grep -c "\"outcome\": \"$1\"" "$out/results.json" || true; }
+echo "$(count passed) passed, $(count failed) failed, $(count skipped) skipped"
+exit "$status"

@@ -1,0 +1,126 @@
+#!/bin/sh
+# Runs one command in a virtual machine of its own: a node with four SR-IOV NICs (Intel 82576, as
+# QEMU emulates it) under plain emulation, whose root is this machine's own, read-only, with a tmpfs
+# over it. So what is installed or built here is there, at the same path; what the command writes
+# is gone afterwards, except in the output folder.
+#
+# usage: vm.sh run [--vfs [PF=]N]... [--out FOLDER] [--limit SECONDS] [--hugepages N] [--] COMMAND...
+# Ends with the command's exit code; 124 when the limit ran out, 125 when the machine ended without
+# one; 3 when there can be no virtual machine here (standard error says why).
+#
+# In the guest: the PFs enp12s0f0, enp12s0f1, enp2s0 and enp4s0f3 up under `igb`, with wire0 to wire3 at
+# the other ends of their cables (raw netdevs, promiscuous, without addresses), vfio-pci and igbvf loaded,
+# N VFs (of enp12s0f0 unless named) on igbvf, hugepages of 2 MB mounted on /dev/hugepages.
+set -eu
+here=$(cd "$(dirname "$0")" && pwd)
+repository=$(cd "$here/../.." && pwd)
+cache=${SLUICE_SRIOV_CACHE:-$repository/target/sriov}
+PATH=$PATH:/usr/sbin:/sbin
+
+usage() {
+    sed -nE '/^# usage:/,/^set/ s/^# ?//p' "$0" >&2
+    exit 2
+}
+[ "${1:-}" = run ] || usage
+shift
+vfs=
+out=
+limit=600
+hugepages=384
+while [ $# -gt 0 ]; do
+    case $1 in
+    --vfs)
+        case $2 in *=*) vfs="$vfs $2" ;; *) vfs="$vfs enp12s0f0=$2" ;; esac
+        shift 2 ;;
+    --out) out=$2; shift 2 ;;
+    --limit) limit=$2; shift 2 ;;
+    --hugepages) hugepages=$2; shift 2 ;;
+    --) shift; break ;;
+    -*) usage ;;
+    *) break ;;
+    esac
+done
+[ $# -gt 0 ] || usage
+
+mkdir -p "$cache"
+# Machines that start at once prepare one after the other.
+exec 9>"$cache/lock"
+flock 9
+sh "$here/needs.sh" "$cache" 9>&-
+sh "$here/initramfs.sh" "$cache" 9>&-
+exec 9>&-
+
+work=
+if [ -z "$out" ]; then
+    work=$(mktemp -d)
+    out=$work
+fi
+mkdir -p "$out"
+out=$(realpath "$out")
+rm -f "$out/exit-code"
+quote() {
+    printf "'"
+    printf %s "$1" | sed "s/'/'\\\\''/g"
+    printf "'"
+}
+{
+    for variable in SLUICE_BIN_DIR RUST_LOG RUST_BACKTRACE; do
+        eval "value=\${$variable:-}"
+        [ -z "$value" ] || echo "export $variable=$(quote "$value")"
+    done
+    printf exec
+    for word in "$@"; do
+        printf ' %s' "$(quote "$word")"
+    done
+    echo
+} >"$out/command"
+{
+    echo "VFS=$(quote "$vfs")"
+    echo "HUGEPAGES=$hugepages"
+    echo "DIRECTORY=$(quote "$PWD")"
+} >"$out/settings"
+
+kernel=$cache/kernel
+release=$(cat "$kernel/release")
+set --
+index=0
+while [ $index -lt 4 ]; do
+    # A PF and the netdev at the other end of its cable share a hub.
+    set -- "$@" \
+        -device "pcie-root-port,id=port$index,slot=$index,chassis=$index" \
+        -netdev "hubport,id=pf$index,hubid=$index" \
+        -device "igb,bus=port$index,netdev=pf$index,mac=52:54:00:aa:00:0$((index + 1)),romfile=" \
+        -netdev "hubport,id=wire$index,hubid=$index" \
+        -device "virtio-net-pci,netdev=wire$index,mac=52:54:00:bb:00:0$((index + 1)),romfile="
+    index=$((index + 1))
+done
+end() {
+    [ -z "${qemu:-}" ] || kill "$qemu" 2>/dev/null || true
+    [ -z "$work" ] || rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT TERM HUP
+# The machine ends with this script, however this ends. Its memory stays below 4 GB: with memory above it,
+# igb misses the mail of its VFs (its interrupt comes once and never again).
+setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
+    qemu-system-x86_64 -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 2560M \
+    -nodefaults -display none -serial stdio -no-reboot \
+    -kernel "$kernel/boot/vmlinuz-$release" -initrd "$cache/initrd.gz" \
+    -append "console=ttyS0 intel_iommu=on iommu=pt quiet loglevel=3 panic=-1 net.ifnames=0 sluicegate.guest=$here/guest.sh sluicegate.out=$out sluicegate.kernel=$kernel" \
+    -device intel-iommu,intremap=on \
+    "$@" \
+    -virtfs local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap \
+    -virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
+    -device virtio-rng-pci </dev/null 2>"$out/qemu.log" &
+qemu=$!
+status=0
+wait "$qemu" || status=$?
+qemu=
+if [ -f "$out/exit-code" ]; then
+    status=$(cat "$out/exit-code")
+elif [ "$status" != 124 ]; then
+    cat "$out/qemu.log" >&2
+    echo "the virtual machine ended without a result" >&2
+    status=125
+fi
+exit "$status"

@@ -76,6 +76,14 @@ pub enum Command {
         #[arg(short, long)]
         all: bool,
     },
+    /// The node's SR-IOV PFs and VFs, without asking an engine: driver, IOMMU group, MAC, VLAN, link
+    Vfs {
+        /// Only those of the PF with this netdev
+        #[arg(value_name = "PF")]
+        pf: Option<String>,
+    },
+    /// Whether this node has what VFs and memifs need, and the command that mends what is missing
+    Doctor,
     /// Show the whole path on this machine, in network namespaces of its own, and clean up (root)
     Demo(crate::demo::Options),
     /// Print a completion script: `source <(sluicectl completions bash)`

@@ -5,9 +5,11 @@
 
 mod args;
 mod counters;
+mod doctor;
 mod output;
 mod policies;
 mod tables;
+mod vfs;
 
 use std::process::ExitCode;
 
@@ -104,6 +106,8 @@ fn run(args: &Args) -> Result<(), Failure> {
             let every = watch.then(|| std::time::Duration::from_secs_f64(*interval));
             counters::run(&client, every, *all, &mut output)?;
         }
+        Command::Vfs { pf } => vfs::run(pf.as_deref(), &mut output)?,
+        Command::Doctor => doctor::run(&mut output)?,
         Command::Demo(options) => {
             if !crate::demo::run(options, args.json) {
                 return Err(Failure::Shown);

@@ -1,0 +1,237 @@
+//! `sluicectl vfs`: the node's PFs and their VFs, as sysfs and the kernel tell of them. No engine is
+//! asked, so it works before one runs.
+
+use comfy_table::Cell;
+use serde::Serialize;
+use sluice_vfio::settings::{Mac, VfLink, VfSettings};
+use sluice_vfio::sysfs::{Function, Sysfs};
+use sluice_vfio::{Error, PciAddr, links};
+
+use super::Failure;
+use super::output::{Output, Style, render};
+
+/// One PF with its VFs.
+#[derive(Debug, Serialize)]
+pub(super) struct Pf {
+    /// Its netdev; absent: no kernel driver has it, so nothing can be laid down for its VFs.
+    netdev: Option<String>,
+    address: PciAddr,
+    driver: Option<String>,
+    numa_node: Option<u32>,
+    /// Whether its netdev is set up; while it is not, its VFs reach nothing.
+    up: Option<bool>,
+    /// VFs it can have.
+    most_vfs: u32,
+    vfs: Vec<Vf>,
+}
+
+/// One VF.
+#[derive(Debug, Serialize)]
+struct Vf {
+    index: usize,
+    address: PciAddr,
+    driver: Option<String>,
+    iommu_group: Option<u32>,
+    netdevs: Vec<String>,
+    /// What its PF lays down for it; absent where the PF does not tell.
+    settings: Option<VfSettings>,
+}
+
+/// Shows them, those of PF `only` alone if it is given.
+pub(super) fn run(only: Option<&str>, output: &mut Output) -> Result<(), Failure> {
+    let all = read(&Sysfs::default(), only).map_err(|error| Failure::File(error.to_string()))?;
+    output.show(&all, |pfs, style| table(pfs, style))?;
+    Ok(())
+}
+
+fn read(sysfs: &Sysfs, only: Option<&str>) -> Result<Vec<Pf>, Error> {
+    let functions = match only {
+        Some(netdev) => vec![sysfs.function(sysfs.pf_of_netdev(netdev)?)?],
+        None => sysfs.pfs()?,
+    };
+    functions.iter().map(|pf| read_pf(sysfs, pf)).collect()
+}
+
+fn read_pf(sysfs: &Sysfs, pf: &Function) -> Result<Pf, Error> {
+    let netdev = pf.netdevs.first().cloned();
+    let mut vfs = Vec::new();
+    for (index, address) in sysfs.vfs(pf.addr)?.into_iter().enumerate() {
+        let vf = sysfs.function(address)?;
+        let settings = netdev.as_deref().zip(u32::try_from(index).ok());
+        vfs.push(Vf {
+            index,
+            address,
+            driver: vf.driver,
+            iommu_group: vf.iommu_group,
+            netdevs: vf.netdevs,
+            // A PF that does not tell keeps nobody from seeing the rest.
+            settings: settings.and_then(|(pf, index)| links::vf_settings(pf, index).ok()),
+        });
+    }
+    let up = netdev.as_deref().and_then(|name| links::netdev(name).ok()?);
+    Ok(Pf {
+        up: up.map(|netdev| netdev.up),
+        netdev,
+        address: pf.addr,
+        driver: pf.driver.clone(),
+        numa_node: pf.numa_node,
+        most_vfs: pf.sriov.map_or(0, |(most, _)| most),
+        vfs,
+    })
+}
+
+fn table(pfs: &[Pf], style: Style) -> String {
+    if pfs.is_empty() {
+        return "no SR-IOV PFs on this node\n".to_owned();
+    }
+    let mut text = String::new();
+    for pf in pfs {
+        if !text.is_empty() {
+            text.push('\n');
+        }
+        let state = match pf.up {
+            Some(true) => "up",
+            Some(false) => "down, and its VFs with it",
+            None => "without a netdev",
+        };
+        let numa = pf
+            .numa_node
+            .map_or_else(String::new, |node| format!(", NUMA node {node}"));
+        text.push_str(&format!(
+            "PF {} at {} ({}{numa}) is {state}; {} of {} VFs\n",
+            pf.netdev.as_deref().unwrap_or("-"),
+            pf.address,
+            or_none(pf.driver.as_deref()),
+            pf.vfs.len(),
+            pf.most_vfs,
+        ));
+        if pf.vfs.is_empty() {
+            continue;
+        }
+        let mut rows = style.table(&[
+            "VF", "ADDRESS", "DRIVER", "GROUP", "NETDEV", "MAC", "VLAN", "LINK", "SPOOFCHK",
+            "TRUST",
+        ]);
+        for vf in &pf.vfs {
+            rows.add_row(row(vf, style));
+        }
+        text.push_str(&render(rows));
+    }
+    text
+}
+
+fn row(vf: &Vf, style: Style) -> Vec<Cell> {
+    let unknown = VfSettings::default();
+    let settings = vf.settings.as_ref().unwrap_or(&unknown);
+    let on_off = |value: Option<bool>| match value {
+        Some(true) => "on",
+        Some(false) => "off",
+        None => "?",
+    };
+    let mac = match settings.mac {
+        Some([0, 0, 0, 0, 0, 0]) => "its own choice".to_owned(),
+        Some(mac) => Mac(mac).to_string(),
+        None => "?".to_owned(),
+    };
+    let vlan = match settings.vlan {
+        Some(vlan) if vlan.vid == 0 => "none".to_owned(),
+        Some(vlan) if vlan.is_8021ad => format!("{} (802.1ad)", vlan.vid),
+        Some(vlan) => vlan.vid.to_string(),
+        None => "?".to_owned(),
+    };
+    let link = match settings.link_state {
+        Some(VfLink::Auto) => "auto",
+        Some(VfLink::Enable) => "enable",
+        Some(VfLink::Disable) => "disable",
+        None => "?",
+    };
+    vec![
+        style.number(vf.index),
+        Cell::new(vf.address),
+        Cell::new(or_none(vf.driver.as_deref())),
+        match vf.iommu_group {
+            Some(group) => style.number(group),
+            None => style.bad("none"),
+        },
+        Cell::new(if vf.netdevs.is_empty() {
+            "-".to_owned()
+        } else {
+            vf.netdevs.join(" ")
+        }),
+        Cell::new(mac),
+        Cell::new(vlan),
+        Cell::new(link),
+        Cell::new(on_off(settings.spoofchk)),
+        Cell::new(on_off(settings.trust)),
+    ]
+}
+
+fn or_none(name: Option<&str>) -> &str {
+    name.unwrap_or("no driver")
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+    use sluice_vfio::settings::VfVlan;
+
+    #[test]
+    fn what_is_known_and_what_is_not() {
+        let vf = |index, settings| Vf {
+            index,
+            address: format!("0000:01:10.{}", 2 * index).parse().unwrap(),
+            driver: Some("vfio-pci".into()),
+            iommu_group: Some(17),
+            netdevs: Vec::new(),
+            settings,
+        };
+        let vlan = VfVlan {
+            vid: 210,
+            qos: 5,
+            is_8021ad: false,
+        };
+        let known = VfSettings {
+            mac: Some([2, 0, 0, 0, 0, 1]),
+            vlan: Some(vlan),
+            spoofchk: Some(true),
+            trust: Some(false),
+            link_state: Some(VfLink::Auto),
+            ..VfSettings::default()
+        };
+        let pf = Pf {
+            netdev: Some("enp2s0".into()),
+            address: "0000:01:00.0".parse().unwrap(),
+            driver: Some("igb".into()),
+            numa_node: None,
+            up: Some(false),
+            most_vfs: 7,
+            vfs: vec![vf(0, Some(known)), vf(1, None)],
+        };
+        let text = table(&[pf], Style::plain());
+        let words: Vec<Vec<&str>> = text
+            .lines()
+            .map(|line| line.split_whitespace().collect())
+            .collect();
+        assert!(text.starts_with(
+            "PF enp2s0 at 0000:01:00.0 (igb) is down, and its VFs with it; 2 of 7 VFs\n"
+        ));
+        assert_eq!(
+            words[2],
+            [
+                "0",
+                "0000:01:10.0",
+                "vfio-pci",
+                "17",
+                "-",
+                "02:00:00:00:00:01",
+                "210",
+                "auto",
+                "on",
+                "off"
+            ]
+        );
+        assert_eq!(words[3][5..], ["?", "?", "?", "?", "?"]);
+        assert!(table(&[], Style::plain()).contains("no SR-IOV PFs"));
+    }
+}

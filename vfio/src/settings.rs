@@ -34,7 +34,7 @@ pub enum VfLink {
 #[serde(default)]
 pub struct VfSettings {
     /// The administrative MAC address; all zero: the VF chooses its own.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(skip_serializing_if = "Option::is_none", with = "mac_text")]
     pub mac: Option<[u8; 6]>,
     /// The port VLAN.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -106,6 +106,55 @@ impl fmt::Display for Mac {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let [a, b, c, d, e, g] = self.0;
         write!(f, "{a:02x}:{b:02x}:{c:02x}:{d:02x}:{e:02x}:{g:02x}")
+    }
+}
+
+impl std::str::FromStr for Mac {
+    type Err = String;
+
+    /// Takes six pairs of hexadecimal digits with colons between.
+    fn from_str(text: &str) -> Result<Mac, String> {
+        let bytes: Option<Vec<u8>> = text
+            .split(':')
+            .map(|pair| {
+                let digits = pair.len() == 2 && pair.bytes().all(|b| b.is_ascii_hexdigit());
+                digits.then(|| u8::from_str_radix(pair, 16).ok()).flatten()
+            })
+            .collect();
+        bytes
+            .and_then(|bytes| bytes.try_into().ok())
+            .map(Mac)
+            .ok_or_else(|| format!("\"{text}\" is no MAC address: write it as 02:00:5e:10:00:01"))
+    }
+}
+
+/// MAC addresses in files and answers are text.
+mod mac_text {
+    use serde::{Deserialize, Deserializer, Serializer, de};
+
+    use super::Mac;
+
+    #[allow(clippy::ref_option, reason = "serde gives it so")]
+    pub(super) fn serialize<S: Serializer>(
+        mac: &Option<[u8; 6]>,
+        to: S,
+    ) -> Result<S::Ok, S::Error> {
+        match mac {
+            Some(mac) => to.collect_str(&Mac(*mac)),
+            None => to.serialize_none(),
+        }
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(
+        from: D,
+    ) -> Result<Option<[u8; 6]>, D::Error> {
+        let text: Option<String> = Option::deserialize(from)?;
+        text.map(|text| {
+            text.parse::<Mac>()
+                .map(|mac| mac.0)
+                .map_err(de::Error::custom)
+        })
+        .transpose()
     }
 }
 
@@ -223,6 +272,25 @@ mod tests {
         );
         assert_eq!(VfSettings::default().changes_from(&now()), []);
         assert_eq!(asked.drift(&now()).len(), 3);
+    }
+
+    #[test]
+    fn settings_in_a_file() {
+        let text = serde_json::to_string(&now()).unwrap_or_default();
+        assert!(text.contains("\"mac\":\"00:00:00:00:00:00\""), "{text}");
+        assert_eq!(serde_json::from_str::<VfSettings>(&text).ok(), Some(now()));
+        assert_eq!(
+            serde_json::from_str::<VfSettings>("{}").ok(),
+            Some(VfSettings::default())
+        );
+        for bad in [
+            "02:00:00:00:00",
+            "02:00:00:00:00:0g",
+            "0200.0000.0001",
+            "+2:00:00:00:00:01",
+        ] {
+            assert!(bad.parse::<Mac>().is_err(), "{bad}");
+        }
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod documents;
 mod engine;
 mod kernel;
 mod many;
+mod node;
 mod selfcheck;
 mod teardown;
 mod vfio;
@@ -40,7 +41,10 @@ const fn case(
 
 /// Those that every run takes.
 pub(crate) fn proved() -> Vec<&'static Case> {
-    selfcheck::CASES.iter().collect()
+    [selfcheck::CASES, node::CASES]
+        .into_iter()
+        .flatten()
+        .collect()
 }
 
 /// Those that run only when named: what they are about has not been seen to pass in the virtual machine

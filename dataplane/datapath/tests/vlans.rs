@@ -374,3 +374,47 @@ fn an_inner_tag_comes_on_top_of_the_mtu_and_nothing_else_does() {
     assert_eq!(lab.pod_sends(&pod, over), Some("too_long"));
     lab.end();
 }
+
+#[test]
+fn under_a_port_vlan_every_tag_is_a_second_one() {
+    let mut lab = Lab::in_port_vlan(210);
+    lab.policies(&[
+        "name: ours\nvlans: [210]\nuplink: net0\ndefault: {ingress: accept, egress: accept}\n",
+    ]);
+    let pod = lab.access(210);
+    let frame = plain(pod.mac, HOST);
+    // The NIC took the tag off.
+    assert_eq!(lab.wire_sends(frame.clone()), None);
+    assert_eq!(
+        lab.out(&pod.port),
+        [frame.clone()],
+        "the network's policy allows it"
+    );
+    assert_eq!(
+        lab.wire_sends(with(&frame, &[tag(Q, 0)])),
+        None,
+        "priority alone is no VLAN"
+    );
+    assert_eq!(lab.out(&pod.port), [frame.clone()]);
+    for number in [210, 211] {
+        let sent = lab.wire_sends(with(&frame, &[tag(Q, number)]));
+        assert_eq!(sent, Some("inner_tag"), "VLAN {number} inside VLAN 210");
+    }
+    assert_eq!(lab.out(&pod.port), Vec::<Vec<u8>>::new());
+
+    for vlans in [
+        VlanSet::Access(vid(211)),
+        VlanSet::Trunk {
+            vids: vec![vid(210)],
+            native: None,
+        },
+    ] {
+        let spec = lab.spec(vlans);
+        let refused = lab.engine.attach(spec).unwrap_err().to_string();
+        assert!(refused.contains("port VLAN 210"), "{refused}");
+    }
+    let mut spec = lab.spec(VlanSet::Access(vid(210)));
+    spec.qinq = true;
+    let refused = lab.engine.attach(spec).unwrap_err().to_string();
+    assert!(refused.contains("without qinq"), "{refused}");
+}

@@ -174,6 +174,20 @@ impl Lab {
     }
 
     pub fn with(workers: usize, tpids: Vec<u16>, native: Option<u16>) -> Lab {
+        Lab::of_network(workers, tpids, native, None)
+    }
+
+    /// The uplink is a VF of network `net0`, whose PF keeps it in a port VLAN.
+    pub fn in_port_vlan(number: u16) -> Lab {
+        Lab::of_network(1, vec![0x8100], Some(number), Some("net0"))
+    }
+
+    fn of_network(
+        workers: usize,
+        tpids: Vec<u16>,
+        native: Option<u16>,
+        network: Option<&str>,
+    ) -> Lab {
         let engine = Engine::start(EngineConfig {
             workers: vec![WorkerConfig::default(); workers],
             small_mbufs: 8192,
@@ -194,8 +208,8 @@ impl Lab {
                 worker: None,
                 tpids,
                 native: native.map(vid),
-                network: None,
-                port_vlan: false,
+                network: network.map(str::to_owned),
+                port_vlan: network.is_some(),
             })
             .unwrap();
         Lab {

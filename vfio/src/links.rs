@@ -212,19 +212,29 @@ pub(crate) fn attribute(index: u32, change: VfChange) -> VfInfo {
 }
 
 /// Moves a netdev of this thread's namespace, set down, into the namespace at `netns`, under the
-/// name `name` there. One message: it is there under that name, or here as it was.
+/// name `name` there: it is there under that name, or here as it was but for being down.
 ///
 /// # Errors
 /// [`Error::Netdev`]: no such namespace or netdev, or the name is taken there.
 pub fn move_to(from: &str, netns: &Path, name: &str) -> Result<(), Error> {
-    let target = File::open(netns).map_err(|error| Error::Netdev {
-        what: "move",
-        netdev: from.to_owned(),
-        why: format!("network namespace {}: {error}", netns.display()),
-    })?;
+    let open = |path: &Path| {
+        File::open(path).map_err(|error| Error::Netdev {
+            what: "move",
+            netdev: from.to_owned(),
+            why: format!("network namespace {}: {error}", path.display()),
+        })
+    };
+    let (here, target) = (open(Path::new("/proc/thread-self/ns/net"))?, open(netns)?);
     let index = netdev(from)?.map(|netdev| netdev.index);
     let index = index.ok_or_else(|| missing("move", from))?;
-    talk("move", from, async |handle| {
+    if within(netns, || netdev(name))?.is_some() {
+        return Err(Error::Netdev {
+            what: "move",
+            netdev: from.to_owned(),
+            why: format!("{name} exists already in {}", netns.display()),
+        });
+    }
+    let moved = talk("move", from, async |handle| {
         let down = LinkUnspec::new_with_index(index).down().build();
         handle.link().set(down).execute().await?;
         let there = LinkUnspec::new_with_index(index)
@@ -232,7 +242,22 @@ pub fn move_to(from: &str, netns: &Path, name: &str) -> Result<(), Error> {
             .setns_by_fd(target.as_raw_fd())
             .build();
         handle.link().set(there).execute().await
-    })
+    });
+    // The kernel moves first and names then: a name that was taken in between leaves the netdev
+    // there under its old one.
+    if moved.is_err() && matches!(netdev(from), Ok(None)) {
+        within(netns, || {
+            let index = netdev(from)?.map(|netdev| netdev.index);
+            let index = index.ok_or_else(|| missing("bring back", from))?;
+            talk("bring back", from, async |handle| {
+                let back = LinkUnspec::new_with_index(index)
+                    .setns_by_fd(here.as_raw_fd())
+                    .build();
+                handle.link().set(back).execute().await
+            })
+        })?;
+    }
+    moved
 }
 
 /// Sets a netdev down and gives it another name.

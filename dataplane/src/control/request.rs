@@ -77,6 +77,12 @@ pub(super) fn check(request: &AttachRequest, uplink_mtu: u32) -> Result<Checked,
             request.netns.path.display()
         )));
     }
+    if let Some(vf) = &request.vf {
+        return Err(invalid(format!(
+            "VF {}: this engine has no driver for VFs yet; attach to an uplink instead",
+            vf.address
+        )));
+    }
     let (vlans, qinq) = vlans(&request.vlan)?;
     let mac = request.mac.as_deref().map(mac).transpose()?;
     addresses(request)?;

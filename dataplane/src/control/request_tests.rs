@@ -36,6 +36,12 @@ fn what_is_not_said_is_the_uplinks() {
 }
 
 #[test]
+fn a_vf_is_refused_and_not_passed_over() {
+    let vf = json!({"vf": {"address": "0000:01:10.0", "port_vlan": 210}});
+    refused(vf, "0000:01:10.0");
+}
+
+#[test]
 fn vlans_are_checked() {
     refused(
         json!({"vlan": {"mode": "access", "vid": 4095}}),

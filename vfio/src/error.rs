@@ -223,6 +223,83 @@ pub enum Error {
         /// What the kernel said.
         why: String,
     },
+    // -- VFs change hands.
+    /// Somebody has the VF.
+    #[error("{device} is held by {holder}")]
+    Busy {
+        /// The VF.
+        device: PciAddr,
+        /// Who, for people.
+        holder: String,
+    },
+    /// No VF of the PF is free.
+    #[error("PF {pf} has no free VF: {why}")]
+    Exhausted {
+        /// The PF's netdev.
+        pf: String,
+        /// What each of them is.
+        why: String,
+    },
+    /// The PF has no VFs at all.
+    #[error("PF {pf} has no VFs: echo N > /sys/class/net/{pf}/device/sriov_numvfs makes N")]
+    NoVfs {
+        /// The PF's netdev.
+        pf: String,
+    },
+    /// The PF is down: its VFs carry nothing, and their driver gets no answer.
+    #[error("PF {pf} is down: ip link set {pf} up")]
+    PfDown {
+        /// The PF's netdev.
+        pf: String,
+    },
+    /// The VF is of another PF than the one named.
+    #[error("{device} is not a VF of {pf} but of {is}: name the one or the other")]
+    OtherPf {
+        /// The VF.
+        device: PciAddr,
+        /// The PF named.
+        pf: String,
+        /// Netdevs of the PF that it is of.
+        is: String,
+    },
+    /// Another call works on the VF, or chooses one.
+    #[error("another call still works on {what}")]
+    Locked {
+        /// The VF, or `allocation`.
+        what: String,
+    },
+    /// A record of the VF journal makes no sense.
+    #[error(
+        "the record of {device} in the VF journal is torn ({why}): see what the VF is, put it back by hand, then remove vfs/{device}.json from the state directory"
+    )]
+    TornRecord {
+        /// The VF.
+        device: PciAddr,
+        /// What the parser said.
+        why: String,
+    },
+    /// A driver did not take the function.
+    #[error(
+        "{driver} does not take {device}; is it loaded, and does it know the device? `dmesg` says more"
+    )]
+    NotTaken {
+        /// The function.
+        device: PciAddr,
+        /// The driver.
+        driver: String,
+    },
+    /// A driver made no netdev of the VF.
+    #[error("{device} has no netdev: {driver} makes none")]
+    NoNetdev {
+        /// The VF.
+        device: PciAddr,
+        /// Its driver.
+        driver: String,
+    },
+    /// Several things failed.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
+    Several(Vec<Error>),
+
     /// A question to the kernel, or an order, about a netdev failed.
     #[error("cannot {what} netdev {netdev}: {why}")]
     Netdev {
@@ -233,6 +310,51 @@ pub enum Error {
         /// What the kernel said.
         why: String,
     },
+}
+
+/// What is to be done about an error.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ErrorKind {
+    /// What was asked cannot be done on this node: ask for something else.
+    Invalid,
+    /// Not now: ask again later.
+    Busy,
+    /// The host failed.
+    Host,
+}
+
+impl Error {
+    /// What is to be done about it. Several errors have the first one's.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::NoDevice { .. }
+            | Error::NotVf(_)
+            | Error::NoPf(_)
+            | Error::NoSuchVf { .. }
+            | Error::OtherPf { .. }
+            | Error::NoIommu { .. }
+            | Error::UnsafeNoIommu { .. }
+            | Error::NoReset { .. }
+            | Error::Setting { .. } => ErrorKind::Invalid,
+            Error::Busy { .. }
+            | Error::DeviceBusy { .. }
+            | Error::Exhausted { .. }
+            | Error::NoVfs { .. }
+            | Error::PfDown { .. }
+            | Error::Locked { .. } => ErrorKind::Busy,
+            Error::Several(errors) => errors.first().map_or(ErrorKind::Host, Error::kind),
+            _ => ErrorKind::Host,
+        }
+    }
+
+    /// All of `errors` as one, or nothing if there is none.
+    pub(crate) fn collect(mut errors: Vec<Error>) -> Result<(), Error> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Several(errors)),
+        }
+    }
 }
 
 /// A failed use of a file.

@@ -8,6 +8,7 @@
 //!
 //! *PFs and VFs of the node.* [`sysfs`] finds them, [`links`] asks about and changes what a PF lays
 //! down for a VF ([`settings`]) and moves netdevs between network namespaces, through rtnetlink.
+//! [`claim`] takes a VF for a pod, writes down what it was, and puts it back.
 //!
 //! The unsafe code is in `ioctl` (the system calls), `bar` (mapped registers), `dma`
 //! (rings in memory that devices write), `iommu` (what devices may reach) and `emulated::bus`. What
@@ -20,6 +21,7 @@
 //! a reset fails it says nothing, where an access to configuration space fails it logs a line.
 
 mod addr;
+pub mod claim;
 mod error;
 pub mod links;
 pub mod seam;
@@ -39,7 +41,7 @@ mod iommu;
 mod iova;
 
 pub use addr::{BadPciAddr, PciAddr};
-pub use error::Error;
+pub use error::{Error, ErrorKind};
 pub use seam::{Descriptor, Descriptors, Device, DmaMemory, Interrupt, Iova, RegOffset, Registers};
 
 pub use bar::Bar;

@@ -275,6 +275,25 @@ pub fn rename(from: &str, to: &str) -> Result<(), Error> {
     })
 }
 
+/// Gives a netdev an MTU, and if there is one a MAC address, and sets it up or down at the end.
+///
+/// # Errors
+/// [`Error::Netdev`].
+pub fn configure(name: &str, mtu: u32, mac: Option<[u8; 6]>, up: bool) -> Result<(), Error> {
+    let index = netdev(name)?.map(|netdev| netdev.index);
+    let index = index.ok_or_else(|| missing("set up", name))?;
+    talk("set up", name, async |handle| {
+        let mut link = LinkUnspec::new_with_index(index).mtu(mtu);
+        if let Some(mac) = mac {
+            link = link.address(mac.to_vec());
+        }
+        handle.link().set(link.build()).execute().await?;
+        let link = LinkUnspec::new_with_index(index);
+        let link = if up { link.up() } else { link.down() };
+        handle.link().set(link.build()).execute().await
+    })
+}
+
 /// Runs `work` in the network namespace at `netns`, on a thread that ends there.
 ///
 /// # Errors

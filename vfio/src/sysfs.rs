@@ -54,6 +54,11 @@ impl Sysfs {
         self.root.join("bus/pci/devices").join(addr.to_string())
     }
 
+    /// The file by which the kernel is made to look for a function's driver.
+    pub(crate) fn drivers_probe(&self) -> PathBuf {
+        self.root.join("bus/pci/drivers_probe")
+    }
+
     /// Whether a PCI driver of that name is loaded.
     pub fn has_driver(&self, name: &str) -> bool {
         !name.is_empty()

@@ -1,0 +1,316 @@
+//! A host in memory: one PF with VFs, drivers as Linux has them, pods' namespaces as maps.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::host::{Change, Host};
+use super::journal::Journal;
+use crate::links::Netdev;
+use crate::settings::{VfChange, VfSettings, VfVlan};
+use crate::sysfs::Function;
+use crate::{Error, PciAddr};
+
+/// Everything that a claim could change but for the journal: compared as a whole.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct World {
+    pub(super) boot_id: String,
+    pub(super) drivers: BTreeSet<String>,
+    pub(super) pf_up: bool,
+    pub(super) vfs: BTreeMap<PciAddr, Vf>,
+    /// Settings that the PF's driver refuses, by their name.
+    pub(super) refuses: BTreeSet<&'static str>,
+    /// Addresses and netdevs that the driver made so far.
+    made: u32,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Vf {
+    pub(super) id: u16,
+    pub(super) driver: Option<String>,
+    pub(super) driver_override: Option<String>,
+    pub(super) settings: VfSettings,
+    pub(super) netdev: Option<Link>,
+    pub(super) held: Option<String>,
+    /// Whether it was reset since a program had it.
+    pub(super) clean: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Link {
+    pub(super) name: String,
+    pub(super) mac: [u8; 6],
+    pub(super) mtu: u32,
+    pub(super) up: bool,
+    /// The namespace it is in; none is the host's.
+    pub(super) netns: Option<PathBuf>,
+}
+
+pub(super) const PF: &str = "enp1s0";
+
+pub(super) fn addr(text: &str) -> PciAddr {
+    text.parse().expect("an address")
+}
+
+pub(super) fn pf() -> PciAddr {
+    addr("0000:01:00.0")
+}
+
+/// VF `index` of the PF.
+pub(super) fn vf(index: usize) -> PciAddr {
+    addr(&format!("0000:01:1{}.{}", index / 4, index % 4 * 2))
+}
+
+#[derive(Debug, Clone)]
+pub(super) struct FakeHost {
+    world: Arc<Mutex<World>>,
+    journal: Journal,
+}
+
+impl FakeHost {
+    /// `count` VFs with igbvf, as after `sriov_numvfs`.
+    pub(super) fn new(state_dir: &Path, count: usize) -> FakeHost {
+        let settings = VfSettings {
+            mac: Some([0; 6]),
+            vlan: Some(VfVlan::default()),
+            spoofchk: Some(true),
+            trust: Some(false),
+            min_tx_rate: Some(0),
+            max_tx_rate: Some(0),
+            ..VfSettings::default()
+        };
+        let vfs = (0..count).map(|index| {
+            let link = Link {
+                name: format!("{PF}v{index}"),
+                mac: [2, 9, 9, 9, 9, u8::try_from(index).unwrap_or(0)],
+                mtu: 1500,
+                up: false,
+                netns: None,
+            };
+            let state = Vf {
+                id: 0x10ca,
+                driver: Some("igbvf".to_owned()),
+                driver_override: None,
+                settings: settings.clone(),
+                netdev: Some(link),
+                held: None,
+                clean: true,
+            };
+            (vf(index), state)
+        });
+        FakeHost {
+            world: Arc::new(Mutex::new(World {
+                boot_id: "boot-1".to_owned(),
+                drivers: ["igbvf", "vfio-pci"].map(str::to_owned).into(),
+                pf_up: true,
+                vfs: vfs.collect(),
+                refuses: BTreeSet::new(),
+                made: 0,
+            })),
+            journal: Journal::below(state_dir),
+        }
+    }
+
+    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().expect("no test panics with it")
+    }
+
+    /// What must be the same again: all but how often a driver made a netdev.
+    pub(super) fn snapshot(&self) -> World {
+        let mut world = self.world().clone();
+        world.made = 0;
+        world
+    }
+}
+
+fn refused(what: &'static str) -> Error {
+    crate::error::file(what, "fake")(std::io::Error::other("not on this host"))
+}
+
+impl World {
+    fn vf(&mut self, addr: PciAddr) -> Result<&mut Vf, Error> {
+        self.vfs
+            .get_mut(&addr)
+            .ok_or(Error::NoDevice { device: addr })
+    }
+
+    fn netdev_mut(&mut self, name: &str) -> Result<&mut Link, Error> {
+        let mut links = self.vfs.values_mut().filter_map(|vf| vf.netdev.as_mut());
+        links
+            .find(|link| link.name == name && link.netns.is_none())
+            .ok_or_else(|| refused("find a netdev in"))
+    }
+
+    /// As `drivers_probe` does.
+    fn probe(&mut self, addr: PciAddr) -> Result<(), Error> {
+        self.made += 1;
+        let made = self.made;
+        let drivers = self.drivers.clone();
+        let vf = self.vf(addr)?;
+        if vf.driver.is_some() {
+            return Ok(());
+        }
+        let named = vf.driver_override.clone();
+        let driver = named.unwrap_or_else(|| "igbvf".to_owned());
+        if !drivers.contains(&driver) {
+            return Ok(());
+        }
+        if driver == "igbvf" {
+            // It takes the administrative address; without one it makes one up.
+            let low = u8::try_from(made % 256).unwrap_or(0);
+            let mac = vf.settings.mac.filter(|mac| *mac != [0; 6]);
+            vf.netdev = Some(Link {
+                name: format!("eth{made}"),
+                mac: mac.unwrap_or([6, 6, 6, 6, 6, low]),
+                mtu: 1500,
+                up: false,
+                netns: None,
+            });
+        }
+        vf.driver = Some(driver);
+        Ok(())
+    }
+
+    fn set(&mut self, index: u32, change: VfChange) -> Result<(), Error> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        let setting = change.to_string();
+        if self.refuses.iter().any(|name| setting.starts_with(name)) {
+            return Err(Error::Setting {
+                pf: PF.to_owned(),
+                index,
+                setting,
+                why: "Operation not supported".to_owned(),
+            });
+        }
+        let settings = &mut self.vf(vf(at))?.settings;
+        match change {
+            VfChange::Mac(mac) => settings.mac = Some(mac),
+            VfChange::Vlan(vlan) => settings.vlan = Some(vlan),
+            VfChange::Spoofchk(on) => settings.spoofchk = Some(on),
+            VfChange::Trust(on) => settings.trust = Some(on),
+            VfChange::Rate { min, max } => {
+                (settings.min_tx_rate, settings.max_tx_rate) = (Some(min), Some(max));
+            }
+            VfChange::Link(link) => settings.link_state = Some(link),
+        }
+        Ok(())
+    }
+}
+
+impl Host for FakeHost {
+    fn boot_id(&self) -> Result<String, Error> {
+        Ok(self.world().boot_id.clone())
+    }
+
+    fn function(&self, addr: PciAddr) -> Result<Function, Error> {
+        let mut world = self.world();
+        let mut function = Function {
+            addr,
+            vendor: 0x8086,
+            device: 0x10c9,
+            driver: Some("igb".to_owned()),
+            driver_override: None,
+            iommu_group: Some(7),
+            numa_node: None,
+            netdevs: vec![PF.to_owned()],
+            physfn: None,
+            sriov: Some((7, 7)),
+        };
+        if addr != pf() {
+            let vf = world.vf(addr)?;
+            function.device = vf.id;
+            function.driver.clone_from(&vf.driver);
+            function.driver_override.clone_from(&vf.driver_override);
+            function.physfn = Some(pf());
+            function.sriov = None;
+            let here = vf.netdev.iter().filter(|link| link.netns.is_none());
+            function.netdevs = here.map(|link| link.name.clone()).collect();
+        }
+        Ok(function)
+    }
+
+    fn pf_of_netdev(&self, netdev: &str) -> Result<PciAddr, Error> {
+        let known = netdev == PF;
+        known.then(pf).ok_or_else(|| Error::NoPf(netdev.to_owned()))
+    }
+
+    fn vfs(&self, _: PciAddr) -> Result<Vec<PciAddr>, Error> {
+        Ok(self.world().vfs.keys().copied().collect())
+    }
+
+    fn has_driver(&self, name: &str) -> bool {
+        self.world().drivers.contains(name)
+    }
+
+    fn can_reset(&self, _: PciAddr) -> bool {
+        true
+    }
+
+    fn held_open(&self, function: &Function) -> Option<String> {
+        self.world().vfs.get(&function.addr)?.held.clone()
+    }
+
+    fn netdev(&self, name: &str) -> Result<Option<Netdev>, Error> {
+        let mut world = self.world();
+        let is_pf = (name == PF).then_some((world.pf_up, [2, 0, 0, 0, 0, 1], 1500));
+        let found = is_pf.or_else(|| {
+            let link = world.netdev_mut(name).ok()?;
+            Some((link.up, link.mac, link.mtu))
+        });
+        Ok(found.map(|(up, mac, mtu)| Netdev {
+            index: 1,
+            up,
+            mac: Some(mac),
+            mtu,
+            addressed: false,
+        }))
+    }
+
+    fn vf_settings(&self, _: &str, index: u32) -> Result<VfSettings, Error> {
+        let at = usize::try_from(index).unwrap_or(usize::MAX);
+        Ok(self.world().vf(vf(at))?.settings.clone())
+    }
+
+    fn apply(&self, change: &Change<'_>) -> Result<(), Error> {
+        let mut world = self.world();
+        match *change {
+            Change::Write(record) => self.journal.write(record)?,
+            Change::Forget(vf) => self.journal.remove(vf)?,
+            Change::Override(vf, driver) => {
+                world.vf(vf)?.driver_override = driver.map(str::to_owned);
+            }
+            Change::Unbind(vf) => {
+                let vf = world.vf(vf)?;
+                assert!(vf.held.is_none(), "a VF that is open was unbound");
+                vf.driver.take().ok_or_else(|| refused("unbind"))?;
+                vf.netdev = None;
+            }
+            Change::Probe(vf) => world.probe(vf)?,
+            Change::Reset(vf) => {
+                let vf = world.vf(vf)?;
+                assert!(vf.held.is_none(), "a VF that is open was reset");
+                vf.clean = true;
+            }
+            Change::SetVf(_, index, change) => world.set(index, change)?,
+            Change::Move(from, netns, name) => {
+                let link = world.netdev_mut(from)?;
+                link.netns = Some(netns.to_owned());
+                name.clone_into(&mut link.name);
+            }
+            Change::Rename(from, to) => {
+                to.clone_into(&mut world.netdev_mut(from)?.name);
+            }
+            Change::Netdev(name, mtu, mac, up) => {
+                let link = world.netdev_mut(name)?;
+                (link.mtu, link.up) = (mtu, up);
+                link.mac = mac.unwrap_or(link.mac);
+            }
+        }
+        Ok(())
+    }
+
+    fn pause(&self, _: Duration) {
+        std::thread::yield_now();
+    }
+}

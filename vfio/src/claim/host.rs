@@ -1,0 +1,293 @@
+//! The host as a claim sees and changes it. Every change goes through [`Host::apply`], one at a time,
+//! so that a test can let the process die after any of them.
+
+use std::cell::Cell;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::journal::Journal;
+use super::record::Record;
+use crate::error::file;
+use crate::iommu::Roots;
+use crate::links::{self, Netdev};
+use crate::settings::{VfChange, VfSettings};
+use crate::sysfs::{Function, Sysfs};
+use crate::{Error, PciAddr};
+
+/// One change of the host. What it describes is a fact once it returns.
+#[derive(Debug, Clone)]
+pub enum Change<'a> {
+    /// Writes a record into the journal.
+    Write(&'a Record),
+    /// Removes a VF's record.
+    Forget(PciAddr),
+    /// Lays down the one driver that a function may have, or that it may have any.
+    Override(PciAddr, Option<&'a str>),
+    /// Takes a function from its driver.
+    Unbind(PciAddr),
+    /// Lets the kernel find a driver.
+    Probe(PciAddr),
+    /// Resets a function (FLR).
+    Reset(PciAddr),
+    /// Changes a setting of a VF of the PF with this netdev.
+    SetVf(&'a str, u32, VfChange),
+    /// Moves a netdev into the namespace, under another name.
+    Move(&'a str, &'a Path, &'a str),
+    /// Renames a netdev.
+    Rename(&'a str, &'a str),
+    /// Gives a netdev that is down an MTU, and if there is one a MAC address, and sets it up or not.
+    Netdev(&'a str, u32, Option<[u8; 6]>, bool),
+}
+
+/// The host.
+pub trait Host {
+    /// Which boot this is.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    fn boot_id(&self) -> Result<String, Error>;
+
+    /// What there is to know of a function.
+    ///
+    /// # Errors
+    /// As [`Sysfs::function`].
+    fn function(&self, addr: PciAddr) -> Result<Function, Error>;
+
+    /// The PF that a netdev stands on.
+    ///
+    /// # Errors
+    /// As [`Sysfs::pf_of_netdev`].
+    fn pf_of_netdev(&self, netdev: &str) -> Result<PciAddr, Error>;
+
+    /// The VFs of a PF, in order of their indices.
+    ///
+    /// # Errors
+    /// As [`Sysfs::vfs`].
+    fn vfs(&self, pf: PciAddr) -> Result<Vec<PciAddr>, Error>;
+
+    /// Whether a PCI driver of that name is loaded.
+    fn has_driver(&self, name: &str) -> bool;
+
+    /// Whether a function can be reset by itself.
+    fn can_reset(&self, addr: PciAddr) -> bool;
+
+    /// Who has a function open through VFIO, for people.
+    fn held_open(&self, function: &Function) -> Option<String>;
+
+    /// A netdev of the host's namespace.
+    ///
+    /// # Errors
+    /// As [`links::netdev`].
+    fn netdev(&self, name: &str) -> Result<Option<Netdev>, Error>;
+
+    /// What the PF with this netdev has laid down for a VF.
+    ///
+    /// # Errors
+    /// As [`links::vf_settings`].
+    fn vf_settings(&self, pf: &str, index: u32) -> Result<VfSettings, Error>;
+
+    /// Makes a change.
+    ///
+    /// # Errors
+    /// What the kernel said; nothing is changed then.
+    fn apply(&self, change: &Change<'_>) -> Result<(), Error>;
+
+    /// Waits while the kernel or udev is at work.
+    fn pause(&self, time: Duration) {
+        std::thread::sleep(time);
+    }
+}
+
+/// The host that this process runs on.
+#[derive(Debug, Clone)]
+pub struct RealHost {
+    sysfs: Sysfs,
+    journal: Journal,
+}
+
+impl RealHost {
+    /// With the journal below this state directory.
+    pub fn new(state_dir: &Path) -> RealHost {
+        RealHost {
+            sysfs: Sysfs::default(),
+            journal: Journal::below(state_dir),
+        }
+    }
+
+    fn of_function(&self, addr: PciAddr, name: &str, text: &str) -> Result<(), Error> {
+        write(self.sysfs.folder(addr).join(name), text)
+    }
+}
+
+fn write(path: PathBuf, text: &str) -> Result<(), Error> {
+    fs::write(&path, text).map_err(file("write to", path))
+}
+
+impl Host for RealHost {
+    fn boot_id(&self) -> Result<String, Error> {
+        let path = "/proc/sys/kernel/random/boot_id";
+        let text = fs::read_to_string(path).map_err(file("read", path))?;
+        Ok(text.trim().to_owned())
+    }
+
+    fn function(&self, addr: PciAddr) -> Result<Function, Error> {
+        self.sysfs.function(addr)
+    }
+
+    fn pf_of_netdev(&self, netdev: &str) -> Result<PciAddr, Error> {
+        self.sysfs.pf_of_netdev(netdev)
+    }
+
+    fn vfs(&self, pf: PciAddr) -> Result<Vec<PciAddr>, Error> {
+        self.sysfs.vfs(pf)
+    }
+
+    fn has_driver(&self, name: &str) -> bool {
+        self.sysfs.has_driver(name)
+    }
+
+    fn can_reset(&self, addr: PciAddr) -> bool {
+        self.sysfs.folder(addr).join("reset").exists()
+    }
+
+    fn held_open(&self, function: &Function) -> Option<String> {
+        let roots = Roots::default();
+        let is_open = |node: &Path| {
+            // The kernel lets a group be open but once: it knows of processes that we cannot see.
+            let busy = fs::OpenOptions::new().read(true).write(true).open(node);
+            busy.is_err_and(|error| error.kind() == std::io::ErrorKind::ResourceBusy)
+        };
+        let group = function.iommu_group.map(|group| roots.group_node(group));
+        let group = group.filter(|node| is_open(node));
+        let device = roots.device_node(function.addr);
+        let holders: Vec<String> = [&group, &device]
+            .into_iter()
+            .flatten()
+            .flat_map(|node| roots.holders(node))
+            .collect();
+        if holders.is_empty() {
+            return group.map(|_| "a process that cannot be seen from here".to_owned());
+        }
+        Some(holders.join(", "))
+    }
+
+    fn netdev(&self, name: &str) -> Result<Option<Netdev>, Error> {
+        links::netdev(name)
+    }
+
+    fn vf_settings(&self, pf: &str, index: u32) -> Result<VfSettings, Error> {
+        links::vf_settings(pf, index)
+    }
+
+    fn apply(&self, change: &Change<'_>) -> Result<(), Error> {
+        match *change {
+            Change::Write(record) => self.journal.write(record),
+            Change::Forget(vf) => self.journal.remove(vf),
+            // The kernel takes an empty line for none.
+            Change::Override(vf, driver) => {
+                self.of_function(vf, "driver_override", driver.unwrap_or("\n"))
+            }
+            Change::Unbind(vf) => self.of_function(vf, "driver/unbind", &vf.to_string()),
+            Change::Probe(vf) => write(self.sysfs.drivers_probe(), &vf.to_string()),
+            Change::Reset(vf) => self.of_function(vf, "reset", "1"),
+            Change::SetVf(pf, index, change) => links::set_vf(pf, index, change),
+            Change::Move(from, netns, name) => links::move_to(from, netns, name),
+            Change::Rename(from, to) => links::rename(from, to),
+            Change::Netdev(name, mtu, mac, up) => links::configure(name, mtu, mac, up),
+        }
+    }
+}
+
+/// A host on which the process dies after a number of changes: what is asked of it afterwards fails.
+/// Tests raise the number until a run completes, so that no step can be forgotten.
+#[derive(Debug)]
+pub struct CrashAfter<H> {
+    host: H,
+    left: Cell<usize>,
+    dies: bool,
+}
+
+impl<H> CrashAfter<H> {
+    /// Refuses every change after the first `changes` ones.
+    pub fn new(host: H, changes: usize) -> CrashAfter<H> {
+        CrashAfter {
+            host,
+            left: Cell::new(changes),
+            dies: false,
+        }
+    }
+
+    /// As [`CrashAfter::new`], but ends the process as SIGKILL would: nothing of it runs on.
+    pub fn killed(host: H, changes: usize) -> CrashAfter<H> {
+        CrashAfter {
+            dies: true,
+            ..CrashAfter::new(host, changes)
+        }
+    }
+
+    /// Changes that it would still make.
+    pub fn left(&self) -> usize {
+        self.left.get()
+    }
+}
+
+impl<H: Host> Host for CrashAfter<H> {
+    fn boot_id(&self) -> Result<String, Error> {
+        self.host.boot_id()
+    }
+
+    fn function(&self, addr: PciAddr) -> Result<Function, Error> {
+        self.host.function(addr)
+    }
+
+    fn pf_of_netdev(&self, netdev: &str) -> Result<PciAddr, Error> {
+        self.host.pf_of_netdev(netdev)
+    }
+
+    fn vfs(&self, pf: PciAddr) -> Result<Vec<PciAddr>, Error> {
+        self.host.vfs(pf)
+    }
+
+    fn has_driver(&self, name: &str) -> bool {
+        self.host.has_driver(name)
+    }
+
+    fn can_reset(&self, addr: PciAddr) -> bool {
+        self.host.can_reset(addr)
+    }
+
+    fn held_open(&self, function: &Function) -> Option<String> {
+        self.host.held_open(function)
+    }
+
+    fn netdev(&self, name: &str) -> Result<Option<Netdev>, Error> {
+        self.host.netdev(name)
+    }
+
+    fn vf_settings(&self, pf: &str, index: u32) -> Result<VfSettings, Error> {
+        self.host.vf_settings(pf, index)
+    }
+
+    fn apply(&self, change: &Change<'_>) -> Result<(), Error> {
+        match self.left.get().checked_sub(1) {
+            Some(left) => self.left.set(left),
+            None if self.dies => {
+                let _ = rustix::process::kill_process(
+                    rustix::process::getpid(),
+                    rustix::process::Signal::KILL,
+                );
+            }
+            None => {
+                return Err(file("go on after", "the crash")(std::io::Error::other(
+                    "the process is dead",
+                )));
+            }
+        }
+        self.host.apply(change)
+    }
+
+    fn pause(&self, time: Duration) {
+        self.host.pause(time);
+    }
+}

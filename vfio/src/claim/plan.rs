@@ -1,0 +1,86 @@
+//! What a claim asks for.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::PciAddr;
+use crate::settings::VfSettings;
+
+/// Whose a VF is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Owner {
+    /// Name of the network that the pod's interface is of.
+    pub network: String,
+    /// The container: who owns the VF.
+    pub container_id: String,
+    /// The interface as the runtime calls it.
+    pub ifname: String,
+    /// The pod's network namespace.
+    pub netns: Netns,
+}
+
+impl Owner {
+    /// For people.
+    pub fn name(&self) -> String {
+        format!("{} of container {}", self.ifname, self.container_id)
+    }
+}
+
+/// A network namespace by path, with the device and inode that the path led to.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Netns {
+    /// Absolute path.
+    pub path: PathBuf,
+    /// `st_dev` of the namespace's file.
+    pub dev: u64,
+    /// `st_ino` of the namespace's file.
+    pub ino: u64,
+}
+
+/// What becomes of a VF.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Mode {
+    /// Its netdev moves into the pod.
+    Kernel,
+    /// It is bound to a userspace driver for a program of the pod.
+    Vfio,
+    /// It is bound to vfio-pci for the engine.
+    Engine,
+}
+
+/// Which VF.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Pick {
+    /// The one with this index on the plan's PF.
+    Index(u32),
+    /// The one at this address.
+    Address(PciAddr),
+    /// The first of the plan's PF that nobody has.
+    FirstFree {
+        /// Those that a device plugin gives out.
+        avoid: Vec<PciAddr>,
+    },
+}
+
+/// A claim.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// For whom.
+    pub owner: Owner,
+    /// For what.
+    pub mode: Mode,
+    /// Netdev of the PF; not needed with [`Pick::Address`].
+    pub pf: Option<String>,
+    /// Which VF.
+    pub pick: Pick,
+    /// What the PF is to lay down for it; what is absent stays as it is.
+    pub settings: VfSettings,
+    /// In the modes of userspace: the driver. One that is not loaded gives way to vfio-pci.
+    pub driver: String,
+    /// The kernel's driver of the VF, where it has none now.
+    pub kernel_driver: Option<String>,
+    /// In kernel mode: the netdev's name in the pod.
+    pub pod_ifname: String,
+}

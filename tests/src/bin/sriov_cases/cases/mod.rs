@@ -1,5 +1,6 @@
 //! The cases, in the order in which they run: first whether the rig itself works.
 
+mod crash;
 mod documents;
 mod engine;
 mod kernel;
@@ -41,7 +42,7 @@ const fn case(
 
 /// Those that every run takes.
 pub(crate) fn proved() -> Vec<&'static Case> {
-    [selfcheck::CASES, node::CASES]
+    [selfcheck::CASES, node::CASES, crash::CASES]
         .into_iter()
         .flatten()
         .collect()

@@ -13,15 +13,17 @@ use crate::conf::NetConf;
 pub enum Level {
     Panic,
     Error,
+    Warning,
     Info,
     Verbose,
     Debug,
 }
 
 impl Level {
-    const ALL: [(&'static str, Level); 5] = [
+    const ALL: [(&'static str, Level); 6] = [
         ("panic", Level::Panic),
         ("error", Level::Error),
+        ("warning", Level::Warning),
         ("info", Level::Info),
         ("verbose", Level::Verbose),
         ("debug", Level::Debug),
@@ -75,7 +77,7 @@ impl Log {
             match Level::parse(word) {
                 Some(level) => log.level = level,
                 None => log.error(format_args!(
-                    "LogLevel {word:?} is not panic, error, info, verbose or debug: info is used"
+                    "LogLevel {word:?} is not panic, error, warning, info, verbose or debug: info is used"
                 )),
             }
         }
@@ -97,6 +99,11 @@ impl Log {
     /// A failure that the call survives, or the one that ends it.
     pub fn error(&self, text: std::fmt::Arguments<'_>) {
         self.write(Level::Error, text);
+    }
+
+    /// Something that is done otherwise than asked.
+    pub fn warning(&self, text: std::fmt::Arguments<'_>) {
+        self.write(Level::Warning, text);
     }
 
     /// What an operator wants to know of every call.

@@ -4,12 +4,13 @@ use std::path::Path;
 
 use serde_json::Value;
 use sluice_api::{AttachmentStatus, Backend, MemifRole};
+use sluice_vfio::claim::Mode;
 
-use super::conf::VfConf;
+use super::conf::{Place, VfConf};
 use super::engine::Engine;
 use super::ipam::Ipam;
 use super::places::Places;
-use super::tap;
+use super::{claim, pod};
 use crate::exec::Runner;
 use crate::protocol::Context;
 use crate::result::CniResult;
@@ -25,25 +26,32 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
     let previous = previous
         .ok_or_else(|| Error::Config("CHECK needs prevResult, the result that ADD gave".into()))?;
     let previous = CniResult::parse(previous)?;
-    let engine = Engine::new(&places, *budget);
-    let status = engine
-        .attachment(&call.container_id, &call.ifname)?
-        .ok_or_else(|| {
-            Error::Unknown(format!(
-                "the engine has no attachment {} of container {}",
-                call.ifname, call.container_id
-            ))
-        })?;
-    let differences = compare(&call.ifname, &conf, &previous, &status);
+    let mut differences = Vec::new();
+    if conf.mode == Mode::Engine {
+        let engine = Engine::new(&places, *budget);
+        let status = engine
+            .attachment(&call.container_id, &call.ifname)?
+            .ok_or_else(|| {
+                Error::Unknown(format!(
+                    "the engine has no attachment {} of container {}",
+                    call.ifname, call.container_id
+                ))
+            })?;
+        differences = compare(&call.ifname, &conf, &previous, &status);
+    }
+    if matches!(conf.place, Place::Vf(_)) {
+        let drift = claim::node(&places).check(&call.container_id, &call.ifname);
+        differences.extend(drift.map_err(claim::error)?);
+    }
     if !differences.is_empty() {
         return Err(Error::Internal(format!(
-            "attachment {} differs from what ADD made: {}",
+            "{} differs from what ADD made: {}",
             call.ifname,
             differences.join("; ")
         )));
     }
-    if conf.tap {
-        tap::check(call, &previous)?;
+    if conf.tap || conf.mode == Mode::Kernel {
+        pod::check(call, conf.pod_ifname(call), &previous)?;
     }
     if let Some(program) = &conf.ipam {
         let runner = Runner::new(call, &places.bin_dir, log);
@@ -90,10 +98,12 @@ fn compare(
     if wanted != there {
         found.push(format!("the addresses are {there:?}, not {wanted:?}"));
     }
-    if status.request.uplink != conf.uplink {
+    if let Place::Uplink(uplink) = &conf.place
+        && status.request.uplink != *uplink
+    {
         found.push(format!(
-            "the uplink is {}, not {}",
-            status.request.uplink, conf.uplink
+            "the uplink is {}, not {uplink}",
+            status.request.uplink
         ));
     }
     if status.request.vlan != conf.vlan {

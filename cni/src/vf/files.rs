@@ -11,6 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sluice_api::{AttachReply, MemifRole, MemifSocket};
+use sluice_vfio::PciAddr;
 
 use super::conf::VfConf;
 use crate::result::CniResult;
@@ -24,7 +25,7 @@ const DEVICE_INFO_VERSION: &str = "1.1.0";
 ///
 /// # Errors
 /// [`Error::Io`].
-pub(super) fn write_device_info(path: &Path, reply: &AttachReply) -> Result<(), Error> {
+pub(super) fn write_memif_info(path: &Path, reply: &AttachReply) -> Result<(), Error> {
     let Some(socket) = &reply.socket else {
         return Ok(());
     };
@@ -37,10 +38,27 @@ pub(super) fn write_device_info(path: &Path, reply: &AttachReply) -> Result<(), 
         "version": DEVICE_INFO_VERSION,
         "memif": {"role": role, "path": socket, "mode": "ethernet"},
     });
+    write_info(path, &info)
+}
+
+/// Writes the device-info of a VF that the pod has itself (section 3.1.1).
+///
+/// # Errors
+/// [`Error::Io`].
+pub(super) fn write_pci_info(path: &Path, vf: PciAddr) -> Result<(), Error> {
+    let info = json!({
+        "type": "pci",
+        "version": DEVICE_INFO_VERSION,
+        "pci": {"pci-address": vf.to_string()},
+    });
+    write_info(path, &info)
+}
+
+fn write_info(path: &Path, info: &Value) -> Result<(), Error> {
     if let Some(dir) = path.parent() {
         fs::create_dir_all(dir).map_err(Error::io("create directory", dir))?;
     }
-    store::write(path, &info)
+    store::write(path, info)
 }
 
 /// Makes an attachment's directory empty, and makes it if it is not there.
@@ -161,14 +179,14 @@ mod tests {
     fn device_info_is_as_specified() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("devinfo/cni/x.json");
-        write_device_info(&path, &reply(MemifRole::Client)).unwrap();
+        write_memif_info(&path, &reply(MemifRole::Client)).unwrap();
         let info: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(
             info,
             json!({"type": "memif", "version": "1.1.0",
                 "memif": {"role": "slave", "path": "@sluicegate/net1", "mode": "ethernet"}})
         );
-        write_device_info(&path, &reply(MemifRole::Server)).unwrap();
+        write_memif_info(&path, &reply(MemifRole::Server)).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("master"));
     }
 

@@ -1,10 +1,13 @@
 //! GC and STATUS of the interface plugin called directly: its own records of one network.
 
 use serde_json::Value;
+use sluice_vfio::claim::Mode;
+use sluice_vfio::sysfs::Sysfs;
 
+use super::conf::{Place, VfConf, VfPlace};
 use super::engine::Engine;
 use super::places::Places;
-use super::{Record, teardown};
+use super::{Record, claim, teardown};
 use crate::Error;
 use crate::call::Call;
 use crate::delegate::VALID_ATTACHMENTS;
@@ -28,6 +31,7 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
     let places = Places::read(&context.conf);
     let engine = Engine::new(&places, context.budget);
     teardown::finish_released(&places, &engine, &context.log);
+    claim::finish(&places, &context.log, context.budget.share(2));
     let mut errors = Vec::new();
     for (container, ifname) in store::list(&places.records)? {
         if valid.iter().any(|entry| names(entry, &container, &ifname)) {
@@ -72,10 +76,20 @@ fn names(entry: &Value, container: &str, ifname: &str) -> bool {
     is("containerID", container) && is("ifname", ifname)
 }
 
-/// Whether an ADD could be served: the engine is up. If it is down, attachments on record are
-/// cut off too.
+/// Whether an ADD could be served. On the engine: whether it is up; if it is down, attachments on
+/// record are cut off too. With VFs of one's own: whether the PF is there. How many VFs are free is not
+/// asked: ADD says so.
 pub(super) fn status(context: &Context) -> Result<(), Error> {
+    let conf = VfConf::read(&context.conf, &context.call)?;
     let places = Places::read(&context.conf);
+    if let Place::Vf(VfPlace { pf: Some(pf), .. }) = &conf.place
+        && let Err(error) = Sysfs::default().pf_of_netdev(pf)
+    {
+        return Err(Error::Unavailable(error.to_string()));
+    }
+    if conf.mode != Mode::Engine {
+        return Ok(());
+    }
     let Err(why) = Engine::new(&places, context.budget).check_health() else {
         return Ok(());
     };

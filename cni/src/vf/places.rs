@@ -19,6 +19,8 @@ pub struct Places {
     pub state_dir: PathBuf,
     /// The engine's control socket: `daemonSocket`.
     pub socket: PathBuf,
+    /// What the kubelet knows of device plugins: `kubeletCheckpoint`.
+    pub kubelet_checkpoint: PathBuf,
 }
 
 impl Places {
@@ -47,6 +49,9 @@ impl Places {
             bin_dir: PathBuf::from(text("binDir").unwrap_or(DEFAULT_BIN_DIR)),
             records: store::state_dir(text("cniDir")).join("vf"),
             run_dir,
+            kubelet_checkpoint: PathBuf::from(
+                text("kubeletCheckpoint").unwrap_or(super::avoid::CHECKPOINT),
+            ),
             state_dir: PathBuf::from(text("stateDir").unwrap_or(sluice_api::DEFAULT_STATE_DIR)),
             socket,
         }

@@ -4,10 +4,12 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use sluice_api::{
-    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, NetnsRef, PodRef,
+    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, NetnsRef, PodRef, VfRequest,
 };
+use sluice_vfio::claim::Record as VfRecord;
+use sluice_vfio::settings::Mac;
 
-use super::conf::VfConf;
+use super::conf::{Place, VfConf};
 use super::places::Places;
 use crate::Error;
 use crate::call::Call;
@@ -36,7 +38,8 @@ pub(super) fn socket(conf: &VfConf, places: &Places, call: &Call) -> Option<Memi
     ))
 }
 
-/// The request for an attachment with the addresses that ipam gave.
+/// The request for an attachment with the addresses that ipam gave, on the VF that was claimed for it
+/// if there is one. The VF gets frames for its administrative MAC address only: it is the attachment's.
 ///
 /// # Errors
 /// [`Error::Netns`]: the pod's network namespace is not there.
@@ -44,7 +47,7 @@ pub(super) fn build(
     conf: &VfConf,
     places: &Places,
     call: &Call,
-    addresses: &CniResult,
+    (vf, addresses): (Option<&VfRecord>, &CniResult),
 ) -> Result<AttachRequest, Error> {
     let path = call.netns.clone().unwrap_or_default();
     let identity = netns::identity(&path)?;
@@ -71,7 +74,10 @@ pub(super) fn build(
         })
     };
     Ok(AttachRequest {
-        vf: None,
+        vf: vf.map(|vf| VfRequest {
+            address: vf.vf.to_string(),
+            port_vlan: port_vlan(vf),
+        }),
         container_id: call.container_id.clone(),
         ifname: call.ifname.clone(),
         netns: NetnsRef {
@@ -80,9 +86,13 @@ pub(super) fn build(
             ino: identity.ino,
         },
         pod: pod(call),
-        uplink: conf.uplink.clone(),
+        uplink: match (&conf.place, vf) {
+            (_, Some(vf)) => vf.pf_netdev.clone(),
+            (Place::Uplink(name), None) => name.clone(),
+            (Place::Vf(_), None) => return Err(Error::Internal("no VF was claimed".into())),
+        },
         vlan: conf.vlan.clone(),
-        mac: conf.mac.clone(),
+        mac: vf.map_or_else(|| conf.mac.clone(), mac),
         addresses: addresses
             .ips
             .iter()
@@ -95,6 +105,16 @@ pub(super) fn build(
     })
 }
 
+/// The port VLAN that the PF has for the VF.
+fn port_vlan(vf: &VfRecord) -> Option<u16> {
+    vf.asked.vlan.map(|vlan| vlan.vid).filter(|&vid| vid != 0)
+}
+
+/// The VF's administrative MAC address.
+fn mac(vf: &VfRecord) -> Option<String> {
+    vf.asked.mac.map(|mac| Mac(mac).to_string())
+}
+
 fn pod(call: &Call) -> Option<PodRef> {
     Some(PodRef {
         namespace: call.arg("K8S_POD_NAMESPACE")?.to_owned(),
@@ -103,24 +123,55 @@ fn pod(call: &Call) -> Option<PodRef> {
     })
 }
 
-/// The result of the ADD: one interface, in the pod, that has ipam's addresses and routes.
-pub(super) fn result(call: &Call, reply: &AttachReply, addresses: &CniResult) -> CniResult {
+/// The result of an ADD on the engine: one interface, in the pod, that has ipam's addresses and routes.
+pub(super) fn result(
+    call: &Call,
+    reply: &AttachReply,
+    (vf, addresses): (Option<&VfRecord>, &CniResult),
+) -> CniResult {
+    with_interface(
+        addresses,
+        Interface {
+            name: call.ifname.clone(),
+            mac: Some(reply.mac.clone()),
+            mtu: Some(reply.mtu),
+            sandbox: call.netns.as_ref().map(|path| path.display().to_string()),
+            // The specification wants a path; an abstract name is in device-info.
+            socket_path: reply
+                .socket
+                .clone()
+                .filter(|socket| socket.starts_with('/')),
+            pci_id: vf.map(|vf| vf.vf.to_string()),
+        },
+    )
+}
+
+/// The result of an ADD that gave the pod the VF itself.
+pub(super) fn result_of_vf(
+    call: &Call,
+    name: &str,
+    mtu: Option<u32>,
+    (vf, addresses): (&VfRecord, &CniResult),
+) -> CniResult {
+    with_interface(
+        addresses,
+        Interface {
+            name: name.to_owned(),
+            mac: mac(vf),
+            mtu,
+            sandbox: call.netns.as_ref().map(|path| path.display().to_string()),
+            socket_path: None,
+            pci_id: Some(vf.vf.to_string()),
+        },
+    )
+}
+
+fn with_interface(addresses: &CniResult, interface: Interface) -> CniResult {
     let mut result = addresses.clone();
     for ip in &mut result.ips {
         ip.interface = Some(0);
     }
-    result.interfaces = vec![Interface {
-        name: call.ifname.clone(),
-        mac: Some(reply.mac.clone()),
-        mtu: Some(reply.mtu),
-        sandbox: call.netns.as_ref().map(|path| path.display().to_string()),
-        // The specification wants a path; an abstract name is in device-info.
-        socket_path: reply
-            .socket
-            .clone()
-            .filter(|socket| socket.starts_with('/')),
-        pci_id: None,
-    }];
+    result.interfaces = vec![interface];
     result
 }
 
@@ -189,7 +240,7 @@ mod tests {
             "ips": [{"address": "10.21.0.5/24", "gateway": "10.21.0.1"}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.21.0.1"}]});
         let addresses = CniResult::parse(addresses.as_object().unwrap()).unwrap();
-        let request = build(&conf, &places, &call(), &addresses).unwrap();
+        let request = build(&conf, &places, &call(), (None, &addresses)).unwrap();
         assert_eq!(
             request.addresses,
             ["10.21.0.5/24".parse::<IpNet>().unwrap()]
@@ -212,7 +263,7 @@ mod tests {
             pod_role: Some(MemifRole::Server),
             warnings: Vec::new(),
         };
-        let made = result(&call(), &reply, &addresses);
+        let made = result(&call(), &reply, (None, &addresses));
         assert_eq!(made.ips[0].interface, Some(0));
         assert_eq!(made.interfaces[0].socket_path, None);
         assert_eq!(

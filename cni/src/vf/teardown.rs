@@ -3,12 +3,14 @@
 
 use std::time::Duration;
 
+use sluice_vfio::claim::Mode;
+
 use super::conf::VfConf;
 use super::engine::{Detached, Engine};
 use super::ipam::Ipam;
 use super::places::Places;
 use super::record::Record;
-use super::{files, request};
+use super::{claim, files, request};
 use crate::Error;
 use crate::budget::{self, Budget};
 use crate::call::Call;
@@ -45,36 +47,27 @@ pub(super) fn run(
         Ok(conf) => conf,
         Err(error) => {
             // An ADD with it has failed before it changed anything.
-            log.info(format_args!("nothing to delete: {error}"));
-            return Ok(());
+            log.info(format_args!(
+                "nothing to delete by the configuration: {error}"
+            ));
+            return claim::release(&call, places, log, budget.share(2));
         }
     };
-    let engine = Engine::new(places, budget);
     let (container, ifname) = (&call.container_id, &call.ifname);
     let mut errors = Vec::new();
-    match engine.detach(container, ifname, budget::ENGINE_DEL) {
-        Ok(Detached::Gone) => {
-            log.info(format_args!("{ifname} is off uplink {}", conf.uplink));
-            errors.extend(Record::forget_released(&places.records, container, ifname).err());
+    let mut open = false;
+    if conf.mode == Mode::Engine {
+        match detach(places, &conf, (&call, &net), log, budget) {
+            Ok(detached) => open = detached == Detached::Pending,
+            Err(error) => errors.push(error),
         }
-        Ok(Detached::EngineDown) => {
-            log.info(format_args!(
-                "the engine is down: its record of {ifname} is removed"
-            ));
-            let socket = request::socket(&conf, places, &call);
-            errors.extend(files::remove_socket(socket.as_ref()).err());
-            errors.extend(Record::forget_released(&places.records, container, ifname).err());
-        }
-        Ok(Detached::Pending) => {
-            log.error(format_args!(
-                "the engine hangs: {ifname} is marked released, and the engine is asked again by \
-                 the next call that finds it well"
-            ));
-            let released = Record::new(&net, &call);
-            errors.extend(released.release(&places.records).err());
-        }
-        Err(error) => errors.push(error),
     }
+    // A device that is open elsewhere is left alone: unbinding it would wait for its holder.
+    errors.extend(if open {
+        claim::mark_released(&call, places, budget.share(2)).err()
+    } else {
+        claim::release(&call, places, log, budget.share(2)).err()
+    });
     if let Some(program) = &conf.ipam {
         let runner = Runner::new(&call, &places.bin_dir, log);
         errors.extend(Ipam::new(&runner, program, &net.json).del(budget).err());
@@ -89,6 +82,41 @@ pub(super) fn run(
         return Record::remove(&places.records, container, ifname);
     }
     Error::collect(errors)
+}
+
+/// Has the engine let go of the attachment, or makes sure that it will.
+fn detach(
+    places: &Places,
+    conf: &VfConf,
+    (call, net): (&Call, &NetConf),
+    log: &Log,
+    budget: Budget,
+) -> Result<Detached, Error> {
+    let (container, ifname) = (&call.container_id, &call.ifname);
+    let engine = Engine::new(places, budget);
+    let detached = engine.detach(container, ifname, budget::ENGINE_DEL)?;
+    match detached {
+        Detached::Gone => {
+            log.info(format_args!("{ifname} is off {}", conf.ground()));
+            Record::forget_released(&places.records, container, ifname)?;
+        }
+        Detached::EngineDown => {
+            log.info(format_args!(
+                "the engine is down: its record of {ifname} is removed"
+            ));
+            let socket = request::socket(conf, places, call);
+            let removed = files::remove_socket(socket.as_ref());
+            Record::forget_released(&places.records, container, ifname).and(removed)?;
+        }
+        Detached::Pending => {
+            log.error(format_args!(
+                "the engine hangs: {ifname} is marked released, and the engine is asked again by \
+                 the next call that finds it well"
+            ));
+            Record::new(net, call).release(&places.records)?;
+        }
+    }
+    Ok(detached)
 }
 
 /// Asks an engine that is well again to let go of what earlier DELs marked released. What fails

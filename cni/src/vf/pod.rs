@@ -1,5 +1,5 @@
-//! What a tap in the pod needs beyond what the engine gives it: the engine makes the link with its
-//! MAC, MTU and addresses, but it does not route.
+//! A kernel link in the pod: a VF's netdev gets its MTU, addresses and routes, and is set up. A tap has
+//! the first two from the engine, which does not route.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -7,30 +7,79 @@ use std::path::Path;
 use ipnet::IpNet;
 use nix::ifaddrs::getifaddrs;
 use nix::net::if_::if_nametoindex;
-use rtnetlink::{RouteMessageBuilder, packet_route::route::RouteMessage};
+use rtnetlink::{Handle, LinkUnspec, RouteMessageBuilder, packet_route::route::RouteMessage};
 
 use crate::call::Call;
 use crate::result::{CniResult, Route};
 use crate::{Error, netns};
+
+/// Gives the link its MTU and ipam's addresses, sets it up and adds ipam's routes.
+///
+/// # Errors
+/// [`Error::Netns`]; [`Error::Internal`] if the kernel refuses something.
+pub(super) fn set_up(
+    call: &Call,
+    name: &str,
+    mtu: Option<u32>,
+    addresses: &CniResult,
+) -> Result<(), Error> {
+    talk(call, name, async |handle, index| {
+        if let Some(mtu) = mtu {
+            let link = LinkUnspec::new_with_index(index).mtu(mtu).build();
+            handle.link().set(link).execute().await?;
+        }
+        for ip in &addresses.ips {
+            let (address, prefix) = (ip.address.addr(), ip.address.prefix_len());
+            handle
+                .address()
+                .add(index, address, prefix)
+                .execute()
+                .await?;
+        }
+        let link = LinkUnspec::new_with_index(index).up().build();
+        handle.link().set(link).execute().await
+    })?;
+    add_routes(call, name, addresses)
+}
 
 /// Adds ipam's routes to the pod. One without a gateway goes through the gateway of its IP
 /// version's first address, as the reference plugins have it, or straight out of the link.
 ///
 /// # Errors
 /// [`Error::Netns`]; [`Error::Internal`] if the kernel refuses a route.
-pub(super) fn add_routes(call: &Call, addresses: &CniResult) -> Result<(), Error> {
+pub(super) fn add_routes(call: &Call, name: &str, addresses: &CniResult) -> Result<(), Error> {
     if addresses.routes.is_empty() {
         return Ok(());
     }
+    let mixed = addresses
+        .routes
+        .iter()
+        .find(|route| message(1, route, addresses).is_err());
+    if let Some(route) = mixed {
+        return message(1, route, addresses).map(|_| ());
+    }
+    talk(call, name, async |handle, index| {
+        for route in &addresses.routes {
+            if let Ok(message) = message(index, route, addresses) {
+                handle.route().add(message).execute().await?;
+            }
+        }
+        Ok(())
+    })
+}
+
+/// One conversation with the kernel about a link of the pod.
+fn talk(
+    call: &Call,
+    name: &str,
+    conversation: impl AsyncFnOnce(Handle, u32) -> Result<(), rtnetlink::Error> + Send,
+) -> Result<(), Error> {
     let netns = call.netns.as_deref().unwrap_or(Path::new(""));
     netns::within(netns, || {
         let failed = |error: &dyn std::fmt::Display| {
-            Error::Internal(format!(
-                "cannot add routes to {} in the pod: {error}",
-                call.ifname
-            ))
+            Error::Internal(format!("cannot set up {name} in the pod: {error}"))
         };
-        let index = if_nametoindex(call.ifname.as_str()).map_err(|error| failed(&error))?;
+        let index = if_nametoindex(name).map_err(|error| failed(&error))?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()
@@ -39,12 +88,9 @@ pub(super) fn add_routes(call: &Call, addresses: &CniResult) -> Result<(), Error
             let (connection, handle, _) =
                 rtnetlink::new_connection().map_err(|error| failed(&error))?;
             tokio::spawn(connection);
-            for route in &addresses.routes {
-                let message = message(index, route, addresses)?;
-                let added = handle.route().add(message).execute().await;
-                added.map_err(|error| failed(&format_args!("{}: {error}", route.dst)))?;
-            }
-            Ok(())
+            conversation(handle, index)
+                .await
+                .map_err(|error| failed(&error))
         })
     })
 }
@@ -96,9 +142,8 @@ fn gateway(route: &Route, addresses: &CniResult) -> Option<IpAddr> {
 ///
 /// # Errors
 /// [`Error::Internal`] naming what is missing; [`Error::Netns`].
-pub(super) fn check(call: &Call, previous: &CniResult) -> Result<(), Error> {
+pub(super) fn check(call: &Call, name: &str, previous: &CniResult) -> Result<(), Error> {
     let netns = call.netns.as_deref().unwrap_or(Path::new(""));
-    let name = call.ifname.as_str();
     let there: Option<Vec<IpAddr>> = netns::within(netns, || {
         if if_nametoindex(name).is_err() {
             return Ok(None);

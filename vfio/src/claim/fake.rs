@@ -305,6 +305,11 @@ impl Host for FakeHost {
                 let link = world.netdev_mut(name)?;
                 (link.mtu, link.up) = (mtu, up);
                 link.mac = mac.unwrap_or(link.mac);
+                // As igb does with a MAC address that a VF asks for.
+                let of = |vf: &&mut Vf| vf.netdev.as_ref().is_some_and(|link| link.name == name);
+                if let Some(vf) = world.vfs.values_mut().find(of).filter(|_| mac.is_some()) {
+                    vf.settings.mac = mac;
+                }
             }
         }
         Ok(())

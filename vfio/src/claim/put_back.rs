@@ -56,6 +56,8 @@ pub(super) fn run(host: &impl Host, record: &Record, deadline: Instant) -> Resul
     }
     if let Some(netdev) = record.netdev.as_ref().filter(|_| driver.is_some()) {
         restore_netdev(host, vf, netdev, &record.before, deadline)?;
+        // Some PFs show a MAC address that a netdev was given, where none had been laid down.
+        take::set(host, &pf, record.identity.index, &before)?;
     }
     host.apply(&Change::Forget(vf))
 }

@@ -42,24 +42,23 @@ const fn case(
 
 /// Those that every run takes.
 pub(crate) fn proved() -> Vec<&'static Case> {
-    [selfcheck::CASES, node::CASES, crash::CASES]
-        .into_iter()
-        .flatten()
-        .collect()
-}
-
-/// Those that run only when named: what they are about has not been seen to pass in the virtual machine
-/// yet, so they count for nothing. One that passes moves to [`proved`].
-pub(crate) fn waiting() -> Vec<&'static Case> {
     [
+        selfcheck::CASES,
+        node::CASES,
+        crash::CASES,
         kernel::CASES,
         vfio::CASES,
         teardown::CASES,
         many::CASES,
         documents::CASES,
-        engine::CASES,
     ]
     .into_iter()
     .flatten()
     .collect()
+}
+
+/// Those that run only when named: what they are about has not been seen to pass in the virtual machine
+/// yet, so they count for nothing. One that passes moves to [`proved`].
+pub(crate) fn waiting() -> Vec<&'static Case> {
+    engine::CASES.iter().collect()
 }

@@ -348,6 +348,7 @@ impl Error {
     }
 
     /// All of `errors` as one, or nothing if there is none.
+    #[cfg(feature = "node")]
     pub(crate) fn collect(mut errors: Vec<Error>) -> Result<(), Error> {
         match errors.len() {
             0 => Ok(()),

@@ -8,7 +8,8 @@
 //!
 //! *PFs and VFs of the node.* [`sysfs`] finds them, [`links`] asks about and changes what a PF lays
 //! down for a VF ([`settings`]) and moves netdevs between network namespaces, through rtnetlink.
-//! [`claim`] takes a VF for a pod, writes down what it was, and puts it back.
+//! [`claim`] takes a VF for a pod, writes down what it was, and puts it back. This half is control's
+//! (feature `node`); drivers are built without it.
 //!
 //! The unsafe code is in `ioctl` (the system calls), `bar` (mapped registers), `dma`
 //! (rings in memory that devices write), `iommu` (what devices may reach) and `emulated::bus`. What
@@ -21,10 +22,13 @@
 //! a reset fails it says nothing, where an access to configuration space fails it logs a line.
 
 mod addr;
+#[cfg(feature = "node")]
 pub mod claim;
 mod error;
+#[cfg(feature = "node")]
 pub mod links;
 pub mod seam;
+#[cfg(feature = "node")]
 pub mod settings;
 pub mod sysfs;
 

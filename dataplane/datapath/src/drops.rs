@@ -87,6 +87,8 @@ drop_reasons! {
     Oversize => "oversize",
     /// The device failed at sending it.
     TxError => "tx_error",
+    /// The device received it damaged.
+    RxError => "rx_error",
     /// The peer's descriptor was wrong.
     BadDescriptor => "bad_descriptor",
 }

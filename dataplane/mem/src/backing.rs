@@ -45,6 +45,15 @@ pub enum Backing {
     Ordinary,
 }
 
+/// Bytes that [`map`] has mapped where `bytes` were asked for: whole pages.
+pub(crate) fn mapped_bytes(bytes: usize, backing: Backing) -> usize {
+    if backing == Backing::Ordinary && bytes < HUGE_PAGE {
+        bytes.next_multiple_of(PAGE)
+    } else {
+        bytes.next_multiple_of(HUGE_PAGE)
+    }
+}
+
 /// Maps `bytes` of zeroed, writable, private memory, every page of it present.
 pub(crate) fn map(
     bytes: usize,

@@ -5,7 +5,8 @@
 //!
 //! - **The engine's own** ([`Mempool`], [`Cache`], [`Mbuf`], [`Burst`]): a pool is one mapping that
 //!   lives as long as the process, an [`Mbuf`] is an eight-byte handle that exists once, and
-//!   `&[u8]` over its bytes is sound because nobody else has the handle.
+//!   `&[u8]` over its bytes is sound because nobody else has the handle. A driver that lets a device
+//!   at an mbuf's bytes gives the handle up for a [`Posted`] first.
 //! - **A pod's** ([`SharedRegion`]): hostile. No reference is ever formed over it; every access is
 //!   one bounds check and one copy into or out of private memory.
 //! - **The kernel's** ([`packet_mmap`], [`tap`]): packet rings and file descriptors of netdevs.
@@ -22,7 +23,7 @@
 //!
 //! # Where the unsafe code is
 //!
-//! `backing`, `burst`, `mbuf`, `pool`, `cache`: the pool. `copy`, `region`, `sigbus`: pod-shared
+//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `copy`, `region`, `sigbus`: pod-shared
 //! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
 mod backing;
@@ -30,6 +31,7 @@ mod burst;
 mod cache;
 mod copy;
 mod depot;
+mod dma;
 mod error;
 mod mbuf;
 pub mod packet_mmap;
@@ -42,6 +44,7 @@ pub mod tap;
 pub use backing::{Backing, HugePages};
 pub use burst::{BURST, Burst, DrainFront};
 pub use cache::Cache;
+pub use dma::Posted;
 pub use error::Error;
 pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES};
 pub use pool::{BufSize, Conservation, Mempool, PoolConfig};

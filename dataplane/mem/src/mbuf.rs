@@ -86,12 +86,12 @@ impl Mbuf {
     }
 
     #[inline(always)]
-    fn index(&self) -> u32 {
+    pub(crate) fn index(&self) -> u32 {
         index_of(word_of(self.bits()))
     }
 
     #[inline(always)]
-    fn offset(&self) -> usize {
+    pub(crate) fn offset(&self) -> usize {
         (self.bits() >> OFFSET_SHIFT & LENGTH_MASK) as usize
     }
 

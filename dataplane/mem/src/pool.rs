@@ -100,6 +100,8 @@ struct Inner {
     id: u32,
     config: PoolConfig,
     backing: Backing,
+    /// Length of the mapping, whole pages.
+    mapped_bytes: usize,
     depot: Depot,
 }
 
@@ -133,6 +135,7 @@ impl Mempool {
             id,
             config,
             backing,
+            mapped_bytes: backing::mapped_bytes(bytes, backing),
             depot: Depot::new(buffers),
         }));
         let entry = entry(id as usize);
@@ -168,6 +171,17 @@ impl Mempool {
     /// What kind of pages it lies on.
     pub fn backing(self) -> Backing {
         self.inner.backing
+    }
+
+    /// The mapping: its first byte and its length.
+    pub(crate) fn mapping(self) -> (*mut u8, usize) {
+        let base = entry(self.inner.id as usize).base.load(Relaxed);
+        (base, self.inner.mapped_bytes)
+    }
+
+    /// Its number.
+    pub(crate) fn id(self) -> usize {
+        self.inner.id as usize
     }
 
     pub(crate) fn depot(self) -> &'static Depot {
@@ -251,6 +265,12 @@ impl Entry {
     pub(crate) fn buffer(&self, index: u32) -> *mut u8 {
         let offset = index as usize * self.stride.load(Relaxed) as usize;
         self.base.load(Relaxed).wrapping_add(offset)
+    }
+
+    /// Where a buffer's headroom begins, in bytes from the start of the mapping.
+    #[inline(always)]
+    pub(crate) fn offset(&self, index: u32) -> usize {
+        index as usize * self.stride.load(Relaxed) as usize
     }
 
     /// A buffer's scratch.

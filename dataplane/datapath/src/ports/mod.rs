@@ -4,6 +4,7 @@
 //! | driver | uplink | pod port |
 //! |---|---|---|
 //! | [`af_packet`] | a kernel netdev | |
+//! | [`igbvf`] | a VF of an Intel 82576, by DMA | |
 //! | [`memif`] | | shared memory: DPDK, VPP, libmemif, and pods written in Rust |
 //! | [`tap`] | | a kernel netdev in the pod, for pods without memif |
 //! | [`pcap`] | files | files |
@@ -15,6 +16,7 @@
 pub mod af_packet;
 pub mod generator;
 pub mod host_stack;
+pub mod igbvf;
 pub mod memif;
 pub mod null;
 pub mod pcap;

@@ -32,3 +32,4 @@ pub mod records;
 pub mod refusal;
 pub mod server;
 pub mod uplinks;
+pub mod vfs;

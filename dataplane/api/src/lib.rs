@@ -34,8 +34,8 @@ pub use error::{ApiError, ErrorCode};
 pub use mac::derived_mac;
 pub use status::{
     AttachmentCounters, AttachmentStatus, Counters, Health, LinkState, MbufCounts, MemoryStatus,
-    PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, PortCounters, RuleCounter,
-    SegmentStatus, Status, UplinkStatus, WorkerStatus,
+    NicCounters, PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, PortCounters,
+    RuleCounter, SegmentStatus, Status, UplinkLink, UplinkStatus, WorkerStatus,
 };
 
 /// Where the engine listens unless its configuration says otherwise.

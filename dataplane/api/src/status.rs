@@ -78,11 +78,53 @@ pub struct MbufCounts {
     pub in_flight: u64,
 }
 
+/// Whether an uplink has a link.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum UplinkLink {
+    /// Frames can pass, as far as the driver knows.
+    #[default]
+    Up,
+    /// The device says that there is no link.
+    Down,
+    /// A VF whose PF does not answer: `ip link set PF up`.
+    Waiting,
+}
+
+/// What a NIC has counted itself, since its driver opened it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NicCounters {
+    /// Frames received without error.
+    pub rx_frames: u64,
+    /// Their bytes.
+    pub rx_bytes: u64,
+    /// Of these, multicast frames.
+    pub rx_multicast: u64,
+    /// Frames sent.
+    pub tx_frames: u64,
+    /// Their bytes.
+    pub tx_bytes: u64,
+    /// How often the driver had to reset the function and set it up again.
+    pub resets: u64,
+}
+
 /// One uplink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkStatus {
-    /// Its name in the configuration.
+    /// Its name in the configuration; of an attachment's own VF: the VF's PCI address.
     pub name: String,
+    /// The network that its policies are of: its own name, or the PF's netdev.
+    #[serde(default)]
+    pub network: String,
+    /// Whose it is, where it is one attachment's own: `container/ifname`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub owner: Option<String>,
+    /// Its link.
+    #[serde(default)]
+    pub link: UplinkLink,
+    /// What the NIC has counted, where the engine drives the NIC itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub nic: Option<NicCounters>,
     /// Its driver: `af_packet`, ...
     pub driver: String,
     /// The netdev or file it stands on.

@@ -91,6 +91,21 @@ impl Engine {
         })
     }
 
+    /// The mempools: of small and of large mbufs. A NIC's driver has its device reach them.
+    pub fn mempools(&self) -> (Mempool, Mempool) {
+        (self.small, self.large)
+    }
+
+    /// The worker that polls an uplink.
+    ///
+    /// # Errors
+    /// [`Error::NoUplink`].
+    pub fn uplink_worker(&self, id: UplinkId) -> Result<usize, Error> {
+        let inner = self.lock();
+        let uplink = inner.topology.uplink(id).ok_or(Error::NoUplink)?;
+        Ok(uplink.worker.index())
+    }
+
     /// Adds an uplink; its worker polls it from now on.
     ///
     /// # Errors

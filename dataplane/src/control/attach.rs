@@ -7,6 +7,7 @@ use sluice_api::{ApiError, AttachReply, AttachRequest, DetachReply, ErrorCode, d
 use sluice_datapath::{Attached, AttachmentId, AttachmentSpec, Error};
 use sluice_packet::{Mac, Vid};
 
+use super::ground::{Footing, Ground};
 use super::request::{self, Checked};
 use super::slots::{Key, Turn};
 use super::{Attachment, Control, UplinkInfo, locked};
@@ -26,15 +27,15 @@ impl Control {
     pub fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
         self.is_ready()?;
         let key = request::key(&request.container_id, &request.ifname)?;
-        let uplink = self.uplink(&request.uplink)?;
-        let checked = request::check(request, uplink.mtu)?;
+        let ground = self.ground(request)?;
+        let checked = request::check(request, ground.mtu())?;
         let turn = self.attachments.turn(key)?;
         // Once more: what began before the drain must not add to what is drained.
         self.is_ready()?;
         if let Some(there) = turn.get() {
             return repeat(&there, request);
         }
-        self.attach_new(&turn, request, &checked, uplink)
+        self.attach_new(&turn, request, &checked, &ground)
     }
 
     /// Makes an attachment whose slot is free.
@@ -43,11 +44,13 @@ impl Control {
         turn: &Turn<'_, Attachment>,
         request: &AttachRequest,
         checked: &Checked,
-        uplink: UplinkInfo,
+        ground: &Ground,
     ) -> Result<AttachReply, ApiError> {
         let netns = Netns::open(&request.netns)?;
         let name = self.record_name(turn.key())?;
-        let (attached, mac) = self.enter(turn.key(), request, checked, uplink)?;
+        // Its VF is closed again if what follows fails.
+        let footing = self.stand_on(ground, request, checked)?;
+        let (attached, mac) = self.enter(turn.key(), request, checked, &footing)?;
         let record = AttachmentRecord {
             request: request.clone(),
             mac: mac.to_string(),
@@ -97,6 +100,7 @@ impl Control {
             mac,
             mtu: checked.mtu,
             worker: attached.worker,
+            vf: footing.keep(),
             reply: reply.clone(),
             link: Mutex::new(Some(link)),
         })));
@@ -119,6 +123,10 @@ impl Control {
             match self.engine.ask(|engine| engine.detach(attachment.id))? {
                 Ok(()) | Err(Error::NoAttachment) => {}
                 Err(error) => return Err(refusal::by_engine(&error)),
+            }
+            // Before the answer: whoever asked gives the VF to somebody else next.
+            if let Some(vf) = attachment.vf {
+                self.close_vf(vf)?;
             }
         }
         // Also when the engine never took it up again: its namespace was gone, or its uplink.
@@ -143,7 +151,7 @@ impl Control {
         key: &Key,
         request: &AttachRequest,
         checked: &Checked,
-        uplink: UplinkInfo,
+        footing: &Footing<'_>,
     ) -> Result<(Attached, Mac), ApiError> {
         let mut attempt = 0;
         loop {
@@ -151,14 +159,14 @@ impl Control {
             let mac = checked.mac.unwrap_or_else(derived);
             let spec = AttachmentSpec {
                 name: key.to_string(),
-                uplink: uplink.id,
+                uplink: footing.uplink(),
                 vlans: checked.vlans.clone(),
                 qinq: checked.qinq,
                 mac,
                 addresses: links::addresses(&request.addresses),
                 policy: request.firewall.clone(),
                 mtu: checked.mtu,
-                worker: None,
+                worker: footing.worker(),
             };
             match self.engine.ask(|engine| engine.attach(spec))? {
                 Ok(attached) => return Ok((attached, mac)),

@@ -5,6 +5,7 @@
 
 mod attach;
 mod events;
+mod ground;
 mod policy;
 mod report;
 mod request;
@@ -25,6 +26,7 @@ use crate::links::Link;
 use crate::policies::PolicyFolder;
 use crate::records::Records;
 use crate::refusal;
+use crate::vfs::OpenVf;
 
 use self::slots::Slots;
 
@@ -40,6 +42,8 @@ struct Attachment {
     mac: Mac,
     mtu: u32,
     worker: usize,
+    /// The uplink that is its own: a VF.
+    vf: Option<UplinkId>,
     reply: AttachReply,
     /// Gone once a detach has begun.
     link: Mutex<Option<Link>>,
@@ -59,6 +63,7 @@ pub struct UplinkInfo {
 pub struct Control {
     engine: Arc<SharedEngine>,
     uplinks: BTreeMap<String, UplinkInfo>,
+    vfs: Box<dyn OpenVf>,
     attachments: Slots<Attachment>,
     records: Records,
     policies: PolicyFolder,
@@ -78,6 +83,8 @@ pub struct Parts {
     pub engine: Arc<SharedEngine>,
     /// Its uplinks by name.
     pub uplinks: BTreeMap<String, UplinkInfo>,
+    /// What opens VFs.
+    pub vfs: Box<dyn OpenVf>,
     /// The attachments' records.
     pub records: Records,
     /// The folder of policies.
@@ -94,6 +101,7 @@ impl Control {
         Control {
             engine: parts.engine,
             uplinks: parts.uplinks,
+            vfs: parts.vfs,
             attachments: Slots::default(),
             records: parts.records,
             policies: parts.policies,

@@ -158,10 +158,14 @@ impl Control {
         for (_, policy) in compiled.set.iter() {
             if let Some(uplink) = policy.uplink()
                 && !self.uplinks.contains_key(uplink)
+                && !self.has_vfs_of(uplink)
             {
                 warnings.push(problem(
                     policy.file(),
-                    format!("this engine has no uplink {uplink}: the policy applies to nothing"),
+                    format!(
+                        "this engine has no uplink {uplink}, and no VF of a PF of that name: the \
+                         policy applies to nothing as long as there is none"
+                    ),
                 ));
             }
         }

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use sluice_api::{
     ApiError, AttachmentCounters, AttachmentStatus, Counters, Health, LinkState, MbufCounts,
-    MemoryStatus, PortCounters, RuleCounter, SegmentStatus, Status, UplinkStatus, WorkerStatus,
+    MemoryStatus, NicCounters, PortCounters, RuleCounter, SegmentStatus, Status, UplinkStatus,
+    WorkerStatus,
 };
 use sluice_datapath::{
-    AttachmentSnapshot, Drops, Engine, MemorySnapshot, Snapshot, Traffic, UplinkSnapshot,
+    AttachmentSnapshot, Drops, Engine, MemorySnapshot, Snapshot, Traffic, UplinkLink,
+    UplinkSnapshot,
 };
 use sluice_mem::Backing;
 
@@ -52,7 +54,11 @@ impl Control {
             uptime_seconds: self.started.elapsed().as_secs(),
             workers: workers(&snapshot),
             memory: memory_status(&memory),
-            uplinks: snapshot.uplinks.iter().map(uplink).collect(),
+            uplinks: snapshot
+                .uplinks
+                .iter()
+                .map(|found| uplink(found, self.owner_of(found.id)))
+                .collect(),
             segments: snapshot
                 .segments
                 .iter()
@@ -112,7 +118,7 @@ impl Control {
             uplinks: snapshot
                 .uplinks
                 .iter()
-                .map(|found| (found.name.clone(), uplink(found)))
+                .map(|found| (found.name.clone(), uplink(found, self.owner_of(found.id))))
                 .collect(),
             attachments: snapshot
                 .attachments
@@ -184,9 +190,24 @@ fn memory_status(memory: &MemorySnapshot) -> MemoryStatus {
     }
 }
 
-fn uplink(found: &UplinkSnapshot) -> UplinkStatus {
+fn uplink(found: &UplinkSnapshot, owner: Option<String>) -> UplinkStatus {
     UplinkStatus {
         name: found.name.clone(),
+        network: found.network.clone(),
+        owner,
+        link: match found.report.link {
+            UplinkLink::Up => sluice_api::UplinkLink::Up,
+            UplinkLink::Down => sluice_api::UplinkLink::Down,
+            UplinkLink::Waiting => sluice_api::UplinkLink::Waiting,
+        },
+        nic: found.report.nic.map(|nic| NicCounters {
+            rx_frames: nic.rx_frames,
+            rx_bytes: nic.rx_bytes,
+            rx_multicast: nic.rx_multicast,
+            tx_frames: nic.tx_frames,
+            tx_bytes: nic.tx_bytes,
+            resets: nic.resets,
+        }),
         driver: found.driver.to_owned(),
         device: found.device.clone(),
         worker: found.worker,

@@ -4,7 +4,7 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use sluice_api::{
-    ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VlanRequest,
+    ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VfRequest, VlanRequest,
 };
 use sluice_datapath::VlanSet;
 use sluice_packet::{Mac, Vid};
@@ -77,14 +77,11 @@ pub(super) fn check(request: &AttachRequest, uplink_mtu: u32) -> Result<Checked,
             request.netns.path.display()
         )));
     }
-    if let Some(vf) = &request.vf {
-        return Err(invalid(format!(
-            "VF {}: this engine has no driver for VFs yet; attach to an uplink instead",
-            vf.address
-        )));
-    }
     let (vlans, qinq) = vlans(&request.vlan)?;
     let mac = request.mac.as_deref().map(mac).transpose()?;
+    if let Some(vf) = &request.vf {
+        check_vf(request, vf)?;
+    }
     addresses(request)?;
     let has_ipv6 = request.addresses.iter().any(|net| net.addr().is_ipv6());
     let least = if has_ipv6 { MIN_MTU_IPV6 } else { MIN_MTU };
@@ -109,6 +106,32 @@ pub(super) fn check(request: &AttachRequest, uplink_mtu: u32) -> Result<Checked,
         mac,
         mtu,
     })
+}
+
+/// What a VF of an attachment's own asks for besides.
+fn check_vf(request: &AttachRequest, vf: &VfRequest) -> Result<(), ApiError> {
+    let address = &vf.address;
+    if request.mac.is_none() {
+        return Err(invalid(format!(
+            "VF {address}: name its administrative MAC address in `mac`, as it gets frames for no \
+             other"
+        )));
+    }
+    let Some(port_vlan) = vf.port_vlan else {
+        return Ok(());
+    };
+    let access = VlanRequest::Access {
+        vid: port_vlan,
+        qinq: false,
+    };
+    if request.vlan != access || port_vlan == 0 {
+        return Err(invalid(format!(
+            "VF {address} has port VLAN {port_vlan}, so its attachment is an access one of that VLAN \
+             without qinq: ask for it so, or take the port VLAN off (ip link set {} vf N vlan 0)",
+            request.uplink
+        )));
+    }
+    Ok(())
 }
 
 /// A MAC address that an interface can have.

@@ -36,9 +36,29 @@ fn what_is_not_said_is_the_uplinks() {
 }
 
 #[test]
-fn a_vf_is_refused_and_not_passed_over() {
-    let vf = json!({"vf": {"address": "0000:01:10.0", "port_vlan": 210}});
-    refused(vf, "0000:01:10.0");
+fn a_vf_needs_its_mac_and_its_port_vlan() {
+    let vf = json!({"address": "0000:01:10.0", "port_vlan": 210});
+    refused(json!({"vf": vf}), "administrative MAC");
+    let mac = "02:00:00:00:00:01";
+    assert!(check(&request(json!({"vf": vf, "mac": mac})), 1500).is_ok());
+    let other = json!({"mode": "access", "vid": 211});
+    refused(
+        json!({"vf": vf, "mac": mac, "vlan": other}),
+        "port VLAN 210",
+    );
+    let trunk = json!({"mode": "trunk", "vids": [210]});
+    refused(
+        json!({"vf": vf, "mac": mac, "vlan": trunk}),
+        "port VLAN 210",
+    );
+    let none = json!({"address": "0000:01:10.0"});
+    assert!(
+        check(
+            &request(json!({"vf": none, "mac": mac, "vlan": trunk})),
+            1500
+        )
+        .is_ok()
+    );
 }
 
 #[test]

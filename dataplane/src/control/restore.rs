@@ -3,6 +3,7 @@
 
 use sluice_api::ApiError;
 
+use super::ground::Ground;
 use super::request;
 use super::{Attachment, Control};
 use crate::netns::{Netns, NetnsError};
@@ -75,8 +76,8 @@ impl Control {
                 "the file's name is not that of the attachment in it",
             ));
         }
-        let uplink = self.uplink(&request.uplink)?;
-        let mut checked = request::check(request, uplink.mtu.max(record.mtu))?;
+        let ground = self.ground(request)?;
+        let mut checked = request::check(request, ground.mtu().max(record.mtu))?;
         // What the pod was told holds, whatever would be derived today.
         checked.mtu = record.mtu;
         let mac = record.mac.parse();
@@ -87,7 +88,7 @@ impl Control {
         if turn.get().is_some() {
             return Err(refusal::conflict("it is attached already"));
         }
-        self.restore_new(&turn, record, &checked, uplink)
+        self.restore_new(&turn, record, &checked, &ground)
     }
 
     /// Attaches; unlike a pod's own attach, a failure leaves the record as it was.
@@ -96,9 +97,9 @@ impl Control {
         turn: &super::slots::Turn<'_, Attachment>,
         record: &AttachmentRecord,
         checked: &request::Checked,
-        uplink: super::UplinkInfo,
+        ground: &Ground,
     ) -> Result<(), ApiError> {
-        self.attach_new(turn, &record.request, checked, uplink)
+        self.attach_new(turn, &record.request, checked, ground)
             .map(drop)
             .inspect_err(|_| {
                 let key = turn.key();

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use comfy_table::Cell;
 use sluice_api::{
     AttachmentStatus, Backend, LinkState, PolicyProblem, PolicyReport, PolicyStatus, Status,
-    VlanRequest,
+    UplinkLink, VlanRequest,
 };
 
 use super::output::{Style, render};
@@ -73,13 +73,19 @@ pub(super) fn status(status: &Status, style: Style) -> String {
     section(&mut text, &render(mbufs));
 
     let mut uplinks = style.table(&[
-        "UPLINK", "DRIVER", "DEVICE", "WORKER", "MTU", "RX", "TX", "DROPPED",
+        "UPLINK", "NETWORK", "DRIVER", "DEVICE", "LINK", "WORKER", "MTU", "RX", "TX", "DROPPED",
     ]);
     for uplink in &status.uplinks {
         uplinks.add_row(vec![
             Cell::new(&uplink.name),
+            Cell::new(&uplink.network),
             Cell::new(&uplink.driver),
             Cell::new(&uplink.device),
+            Cell::new(match uplink.link {
+                UplinkLink::Up => "up",
+                UplinkLink::Down => "down",
+                UplinkLink::Waiting => "waiting for its PF",
+            }),
             style.number(uplink.worker),
             style.number(uplink.mtu),
             style.number(uplink.counters.rx_frames),

@@ -17,6 +17,7 @@ use crate::policies::PolicyFolder;
 use crate::records::{Records, boot_id};
 use crate::server;
 use crate::uplinks::{self, OpenUplink};
+use crate::vfs::{self, VfDevices};
 
 /// What the engine holds. Parts that the start did not come to are absent.
 pub(super) struct Running {
@@ -66,7 +67,8 @@ impl Running {
         let attachment_records = Records::open(config.state_dir.join("attachments"))?;
         let uplink_records = Records::open(config.state_dir.join("uplinks"))?;
         let uplink_records = self.uplink_records.insert(uplink_records);
-        let problems = uplinks::recover(uplink_records, &boot_id);
+        let mut problems = uplinks::recover(uplink_records, &boot_id);
+        problems.extend(vfs::recover(&config.state_dir));
 
         let engine = Engine::start(engine_config(config))?;
         let engine = self.engine.insert(Arc::new(SharedEngine::new(engine)));
@@ -87,6 +89,7 @@ impl Running {
         let control = Arc::new(Control::new(Parts {
             engine: Arc::clone(engine),
             uplinks: infos,
+            vfs: Box::new(VfDevices::default()),
             records: attachment_records,
             policies: PolicyFolder::new(config.policies.clone()),
             boot_id,

@@ -1,4 +1,4 @@
-//! The uplinks of the configuration.
+//! The uplinks of the configuration. There may be none: the pods of such a node have VFs.
 
 use serde_saphyr::{Location, Spanned};
 use sluice_packet::Vid;
@@ -20,11 +20,6 @@ impl Check<'_> {
         workers: usize,
     ) -> Vec<UplinkConfig> {
         let raw = raw.unwrap_or_default();
-        if raw.is_empty() {
-            let message = "there is none: name at least one, as in `uplinks: [{name: wire0, \
-                           device: eth1}]`";
-            self.problem(None, "uplinks", message);
-        }
         let mut uplinks: Vec<UplinkConfig> = Vec::new();
         for (index, raw) in raw.into_iter().enumerate() {
             let place = raw

@@ -1,12 +1,12 @@
 //! The engine on the rig's node, and pods whose interfaces it serves.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sluice_tests::cni::Sandbox;
-use sluice_tests::{Netns, Process, Sluiced, bin, run};
+use sluice_tests::{Netns, Process, Sluiced, bin};
 
 use crate::rig::Rig;
 
@@ -21,23 +21,16 @@ fn policy(vid: u16) -> String {
     )
 }
 
-/// Starts an engine on the rig's node with policies for VLANs 0, 210 and 220.
+/// Starts an engine on the rig's node, without an uplink of its own, with policies for VLANs 0, 210 and
+/// 220.
 pub(crate) fn start(rig: &Rig) -> Result<Sluiced> {
     let policies = rig.path("policies");
     fs::create_dir_all(&policies)?;
     for vid in [0, 210, 220] {
         fs::write(policies.join(format!("net-{vid}.yaml")), policy(vid))?;
     }
-    // An uplink of the engine's own, which no pod here uses.
-    let _ = Command::new("ip")
-        .args([
-            "link", "add", "spare0", "type", "veth", "peer", "name", "spare1",
-        ])
-        .status();
-    run(Command::new("ip").args(["link", "set", "spare0", "up"]))?;
-    run(Command::new("ip").args(["link", "set", "spare1", "up"]))?;
     let config = format!(
-        "uplinks: [{{name: spare, device: spare0}}]\nworkers: {{count: 1, pin: false}}\n\
+        "workers: {{count: 1, pin: false}}\n\
          memory: {{small_mbufs: 4096, large_mbufs: 256}}\n\
          policies: {0}/policies\nstate_dir: {0}/state\nrun_dir: {0}/run\nlog: info\n",
         rig.path("").display()

@@ -120,7 +120,8 @@ fn vlan(rig: &Rig) -> Result<()> {
         );
     }
     wait_for("three drops to be counted", PATIENCE, || {
-        (engine.rule("net-210", "ingress", "default").ok()? == dropped + 3).then_some(())
+        // Neighbours' multicast may be among them.
+        (engine.rule("net-210", "ingress", "default").ok()? >= dropped + 3).then_some(())
     })?;
     drop(peer);
     net0.del(rig)?;

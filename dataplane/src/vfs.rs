@@ -1,0 +1,184 @@
+//! VFs as the engine drives them: opened through VFIO for one attachment each.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::net::IpAddr;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use sluice_api::{ApiError, ErrorCode};
+use sluice_datapath::Uplink;
+use sluice_datapath::ports::igbvf::{IgbVf, IgbVfConfig, IgbVfError, VfVlans};
+use sluice_mem::Mempool;
+use sluice_packet::Mac;
+use sluice_vfio::claim::{Mode, Node, Record};
+use sluice_vfio::{Error, ErrorKind, Iommu, IommuKind, PciAddr, VfioDevice};
+
+use crate::refusal;
+
+/// Descriptors of each queue of a VF: eight bursts.
+const DESCRIPTORS: usize = 512;
+/// How long putting VFs back may take at the start.
+const RECOVERY: Duration = Duration::from_secs(20);
+
+/// A VF to be opened.
+#[derive(Debug)]
+pub struct VfSpec {
+    /// Where it is.
+    pub address: PciAddr,
+    /// Its administrative MAC address.
+    pub mac: Mac,
+    /// The largest IP packet in bytes.
+    pub mtu: u32,
+    /// Its VLANs.
+    pub vlans: VfVlans,
+    /// Multicast groups that it is to get.
+    pub groups: Vec<Mac>,
+    /// The engine's pools of small and large mbufs.
+    pub mempools: (Mempool, Mempool),
+}
+
+/// What opens VFs: in life [`VfDevices`], another in tests.
+pub trait OpenVf: fmt::Debug + Send + Sync {
+    /// Opens one. Dropping the port closes it.
+    ///
+    /// # Errors
+    /// What stood in the way, and what to do.
+    fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError>;
+}
+
+/// VFs through VFIO. All share one address space, in which the mempools are mapped once.
+#[derive(Debug, Default)]
+pub struct VfDevices {
+    /// Had once the first VF is opened: an engine without VFs needs no VFIO.
+    iommu: Mutex<Option<Iommu>>,
+}
+
+impl VfDevices {
+    fn iommu(&self) -> Result<Iommu, Error> {
+        let mut iommu = self
+            .iommu
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner);
+        if let Some(iommu) = &*iommu {
+            return Ok(iommu.clone());
+        }
+        let opened = Iommu::open(IommuKind::Auto)?;
+        *iommu = Some(opened.clone());
+        Ok(opened)
+    }
+}
+
+impl OpenVf for VfDevices {
+    fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError> {
+        let device = self
+            .iommu()
+            .and_then(|iommu| VfioDevice::open(spec.address, &iommu))
+            .map_err(|error| by_device(&error))?;
+        let config = IgbVfConfig {
+            mac: spec.mac,
+            mtu: spec.mtu,
+            vlans: spec.vlans.clone(),
+            groups: spec.groups.clone(),
+            small: spec.mempools.0,
+            large: spec.mempools.1,
+            rx_descriptors: DESCRIPTORS,
+            tx_descriptors: DESCRIPTORS,
+        };
+        match IgbVf::open(device, config) {
+            Ok(port) => Ok(Box::new(port)),
+            Err(IgbVfError::Device(error)) => Err(by_device(&error)),
+            Err(error @ IgbVfError::NoMbufs { .. }) => Err(refusal::unavailable(error.to_string())),
+            Err(error) => Err(refusal::invalid(error.to_string())),
+        }
+    }
+}
+
+fn by_device(error: &Error) -> ApiError {
+    let code = match error.kind() {
+        ErrorKind::Invalid => ErrorCode::Invalid,
+        ErrorKind::Busy => ErrorCode::Unavailable,
+        ErrorKind::Host => ErrorCode::Internal,
+    };
+    ApiError::new(code, error.to_string())
+}
+
+/// The multicast groups that an attachment's VF asks for: what hosts and routers need on a link, and
+/// the solicited-node groups (RFC 4291, section 2.7.1) of its addresses and of the link-local one that
+/// follows from its MAC address. A VF has room for 30.
+pub fn groups(mac: Mac, addresses: &[IpAddr]) -> Vec<Mac> {
+    let [.., e, f] = mac.0;
+    let mut groups = vec![
+        // All nodes, all routers, OSPF, VRRP, MLDv2.
+        Mac([0x33, 0x33, 0, 0, 0, 0x01]),
+        Mac([0x33, 0x33, 0, 0, 0, 0x02]),
+        Mac([0x33, 0x33, 0, 0, 0, 0x05]),
+        Mac([0x33, 0x33, 0, 0, 0, 0x06]),
+        Mac([0x33, 0x33, 0, 0, 0, 0x12]),
+        Mac([0x33, 0x33, 0, 0, 0, 0x16]),
+        Mac([0x33, 0x33, 0xff, mac.0[3], e, f]),
+        // The same in IPv4, with IGMPv3.
+        Mac([0x01, 0x00, 0x5e, 0, 0, 0x01]),
+        Mac([0x01, 0x00, 0x5e, 0, 0, 0x02]),
+        Mac([0x01, 0x00, 0x5e, 0, 0, 0x05]),
+        Mac([0x01, 0x00, 0x5e, 0, 0, 0x06]),
+        Mac([0x01, 0x00, 0x5e, 0, 0, 0x12]),
+        Mac([0x01, 0x00, 0x5e, 0, 0, 0x16]),
+    ];
+    for address in addresses {
+        if let IpAddr::V6(address) = address {
+            let [.., d, e, f] = address.octets();
+            groups.push(Mac([0x33, 0x33, 0xff, d, e, f]));
+        }
+    }
+    groups.sort_unstable();
+    groups.dedup();
+    groups
+}
+
+/// Puts back the VFs that nobody needs any more: those marked released while an engine hung, those of
+/// claims that were killed, and those of pods whose network namespace is gone. Complaints are for the
+/// operator, by what they are about.
+pub fn recover(state_dir: &Path) -> BTreeMap<String, String> {
+    let deadline = Instant::now() + RECOVERY;
+    match Node::new(state_dir).recover(is_alive, deadline) {
+        Ok(done) => {
+            for record in done {
+                let owner = record.owner.name();
+                tracing::info!("VF {} of {owner} is as it was before", record.vf);
+            }
+            BTreeMap::new()
+        }
+        Err(error) => {
+            let problem = format!("not every VF could be put back as it was: {error}");
+            tracing::error!("{problem}");
+            BTreeMap::from([("vfs".to_owned(), problem)])
+        }
+    }
+}
+
+/// Whether a VF's pod may still need it. Those that pods drive themselves are their plugin's business.
+fn is_alive(record: &Record) -> bool {
+    let netns = &record.owner.netns;
+    let there = std::fs::metadata(&netns.path);
+    record.mode != Mode::Engine
+        || there.is_ok_and(|there| (there.dev(), there.ino()) == (netns.dev, netns.ino))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn neighbours_can_find_a_pod_by_ipv6() {
+        let mac = Mac([2, 0, 0, 0x11, 0x22, 0x33]);
+        let addresses = ["2001:db8::aa:bbcc", "10.0.0.1"].map(|text| text.parse());
+        let addresses: Vec<IpAddr> = addresses.into_iter().flatten().collect();
+        let groups = groups(mac, &addresses);
+        assert!(groups.contains(&Mac([0x33, 0x33, 0xff, 0x11, 0x22, 0x33])));
+        assert!(groups.contains(&Mac([0x33, 0x33, 0xff, 0xaa, 0xbb, 0xcc])));
+        assert!(groups.len() <= 30);
+    }
+}

@@ -56,6 +56,7 @@ for pf in enp12s0f0 enp12s0f1 enp2s0 enp4s0f3; do
     ip link set "wire$((index - 1))" promisc on
     index=$((index + 1))
 done
+: >"$out/up"
 # shellcheck source=/dev/null
 . "$out/settings"
 for vfs in $VFS; do

@@ -102,19 +102,42 @@ trap end EXIT
 trap 'exit 130' INT TERM HUP
 # The machine ends with this script, however this ends. Its memory stays below 4 GB: with memory above it,
 # igb misses the mail of its VFs (its interrupt comes once and never again).
-setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
-    qemu-system-x86_64 -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 2560M \
-    -nodefaults -display none -serial stdio -no-reboot \
-    -kernel "$kernel/boot/vmlinuz-$release" -initrd "$cache/initrd.gz" \
-    -append "console=ttyS0 intel_iommu=on iommu=pt quiet loglevel=3 panic=-1 net.ifnames=0 sluicegate.guest=$here/guest.sh sluicegate.out=$out sluicegate.kernel=$kernel" \
-    -device intel-iommu,intremap=on \
-    "$@" \
-    -virtfs local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap \
-    -virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
-    -device virtio-rng-pci </dev/null 2>"$out/qemu.log" &
-qemu=$!
-status=0
-wait "$qemu" || status=$?
+boot() {
+    rm -f "$out/exit-code" "$out/up"
+    setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
+        qemu-system-x86_64 -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 2560M \
+        -nodefaults -display none -serial stdio -no-reboot \
+        -kernel "$kernel/boot/vmlinuz-$release" -initrd "$cache/initrd.gz" \
+        -append "console=ttyS0 intel_iommu=on iommu=pt quiet loglevel=3 panic=-1 net.ifnames=0 sluicegate.guest=$here/guest.sh sluicegate.out=$out sluicegate.kernel=$kernel" \
+        -device intel-iommu,intremap=on \
+        "$@" \
+        -virtfs local,path=/,mount_tag=hostroot,security_model=none,readonly=on,multidevs=remap \
+        -virtfs "local,path=$out,mount_tag=out,security_model=none,multidevs=remap" \
+        -device virtio-rng-pci </dev/null 2>"$out/qemu.log" &
+    qemu=$!
+}
+# Under emulation a kernel now and then hangs before its first program: such a machine is started anew.
+tries=1
+boot "$@"
+waited=0
+while [ ! -f "$out/up" ] && kill -0 "$qemu" 2>/dev/null; do
+    sleep 1
+    waited=$((waited + 1))
+    [ $waited -ge "${SLUICE_SRIOV_BOOT:-150}" ] || continue
+    kill "$qemu" 2>/dev/null || true
+    wait "$qemu" 2>/dev/null || true
+    qemu=
+    [ $tries -lt 3 ] || break
+    echo "the virtual machine did not come up in $waited s: once more" >&2
+    tries=$((tries + 1))
+    waited=0
+    boot "$@"
+done
+status=125
+if [ -n "$qemu" ]; then
+    status=0
+    wait "$qemu" || status=$?
+fi
 qemu=
 if [ -f "$out/exit-code" ]; then
     status=$(cat "$out/exit-code")

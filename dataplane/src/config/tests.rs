@@ -144,7 +144,6 @@ fn wrong_structure_is_named_with_its_place() {
             "sluiced.yaml:2:5: uplinks[0].device: it is missing",
         ),
         ("uplinks: [\n", "sluiced.yaml:"),
-        ("", "sluiced.yaml: uplinks: there is none"),
     ] {
         let complaints = complaints(text);
         assert!(
@@ -153,6 +152,13 @@ fn wrong_structure_is_named_with_its_place() {
             complaints[0]
         );
     }
+}
+
+#[test]
+fn a_node_whose_pods_have_vfs_needs_no_uplink() {
+    assert_eq!(parse("log: info\n").unwrap().uplinks, []);
+    let sample = include_str!("../../../deploy/sriov/sluiced.yaml");
+    assert_eq!(parse(sample).unwrap().uplinks, []);
 }
 
 #[test]

@@ -76,8 +76,12 @@ pub enum Command {
         #[arg(short, long)]
         all: bool,
     },
-    /// The node's SR-IOV PFs and VFs, without asking an engine: driver, IOMMU group, MAC, VLAN, link
+    /// The node's SR-IOV PFs and VFs: driver, IOMMU group, whose they are, MAC, VLAN, link, counts of
+    /// those that the engine drives
     Vfs {
+        /// The engine's state directory, in which the VF journal is
+        #[arg(long, value_name = "DIR", default_value = sluice_api::DEFAULT_STATE_DIR)]
+        state_dir: std::path::PathBuf,
         /// Only those of the PF with this netdev
         #[arg(value_name = "PF")]
         pf: Option<String>,

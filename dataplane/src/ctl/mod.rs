@@ -106,7 +106,9 @@ fn run(args: &Args) -> Result<(), Failure> {
             let every = watch.then(|| std::time::Duration::from_secs_f64(*interval));
             counters::run(&client, every, *all, &mut output)?;
         }
-        Command::Vfs { pf } => vfs::run(pf.as_deref(), &mut output)?,
+        Command::Vfs { state_dir, pf } => {
+            vfs::run(&client, state_dir, pf.as_deref(), &mut output)?;
+        }
         Command::Doctor => doctor::run(&mut output)?,
         Command::Demo(options) => {
             if !crate::demo::run(options, args.json) {

@@ -10,7 +10,7 @@ fn status_of(ready: bool) -> Status {
         "workers": [{"id": 0, "core": 3, "loops": 200, "empty_loops": 150, "sleeps": 7}],
         "memory": {"small": {"all": 16384, "free": 16380, "in_flight": 4},
                    "large": {"all": 1024, "free": 1024, "in_flight": 0}, "backing": "hugetlb"},
-        "uplinks": [{"name": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
+        "uplinks": [{"name": "wire0", "network": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
                      "mtu": 1500, "counters": {"rx_frames": 10, "rx_bytes": 640, "tx_frames": 5,
                      "tx_bytes": 320}, "drops": {"not_ours": 2, "denied": 1}}],
         "segments": [{"uplink": "wire0", "vid": 0, "policy": "voice", "attachments": 1},
@@ -39,8 +39,8 @@ MBUFS  ALL   FREE  IN FLIGHT ON
 2 KiB  16384 16380         4 hugetlb
 10 KiB  1024  1024         0 hugetlb
 
-UPLINK DRIVER    DEVICE WORKER MTU  RX TX DROPPED
-wire0  af_packet eth1        0 1500 10  5       3
+UPLINK NETWORK DRIVER    DEVICE LINK WORKER MTU  RX TX DROPPED
+wire0  wire0   af_packet eth1   up        0 1500 10  5       3
 
 SEGMENT VLAN     ATTACHMENTS POLICY
 wire0   untagged           1 voice

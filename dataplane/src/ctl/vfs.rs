@@ -1,8 +1,14 @@
-//! `sluicectl vfs`: the node's PFs and their VFs, as sysfs and the kernel tell of them. No engine is
-//! asked, so it works before one runs.
+//! `sluicectl vfs`: the node's PFs and their VFs, as sysfs and the kernel tell of them, whose they are by
+//! the VF journal, and what the engine has counted on those it drives. Without an engine all but the
+//! counts are shown.
+
+use std::path::Path;
 
 use comfy_table::Cell;
 use serde::Serialize;
+use sluice_api::client::Client;
+use sluice_api::{UplinkLink, UplinkStatus};
+use sluice_vfio::claim::{Entry, Journal, Mode, Phase};
 use sluice_vfio::settings::{Mac, VfLink, VfSettings};
 use sluice_vfio::sysfs::{Function, Sysfs};
 use sluice_vfio::{Error, PciAddr, links};
@@ -33,37 +39,96 @@ struct Vf {
     driver: Option<String>,
     iommu_group: Option<u32>,
     netdevs: Vec<String>,
+    /// Its NUMA node, where the firmware tells.
+    numa_node: Option<u32>,
     /// What its PF lays down for it; absent where the PF does not tell.
     settings: Option<VfSettings>,
+    /// Whose it is by the VF journal: `container/ifname`.
+    owner: Option<String>,
+    /// What its owner has it for.
+    mode: Option<Mode>,
+    /// What the engine says of it, if the engine drives it.
+    engine: Option<UplinkStatus>,
+}
+
+/// What is known of VFs besides what the kernel tells.
+struct Known {
+    journal: Journal,
+    uplinks: Vec<UplinkStatus>,
 }
 
 /// Shows them, those of PF `only` alone if it is given.
-pub(super) fn run(only: Option<&str>, output: &mut Output) -> Result<(), Failure> {
-    let all = read(&Sysfs::default(), only).map_err(|error| Failure::File(error.to_string()))?;
+pub(super) fn run(
+    client: &Client,
+    state_dir: &Path,
+    only: Option<&str>,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let known = Known {
+        journal: Journal::below(state_dir),
+        // An engine that is down keeps nobody from seeing the rest.
+        uplinks: client
+            .status()
+            .map_or_else(|_| Vec::new(), |status| status.uplinks),
+    };
+    let all =
+        read(&Sysfs::default(), &known, only).map_err(|error| Failure::File(error.to_string()))?;
     output.show(&all, |pfs, style| table(pfs, style))?;
     Ok(())
 }
 
-fn read(sysfs: &Sysfs, only: Option<&str>) -> Result<Vec<Pf>, Error> {
+fn read(sysfs: &Sysfs, known: &Known, only: Option<&str>) -> Result<Vec<Pf>, Error> {
     let functions = match only {
         Some(netdev) => vec![sysfs.function(sysfs.pf_of_netdev(netdev)?)?],
         None => sysfs.pfs()?,
     };
-    functions.iter().map(|pf| read_pf(sysfs, pf)).collect()
+    functions
+        .iter()
+        .map(|pf| read_pf(sysfs, known, pf))
+        .collect()
 }
 
-fn read_pf(sysfs: &Sysfs, pf: &Function) -> Result<Pf, Error> {
+impl Known {
+    /// Who has a VF, and for what.
+    fn owner(&self, vf: PciAddr) -> (Option<String>, Option<Mode>) {
+        match self.journal.read(vf) {
+            Ok(Entry::Whole(record)) => {
+                let owner = &record.owner;
+                let mut name = format!("{}/{}", owner.container_id, owner.ifname);
+                if record.phase == Phase::Released {
+                    name.push_str(" (released)");
+                }
+                (Some(name), Some(record.mode))
+            }
+            Ok(Entry::Torn(_)) => (Some("? (torn record)".to_owned()), None),
+            Ok(Entry::Absent) | Err(_) => (None, None),
+        }
+    }
+
+    fn uplink(&self, vf: PciAddr) -> Option<UplinkStatus> {
+        let name = vf.to_string();
+        let uplink = self.uplinks.iter().find(|uplink| uplink.name == name);
+        uplink.cloned()
+    }
+}
+
+fn read_pf(sysfs: &Sysfs, known: &Known, pf: &Function) -> Result<Pf, Error> {
     let netdev = pf.netdevs.first().cloned();
     let mut vfs = Vec::new();
     for (index, address) in sysfs.vfs(pf.addr)?.into_iter().enumerate() {
         let vf = sysfs.function(address)?;
         let settings = netdev.as_deref().zip(u32::try_from(index).ok());
+        let (owner, mode) = known.owner(address);
         vfs.push(Vf {
             index,
             address,
             driver: vf.driver,
             iommu_group: vf.iommu_group,
             netdevs: vf.netdevs,
+            numa_node: vf.numa_node,
+            owner,
+            mode,
+            engine: known.uplink(address),
             // A PF that does not tell keeps nobody from seeing the rest.
             settings: settings.and_then(|(pf, index)| links::vf_settings(pf, index).ok()),
         });
@@ -109,8 +174,8 @@ fn table(pfs: &[Pf], style: Style) -> String {
             continue;
         }
         let mut rows = style.table(&[
-            "VF", "ADDRESS", "DRIVER", "GROUP", "NETDEV", "MAC", "VLAN", "LINK", "SPOOFCHK",
-            "TRUST",
+            "VF", "ADDRESS", "DRIVER", "GROUP", "NUMA", "OWNER", "NETDEV", "MAC", "VLAN", "LINK",
+            "SPOOFCHK", "TRUST", "RX", "TX",
         ]);
         for vf in &pf.vfs {
             rows.add_row(row(vf, style));
@@ -139,12 +204,24 @@ fn row(vf: &Vf, style: Style) -> Vec<Cell> {
         Some(vlan) => vlan.vid.to_string(),
         None => "?".to_owned(),
     };
-    let link = match settings.link_state {
+    let counts = vf.engine.as_ref().and_then(|uplink| uplink.nic);
+    let count = |count: Option<u64>| match count {
+        Some(count) => style.number(count),
+        None => Cell::new("-"),
+    };
+    // The engine knows whether there is a link; the PF only what is laid down.
+    let link = match vf.engine.as_ref().map(|uplink| uplink.link) {
+        Some(UplinkLink::Up) => Some("up"),
+        Some(UplinkLink::Down) => Some("down"),
+        Some(UplinkLink::Waiting) => Some("waiting for its PF"),
+        None => None,
+    };
+    let link = link.unwrap_or(match settings.link_state {
         Some(VfLink::Auto) => "auto",
         Some(VfLink::Enable) => "enable",
         Some(VfLink::Disable) => "disable",
         None => "?",
-    };
+    });
     vec![
         style.number(vf.index),
         Cell::new(vf.address),
@@ -153,6 +230,11 @@ fn row(vf: &Vf, style: Style) -> Vec<Cell> {
             Some(group) => style.number(group),
             None => style.bad("none"),
         },
+        match vf.numa_node {
+            Some(node) => style.number(node),
+            None => Cell::new("-"),
+        },
+        Cell::new(vf.owner.as_deref().unwrap_or("-")),
         Cell::new(if vf.netdevs.is_empty() {
             "-".to_owned()
         } else {
@@ -163,6 +245,8 @@ fn row(vf: &Vf, style: Style) -> Vec<Cell> {
         Cell::new(link),
         Cell::new(on_off(settings.spoofchk)),
         Cell::new(on_off(settings.trust)),
+        count(counts.map(|nic| nic.rx_frames)),
+        count(counts.map(|nic| nic.tx_frames)),
     ]
 }
 
@@ -184,6 +268,10 @@ mod tests {
             driver: Some("vfio-pci".into()),
             iommu_group: Some(17),
             netdevs: Vec::new(),
+            numa_node: None,
+            owner: (index == 0).then(|| "c0ffee/net1".to_owned()),
+            mode: (index == 0).then_some(Mode::Engine),
+            engine: None,
             settings,
         };
         let vlan = VfVlan {
@@ -224,14 +312,18 @@ mod tests {
                 "vfio-pci",
                 "17",
                 "-",
+                "c0ffee/net1",
+                "-",
                 "02:00:00:00:00:01",
                 "210",
                 "auto",
                 "on",
-                "off"
+                "off",
+                "-",
+                "-"
             ]
         );
-        assert_eq!(words[3][5..], ["?", "?", "?", "?", "?"]);
+        assert_eq!(words[3][7..12], ["?", "?", "?", "?", "?"]);
         assert!(table(&[], Style::plain()).contains("no SR-IOV PFs"));
     }
 }

@@ -35,6 +35,13 @@ pub(crate) struct Snapshot {
     config_command: Vec<u8>,
 }
 
+impl Snapshot {
+    /// What the PF said of it.
+    pub(crate) fn pf_line(&self) -> &str {
+        &self.pf_line
+    }
+}
+
 impl Vf {
     /// VF `index` of `pf`.
     pub(crate) fn of(pf: &str, index: usize) -> Result<Vf> {

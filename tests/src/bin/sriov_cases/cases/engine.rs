@@ -220,25 +220,25 @@ fn trunk(rig: &Rig) -> Result<()> {
     // testpmd in the pod, on the memif: sends every frame back, tag and all.
     let mut command = pod.command("dpdk-testpmd");
     command.args([
-        "-l",
-        "0",
-        "-n",
-        "1",
-        "--in-memory",
-        "--no-huge",
-        "-m",
-        "96",
         "--no-pci",
+        "--no-huge",
+        "--no-shconf",
         "--no-telemetry",
+        "-m",
+        "256",
+        "--lcores",
+        "0@(0-1),1@(0-1)",
+        "--file-prefix",
+        "sluice-trunk",
     ]);
-    command.arg(
-        "--vdev=net_memif0,role=client,socket=sluicegate/net0,socket-abstract=yes,zero-copy=no",
-    );
+    command.arg("--vdev=net_memif0,role=client,socket=sluicegate/net0,socket-abstract=yes");
     command.args([
         "--",
         "--total-num-mbufs=4096",
         "--auto-start",
         "--forward-mode=macswap",
+        "--no-lsc-interrupt",
+        "--no-flush-rx",
     ]);
     let log = std::fs::File::create(rig.path("pod-testpmd.log"))?;
     command

@@ -215,33 +215,5 @@ fn vlans(vf: &OwnVf, set: &VlanSet) -> VfVlans {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_vf_asks_for_the_vlans_that_its_pf_does_not_put_on() {
-        let vid = |vid| Vid::new(vid).unwrap();
-        let vf = |port_vlan: Option<u16>| OwnVf {
-            address: "0000:01:10.0".parse().unwrap(),
-            network: "enp1s0".into(),
-            port_vlan: port_vlan.map(vid),
-            mtu: 1500,
-        };
-        let access = |number| VlanSet::Access(vid(number));
-        assert_eq!(vlans(&vf(Some(210)), &access(210)), VfVlans::Port(vid(210)));
-        assert_eq!(vlans(&vf(None), &access(0)), VfVlans::Untagged);
-        assert_eq!(
-            vlans(&vf(None), &access(210)),
-            VfVlans::Trunk(vec![vid(210)])
-        );
-        let trunk = VlanSet::Trunk {
-            vids: vec![vid(220), vid(210)],
-            native: Some(vid(0)),
-        };
-        assert_eq!(
-            vlans(&vf(None), &trunk),
-            VfVlans::Trunk(vec![vid(210), vid(220)])
-        );
-    }
-}
+#[path = "ground_tests.rs"]
+mod tests;

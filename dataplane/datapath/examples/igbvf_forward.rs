@@ -133,6 +133,7 @@ fn open(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
+#[allow(clippy::disallowed_methods, reason = "this loop is its own clock")]
 fn run<D: Device>(
     mut port: IgbVf<D>,
     mut pools: Pools,

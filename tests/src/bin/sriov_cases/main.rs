@@ -60,22 +60,16 @@ fn main() -> ExitCode {
 fn real_main() -> Result<ExitCode> {
     let mut args = Args::parse();
     args.wire = args.wire.filter(|name| !name.is_empty());
-    let (proved, waiting) = (cases::proved(), cases::waiting());
+    let all = cases::all();
     if args.list {
-        for case in &proved {
+        for case in &all {
             println!("{:<28} {}", case.name, case.what);
-        }
-        for case in &waiting {
-            println!(
-                "{:<28} {} (only when named: not proved yet)",
-                case.name, case.what
-            );
         }
         return Ok(ExitCode::SUCCESS);
     }
     let rig = Rig::new(&args.pf, args.wire.as_deref(), args.vm)?;
     if let Some(name) = &args.one {
-        let case = proved.iter().chain(&waiting).find(|case| case.name == name);
+        let case = all.iter().find(|case| case.name == name);
         let case = case.with_context(|| format!("there is no case {name}"))?;
         return Ok(run::this(&rig, case));
     }
@@ -85,9 +79,9 @@ fn real_main() -> Result<ExitCode> {
         names.any(|only| case.name.starts_with(only.as_str()))
     };
     let chosen: Vec<_> = if args.only.is_empty() {
-        proved
+        all
     } else {
-        proved.into_iter().chain(waiting).filter(named).collect()
+        all.into_iter().filter(named).collect()
     };
     anyhow::ensure!(!chosen.is_empty(), "no case has such a name: see --list");
     let results = run::all(&rig, &chosen)?;

@@ -267,6 +267,10 @@ impl<D: Device> IgbVf<D> {
     }
 
     /// Brings it up while the caller waits.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "opening runs on control's thread, which may wait"
+    )]
     fn first_bring_up(&mut self, device: PciAddr, descriptors: usize) -> Result<(), IgbVfError> {
         // Gives back what it does not use when it goes.
         let mut pools = self.own_pools();

@@ -161,6 +161,7 @@ impl<D: Device> RxQueue<D> {
 
     /// Makes a frame of a filled buffer. Every number in the descriptor is checked: a device may lie.
     #[inline]
+    #[allow(clippy::cast_possible_truncation, reason = "fields of 16 bits")]
     fn take(&mut self, mut mbuf: Mbuf, done: u64) -> Result<Mbuf, (Mbuf, Option<DropReason>)> {
         let whole = done & RX_EOP != 0;
         if self.skipping || !whole {

@@ -42,8 +42,8 @@ const fn case(
     }
 }
 
-/// Those that every run takes.
-pub(crate) fn proved() -> Vec<&'static Case> {
+/// All of them.
+pub(crate) fn all() -> Vec<&'static Case> {
     [
         selfcheck::CASES,
         node::CASES,
@@ -53,18 +53,11 @@ pub(crate) fn proved() -> Vec<&'static Case> {
         teardown::CASES,
         many::CASES,
         documents::CASES,
+        driver::CASES,
         engine::CASES,
+        readme::CASES,
     ]
     .into_iter()
     .flatten()
     .collect()
-}
-
-/// Those that run only when named: what they are about has not been seen to pass in the virtual machine
-/// yet, so they count for nothing. One that passes moves to [`proved`].
-pub(crate) fn waiting() -> Vec<&'static Case> {
-    [driver::CASES, readme::CASES]
-        .into_iter()
-        .flatten()
-        .collect()
 }

@@ -73,6 +73,7 @@ prop_compose! {
         place in ("/[a-z/]{1,20}", any::<u64>(), any::<u64>()),
         pod in prop::option::of(("[a-z]{1,9}", "[a-z]{1,9}", prop::option::of("[a-f0-9]{8}"))),
         uplink in "\\PC{0,9}",
+        vf in prop::option::of(("[0-9a-f:.]{12}", prop::option::of(1..4095u16))),
         vlan in vlan(),
         mac in prop::option::of("[0-9a-f:]{17}"),
         addresses in prop::collection::vec(net(), 0..3),
@@ -83,7 +84,7 @@ prop_compose! {
     ) -> AttachRequest {
         let (path, dev, ino) = place;
         AttachRequest {
-            vf: None,
+            vf: vf.map(|(address, port_vlan)| VfRequest { address, port_vlan }),
             container_id,
             ifname,
             netns: NetnsRef { path: path.into(), dev, ino },
@@ -213,9 +214,19 @@ fn forms_of_answers() {
     });
     assert_eq!(again::<PolicyReport>(&report), report);
     let counters = json!({
-        "uplinks": {"wire0": {"name": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
-            "mtu": 1500, "counters": {"rx_frames": 1, "rx_bytes": 2, "tx_frames": 3, "tx_bytes": 4},
-            "drops": {"not_ours": 5}}},
+        "uplinks": {
+            "wire0": {"name": "wire0", "network": "wire0", "link": "up", "driver": "af_packet",
+                "device": "eth1", "worker": 0, "mtu": 1500,
+                "counters": {"rx_frames": 1, "rx_bytes": 2, "tx_frames": 3, "tx_bytes": 4},
+                "drops": {"not_ours": 5}},
+            "0000:01:10.0": {"name": "0000:01:10.0", "network": "enp1s0f0", "owner": "c/net1",
+                "link": "waiting", "driver": "igbvf", "device": "0000:01:10.0", "worker": 1,
+                "nic": {"rx_frames": 1, "rx_bytes": 2, "rx_multicast": 3, "tx_frames": 4,
+                    "tx_bytes": 5, "resets": 6},
+                "mtu": 1500,
+                "counters": {"rx_frames": 1, "rx_bytes": 2, "tx_frames": 3, "tx_bytes": 4},
+                "drops": {}}
+        },
         "attachments": {"c/net1": {
             "port": {"rx_frames": 0, "rx_bytes": 0, "tx_frames": 0, "tx_bytes": 0},
             "ingress_drops": {"denied": 1}, "egress_drops": {}}},

@@ -122,3 +122,152 @@ fn a_socket_by_each_way() {
     let by_id = read(json!({"runtimeConfig": {"deviceID": "wire0-3"}})).unwrap();
     assert_eq!(by_id.device_id.unwrap(), "wire0-3");
 }
+
+/// A conf as it is, for DEL-like reading: nothing added but a name.
+fn as_printed(mut conf: Value) -> Result<VfConf, Error> {
+    let map = conf.as_object_mut().unwrap();
+    map.entry("name").or_insert("n".into());
+    VfConf::read(
+        &NetConf::parse(conf.to_string().as_bytes()).unwrap(),
+        &call(""),
+    )
+}
+
+fn vf_of(conf: &VfConf) -> &VfPlace {
+    match &conf.place {
+        Place::Vf(vf) => vf,
+        Place::Uplink(name) => panic!("it stands on uplink {name}"),
+    }
+}
+
+#[test]
+fn the_older_documents_examples_are_read() {
+    let conf = as_printed(json!({"type": "sriov", "if0": "enp12s0f1", "ipam": {
+        "type": "host-local", "subnet": "10.56.217.0/24", "rangeStart": "10.56.217.171",
+        "rangeEnd": "10.56.217.181", "routes": [{"dst": "0.0.0.0/0"}], "gateway": "10.56.217.1"}}))
+    .unwrap();
+    assert_eq!(
+        (conf.mode, conf.ipam.as_deref()),
+        (Mode::Kernel, Some("host-local"))
+    );
+    assert_eq!(vf_of(&conf).pf.as_deref(), Some("enp12s0f1"));
+    assert_eq!(vf_of(&conf).pick, PickConf::FirstFree);
+    assert_eq!(
+        conf.settings,
+        VfSettings::default(),
+        "nothing was asked for"
+    );
+
+    let conf = as_printed(
+        json!({"type": "sriov", "if0": "enp2s0", "vlan": 210, "if0name": "north", "l2enable": true}),
+    )
+    .unwrap();
+    assert_eq!(conf.pod_ifname(&call("")), "north");
+    assert_eq!(conf.settings.vlan.unwrap().vid, 210);
+    assert_eq!(conf.ipam, None);
+
+    let conf = as_printed(
+        json!({"type": "sriov", "if0": "enp4s0f3", "if0name": "north0", "dpdk": {
+        "kernel_driver": "ixgbevf", "dpdk_driver": "igb_uio",
+        "dpdk_tool": "/opt/dpdk/usertools/dpdk-devbind.py"}}),
+    )
+    .unwrap();
+    assert_eq!(conf.mode, Mode::Vfio);
+    assert_eq!(vf_of(&conf).driver, "igb_uio");
+    assert_eq!(vf_of(&conf).kernel_driver.as_deref(), Some("ixgbevf"));
+}
+
+#[test]
+fn every_key_of_todays_plugin_is_read() {
+    let conf = as_printed(
+        json!({"type": "sriov", "deviceID": "0000:af:06.0", "vlan": 1000,
+        "vlanQoS": 7, "vlanProto": "802.1AD", "mac": "CA:FE:C0:FF:EE:00", "spoofchk": "off",
+        "trust": "on", "link_state": "enable", "min_tx_rate": 100, "max_tx_rate": 200,
+        "logLevel": "warning"}),
+    )
+    .unwrap();
+    assert_eq!(
+        vf_of(&conf).pick,
+        PickConf::Address("0000:af:06.0".parse().unwrap())
+    );
+    assert_eq!(conf.mac.as_deref(), Some("ca:fe:c0:ff:ee:00"));
+    let settings = serde_json::to_value(&conf.settings).unwrap();
+    assert_eq!(
+        settings,
+        json!({"vlan": {"vid": 1000, "qos": 7, "is_8021ad": true}, "spoofchk": false, "trust": true,
+            "min_tx_rate": 100, "max_tx_rate": 200, "link_state": "enable"})
+    );
+    let zero = as_printed(json!({"if0": "enp2s0", "vf": 0})).unwrap();
+    assert_eq!(vf_of(&zero).pick, PickConf::Index(0), "0 counts as given");
+    let text = as_printed(json!({"if0": "enp2s0", "vf": "3", "l2enable": "true",
+        "ipam": {"type": "host-local"}}))
+    .unwrap();
+    assert_eq!(
+        (&vf_of(&text).pick, &text.ipam),
+        (&PickConf::Index(3), &None)
+    );
+}
+
+#[test]
+fn a_vf_of_the_engine_has_its_port_vlan_or_none() {
+    let port_vlan = |more: Value| {
+        let mut conf = json!({"mode": "engine", "if0": "enp2s0"});
+        conf.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        let conf = as_printed(conf).unwrap();
+        (conf.settings.vlan.map(|vlan| vlan.vid), conf.vlan)
+    };
+    let access = |vid| VlanRequest::Access { vid, qinq: false };
+    assert_eq!(port_vlan(json!({"vlan": 210})), (Some(210), access(210)));
+    assert_eq!(port_vlan(json!({})), (Some(0), access(0)));
+    let (vid, trunk) = port_vlan(json!({"vlans": [210, 220]}));
+    assert_eq!(vid, Some(0));
+    assert!(matches!(trunk, VlanRequest::Trunk { .. }));
+}
+
+#[test]
+fn what_cannot_be_of_a_vf_is_7_and_names_the_key() {
+    for (bad, named) in [
+        (json!({}), "if0"),
+        (json!({"mode": "engine"}), "uplink"),
+        (json!({"deviceID": "not-an-address"}), "no PCI address"),
+        (json!({"if0": "a", "mode": "engine", "uplink": "w"}), "if0"),
+        (json!({"if0": "a", "uplink": "w"}), "uplink"),
+        (json!({"if0": "a", "memif": {"rings": 1}}), "memif"),
+        (json!({"if0": "a", "mode": "vfio", "vlans": [5]}), "vlans"),
+        (json!({"if0": "a", "mode": "kernel", "dpdk": {}}), "dpdk"),
+        (json!({"if0": "a", "if0name": "eth0"}), "if0name"),
+        (json!({"if0": "a", "if0name": "a/b"}), "if0name"),
+        (json!({"if0": "a", "vf": -1}), "vf"),
+        (json!({"if0": "a", "vf": "x"}), "vf"),
+        (json!({"if0": "a", "vlan": 4095}), "vlan"),
+        (json!({"if0": "a", "vlan": 0, "vlanQoS": 1}), "vlanQoS"),
+        (json!({"if0": "a", "vlan": 5, "vlanQoS": 8}), "vlanQoS"),
+        (
+            json!({"if0": "a", "vlan": 5, "vlanProto": "802.1x"}),
+            "vlanProto",
+        ),
+        (json!({"if0": "a", "spoofchk": "maybe"}), "spoofchk"),
+        (json!({"if0": "a", "trust": 1}), "trust"),
+        (json!({"if0": "a", "link_state": "up"}), "link_state"),
+        (
+            json!({"if0": "a", "min_tx_rate": 9, "max_tx_rate": 8}),
+            "min_tx_rate",
+        ),
+        (
+            json!({"if0": "a", "dpdk": {"dpdk_driver": "../x"}}),
+            "dpdk_driver",
+        ),
+        (
+            json!({"if0": "a", "mode": "vfio", "ipam": {"type": "dhcp"}}),
+            "dhcp",
+        ),
+    ] {
+        let error = as_printed(bad.clone()).unwrap_err();
+        assert_eq!(error.code(), 7, "{bad}: {error}");
+        assert!(error.to_string().contains(named), "{bad}: {error}");
+    }
+    let dhcp = json!({"if0": "a", "ipam": {"type": "dhcp"}});
+    assert!(as_printed(dhcp).is_ok(), "a kernel link can be asked on");
+}

@@ -80,6 +80,7 @@ fn run(
         },
         driver: "vfio-pci".to_owned(),
         kernel_driver: None,
+        allow_unsafe_noiommu: false,
         pod_ifname: "net1".to_owned(),
     };
     let node = Node::on(

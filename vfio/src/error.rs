@@ -72,9 +72,17 @@ pub enum Error {
     },
     /// VFIO's mode without an IOMMU.
     #[error(
-        "{device} is with VFIO without an IOMMU (enable_unsafe_noiommu_mode), where it could write to all memory: refused. Boot with intel_iommu=on or amd_iommu=on, and give a virtual machine a virtual IOMMU"
+        "{device} is with VFIO without an IOMMU (enable_unsafe_noiommu_mode), where it could reach all memory: refused. Boot with intel_iommu=on or amd_iommu=on, and give a virtual machine a virtual IOMMU; for a pod that you trust with the whole node there is allowUnsafeNoIommu in mode vfio"
     )]
     UnsafeNoIommu {
+        /// The device.
+        device: PciAddr,
+    },
+    /// The mode without an IOMMU is asked for, and VFIO has it not on.
+    #[error(
+        "{device} has no IOMMU before it and allowUnsafeNoIommu is set, but VFIO refuses such a device: echo Y > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, or better boot with intel_iommu=on or amd_iommu=on"
+    )]
+    NoUnsafeNoIommu {
         /// The device.
         device: PciAddr,
     },
@@ -334,6 +342,7 @@ impl Error {
             | Error::OtherPf { .. }
             | Error::NoIommu { .. }
             | Error::UnsafeNoIommu { .. }
+            | Error::NoUnsafeNoIommu { .. }
             | Error::NoReset { .. }
             | Error::Setting { .. } => ErrorKind::Invalid,
             Error::Busy { .. }

@@ -164,14 +164,16 @@ fn vlan_of(vid: u32, qos: u32, is_8021ad: bool) -> Option<VfVlan> {
 /// [`Error::Setting`]: the PF's driver refuses; [`Error::Netdev`]: there is no such PF.
 pub fn set_vf(pf: &str, index: u32, change: VfChange) -> Result<(), Error> {
     let pf_index = netdev(pf)?.ok_or_else(|| Error::NoPf(pf.to_owned()))?.index;
-    let info = attribute(index, change);
-    let message = LinkUnspec::new_with_index(pf_index)
-        .append_extra_attribute(LinkAttribute::VfInfoList(vec![LinkVfInfo(vec![info])]))
-        .build();
+    let message = setting(pf_index, index, change);
     talk("set a VF of", pf, async |handle| {
         handle.link().set(message).execute().await
     })
-    .map_err(|error| match error {
+    .map_err(|error| refusal(pf, index, change, error))
+}
+
+/// A conversation about a VF's setting that failed: told as that setting.
+fn refusal(pf: &str, index: u32, change: VfChange, error: Error) -> Error {
+    match error {
         Error::Netdev { why, .. } => Error::Setting {
             pf: pf.to_owned(),
             index,
@@ -179,10 +181,18 @@ pub fn set_vf(pf: &str, index: u32, change: VfChange) -> Result<(), Error> {
             why,
         },
         other => other,
-    })
+    }
 }
 
-pub(crate) fn attribute(index: u32, change: VfChange) -> VfInfo {
+/// What [`set_vf`] sends: of VF `vf` of the PF whose netdev has the index `pf_index`.
+pub fn setting(pf_index: u32, vf: u32, change: VfChange) -> LinkMessage {
+    let info = vec![LinkVfInfo(vec![attribute(vf, change)])];
+    LinkUnspec::new_with_index(pf_index)
+        .append_extra_attribute(LinkAttribute::VfInfoList(info))
+        .build()
+}
+
+fn attribute(index: u32, change: VfChange) -> VfInfo {
     match change {
         VfChange::Mac(mac) => VfInfo::Mac(VfInfoMac::new(index, &mac)),
         VfChange::Vlan(vlan) if vlan.is_8021ad => {
@@ -359,11 +369,19 @@ fn talk<T>(
         let (connection, handle, _) =
             rtnetlink::new_connection().map_err(|error| failed(error.to_string()))?;
         tokio::spawn(connection);
-        conversation(handle).await.map_err(|error| {
-            failed(match error {
-                rtnetlink::Error::NetlinkError(error) => error.to_io().to_string(),
-                other => other.to_string(),
-            })
-        })
+        let answer = conversation(handle).await;
+        answer.map_err(|error| failed(why(error)))
     })
 }
+
+/// What the kernel said, in its own words.
+fn why(error: rtnetlink::Error) -> String {
+    match error {
+        rtnetlink::Error::NetlinkError(error) => error.to_io().to_string(),
+        other => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod recorded;

@@ -99,6 +99,7 @@ fn plan(
         },
         driver: place.driver.clone(),
         kernel_driver: place.kernel_driver.clone(),
+        allow_unsafe_noiommu: place.allow_unsafe_noiommu,
         pod_ifname: conf.pod_ifname(call).to_owned(),
     })
 }

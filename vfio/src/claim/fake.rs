@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::host::{Change, Host};
+use super::host::{Change, Host, Iommu};
 use super::journal::Journal;
 use crate::links::Netdev;
 use crate::settings::{VfChange, VfSettings, VfVlan};
@@ -17,6 +17,7 @@ use crate::{Error, PciAddr};
 pub(super) struct World {
     pub(super) boot_id: String,
     pub(super) drivers: BTreeSet<String>,
+    pub(super) iommu: Iommu,
     pub(super) pf_up: bool,
     pub(super) vfs: BTreeMap<PciAddr, Vf>,
     /// Settings that the PF's driver refuses, by their name.
@@ -103,6 +104,7 @@ impl FakeHost {
             world: Arc::new(Mutex::new(World {
                 boot_id: "boot-1".to_owned(),
                 drivers: ["igbvf", "vfio-pci"].map(str::to_owned).into(),
+                iommu: Iommu::Translates,
                 pf_up: true,
                 vfs: vfs.collect(),
                 refuses: BTreeSet::new(),
@@ -241,6 +243,10 @@ impl Host for FakeHost {
 
     fn has_driver(&self, name: &str) -> bool {
         self.world().drivers.contains(name)
+    }
+
+    fn iommu(&self, _: &Function) -> Iommu {
+        self.world().iommu
     }
 
     fn can_reset(&self, _: PciAddr) -> bool {

@@ -40,6 +40,17 @@ pub enum Change<'a> {
     Netdev(&'a str, u32, Option<[u8; 6]>, bool),
 }
 
+/// What stands between a function and the node's memory.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Iommu {
+    /// An IOMMU that lets through what was mapped.
+    Translates,
+    /// Nothing; VFIO refuses the function.
+    Off,
+    /// Nothing; VFIO takes the function, since `enable_unsafe_noiommu_mode` is set.
+    OffAndAllowed,
+}
+
 /// The host.
 pub trait Host {
     /// Which boot this is.
@@ -68,6 +79,9 @@ pub trait Host {
 
     /// Whether a PCI driver of that name is loaded.
     fn has_driver(&self, name: &str) -> bool;
+
+    /// What stands between a function and the node's memory.
+    fn iommu(&self, function: &Function) -> Iommu;
 
     /// Whether a function can be reset by itself.
     fn can_reset(&self, addr: PciAddr) -> bool;
@@ -145,6 +159,18 @@ impl Host for RealHost {
 
     fn has_driver(&self, name: &str) -> bool {
         self.sysfs.has_driver(name)
+    }
+
+    fn iommu(&self, function: &Function) -> Iommu {
+        let group = function.iommu_group;
+        if group.is_some_and(|group| !Roots::default().is_noiommu(group)) {
+            return Iommu::Translates;
+        }
+        let allowed = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+        match fs::read_to_string(allowed).is_ok_and(|text| text.trim() == "Y") {
+            true => Iommu::OffAndAllowed,
+            false => Iommu::Off,
+        }
     }
 
     fn can_reset(&self, addr: PciAddr) -> bool {
@@ -251,6 +277,10 @@ impl<H: Host> Host for CrashAfter<H> {
 
     fn has_driver(&self, name: &str) -> bool {
         self.host.has_driver(name)
+    }
+
+    fn iommu(&self, function: &Function) -> Iommu {
+        self.host.iommu(function)
     }
 
     fn can_reset(&self, addr: PciAddr) -> bool {

@@ -34,7 +34,7 @@ mod tests;
 use std::path::Path;
 use std::time::Instant;
 
-pub use host::{Change, CrashAfter, Host, RealHost};
+pub use host::{Change, CrashAfter, Host, Iommu, RealHost};
 pub use journal::{Entry, Journal};
 pub use plan::{Mode, Netns, Owner, Pick, Plan};
 pub use record::{Identity, NetdevState, Phase, Record};
@@ -203,8 +203,16 @@ impl<H: Host> Node<H> {
         warnings: &mut Vec<String>,
     ) -> Result<String, Error> {
         let device = chosen.function.addr;
-        if chosen.function.iommu_group.is_none() {
-            return Err(Error::NoIommu { device });
+        let unsafe_allowed = plan.allow_unsafe_noiommu && plan.mode == Mode::Vfio;
+        match self.host.iommu(&chosen.function) {
+            Iommu::Translates => {}
+            Iommu::Off if unsafe_allowed => return Err(Error::NoUnsafeNoIommu { device }),
+            Iommu::Off => return Err(Error::NoIommu { device }),
+            Iommu::OffAndAllowed if unsafe_allowed => warnings.push(format!(
+                "{device} has no IOMMU before it: its pod can reach all memory of this node \
+                 (allowUnsafeNoIommu)"
+            )),
+            Iommu::OffAndAllowed => return Err(Error::UnsafeNoIommu { device }),
         }
         if self.host.has_driver(&plan.driver) {
             return Ok(plan.driver.clone());

@@ -81,6 +81,9 @@ pub struct Plan {
     pub driver: String,
     /// The kernel's driver of the VF, where it has none now.
     pub kernel_driver: Option<String>,
+    /// In vfio mode: whether VFIO may have the VF without an IOMMU. The pod can reach all memory of the
+    /// node through it then.
+    pub allow_unsafe_noiommu: bool,
     /// In kernel mode: the netdev's name in the pod.
     pub pod_ifname: String,
 }

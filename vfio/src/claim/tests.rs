@@ -44,6 +44,7 @@ fn plan(container: &str, mode: Mode, pick: Pick) -> Plan {
         },
         driver: "vfio-pci".to_owned(),
         kernel_driver: None,
+        allow_unsafe_noiommu: false,
         pod_ifname: "net1".to_owned(),
     }
 }
@@ -380,6 +381,28 @@ fn what_cannot_be_is_said_before_anything_is_changed() {
     lab.host.world().drivers.remove("vfio-pci");
     assert!(refused(&fallback).contains("modprobe vfio-pci"));
     lab.host.world().drivers.insert("vfio-pci".to_owned());
+    lab.all_is_as_it_was();
+}
+
+#[test]
+fn without_an_iommu_only_who_asks_for_that_gets_a_vf_of_its_own() {
+    let lab = Lab::new(1);
+    let node = lab.node();
+    let mut trusting = plan("c1", Mode::Vfio, Pick::Index(0));
+    trusting.allow_unsafe_noiommu = true;
+    let refused = |plan: &Plan| node.claim(plan, soon()).unwrap_err().to_string();
+    lab.host.world().iommu = Iommu::Off;
+    assert!(refused(&plan("c1", Mode::Vfio, Pick::Index(0))).contains("intel_iommu=on"));
+    assert!(refused(&trusting).contains("enable_unsafe_noiommu_mode"));
+    lab.host.world().iommu = Iommu::OffAndAllowed;
+    assert!(refused(&plan("c1", Mode::Vfio, Pick::Index(0))).contains("allowUnsafeNoIommu"));
+    let mut engine = plan("c1", Mode::Engine, Pick::Index(0));
+    engine.allow_unsafe_noiommu = true;
+    assert!(refused(&engine).contains("all memory"));
+    let warnings = node.claim(&trusting, soon()).unwrap().warnings.join("\n");
+    assert!(warnings.contains("all memory"), "{warnings}");
+    node.release("c1", "net1", soon()).unwrap();
+    lab.host.world().iommu = Iommu::Translates;
     lab.all_is_as_it_was();
 }
 

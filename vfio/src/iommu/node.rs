@@ -48,8 +48,7 @@ impl Roots {
         let Some(group) = group else {
             return Err(Error::NoIommu { device: addr });
         };
-        let name = fs::read_to_string(self.group_folder(group).join("name"));
-        if name.is_ok_and(|name| name.trim() == "vfio-noiommu") {
+        if self.is_noiommu(group) {
             return Err(Error::UnsafeNoIommu { device: addr });
         }
         match link_name(&device.join("driver")) {
@@ -62,6 +61,12 @@ impl Roots {
                 driver,
             }),
         }
+    }
+
+    /// Whether VFIO made the group for a device without an IOMMU.
+    pub(crate) fn is_noiommu(&self, group: u32) -> bool {
+        let name = fs::read_to_string(self.group_folder(group).join("name"));
+        name.is_ok_and(|name| name.trim() == "vfio-noiommu")
     }
 
     fn group_folder(&self, group: u32) -> PathBuf {

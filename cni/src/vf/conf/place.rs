@@ -30,6 +30,8 @@ pub struct VfPlace {
     pub driver: String,
     /// `dpdk.kernel_driver`.
     pub kernel_driver: Option<String>,
+    /// `allowUnsafeNoIommu`: in mode vfio, a VF without an IOMMU before it is given to the pod too.
+    pub allow_unsafe_noiommu: bool,
 }
 
 /// Which VF.
@@ -118,7 +120,20 @@ pub(super) fn read(
         pod_ifname: pod_ifname(fields)?,
         driver: of_dpdk("dpdk_driver")?.unwrap_or_else(|| "vfio-pci".to_owned()),
         kernel_driver: of_dpdk("kernel_driver")?,
+        allow_unsafe_noiommu: allow_unsafe_noiommu(fields, mode)?,
     }))
+}
+
+fn allow_unsafe_noiommu(fields: &Fields<'_>, mode: Mode) -> Result<bool, Error> {
+    let allow = fields.boolean("allowUnsafeNoIommu")?.unwrap_or_default();
+    if allow && mode != Mode::Vfio {
+        return Err(Error::Config(
+            "allowUnsafeNoIommu is for mode vfio alone: the engine drives no VF without an IOMMU, and \
+             a netdev needs none"
+                .into(),
+        ));
+    }
+    Ok(allow)
 }
 
 fn of_dpdk_tool(dpdk: Option<&Fields<'_>>) -> Result<(), Error> {

@@ -260,6 +260,10 @@ fn what_cannot_be_of_a_vf_is_7_and_names_the_key() {
             "dpdk_driver",
         ),
         (
+            json!({"if0": "a", "mode": "engine", "allowUnsafeNoIommu": true}),
+            "allowUnsafeNoIommu",
+        ),
+        (
             json!({"if0": "a", "mode": "vfio", "ipam": {"type": "dhcp"}}),
             "dhcp",
         ),

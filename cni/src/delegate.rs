@@ -1,5 +1,7 @@
 //! A delegate: one interface of a pod, made by one plugin or by a chain of them.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -28,6 +30,24 @@ pub struct Delegate {
     pub cni_version: String,
     /// The chain's configurations, in order; one for a plain configuration.
     pub plugins: Vec<Map<String, Value>>,
+    /// `namespace/name` of its object, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// `KEY=value` pairs on top of the call's `CNI_ARGS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_args: Vec<String>,
+    /// Where what is to be known of its device is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_info: Option<PathBuf>,
+    /// Whether its interface was a kernel link after ADD: a memif is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_link: bool,
+    /// `disableCheck` of its list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_check: bool,
+    /// `disableGC` of its list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_gc: bool,
     /// What of our runtimeConfig it may have, if it declares the capability.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub runtime_config: Map<String, Value>,
@@ -89,6 +109,12 @@ impl Delegate {
             name,
             ifname: String::new(),
             master: false,
+            label: None,
+            more_args: Vec::new(),
+            device_info: None,
+            has_link: false,
+            disable_check: own.boolean("disableCheck")?.unwrap_or_default(),
+            disable_gc: own.boolean("disableGC")?.unwrap_or_default(),
             cni_version,
             plugins,
             runtime_config: Map::new(),
@@ -104,6 +130,12 @@ impl Delegate {
     /// The types of all its plugins.
     pub fn programs(&self) -> impl Iterator<Item = &str> {
         self.plugins.iter().map(program)
+    }
+
+    /// Whether one of its plugins declares a capability.
+    pub fn declares(&self, capability: &str) -> bool {
+        let mut plugins = self.plugins.iter();
+        plugins.any(|plugin| declares(plugin, capability))
     }
 
     /// Its version.
@@ -151,7 +183,7 @@ impl Delegate {
     /// # Errors
     /// Those of [`Runner::run`].
     pub fn check(&self, runner: &Runner<'_>, budget: Budget) -> Result<bool, Error> {
-        if self.version() < Command::Check.since() {
+        if self.version() < Command::Check.since() || self.disable_check {
             return Ok(false);
         }
         for plugin in &self.plugins {
@@ -187,7 +219,7 @@ impl Delegate {
         attachments: &Value,
         budget: Budget,
     ) -> Result<bool, Error> {
-        if self.version() < Command::Gc.since() {
+        if self.version() < Command::Gc.since() || self.disable_gc {
             return Ok(false);
         }
         let mut errors = Vec::new();
@@ -218,16 +250,12 @@ impl Delegate {
         if let Some(previous) = previous {
             fields::set(&mut conf, "prevResult", Value::Object(previous.clone()));
         }
-        let declared = |capability: &str| {
-            let declared = fields::find(plugin, "capabilities").and_then(Value::as_object);
-            declared.is_some_and(|map| map.get(capability) == Some(&Value::Bool(true)))
-        };
         let mut runtime = fields::find(plugin, "runtimeConfig")
             .and_then(Value::as_object)
             .cloned()
             .unwrap_or_default();
         for (capability, value) in &self.runtime_config {
-            if declared(capability) {
+            if declares(plugin, capability) {
                 runtime.insert(capability.clone(), value.clone());
             }
         }
@@ -249,6 +277,7 @@ impl Delegate {
             command,
             program: program(plugin),
             ifname: &self.ifname,
+            more_args: &self.more_args,
             conf,
             who: &self.who(plugin),
             budget,
@@ -264,6 +293,11 @@ impl Delegate {
             self.ifname
         )
     }
+}
+
+fn declares(plugin: &Map<String, Value>, capability: &str) -> bool {
+    let declared = fields::find(plugin, "capabilities").and_then(Value::as_object);
+    declared.is_some_and(|map| map.get(capability) == Some(&Value::Bool(true)))
 }
 
 fn program(plugin: &Map<String, Value>) -> &str {

@@ -61,6 +61,8 @@ pub struct Job<'a> {
     pub program: &'a str,
     /// `CNI_IFNAME`.
     pub ifname: &'a str,
+    /// `KEY=value` pairs on top of the call's `CNI_ARGS`.
+    pub more_args: &'a [String],
     /// Standard input.
     pub conf: &'a Map<String, Value>,
     /// Who this is in messages: `delegate bridge (network x, eth0)`.
@@ -185,6 +187,24 @@ impl<'a> Runner<'a> {
         conf::object(printed.as_bytes(), &format!("the result of {}", job.who)).map(Some)
     }
 
+    /// `CNI_ARGS` for one run. Plugins refuse arguments that they do not know unless they are told not
+    /// to.
+    fn args(&self, job: &Job<'_>) -> Option<String> {
+        if job.more_args.is_empty() {
+            return self.call.args.clone();
+        }
+        let more = job.more_args.join(";");
+        let lenient = self
+            .call
+            .arg("IgnoreUnknown")
+            .map_or("IgnoreUnknown=true;", |_| "");
+        let own = self.call.args.as_deref().filter(|args| !args.is_empty());
+        Some(match own {
+            Some(own) => format!("{lenient}{own};{more}"),
+            None => format!("{lenient}{more}"),
+        })
+    }
+
     fn command(&self, job: &Job<'_>, program: &Path) -> Result<Command, Error> {
         let path = std::env::join_paths(&self.path)
             .map_err(|error| Error::Environment(format!("CNI_PATH: {error}")))?;
@@ -208,7 +228,7 @@ impl<'a> Runner<'a> {
                 "CNI_NETNS",
                 self.call.netns.clone().map(PathBuf::into_os_string),
             ),
-            ("CNI_ARGS", self.call.args.clone().map(OsString::from)),
+            ("CNI_ARGS", self.args(job).map(OsString::from)),
         ];
         for (name, value) in optional {
             match value {

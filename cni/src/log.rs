@@ -1,11 +1,15 @@
 //! What people read: lines on standard error and in the log file that the configuration names.
 
-use std::fs::{File, OpenOptions};
+mod rotation;
+
+use std::fs::File;
 use std::io::Write;
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::call::Call;
 use crate::conf::NetConf;
+use rotation::Rotation;
 
 /// How much a line matters, the gravest first. The names are those of the older documents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -64,7 +68,7 @@ impl Log {
         }
     }
 
-    /// The log that `LogFile`, `LogLevel` and `logToStderr` ask for. What is wrong with them is
+    /// The log that `LogFile`, `LogLevel`, `logToStderr` and `logOptions` ask for. What is wrong with them is
     /// said on standard error and costs nothing else.
     pub fn new(plugin: &str, conf: &NetConf, call: &Call) -> Log {
         let mut log = Log::stderr();
@@ -85,7 +89,11 @@ impl Log {
             .string("logFile")
             .map(|p| p.filter(|p| !p.is_empty()))
         {
-            match OpenOptions::new().create(true).append(true).open(path) {
+            let rotation = Rotation::read(&fields).unwrap_or_else(|error| {
+                log.error(format_args!("{error}: the usual logOptions are used"));
+                Rotation::default()
+            });
+            match rotation.open(Path::new(path)) {
                 Ok(file) => log.file = Some(file),
                 Err(error) => log.error(format_args!("cannot log to {path}: {error}")),
             }

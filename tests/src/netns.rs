@@ -57,6 +57,17 @@ impl Netns {
         command
     }
 
+    /// A command that will run `program` in this namespace and a mount namespace of its own, with `/sys`
+    /// as it is: what it mounts goes with it.
+    pub fn daemon(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        let mut command = Command::new("nsenter");
+        command
+            .arg(format!("--net={}", self.path().display()))
+            .args(["unshare", "--mount", "--propagation", "slave", "--"])
+            .arg(program);
+        command
+    }
+
     /// A veth pair: `ours` here and `theirs` in `other`, both up.
     ///
     /// # Errors
@@ -84,25 +95,24 @@ impl Netns {
     ///
     /// # Errors
     /// The namespace could not be entered, or `work` failed.
-    pub fn enter<T: Send + 'static>(
-        &self,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub fn enter<T: Send>(&self, work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
         let path = self.path();
-        let thread = std::thread::spawn(move || {
-            let file =
-                File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
-            move_into_link_name_space(
-                std::os::fd::AsFd::as_fd(&file),
-                Some(LinkNameSpaceType::Network),
-            )
-            .with_context(|| format!("cannot enter {}", path.display()))?;
-            work()
-        });
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                let file =
+                    File::open(&path).with_context(|| format!("cannot open {}", path.display()))?;
+                move_into_link_name_space(
+                    std::os::fd::AsFd::as_fd(&file),
+                    Some(LinkNameSpaceType::Network),
+                )
+                .with_context(|| format!("cannot enter {}", path.display()))?;
+                work()
+            });
+            match thread.join() {
+                Ok(result) => result,
+                Err(panic) => std::panic::resume_unwind(panic),
+            }
+        })
     }
 }
 

@@ -7,6 +7,7 @@
 //! were called. See `cni_rig::Host::stand_in`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod cni_cluster;
 mod cni_delegates;
 mod cni_engine;
 mod cni_protocol;

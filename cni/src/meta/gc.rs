@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{MetaConf, Record, lock_dir, undo};
+use super::{MetaConf, Record, lock_dir, multus_cache, undo};
 use crate::Error;
 use crate::conf::NetConf;
 use crate::delegate::{Delegate, VALID_ATTACHMENTS};
@@ -55,6 +55,11 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
             }
         }
     }
+    for container in multus_cache::containers(&conf.multus_dir) {
+        if !living.contains(&container) {
+            errors.extend(remove_of_multus(&conf, context, &container).err());
+        }
+    }
     let runner = Runner::new(&context.call, &conf.bin_dir, &context.log);
     let mut left = networks.len();
     for (mut delegate, attachments) in networks.into_values() {
@@ -79,8 +84,23 @@ fn remove(conf: &MetaConf, context: &Context, record: &Record) -> Result<(), Err
     call.container_id.clone_from(&record.container_id);
     call.args.clone_from(&record.args);
     let runner = Runner::new(&call, &conf.bin_dir, &context.log);
-    Error::collect(undo(record.to_undo(), &runner, context.budget))?;
+    let errors = undo(record.to_undo(), &runner, &conf.state_dir, context.budget);
+    Error::collect(errors)?;
     Record::remove(&conf.state_dir, &record.container_id, &record.ifname)
+}
+
+/// Deletes what Multus made for a container that is no more. Which interface was its primary one is not
+/// written down; it is eth0 with every runtime.
+fn remove_of_multus(conf: &MetaConf, context: &Context, container: &str) -> Result<(), Error> {
+    let Some(delegates) = multus_cache::load(&conf.multus_dir, container, "eth0")? else {
+        return Ok(());
+    };
+    let mut call = context.call.clone();
+    call.container_id = container.to_owned();
+    let runner = Runner::new(&call, &conf.bin_dir, &context.log);
+    let errors = undo(&delegates, &runner, &conf.state_dir, context.budget);
+    Error::collect(errors)?;
+    multus_cache::remove(&conf.multus_dir, container, &delegates)
 }
 
 /// The container ids that the runtime names.

@@ -1,12 +1,28 @@
 //! `sluicegate`: the meta plugin. It makes no interface itself; it runs delegates.
 
+mod ask;
+mod check;
 mod conf;
+mod device_info;
 mod gc;
+mod multus_cache;
+mod naming;
 mod networks;
 mod record;
+mod result_cache;
+mod routes;
+mod scene;
+mod source;
+mod status;
+mod wanted;
+mod wishes;
 
 pub use conf::{DEFAULT_BIN_DIR, MetaConf};
 pub use record::Record;
+
+use scene::Scene;
+use source::Cluster;
+use wishes::Wishes;
 
 use std::path::Path;
 use std::time::Duration;
@@ -17,6 +33,7 @@ use crate::budget::{self, Budget};
 use crate::delegate::Delegate;
 use crate::exec::Runner;
 use crate::lock::Lock;
+use crate::log::Log;
 use crate::protocol::{Context, Plugin};
 use crate::{Error, netns, result, store};
 
@@ -30,53 +47,16 @@ impl Plugin for Sluicegate {
         "sluicegate: CNI meta plugin that gives a pod several networks by running other plugins";
 
     fn add(&self, context: &Context) -> Result<Map<String, Value>, Error> {
-        let Context { call, log, .. } = context;
+        let log = &context.log;
         let conf = MetaConf::read(&context.conf)?;
         wait_until_ready(&conf, context.budget)?;
-        let delegates = networks::resolve(&conf, call, &call.ifname)?;
-        let runner = Runner::new(call, &conf.bin_dir, log);
-        for program in delegates.iter().flat_map(Delegate::programs) {
-            runner.find(program)?;
+        let scene = Scene::look(&conf, context)?;
+        let added = add_all(&conf, context, &scene);
+        match &added {
+            Ok((record, wishes)) => write_status(&scene, record, wishes, log),
+            Err(error) => scene.event("NetworkFailed", &error.to_string(), log),
         }
-        let lock = lock(&conf, context)?;
-        let known = Record::load(&conf.state_dir, &call.container_id, &call.ifname, log)?;
-        let names: Vec<&str> = delegates
-            .iter()
-            .map(|delegate| delegate.ifname.as_str())
-            .collect();
-        if let Err(error) = netns::check_free(call, &names) {
-            if known.is_none() {
-                // The DEL that follows a failed ADD must not take the interface for ours.
-                Record::new(&conf.name, call, Vec::new()).save(&conf.state_dir)?;
-            }
-            return Err(error);
-        }
-        if let Some(old) = known {
-            log.info(format_args!(
-                "an earlier ADD left a record: undoing it first"
-            ));
-            Error::collect(undo(old.to_undo(), &runner, context.budget))?;
-        }
-
-        let mut record = Record::new(&conf.name, call, delegates);
-        let added = run_all(&mut record, &conf.state_dir, &runner, context.budget)
-            .and_then(|()| answer(&record, context));
-        let error = match added {
-            Ok(result) => return Ok(result),
-            Err(error) => error,
-        };
-        log.error(format_args!("undoing {} delegates: {error}", record.begun));
-        let undone = undo(record.to_undo(), &runner, Budget::of(budget::DEL));
-        if undone.is_empty() {
-            Record::remove(&conf.state_dir, &call.container_id, &call.ifname)?;
-            lock.remove();
-        }
-        for failure in undone {
-            log.error(format_args!(
-                "left for DEL, which will try again: {failure}"
-            ));
-        }
-        Err(error)
+        answer(&added?.0, context)
     }
 
     fn del(&self, context: &Context) -> Result<(), Error> {
@@ -93,18 +73,10 @@ impl Plugin for Sluicegate {
                 let mut call = call.clone();
                 call.args = call.args.or_else(|| record.args.clone());
                 let runner = Runner::new(&call, &conf.bin_dir, log);
-                Error::collect(undo(record.to_undo(), &runner, context.budget))?;
+                let errors = undo(record.to_undo(), &runner, &conf.state_dir, context.budget);
+                Error::collect(errors)?;
             }
-            None => match networks::resolve(&conf, call, &call.ifname) {
-                // Nothing is known of an ADD; what one would have made is removed all the same.
-                Ok(delegates) => {
-                    let runner = Runner::new(call, &conf.bin_dir, log);
-                    for error in undo(&delegates, &runner, context.budget) {
-                        log.error(format_args!("without a record: {error}"));
-                    }
-                }
-                Err(error) => log.info(format_args!("no record: {error}")),
-            },
+            None => del_without_record(&conf, context)?,
         }
         Record::remove(&conf.state_dir, &call.container_id, &call.ifname)?;
         lock.remove();
@@ -112,27 +84,12 @@ impl Plugin for Sluicegate {
     }
 
     fn check(&self, context: &Context) -> Result<(), Error> {
-        let Context { call, log, .. } = context;
         let conf = MetaConf::read(&context.conf)?;
-        let runner = Runner::new(call, &conf.bin_dir, log);
-        let _lock = lock(&conf, context)?;
-        let record = Record::load(&conf.state_dir, &call.container_id, &call.ifname, log)?
-            .filter(|record| record.complete)
-            .ok_or_else(|| {
-                Error::Unknown(format!(
-                    "container {} has no complete ADD on {}",
-                    call.container_id, call.ifname
-                ))
-            })?;
-        for delegate in &record.delegates {
-            if !delegate.check(&runner, context.budget)? {
-                log.verbose(format_args!(
-                    "network {} has cniVersion {:?}, which has no CHECK",
-                    delegate.name, delegate.cni_version
-                ));
-            }
+        if conf.disable_check {
+            return Ok(());
         }
-        Ok(())
+        let _lock = lock(&conf, context)?;
+        check::run(&conf, context)
     }
 
     fn gc(&self, context: &Context) -> Result<(), Error> {
@@ -146,9 +103,8 @@ impl Plugin for Sluicegate {
         if let Some(file) = conf.readiness_file.as_deref().filter(|file| !file.exists()) {
             return Err(not_ready(file, Error::Unavailable));
         }
-        let delegates = networks::resolve(&conf, &context.call, "eth0")?;
         let runner = Runner::new(&context.call, &conf.bin_dir, &context.log);
-        let Some(mut master) = delegates.into_iter().next() else {
+        let Some(mut master) = default_network(&conf, context)? else {
             return Ok(());
         };
         // It is about no interface.
@@ -159,6 +115,141 @@ impl Plugin for Sluicegate {
                 .map_err(|error| Error::Unavailable(error.to_string()))?;
         }
         master.status(&runner, context.budget).map(|_| ())
+    }
+}
+
+/// Resolves the pod's networks and runs them all; what was begun is undone if one fails.
+fn add_all(
+    conf: &MetaConf,
+    context: &Context,
+    scene: &Scene,
+) -> Result<(Record, Vec<Wishes>), Error> {
+    let Context { call, log, .. } = context;
+    let planned = networks::resolve(conf, scene, &call.ifname, log)?;
+    let (mut delegates, wishes): (Vec<Delegate>, Vec<Wishes>) = planned
+        .into_iter()
+        .map(|planned| (planned.delegate, planned.wishes))
+        .unzip();
+    for (delegate, wishes) in delegates.iter_mut().zip(&wishes) {
+        device_info::prepare(call, delegate, wishes);
+    }
+    let runner = Runner::new(call, &conf.bin_dir, log);
+    for program in delegates.iter().flat_map(Delegate::programs) {
+        runner.find(program)?;
+    }
+    let lock = lock(conf, context)?;
+    let known = Record::load(&conf.state_dir, &call.container_id, &call.ifname, log)?;
+    let names: Vec<&str> = delegates
+        .iter()
+        .map(|delegate| delegate.ifname.as_str())
+        .collect();
+    if let Err(error) = netns::check_free(call, &names) {
+        if known.is_none() {
+            // The DEL that follows a failed ADD must not take the interface for ours.
+            Record::new(&conf.name, call, Vec::new()).save(&conf.state_dir)?;
+        }
+        return Err(error);
+    }
+    if let Some(old) = known {
+        log.info(format_args!(
+            "an earlier ADD left a record: undoing it first"
+        ));
+        let errors = undo(old.to_undo(), &runner, &conf.state_dir, context.budget);
+        Error::collect(errors)?;
+    }
+
+    let mut record = Record::new(&conf.name, call, delegates);
+    let added = run_all(
+        &mut record,
+        &wishes,
+        &conf.state_dir,
+        &runner,
+        context.budget,
+    )
+    .and_then(|()| answer(&record, context));
+    let error = match added {
+        Ok(_) => return Ok((record, wishes)),
+        Err(error) => error,
+    };
+    log.error(format_args!("undoing {} delegates: {error}", record.begun));
+    let undone = undo(
+        record.to_undo(),
+        &runner,
+        &conf.state_dir,
+        Budget::of(budget::DEL),
+    );
+    if undone.is_empty() {
+        Record::remove(&conf.state_dir, &call.container_id, &call.ifname)?;
+        lock.remove();
+    }
+    for failure in undone {
+        log.error(format_args!(
+            "left for DEL, which will try again: {failure}"
+        ));
+    }
+    Err(error)
+}
+
+/// Writes back to the pod what it got. That this fails must not cost the pod its networks.
+fn write_status(scene: &Scene, record: &Record, wishes: &[Wishes], log: &Log) {
+    let (Some(cluster), Some(pod)) = (&scene.cluster, &scene.pod) else {
+        return;
+    };
+    let info = |index: usize| device_info::read(&record.delegates[index], &wishes[index], log);
+    let written = status::annotations(&pod.annotations, &record.delegates, info)
+        .and_then(|annotations| cluster.annotate(pod, &annotations));
+    if let Err(error) = written {
+        let text = format!("network-status was not written: {error}");
+        log.error(format_args!("{text}"));
+        scene.event("NetworkStatusFailed", &text, log);
+    }
+}
+
+/// Nothing of ours is known of an ADD: what Multus knew of one is deleted, or else what the
+/// configuration alone would have made.
+fn del_without_record(conf: &MetaConf, context: &Context) -> Result<(), Error> {
+    let Context { call, log, .. } = context;
+    let runner = Runner::new(call, &conf.bin_dir, log);
+    match multus_cache::load(&conf.multus_dir, &call.container_id, &call.ifname) {
+        Ok(Some(delegates)) => {
+            log.info(format_args!("deleting what Multus made"));
+            let errors = undo(&delegates, &runner, &conf.state_dir, context.budget);
+            Error::collect(errors)?;
+            return multus_cache::remove(&conf.multus_dir, &call.container_id, &delegates);
+        }
+        Ok(None) => {}
+        Err(error) => log.error(format_args!("{error}")),
+    }
+    match networks::written(conf, &call.ifname) {
+        Ok(delegates) => {
+            for error in undo(&delegates, &runner, &conf.state_dir, context.budget) {
+                log.error(format_args!("without a record: {error}"));
+            }
+        }
+        Err(error) => log.info(format_args!("no record: {error}")),
+    }
+    Ok(())
+}
+
+/// The default network's master, for STATUS. That it is an object which the API server does not give out
+/// now says nothing of the node's networks.
+fn default_network(conf: &MetaConf, context: &Context) -> Result<Option<Delegate>, Error> {
+    let mut scene = Scene::default();
+    if conf.kubeconfig.is_some() {
+        let cluster = Cluster::connect(conf.kubeconfig.as_deref(), context.budget);
+        scene.cluster = Some(cluster.map_err(|error| Error::Unavailable(error.to_string()))?);
+        if conf.delegates.is_empty() && conf.names.cluster_network.is_none() {
+            // Each pod names its own.
+            return Ok(None);
+        }
+    }
+    match networks::resolve(conf, &scene, "eth0", &context.log) {
+        Ok(planned) => Ok(planned.into_iter().next().map(|planned| planned.delegate)),
+        Err(Error::TryAgain(why)) => {
+            context.log.warning(format_args!("{why}"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
     }
 }
 
@@ -181,19 +272,30 @@ fn lock_dir(conf: &MetaConf) -> std::path::PathBuf {
 /// Runs every delegate's ADD. What was begun is on disk before it is begun.
 fn run_all(
     record: &mut Record,
+    wishes: &[Wishes],
     state_dir: &Path,
     runner: &Runner<'_>,
     budget: Budget,
 ) -> Result<(), Error> {
+    let call = runner.call();
+    let fates = routes::fates(wishes);
     for index in 0..record.delegates.len() {
         if index > 0 {
             // An earlier delegate may have made more than it was asked for.
-            netns::check_free(runner.call(), &[&record.delegates[index].ifname])?;
+            netns::check_free(call, &[&record.delegates[index].ifname])?;
         }
         record.begun = index + 1;
         record.save(state_dir)?;
         let delegate = &mut record.delegates[index];
+        device_info::make_folder(delegate, runner.log());
         delegate.add(runner, budget)?;
+        wishes[index].met(delegate)?;
+        routes::settle(call, delegate, &fates[index])?;
+        delegate.has_link = match call.netns.as_deref() {
+            Some(path) => netns::taken(path, &[&delegate.ifname])?.is_some(),
+            None => false,
+        };
+        result_cache::save(state_dir, call, delegate)?;
         runner.log().info(format_args!(
             "network {} is on {}",
             delegate.name, delegate.ifname
@@ -214,16 +316,25 @@ fn answer(record: &Record, context: &Context) -> Result<Map<String, Value>, Erro
 }
 
 /// Runs the delegates' DEL in reverse. One that fails or hangs leaves the others their turn.
-fn undo(delegates: &[Delegate], runner: &Runner<'_>, budget: Budget) -> Vec<Error> {
+fn undo(
+    delegates: &[Delegate],
+    runner: &Runner<'_>,
+    state_dir: &Path,
+    budget: Budget,
+) -> Vec<Error> {
     let mut errors = Vec::new();
     for (left, delegate) in delegates.iter().enumerate().rev() {
-        match delegate.del(runner, budget.share(left + 1)) {
-            Ok(()) => runner.log().info(format_args!(
-                "network {} is off {}",
-                delegate.name, delegate.ifname
-            )),
-            Err(error) => errors.push(error),
+        if let Err(error) = delegate.del(runner, budget.share(left + 1)) {
+            errors.push(error);
+            continue;
         }
+        device_info::remove(delegate);
+        let container = &runner.call().container_id;
+        errors.extend(result_cache::remove(state_dir, container, delegate).err());
+        runner.log().info(format_args!(
+            "network {} is off {}",
+            delegate.name, delegate.ifname
+        ));
     }
     errors
 }

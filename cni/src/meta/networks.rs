@@ -1,15 +1,24 @@
 //! From a pod's networks to delegates, in the order in which they are run.
 //!
-//! Networks come from the configuration's `delegates` here. Whatever else names networks
-//! resolves to configurations first and then takes the same way through [`arrange`].
+//! Whatever names networks (the configuration, an annotation, the cluster's defaults) is resolved to
+//! configurations first and then takes one way through [`arrange`].
+
+use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use super::ask::{self, Asked, Selection, Style};
 use super::conf::MetaConf;
+use super::naming::{self, Naming};
+use super::scene::Scene;
+use super::source::{self, Devices, Disk, Found};
+use super::wanted::Wanted;
+use super::wishes::{self, Wishes};
 use crate::Error;
-use crate::call::{Call, check_ifname};
+use crate::call::check_ifname;
 use crate::delegate::Delegate;
-use crate::fields::{self, Fields};
+use crate::fields;
+use crate::log::Log;
 
 /// Capabilities that speak of one interface; from the runtime that is the pod's primary one.
 const OF_ONE_INTERFACE: [&str; 9] = [
@@ -24,99 +33,373 @@ const OF_ONE_INTERFACE: [&str; 9] = [
     "CNIDeviceInfoFile",
 ];
 
-/// Capability by which a runtime passes the pod's annotations.
-const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
-/// Annotations that ask for networks.
-const NETWORK_KEYS: [&str; 5] = [
-    "k8s.v1.cni.cncf.io/networks",
-    "kubernetes.v1.cni.cncf.io/networks",
-    "networks",
-    "tke.cloud.tencent.com/networks",
-    "v1.multus-cni.io/default-network",
-];
+/// Network objects of the older documents: their groups, the newer one first.
+const NETWORK_GROUPS: [&str; 2] = ["kubernetes-network.cni.cncf.io", "kubernetes.com"];
+
+/// A delegate, and what is to be seen to once it has run.
+#[derive(Debug)]
+pub(super) struct Planned {
+    pub(super) delegate: Delegate,
+    pub(super) wishes: Wishes,
+}
+
+/// Looks networks up.
+struct Finder<'a> {
+    conf: &'a MetaConf,
+    scene: &'a Scene,
+    disk: Disk,
+    log: &'a Log,
+}
 
 /// The delegates of a pod whose primary interface is `ifname`, the master first.
 ///
 /// # Errors
-/// [`Error::Config`]: they cannot be run as they are written, or the pod's networks are named in
-/// a way that this build does not resolve.
-pub(super) fn resolve(conf: &MetaConf, call: &Call, ifname: &str) -> Result<Vec<Delegate>, Error> {
-    if conf.has_kubeconfig && call.arg("K8S_POD_NAME").is_some() {
+/// [`Error::Config`]: a network is not there, may not be used, or cannot be run as it is written;
+/// [`Error::TryAgain`]: the API server or the kubelet does not answer.
+pub(super) fn resolve(
+    conf: &MetaConf,
+    scene: &Scene,
+    ifname: &str,
+    log: &Log,
+) -> Result<Vec<Planned>, Error> {
+    let finder = Finder {
+        conf,
+        scene,
+        disk: Disk::new(conf.names.conf_dir.as_deref()),
+        log,
+    };
+    let (mut networks, naming) = finder.networks()?;
+    if networks.is_empty() {
         return Err(Error::Config(
-            "kubeconfig: this build does not read a pod's networks from the API server; remove \
-             the key to run delegates alone"
+            "there is no network to run: the configuration has neither delegates nor clusterNetwork, \
+             and the pod names none"
                 .into(),
         ));
     }
-    if conf.delegates.is_empty() {
-        return Err(Error::Config(
-            "no delegates: there is no default network to run".into(),
-        ));
-    }
-    if let Some(key) = asked_by_annotation(&conf.runtime_config) {
-        return Err(Error::Config(format!(
-            "the pod's annotation {key} names networks, which this build does not resolve: only \
-             delegates are run"
-        )));
-    }
-    arrange(conf, ifname)
+    let mut planned = arrange(conf, &mut networks, naming, ifname)?;
+    finder.devices(&networks, &mut planned)?;
+    // The master first; the others keep their order.
+    planned.sort_by_key(|planned| !planned.delegate.master);
+    Ok(planned)
 }
 
-fn asked_by_annotation(runtime_config: &Map<String, Value>) -> Option<&'static str> {
-    let annotations = fields::find(runtime_config, ANNOTATIONS)?.as_object()?;
-    NETWORK_KEYS
+/// The configuration's own `delegates` alone: what can be told without asking anybody.
+///
+/// # Errors
+/// [`Error::Config`].
+pub(super) fn written(conf: &MetaConf, ifname: &str) -> Result<Vec<Delegate>, Error> {
+    let mut networks: Vec<Wanted> = conf.delegates.iter().map(Wanted::written).collect();
+    if networks.is_empty() {
+        return Err(Error::Config("the configuration has no delegates".into()));
+    }
+    let naming = Naming::Default {
+        default: networks.len(),
+    };
+    let mut planned = arrange(conf, &mut networks, naming, ifname)?;
+    planned.sort_by_key(|planned| !planned.delegate.master);
+    Ok(planned
         .into_iter()
-        .find(|key| annotations.contains_key(*key))
+        .map(|planned| planned.delegate)
+        .collect())
 }
 
-/// Orders the delegates, names their interfaces, and says what each may have of runtimeConfig.
-fn arrange(conf: &MetaConf, ifname: &str) -> Result<Vec<Delegate>, Error> {
-    let marked: Vec<usize> = conf
-        .delegates
-        .iter()
-        .enumerate()
-        .filter_map(
-            |(index, delegate)| match Fields::new(delegate).boolean("masterplugin") {
-                Ok(Some(true)) => Some(Ok(index)),
-                Ok(_) => None,
-                Err(error) => Some(Err(error)),
-            },
-        )
-        .collect::<Result<_, _>>()?;
-    if let [first, second, ..] = marked[..] {
-        return Err(Error::Config(format!(
-            "delegates {first} and {second} both have masterplugin: only one can make the pod's \
-             primary interface"
-        )));
+impl Finder<'_> {
+    /// The pod's networks, the default ones among them, and how they are named.
+    fn networks(&self) -> Result<(Vec<Wanted>, Naming), Error> {
+        let is_tke = self.conf.names.default_delegates.is_some();
+        let pod = self.scene.pod.as_ref();
+        let asked = pod
+            .map(|pod| ask::read(&pod.annotations, is_tke))
+            .transpose()?;
+        let asked = asked.flatten();
+        if let Some(asked) = &asked {
+            self.check_isolation(asked)?;
+        }
+        match asked {
+            Some(asked) if asked.style != Style::Added => {
+                let naming = match asked.style {
+                    Style::Tke => Naming::Tke,
+                    _ => Naming::Bare,
+                };
+                Ok((self.all(&asked)?, naming))
+            }
+            asked => {
+                let (mut networks, naming) = self.defaults()?;
+                if let Some(asked) = asked {
+                    networks.extend(self.all(&asked)?);
+                }
+                Ok((networks, naming))
+            }
+        }
     }
-    let master = marked.first().copied().unwrap_or(0);
-    let base = conf
-        .net_index_base
-        .unwrap_or(usize::from(marked.is_empty()));
 
-    let mut arranged: Vec<Delegate> = Vec::with_capacity(conf.delegates.len());
-    let mut number = base;
-    for (index, written) in conf.delegates.iter().enumerate() {
-        let mut delegate = Delegate::from_conf(written, |program| {
-            format!("{}-{program}-{index}", conf.name)
+    /// The networks of every pod that does not replace them.
+    fn defaults(&self) -> Result<(Vec<Wanted>, Naming), Error> {
+        let names = &self.conf.names;
+        let pod = self.scene.pod.as_ref();
+        let own = pod
+            .map(|pod| ask::default_network(&pod.annotations))
+            .transpose()?;
+        let mut networks = Vec::new();
+        if let Some(selection) = own.flatten() {
+            let namespace = selection.namespace.clone();
+            let namespace = namespace.unwrap_or_else(|| names.namespace.clone());
+            let found = self.nad(&namespace, &selection.name)?;
+            let found = found.or(self.on_disk(&selection.name)?).ok_or_else(|| {
+                self.missing(
+                    &selection,
+                    &[format!(
+                        "NetworkAttachmentDefinition {namespace}/{}",
+                        selection.name
+                    )],
+                )
+            })?;
+            networks.push(Wanted::looked_up(found, selection));
+        } else if let Some(name) = &names.cluster_network {
+            networks.push(self.by_any_name(name, "clusterNetwork")?);
+        } else if !self.conf.delegates.is_empty() {
+            networks.extend(self.conf.delegates.iter().map(Wanted::written));
+        } else if let Some(text) = &names.default_delegates {
+            let asked = Asked {
+                key: "defaultDelegates",
+                style: Style::Tke,
+                networks: ask::parse("defaultDelegates", text)?,
+            };
+            return Ok((self.all(&asked)?, Naming::Tke));
+        }
+        let is_system = pod.is_some_and(|pod| names.system_namespaces.contains(&pod.namespace));
+        if !is_system {
+            for name in &names.default_networks {
+                networks.push(self.by_any_name(name, "defaultNetworks")?);
+            }
+        }
+        let naming = Naming::Default {
+            default: networks.len(),
+        };
+        Ok((networks, naming))
+    }
+
+    /// A pod may name networks of its own namespace and of the global ones only.
+    fn check_isolation(&self, asked: &Asked) -> Result<(), Error> {
+        let (Some(global), Some(pod)) = (&self.conf.names.isolated_but, &self.scene.pod) else {
+            return Ok(());
+        };
+        let foreign = |selection: &&Selection| {
+            let namespace = selection.namespace.as_ref();
+            namespace.is_some_and(|there| *there != pod.namespace && !global.contains(there))
+        };
+        match asked.networks.iter().find(foreign) {
+            None => Ok(()),
+            Some(selection) => Err(Error::Config(format!(
+                "pod {} may not use network {}: namespaceIsolation is on, and only its own namespace \
+                 and {} may be named",
+                pod.who(),
+                selection.label(),
+                global.join(", ")
+            ))),
+        }
+    }
+
+    fn all(&self, asked: &Asked) -> Result<Vec<Wanted>, Error> {
+        let networks = asked.networks.iter();
+        networks
+            .map(|selection| {
+                let found = self.find(asked, selection)?;
+                Ok(Wanted::looked_up(found, selection.clone()))
+            })
+            .collect()
+    }
+
+    /// The network that an element names. Each generation of annotations has its own kind of object; the
+    /// others' are looked for after it.
+    fn find(&self, asked: &Asked, selection: &Selection) -> Result<Found, Error> {
+        let own = self.scene.pod.as_ref().map(|pod| pod.namespace.as_str());
+        let namespace = selection.namespace.as_deref().or(own).unwrap_or("default");
+        let mut looked = Vec::new();
+        let mut found = None;
+        let order: &[&str] = match (asked.style, asked.key) {
+            (Style::Added, ask::NETWORKS) => &["nad", "network"],
+            (Style::Added, _) => &["network", "nad"],
+            (Style::Bare, _) => &["network", "nad", "disk"],
+            (Style::Tke, _) => &["disk", "nad", "network"],
+        };
+        let order = if self.scene.cluster.is_none() {
+            &["disk"][..]
+        } else {
+            order
+        };
+        for place in order {
+            found = match *place {
+                "nad" => {
+                    looked.push(format!(
+                        "NetworkAttachmentDefinition {namespace}/{}",
+                        selection.name
+                    ));
+                    self.nad(namespace, &selection.name)?
+                }
+                "network" => {
+                    looked.push(format!("Network {namespace}/{}", selection.name));
+                    self.network(selection, namespace)?
+                }
+                _ => {
+                    looked.push(format!(
+                        "a configuration of that name in {}",
+                        self.disk.places()
+                    ));
+                    self.on_disk(&selection.name)?
+                }
+            };
+            if found.is_some() {
+                break;
+            }
+        }
+        found.ok_or_else(|| self.missing(selection, &looked))
+    }
+
+    fn missing(&self, selection: &Selection, looked: &[String]) -> Error {
+        let without = if self.scene.cluster.is_none() {
+            "; without kubeconfig networks are found on disk only"
+        } else {
+            ""
+        };
+        Error::Config(format!(
+            "there is no network {}: looked for {}{without}",
+            selection.label(),
+            looked.join(", ")
+        ))
+    }
+
+    fn on_disk(&self, name: &str) -> Result<Option<Found>, Error> {
+        let conf = self.disk.by_name(name)?;
+        Ok(conf.map(|conf| Found::on_disk(name, conf)))
+    }
+
+    fn nad(&self, namespace: &str, name: &str) -> Result<Option<Found>, Error> {
+        let Some(cluster) = &self.scene.cluster else {
+            return Ok(None);
+        };
+        let kind = (
+            "k8s.cni.cncf.io",
+            "network-attachment-definitions",
+            "NetworkAttachmentDefinition",
+        );
+        let object = cluster.object(kind, namespace, name)?;
+        object
+            .map(|object| source::nad(&object, &self.disk))
+            .transpose()
+    }
+
+    /// A `Network`: in the namespace that is named, or in the pod's and then in `default`.
+    fn network(&self, selection: &Selection, namespace: &str) -> Result<Option<Found>, Error> {
+        let Some(cluster) = &self.scene.cluster else {
+            return Ok(None);
+        };
+        let mut namespaces = vec![namespace];
+        let isolated = self.conf.names.isolated_but.as_ref();
+        let open = isolated.is_none_or(|global| global.iter().any(|name| name == "default"));
+        if selection.namespace.is_none() && namespace != "default" && open {
+            namespaces.push("default");
+        }
+        for namespace in namespaces {
+            for group in NETWORK_GROUPS {
+                let kind = (group, "networks", "Network");
+                if let Some(object) = cluster.object(kind, namespace, &selection.name)? {
+                    return source::network(&object, &self.disk).map(Some);
+                }
+            }
+        }
+        Ok(None)
+    }
+
+    /// `clusterNetwork` and `defaultNetworks`: the name of an object, the name of a configuration, a
+    /// directory or a file.
+    fn by_any_name(&self, name: &str, key: &str) -> Result<Wanted, Error> {
+        let namespace = &self.conf.names.namespace;
+        if !name.contains('/') || !Path::new(name).is_absolute() {
+            let (namespace, object) = name.split_once('/').unwrap_or((namespace, name));
+            if ask::is_label(object)
+                && let Some(found) = self.nad(namespace, object)?
+            {
+                return Ok(Wanted::looked_up(found, Selection::default()));
+            }
+            if let Some(found) = self.on_disk(name)? {
+                return Ok(Wanted::looked_up(found, Selection::default()));
+            }
+        } else if Path::new(name).exists() {
+            let conf = source::at(Path::new(name), &self.conf.program)?;
+            return Ok(Wanted::written(&conf));
+        }
+        Err(Error::Config(format!(
+            "{key} {name:?} is neither a NetworkAttachmentDefinition in {namespace}, nor the name of a \
+             configuration in {}, nor a directory or file",
+            self.disk.places()
+        )))
+    }
+
+    /// Gives each network that needs one a device of the pod's, each device once.
+    fn devices(&self, networks: &[Wanted], planned: &mut [Planned]) -> Result<(), Error> {
+        let mut devices = None;
+        for (wanted, planned) in networks.iter().zip(planned) {
+            let asked = wanted.selection.device_id.as_deref();
+            let Some(resource) = &wanted.resource else {
+                if let Some(id) = asked {
+                    wishes::set_device(&mut planned.delegate, id);
+                }
+                continue;
+            };
+            let pod = self.scene.pod.as_ref().ok_or_else(|| {
+                Error::Config(format!(
+                    "resource {resource} belongs to pods, and none is known"
+                ))
+            })?;
+            let devices = match &mut devices {
+                Some(devices) => devices,
+                none => none.insert(Devices::of(pod, &self.conf.kubelet_dir, self.log)?),
+            };
+            let id = match asked {
+                Some(id) => devices.take_this(resource, id).then(|| id.to_owned()),
+                None => devices.take(resource),
+            };
+            let id = id.ok_or_else(|| {
+                let which = asked.map_or("no device is left".to_owned(), |id| {
+                    format!("{id} is not a device that the pod has (left)")
+                });
+                Error::Config(format!(
+                    "network {} needs a device of resource {resource}, and {which}: give the pod's \
+                     containers as many of it in resources.limits as it has such networks",
+                    wanted.label.as_deref().unwrap_or(&planned.delegate.name)
+                ))
+            })?;
+            wishes::set_device(&mut planned.delegate, &id);
+            planned.wishes.device = Some((resource.clone(), id));
+        }
+        Ok(())
+    }
+}
+
+/// Makes delegates of networks: names their interfaces, and says what each may have of runtimeConfig.
+fn arrange(
+    conf: &MetaConf,
+    networks: &mut [Wanted],
+    naming: Naming,
+    ifname: &str,
+) -> Result<Vec<Planned>, Error> {
+    let (names, master) = naming::names(networks, naming, ifname, conf.net_index_base)?;
+    let mut arranged: Vec<Planned> = Vec::with_capacity(networks.len());
+    for (index, (wanted, name)) in networks.iter().zip(names).enumerate() {
+        let mut delegate = Delegate::from_conf(&wanted.conf, |program| {
+            let made = || format!("{}-{program}-{index}", conf.name);
+            wanted.name.clone().unwrap_or_else(made)
         })?;
         refuse_ourselves(conf, &delegate)?;
+        delegate.label.clone_from(&wanted.label);
         delegate.master = index == master;
         delegate.runtime_config = offered(&conf.runtime_config, delegate.master);
-        if delegate.master {
-            delegate.ifname = ifname.to_owned();
-            arranged.insert(0, delegate);
-            continue;
-        }
-        delegate.ifname = match Fields::new(written).string("if0name")? {
-            Some(asked) if !asked.is_empty() => asked.to_owned(),
-            _ => format!("net{number}"),
-        };
-        // A renamed one uses up its number: the names of the others do not depend on it.
-        number += 1;
-        arranged.push(delegate);
+        delegate.ifname = name;
+        let wishes = wishes::apply(&mut delegate, &wanted.selection, conf.strict_capabilities)?;
+        arranged.push(Planned { delegate, wishes });
     }
-    check_names(&arranged)?;
+    check(&arranged)?;
     Ok(arranged)
 }
 
@@ -135,8 +418,9 @@ fn refuse_ourselves(conf: &MetaConf, delegate: &Delegate) -> Result<(), Error> {
     Ok(())
 }
 
-fn check_names(delegates: &[Delegate]) -> Result<(), Error> {
-    for (index, delegate) in delegates.iter().enumerate() {
+/// Names that can be, each once; one default route.
+fn check(planned: &[Planned]) -> Result<(), Error> {
+    for (index, Planned { delegate, .. }) in planned.iter().enumerate() {
         let name = &delegate.ifname;
         if let Err(why) = check_ifname(name) {
             return Err(Error::Config(format!(
@@ -144,15 +428,23 @@ fn check_names(delegates: &[Delegate]) -> Result<(), Error> {
                 delegate.name
             )));
         }
-        if let Some(other) = delegates[..index]
-            .iter()
-            .find(|other| other.ifname == *name)
-        {
+        let same = |other: &&Planned| other.delegate.ifname == *name;
+        if let Some(other) = planned[..index].iter().find(same) {
             return Err(Error::Config(format!(
-                "delegates {} and {} would both make interface {name}: change if0name",
-                other.name, delegate.name
+                "delegates {} and {} would both make interface {name}: change if0name, or the \
+                 interface that the pod asks for",
+                other.delegate.name, delegate.name
             )));
         }
+    }
+    let mut routed = planned
+        .iter()
+        .filter(|one| one.wishes.default_route.is_some());
+    if let (Some(first), Some(second)) = (routed.next(), routed.next()) {
+        return Err(Error::Config(format!(
+            "networks {} and {} both ask for default-route: the default route can go through one only",
+            first.delegate.name, second.delegate.name
+        )));
     }
     Ok(())
 }
@@ -168,102 +460,4 @@ fn offered(runtime_config: &Map<String, Value>, master: bool) -> Map<String, Val
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
-    use super::*;
-    use crate::conf::NetConf;
-    use serde_json::json;
-
-    fn names(conf: &Value) -> Result<Vec<(String, String)>, Error> {
-        let conf = MetaConf::read(&NetConf::parse(conf.to_string().as_bytes()).unwrap())?;
-        let delegates = arrange(&conf, "eth0")?;
-        Ok(delegates.into_iter().map(|d| (d.name, d.ifname)).collect())
-    }
-
-    fn pairs(expected: &[(&str, &str)]) -> Vec<(String, String)> {
-        expected
-            .iter()
-            .map(|(a, b)| ((*a).to_owned(), (*b).to_owned()))
-            .collect()
-    }
-
-    #[test]
-    fn a_marked_master_is_first_and_numbers_start_at_0() {
-        let conf = json!({"name": "demo", "delegates": [
-            {"type": "sriov"}, {"type": "ptp"}, {"type": "flannel", "MasterPlugin": true}]});
-        let expected = pairs(&[
-            ("demo-flannel-2", "eth0"),
-            ("demo-sriov-0", "net0"),
-            ("demo-ptp-1", "net1"),
-        ]);
-        assert_eq!(names(&conf).unwrap(), expected);
-    }
-
-    #[test]
-    fn without_a_mark_the_first_is_master_and_numbers_start_at_1() {
-        let conf = json!({"name": "demo", "delegates": [{"type": "a"}, {"type": "b"}]});
-        let expected = pairs(&[("demo-a-0", "eth0"), ("demo-b-1", "net1")]);
-        assert_eq!(names(&conf).unwrap(), expected);
-        let conf = json!({"name": "demo", "netIndexBase": 0,
-            "delegates": [{"type": "a"}, {"type": "b", "name": "own"}]});
-        assert_eq!(
-            names(&conf).unwrap(),
-            pairs(&[("demo-a-0", "eth0"), ("own", "net0")])
-        );
-    }
-
-    #[test]
-    fn a_renamed_one_uses_up_its_number() {
-        let conf = json!({"name": "demo", "delegates": [
-            {"type": "sriov", "if0name": "north0"}, {"type": "ptp"},
-            {"type": "flannel", "masterplugin": true, "if0name": "ignored"}]});
-        let expected = pairs(&[
-            ("demo-flannel-2", "eth0"),
-            ("demo-sriov-0", "north0"),
-            ("demo-ptp-1", "net1"),
-        ]);
-        assert_eq!(names(&conf).unwrap(), expected);
-    }
-
-    #[test]
-    fn what_contradicts_itself_is_7() {
-        for delegates in [
-            json!([{"type": "a", "masterplugin": true}, {"type": "b", "masterplugin": true}]),
-            json!([{"type": "a", "masterplugin": "yes"}]),
-            json!([{"type": "a"}, {"type": "b", "if0name": "net2"}, {"type": "c"}]),
-            json!([{"type": "a"}, {"type": "b", "if0name": "eth0"}]),
-            json!([{"type": "a"}, {"type": "b", "if0name": "a/b"}]),
-            json!([{"type": "sluicegate"}]),
-            json!([{"plugins": [{"type": "a"}, {"type": "multus"}]}]),
-        ] {
-            let conf = json!({"name": "demo", "type": "multus", "delegates": delegates});
-            assert_eq!(names(&conf).unwrap_err().code(), 7, "{conf}");
-        }
-    }
-
-    #[test]
-    fn port_mappings_are_the_primary_interfaces() {
-        let runtime = json!({"portMappings": [], "cgroupPath": "x"})
-            .as_object()
-            .unwrap()
-            .clone();
-        assert_eq!(offered(&runtime, true).len(), 2);
-        assert_eq!(
-            offered(&runtime, false).keys().collect::<Vec<_>>(),
-            ["cgroupPath"]
-        );
-    }
-
-    #[test]
-    fn networks_named_elsewhere_are_refused_rather_than_left_out() {
-        let annotated = json!({ANNOTATIONS: {"networks": "[]"}})
-            .as_object()
-            .unwrap()
-            .clone();
-        assert_eq!(asked_by_annotation(&annotated), Some("networks"));
-        let plain = json!({ANNOTATIONS: {"app": "web"}})
-            .as_object()
-            .unwrap()
-            .clone();
-        assert_eq!(asked_by_annotation(&plain), None);
-    }
-}
+mod tests;

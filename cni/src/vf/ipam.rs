@@ -74,6 +74,7 @@ impl<'a> Ipam<'a> {
 
     fn run(&self, command: Command, budget: Budget) -> Result<Option<Map<String, Value>>, Error> {
         self.runner.run(&Job {
+            more_args: &[],
             command,
             program: self.program,
             ifname: &self.runner.call().ifname,

@@ -1,6 +1,8 @@
 //! A host to run CNI plugins on: a network namespace, a directory of plugins, state of its own.
 
+pub(crate) mod api;
 pub(crate) mod engine;
+pub(crate) mod kubelet;
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -1,0 +1,107 @@
+#!/bin/sh
+# What the cluster's cases need and this machine may not have: etcd, containerd and runc from the
+# distribution, and kube-apiserver and kubelet, which no package holds: they are built from the
+# distribution's source package of Kubernetes, once, into a cache folder.
+#
+# usage: needs.sh CACHE
+# Exit code 3: the cluster cannot run here; the last line of standard error says why.
+set -eu
+mkdir -p "$1"
+cache=$(realpath "$1")
+PATH=$PATH:/usr/sbin:/sbin
+export DEBIAN_FRONTEND=noninteractive
+
+cannot() {
+    echo "$*" >&2
+    exit 3
+}
+
+sudo=
+[ "$(id -u)" = 0 ] || sudo=sudo
+
+packages=
+for need in etcd:etcd-server containerd:containerd runc:runc busybox:busybox-static ip:iproute2 openssl:openssl; do
+    command -v "${need%%:*}" >/dev/null 2>&1 || packages="$packages ${need#*:}"
+done
+if [ "$packages" ]; then
+    command -v apt-get >/dev/null 2>&1 || cannot "needs$packages, and there is no apt-get here to install them"
+    [ -z "$sudo" ] || command -v sudo >/dev/null 2>&1 || cannot "needs$packages, and only root can install them"
+    echo "installing for the cluster:$packages" >&2
+    # Services are not to be started: the cases start what they need, with state of their own.
+    policy=/usr/sbin/policy-rc.d
+    made=
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+        $sudo chmod 755 "$policy"
+        made=1
+    fi
+    $sudo apt-get update -qq >"$cache/install.log" 2>&1 || true
+    # shellcheck disable=SC2086
+    $sudo apt-get install -y -qq --no-install-recommends $packages >>"$cache/install.log" 2>&1 || failed=1
+    [ -z "$made" ] || $sudo rm -f "$policy"
+    [ -z "${failed:-}" ] || { tail -3 "$cache/install.log" >&2; cannot "needs$packages, and apt-get could not install them"; }
+fi
+
+if [ -x "$cache/bin/kube-apiserver" ] && [ -x "$cache/bin/kubelet" ]; then
+    exit 0
+fi
+command -v apt-get >/dev/null 2>&1 || cannot "needs kube-apiserver and kubelet in $cache/bin, and there is no apt-get here to build them from"
+. /etc/os-release
+[ "${VERSION_CODENAME:-}" = bookworm ] || cannot "kube-apiserver and kubelet are built from Debian 12's source package; put both into $cache/bin to run elsewhere"
+log=$cache/build.log
+: >"$log"
+quietly() { "$@" >>"$log" 2>&1 || { tail -5 "$log" >&2; cannot "could not build kube-apiserver and kubelet: $1 failed ($log)"; }; }
+
+# This machine's own sources, and beside them one that differs from the distribution's first in being
+# of source packages.
+sources=$cache/sources.d
+rm -rf "$sources"
+mkdir -p "$sources"
+for file in /etc/apt/sources.list.d/*.sources; do
+    [ -f "$file" ] || continue
+    sed -E 's/^Types:.*/Types: deb deb-src/' "$file" >"$sources/${file##*/}"
+done
+for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
+    [ -s "$file" ] || continue
+    name=${file##*/}
+    cp "$file" "$sources/${name%.list}.list"
+    sed -nE 's/^deb( .*)/deb-src\1/p' "$file" >"$sources/${name%.list}-src.list"
+done
+set -- -o Dir::Etc::sourceparts="$sources" -o Dir::Etc::sourcelist=/dev/null
+echo "building kube-apiserver and kubelet (about seven minutes, once; $log)" >&2
+quietly $sudo apt-get "$@" update -qq
+quietly $sudo apt-get "$@" install -y -qq --no-install-recommends golang-1.19-go rsync jq make dpkg-dev golang-github-modern-go-reflect2-dev
+rm -rf "$cache/source"
+mkdir -p "$cache/source"
+(cd "$cache/source" && quietly apt-get "$@" source -qq kubernetes)
+tree=$(find "$cache/source" -mindepth 1 -maxdepth 1 -type d | head -1)
+[ "$tree" ] || cannot "the source package of Kubernetes has no tree"
+# The vendored reflect2 does not go with this Go: the server dies at the first custom resource.
+rm -rf "$tree/vendor/github.com/modern-go/reflect2"
+cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 "$tree/vendor/github.com/modern-go/reflect2"
+go=$cache/go
+rm -rf "$go"
+mkdir -p "$go/src/k8s.io"
+ln -s "$tree" "$go/src/k8s.io/kubernetes"
+cat >"$cache/version" <<END
+KUBE_GIT_COMMIT=archive
+KUBE_GIT_TREE_STATE=archive
+KUBE_GIT_VERSION=v1.20.2
+KUBE_GIT_MAJOR=1
+KUBE_GIT_MINOR=20
+END
+(
+    cd "$go/src/k8s.io/kubernetes"
+    export PATH=/usr/lib/go-1.19/bin:$PATH GOPATH="$go" GOCACHE="$cache/gocache" GO111MODULE=off CGO_ENABLED=0 GOPROXY=off KUBE_GIT_VERSION_FILE="$cache/version"
+    unset MAKEFLAGS MFLAGS MAKELEVEL
+    quietly make WHAT="cmd/kube-apiserver cmd/kubelet"
+)
+mkdir -p "$cache/bin"
+for name in kube-apiserver kubelet; do
+    built=$(find "$tree/_output" -type f -name "$name" | head -1)
+    [ "$built" ] || cannot "the build left no $name ($log)"
+    mv "$built" "$cache/bin/$name"
+done
+# The tree and the caches are 2 GB, and not needed again.
+chmod -R u+w "$go" "$cache/source" "$cache/gocache" 2>/dev/null || true
+rm -rf "$cache/source" "$go" "$cache/gocache"

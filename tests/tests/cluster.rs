@@ -1,0 +1,380 @@
+//! The plugins under the real things: containerd through the CRI, and a kube-apiserver with etcd and a
+//! kubelet. `make test-cluster` says where kube-apiserver and kubelet are; without, these are skipped
+//! aloud.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod cluster_rig;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use cluster_rig::kube::Cluster;
+use cluster_rig::{IMAGE, Node, programs_or_skip};
+use serde_json::{Value, json};
+use sluice_tests::{Netns, wait_for};
+
+const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
+
+/// host-local on `subnet`, with its store on the node.
+fn ipam(dir: &Path, subnet: &str) -> Value {
+    json!({"type": "host-local", "dataDir": dir.join("ipam"), "ranges": [[{"subnet": subnet}]]})
+}
+
+/// The pod network: bridge cni0 with a default route.
+fn bridge(dir: &Path) -> Value {
+    let mut ipam = ipam(dir, "10.88.0.0/24");
+    ipam["routes"] = json!([{"dst": "0.0.0.0/0"}]);
+    json!({"name": "pod-net", "cniVersion": "1.0.0", "type": "bridge", "bridge": "cni0",
+        "isGateway": true, "ipam": ipam})
+}
+
+/// A conflist of sluicegate alone, with what `more` says.
+fn conflist(dir: &Path, more: &Value) -> Value {
+    let mut conf = json!({"type": "sluicegate", "cniDir": dir.join("cni"),
+        "confDir": dir.join("nets"), "delegates": [bridge(dir)], "LogFile": dir.join("cni.log"),
+        "LogLevel": "verbose"});
+    conf.as_object_mut()
+        .unwrap()
+        .extend(more.as_object().unwrap().clone());
+    json!({"cniVersion": "1.0.0", "name": "node-net", "plugins": [conf]})
+}
+
+/// Two networks more: a second bridge and a ptp.
+fn networks(dir: &Path) -> [Value; 2] {
+    [
+        json!({"name": "second", "cniVersion": "0.4.0", "type": "bridge", "bridge": "br1",
+            "ipam": ipam(dir, "10.89.0.0/24")}),
+        json!({"name": "third", "cniVersion": "0.3.1", "type": "ptp",
+            "ipam": ipam(dir, "10.90.0.0/24")}),
+    ]
+}
+
+fn addresses(node: &Node, container: &str) -> String {
+    let text = node
+        .cri
+        .exec(container, &["/bin/ip", "-o", "-4", "address"])
+        .unwrap();
+    let words = text.lines().filter_map(|line| {
+        let mut words = line.split_whitespace().skip(1);
+        let name = words.next()?;
+        Some(format!("{name} {}", words.nth(1)?))
+    });
+    words
+        .filter(|line| !line.starts_with("lo"))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[test]
+fn containerd_gives_pods_one_two_and_three_networks_by_annotation() {
+    let case = "containerd_gives_pods_one_two_and_three_networks_by_annotation";
+    let Some(_) = programs_or_skip(case) else {
+        return;
+    };
+    let annotations = json!({"capabilities": {"io.kubernetes.cri.pod-annotations": true}});
+    let node = Node::start(|dir| conflist(dir, &annotations)).unwrap();
+    networks(node.dir())
+        .iter()
+        .for_each(|conf| node.network(conf));
+    let one = node.cri.pod("one", &[]).unwrap();
+    let two = node.cri.pod("two", &[(NETWORKS, "second")]).unwrap();
+    let three = node
+        .cri
+        .pod("three", &[(NETWORKS, "second,third@up")])
+        .unwrap();
+    assert_eq!(addresses(&node, &one.container), "eth0 10.88.0.2/24");
+    assert_eq!(
+        addresses(&node, &two.container),
+        "eth0 10.88.0.3/24, net1 10.89.0.2/24"
+    );
+    assert_eq!(
+        addresses(&node, &three.container),
+        "eth0 10.88.0.4/24, net1 10.89.0.3/24, up 10.90.0.2/24"
+    );
+    // Pods of one network reach each other in it.
+    node.cri
+        .exec(
+            &three.container,
+            &["/bin/ping", "-c", "1", "-W", "5", "10.89.0.2"],
+        )
+        .unwrap();
+    // A network that is not there: no pod, nothing left of it.
+    let before = node.leftovers().len();
+    let error = node
+        .cri
+        .sandbox("bad", &[(NETWORKS, "nowhere")])
+        .unwrap_err();
+    assert!(
+        format!("{error:#}").contains("no network nowhere"),
+        "{error:#}"
+    );
+    assert_eq!(node.leftovers().len(), before);
+    for pod in [one, two, three] {
+        node.cri.stop(&pod.sandbox).unwrap();
+        node.cri.remove(&pod.sandbox).unwrap();
+    }
+    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+}
+
+#[test]
+fn a_plugin_killed_in_the_middle_of_add_leaves_nothing_after_the_runtimes_del() {
+    let case = "a_plugin_killed_in_the_middle_of_add_leaves_nothing_after_the_runtimes_del";
+    let Some(_) = programs_or_skip(case) else {
+        return;
+    };
+    let annotations = json!({"capabilities": {"io.kubernetes.cri.pod-annotations": true}});
+    let node = Node::start(|dir| conflist(dir, &annotations)).unwrap();
+    networks(node.dir())
+        .iter()
+        .for_each(|conf| node.network(conf));
+    // A delegate that kills the meta plugin above it, and then goes on as if nothing had happened.
+    let script = format!(
+        "#!/bin/sh\nPATH=/usr/bin:/bin:/usr/sbin:/sbin\nif [ \"$CNI_COMMAND\" = ADD ]; then\n\
+         kill -9 \"$PPID\"; sleep 1\nfi\nexec {}/bridge\n",
+        sluice_tests::cni::REFERENCE_PLUGINS
+    );
+    let path = node.dir().join("bin/killer");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut killer = bridge(node.dir());
+    killer["name"] = "killer".into();
+    killer["type"] = "killer".into();
+    node.network(&killer);
+    let error = node
+        .cri
+        .sandbox("dies", &[(NETWORKS, "second,killer")])
+        .unwrap_err();
+    assert!(!format!("{error:#}").is_empty());
+    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+    // And the node goes on.
+    let pod = node.cri.pod("lives", &[(NETWORKS, "second")]).unwrap();
+    assert!(addresses(&node, &pod.container).contains("net1"));
+}
+
+#[test]
+fn a_hundred_pods_at_once() {
+    let case = "a_hundred_pods_at_once";
+    let Some(_) = programs_or_skip(case) else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let host = Netns::new("host").unwrap();
+    let pods: Vec<Netns> = (0..100).map(|_| Netns::new("p").unwrap()).collect();
+    let plugins = sluice_tests::cni::Plugins::install(&dir.path().join("bin")).unwrap();
+    let mut conf = bridge(dir.path());
+    conf["isGateway"] = false.into();
+    let conf = json!({"cniVersion": "1.0.0", "name": "n", "type": "sluicegate",
+        "cniDir": dir.path().join("cni"), "delegates": [conf]});
+    let sandbox =
+        |index: usize| sluice_tests::cni::Sandbox::new(&format!("c{index}"), &pods[index], "eth0");
+    let all = |command: &str| {
+        host.enter(|| {
+            let started: Vec<_> = (0..100)
+                .map(|index| plugins.start(command, &sandbox(index), &conf).unwrap())
+                .collect();
+            for child in started {
+                let output = child.wait_with_output().unwrap();
+                sluice_tests::cni::Answer::of(&output).ok().unwrap();
+            }
+            Ok(())
+        })
+        .unwrap();
+    };
+    all("ADD");
+    let mut seen: Vec<String> = pods
+        .iter()
+        .map(|pod| pod.ip(&["-o", "-4", "address", "show", "eth0"]).unwrap())
+        .map(|text| text.split_whitespace().nth(3).unwrap().to_owned())
+        .collect();
+    seen.sort();
+    seen.dedup();
+    assert_eq!(seen.len(), 100, "each its own address");
+    all("DEL");
+}
+
+/// A pod for the kubelet.
+fn pod(name: &str, annotations: &Value) -> Value {
+    json!({"apiVersion": "v1", "kind": "Pod",
+        "metadata": {"namespace": "default", "name": name, "annotations": annotations},
+        "spec": {"nodeName": "node", "restartPolicy": "Never", "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": false, "enableServiceLinks": false,
+            "tolerations": [{"operator": "Exists"}],
+            "containers": [{"name": "c", "image": IMAGE, "imagePullPolicy": "Never",
+                "command": ["/bin/sleep", "100000"]}]}})
+}
+
+/// The objects in a file of deploy/.
+fn deployed(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
+}
+
+/// A CRD of the older documents, as printed.
+fn printed_crd(group: &str) -> Value {
+    json!({"apiVersion": "apiextensions.k8s.io/v1beta1", "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("networks.{group}")},
+        "spec": {"group": group, "version": "v1", "scope": "Namespaced", "names": {
+            "plural": "networks", "singular": "network", "kind": "Network",
+            "shortNames": ["net"]}}})
+}
+
+fn old_network(group: &str, name: &str, plugin: &str, args: &Value) -> Value {
+    json!({"apiVersion": format!("{group}/v1"), "kind": "Network",
+        "metadata": {"name": name, "namespace": "default"}, "plugin": plugin,
+        "args": args.to_string()})
+}
+
+#[test]
+fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
+    let case = "pods_of_two_generations_on_one_node_of_a_real_cluster";
+    let Some(programs) = programs_or_skip(case) else {
+        return;
+    };
+    let node = Node::start(|dir| {
+        conflist(
+            dir,
+            &json!({"kubeconfig": dir.join("kube/sluicegate.kubeconfig"),
+            "kubeletDir": dir.join("kubelet")}),
+        )
+    })
+    .unwrap();
+    let mut cluster = Cluster::start(&node, &programs).unwrap();
+    let netns = &node.netns;
+    // What deploy/ has, with the rights of its ServiceAccount and no others; the older documents' CRDs
+    // in the one form that they were printed in.
+    for object in deployed("rbac.yaml") {
+        cluster.create(netns, &object).unwrap();
+    }
+    for object in deployed("crds.yaml") {
+        let is_old = object["metadata"]["name"] == "networks.kubernetes.com";
+        let object = if is_old {
+            printed_crd("kubernetes.com")
+        } else {
+            object
+        };
+        cluster.create(netns, &object).unwrap();
+    }
+    let token = cluster.token(netns, "kube-system", "sluicegate").unwrap();
+    cluster.kubeconfig("sluicegate", &token).unwrap();
+    let [second, third] = networks(node.dir());
+    let nad = |name: &str, spec: Value| {
+        json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": "default", "name": name}, "spec": spec})
+    };
+    cluster
+        .create(netns, &nad("second", json!({"config": second.to_string()})))
+        .unwrap();
+    node.network(&third);
+    cluster.create(netns, &nad("third", json!({}))).unwrap();
+    let group = "kubernetes.com";
+    let flannel = old_network(
+        group,
+        "flannel-conf",
+        "bridge",
+        &json!([bridge(node.dir())]),
+    );
+    let mut sriov = third.clone();
+    sriov["if0name"] = "north".into();
+    let sriov = old_network(group, "sriov-vlanid-l2enable-conf", "ptp", &json!([sriov]));
+    let other = old_network(
+        "kubernetes-network.cni.cncf.io",
+        "second-old",
+        "bridge",
+        &json!([second]),
+    );
+    for object in [&flannel, &sriov, &other] {
+        cluster.create(netns, object).unwrap();
+    }
+    cluster.kubelet(&node).unwrap();
+
+    let list = r#"[{"name": "flannel-conf"}, {"name": "second-old"},
+        {"name": "sriov-vlanid-l2enable-conf"}]"#;
+    let pods = [
+        ("plain", json!({}), vec!["eth0"]),
+        (
+            "modern",
+            json!({NETWORKS: "second,third@up"}),
+            vec!["eth0", "net1", "up"],
+        ),
+        (
+            "multus-multi-net-poc",
+            json!({"networks": list}),
+            vec!["eth0", "net0", "north"],
+        ),
+        (
+            "tke",
+            json!({"tke.cloud.tencent.com/networks": "flannel-conf,second"}),
+            vec!["eth0", "eth1"],
+        ),
+    ];
+    for (name, annotations, _) in &pods {
+        cluster.create(netns, &pod(name, annotations)).unwrap();
+    }
+    for (name, _, interfaces) in &pods {
+        cluster.running(netns, "default", name).unwrap();
+        let container = node.cri.find(name).unwrap().container;
+        let text = addresses(&node, &container);
+        let names: Vec<_> = text
+            .split(", ")
+            .filter_map(|one| one.split(' ').next())
+            .collect();
+        assert_eq!(&names, interfaces, "{name}: {text}");
+        let annotations =
+            cluster.pod(netns, "default", name).unwrap()["metadata"]["annotations"].clone();
+        let status = annotations["k8s.v1.cni.cncf.io/network-status"]
+            .as_str()
+            .expect(name);
+        let status: Value = serde_json::from_str(status).unwrap();
+        let told: Vec<_> = status
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|one| one["interface"].clone())
+            .collect();
+        assert_eq!(&told, interfaces, "{name}");
+        if *name == "tke" {
+            assert!(annotations["tke.cloud.tencent.com/networks-status"].is_string());
+        }
+    }
+    let missing = pod("missing", &json!({NETWORKS: "nowhere"}));
+    cluster.create(netns, &missing).unwrap();
+    let told = || {
+        let events = cluster.events(netns, "default", "NetworkFailed");
+        events
+            .into_iter()
+            .find(|text| text.contains("default/nowhere"))
+    };
+    wait_for("an event on the pod", Duration::from_secs(30), told).unwrap();
+    cluster.delete(netns, "default", "missing").unwrap();
+
+    // The API server dies: the runtime still takes pods down, and at once.
+    let legacy = node.cri.find("multus-multi-net-poc").unwrap();
+    cluster.kill();
+    let start = Instant::now();
+    node.cri.stop(&legacy.sandbox).unwrap();
+    assert!(
+        start.elapsed() < Duration::from_secs(15),
+        "{:?}",
+        start.elapsed()
+    );
+    let error = node.cri.sandbox("no-api", &[]).unwrap_err();
+    assert!(
+        format!("{error:#}").contains("does not answer"),
+        "{error:#}"
+    );
+    cluster.serve(netns).unwrap();
+    for (name, ..) in &pods {
+        cluster.delete(netns, "default", name).unwrap();
+    }
+    drop(cluster);
+    for (sandbox, _) in node.cri.sandboxes().unwrap() {
+        node.cri.stop(&sandbox).unwrap();
+        node.cri.remove(&sandbox).unwrap();
+    }
+    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+}

@@ -1,0 +1,293 @@
+//! A client of the container runtime interface, as far as the cases need it: what the kubelet calls.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, Result, anyhow};
+use hyper_util::rt::TokioIo;
+use prost::Message;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::{Channel, Endpoint};
+use tonic_prost::ProstCodec;
+
+/// Fields are numbered as in `runtime/v1/api.proto` of Kubernetes.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct Metadata {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) uid: String,
+    #[prost(string, tag = "3")]
+    pub(crate) namespace: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Linux {}
+
+#[derive(Clone, PartialEq, Message)]
+struct SandboxConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<Metadata>,
+    #[prost(string, tag = "3")]
+    log_directory: String,
+    #[prost(map = "string, string", tag = "7")]
+    annotations: HashMap<String, String>,
+    #[prost(message, optional, tag = "8")]
+    linux: Option<Linux>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct RunRequest {
+    #[prost(message, optional, tag = "1")]
+    config: Option<SandboxConfig>,
+}
+
+/// Most requests and answers hold one id.
+#[derive(Clone, PartialEq, Message)]
+struct Id {
+    #[prost(string, tag = "1")]
+    id: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Empty {}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerMetadata {
+    #[prost(string, tag = "1")]
+    name: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ContainerConfig {
+    #[prost(message, optional, tag = "1")]
+    metadata: Option<ContainerMetadata>,
+    #[prost(message, optional, tag = "2")]
+    image: Option<Id>,
+    #[prost(string, repeated, tag = "3")]
+    command: Vec<String>,
+    #[prost(string, tag = "11")]
+    log_path: String,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CreateRequest {
+    #[prost(string, tag = "1")]
+    sandbox: String,
+    #[prost(message, optional, tag = "2")]
+    config: Option<ContainerConfig>,
+    #[prost(message, optional, tag = "3")]
+    sandbox_config: Option<SandboxConfig>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExecRequest {
+    #[prost(string, tag = "1")]
+    container: String,
+    #[prost(string, repeated, tag = "2")]
+    command: Vec<String>,
+    #[prost(int64, tag = "3")]
+    seconds: i64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct ExecAnswer {
+    #[prost(bytes = "vec", tag = "1")]
+    stdout: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    stderr: Vec<u8>,
+    #[prost(int32, tag = "3")]
+    code: i32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sandboxes {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<Sandbox>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Sandbox {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(message, optional, tag = "2")]
+    metadata: Option<Metadata>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Containers {
+    #[prost(message, repeated, tag = "1")]
+    items: Vec<Container>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Container {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    sandbox: String,
+}
+
+/// A running pod sandbox with one container in it.
+#[derive(Debug, Clone)]
+pub(crate) struct Pod {
+    pub(crate) sandbox: String,
+    pub(crate) container: String,
+}
+
+/// A connection to a runtime.
+pub(crate) struct Cri {
+    runtime: tokio::runtime::Runtime,
+    channel: Channel,
+    logs: PathBuf,
+}
+
+impl Cri {
+    pub(crate) fn connect(socket: &Path, logs: &Path) -> Result<Cri> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let path = socket.to_owned();
+        let connector = tower::service_fn(move |_| {
+            let path = path.clone();
+            async move {
+                tokio::net::UnixStream::connect(path)
+                    .await
+                    .map(TokioIo::new)
+            }
+        });
+        let channel = runtime.block_on(
+            Endpoint::from_static("http://localhost")
+                .timeout(Duration::from_secs(90))
+                .connect_with_connector(connector),
+        )?;
+        let cri = Cri {
+            runtime,
+            channel,
+            logs: logs.to_owned(),
+        };
+        cri.ask::<_, Empty>("Version", Empty {})?;
+        Ok(cri)
+    }
+
+    fn ask<Q, A>(&self, method: &str, request: Q) -> Result<A>
+    where
+        Q: Message + Default + 'static,
+        A: Message + Default + 'static,
+    {
+        let path = format!("/runtime.v1.RuntimeService/{method}");
+        let path: PathAndQuery = path.parse()?;
+        let answer = self.runtime.block_on(async {
+            let mut client = Grpc::new(self.channel.clone());
+            client.ready().await.map_err(|error| anyhow!("{error}"))?;
+            let codec = ProstCodec::<Q, A>::default();
+            let answer = client.unary(tonic::Request::new(request), path, codec);
+            answer
+                .await
+                .map_err(|status| anyhow!("{}", status.message()))
+        });
+        Ok(answer.with_context(|| method.to_owned())?.into_inner())
+    }
+
+    fn sandbox_config(&self, name: &str, annotations: &[(&str, &str)]) -> SandboxConfig {
+        let pairs = annotations.iter();
+        SandboxConfig {
+            metadata: Some(Metadata {
+                name: name.to_owned(),
+                uid: format!("uid-{name}"),
+                namespace: "ns".to_owned(),
+            }),
+            log_directory: self.logs.display().to_string(),
+            annotations: pairs
+                .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()))
+                .collect(),
+            linux: Some(Linux {}),
+        }
+    }
+
+    /// RunPodSandbox.
+    pub(crate) fn sandbox(&self, name: &str, annotations: &[(&str, &str)]) -> Result<String> {
+        let config = Some(self.sandbox_config(name, annotations));
+        Ok(self
+            .ask::<_, Id>("RunPodSandbox", RunRequest { config })?
+            .id)
+    }
+
+    /// A sandbox with a container that sleeps.
+    pub(crate) fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
+        let sandbox = self.sandbox(name, annotations)?;
+        let create = CreateRequest {
+            sandbox: sandbox.clone(),
+            config: Some(ContainerConfig {
+                metadata: Some(ContainerMetadata {
+                    name: "c".to_owned(),
+                }),
+                image: Some(Id {
+                    id: super::IMAGE.to_owned(),
+                }),
+                command: ["/bin/sleep", "100000"].map(str::to_owned).to_vec(),
+                log_path: format!("{name}.log"),
+            }),
+            sandbox_config: Some(self.sandbox_config(name, annotations)),
+        };
+        let container = self.ask::<_, Id>("CreateContainer", create)?.id;
+        let start = Id {
+            id: container.clone(),
+        };
+        self.ask::<_, Empty>("StartContainer", start)?;
+        Ok(Pod { sandbox, container })
+    }
+
+    /// ExecSync: what the command printed.
+    pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
+        let request = ExecRequest {
+            container: container.to_owned(),
+            command: command.iter().map(|word| (*word).to_owned()).collect(),
+            seconds: 20,
+        };
+        let answer: ExecAnswer = self.ask("ExecSync", request)?;
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+        anyhow::ensure!(answer.code == 0, "{command:?}: {}", text(&answer.stderr));
+        Ok(text(&answer.stdout))
+    }
+
+    pub(crate) fn stop(&self, sandbox: &str) -> Result<()> {
+        let id = sandbox.to_owned();
+        self.ask::<_, Empty>("StopPodSandbox", Id { id })?;
+        Ok(())
+    }
+
+    pub(crate) fn remove(&self, sandbox: &str) -> Result<()> {
+        let id = sandbox.to_owned();
+        self.ask::<_, Empty>("RemovePodSandbox", Id { id })?;
+        Ok(())
+    }
+
+    /// The sandboxes with their pods' names.
+    pub(crate) fn sandboxes(&self) -> Result<Vec<(String, String)>> {
+        let list: Sandboxes = self.ask("ListPodSandbox", Empty {})?;
+        let name = |sandbox: &Sandbox| sandbox.metadata.clone().unwrap_or_default().name;
+        Ok(list
+            .items
+            .iter()
+            .map(|one| (one.id.clone(), name(one)))
+            .collect())
+    }
+
+    /// The sandbox and first container of a pod that the kubelet runs.
+    pub(crate) fn find(&self, name: &str) -> Result<Pod> {
+        let sandboxes = self.sandboxes()?;
+        let (sandbox, _) = sandboxes
+            .into_iter()
+            .find(|(_, there)| there == name)
+            .with_context(|| format!("no sandbox of pod {name}"))?;
+        let list: Containers = self.ask("ListContainers", Empty {})?;
+        let container = list.items.into_iter().find(|one| one.sandbox == sandbox);
+        let container = container
+            .with_context(|| format!("no container in pod {name}"))?
+            .id;
+        Ok(Pod { sandbox, container })
+    }
+}

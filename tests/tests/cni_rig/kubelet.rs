@@ -1,0 +1,161 @@
+//! A stand-in for the kubelet's pod-resources socket, with the messages of its public API.
+
+use std::convert::Infallible;
+use std::fs;
+use std::path::Path;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex};
+use std::task::{Context, Poll};
+
+use tokio::net::UnixListener;
+use tokio::sync::oneshot;
+use tonic::body::Body;
+use tonic::codegen::http;
+use tonic::server::{Grpc, NamedService, UnaryService};
+use tonic_prost::ProstCodec;
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ListRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ListResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) pods: Vec<PodResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct PodResources {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(string, tag = "2")]
+    pub(crate) namespace: String,
+    #[prost(message, repeated, tag = "3")]
+    pub(crate) containers: Vec<ContainerResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerResources {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
+    #[prost(message, repeated, tag = "2")]
+    pub(crate) devices: Vec<ContainerDevices>,
+    /// Exclusive cores: nothing that is read, and so something to be passed over.
+    #[prost(int64, repeated, tag = "3")]
+    pub(crate) cpu_ids: Vec<i64>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ContainerDevices {
+    #[prost(string, tag = "1")]
+    pub(crate) resource: String,
+    #[prost(string, repeated, tag = "2")]
+    pub(crate) ids: Vec<String>,
+}
+
+type Answer = Arc<Mutex<ListResponse>>;
+type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
+
+/// The service `v1.PodResourcesLister`.
+#[derive(Clone)]
+struct Lister(Answer);
+
+impl NamedService for Lister {
+    const NAME: &'static str = "v1.PodResourcesLister";
+}
+
+impl UnaryService<ListRequest> for Lister {
+    type Response = ListResponse;
+    type Future = Later<Result<tonic::Response<ListResponse>, tonic::Status>>;
+
+    fn call(&mut self, _: tonic::Request<ListRequest>) -> Self::Future {
+        let answer = self.0.lock().unwrap().clone();
+        Box::pin(async move { Ok(tonic::Response::new(answer)) })
+    }
+}
+
+impl tower::Service<http::Request<Body>> for Lister {
+    type Response = http::Response<Body>;
+    type Error = Infallible;
+    type Future = Later<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: http::Request<Body>) -> Self::Future {
+        let lister = self.clone();
+        Box::pin(async move {
+            if request.uri().path() != "/v1.PodResourcesLister/List" {
+                return Ok(tonic::Status::unimplemented("only List").into_http());
+            }
+            let mut grpc = Grpc::new(ProstCodec::<ListResponse, ListRequest>::default());
+            Ok(grpc.unary(lister, request).await)
+        })
+    }
+}
+
+/// A running stand-in. It ends on drop.
+pub(crate) struct Kubelet {
+    answer: Answer,
+    _stop: oneshot::Sender<()>,
+}
+
+impl Kubelet {
+    /// With its directory at `dir`.
+    pub(crate) fn start(dir: &Path) -> Kubelet {
+        let socket = dir.join("pod-resources/kubelet.sock");
+        fs::create_dir_all(socket.parent().unwrap()).unwrap();
+        let _ = fs::remove_file(&socket);
+        let answer = Answer::default();
+        let (stop, stopped) = oneshot::channel::<()>();
+        let listener = std::os::unix::net::UnixListener::bind(&socket).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let lister = Lister(Arc::clone(&answer));
+        std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .enable_all()
+                .build()
+                .unwrap();
+            runtime.block_on(async move {
+                let listener = UnixListener::from_std(listener).unwrap();
+                let accept = |listener: UnixListener| async move {
+                    let accepted = listener.accept().await.map(|(stream, _)| stream);
+                    Some((accepted, listener))
+                };
+                let incoming = futures_util::stream::unfold(listener, accept);
+                let serve = tonic::transport::Server::builder()
+                    .add_service(lister)
+                    .serve_with_incoming(incoming);
+                tokio::select! {
+                    served = serve => served.unwrap(),
+                    _ = stopped => {}
+                }
+            });
+        });
+        Kubelet {
+            answer,
+            _stop: stop,
+        }
+    }
+
+    /// Pod `name` of namespace ns has containers with these (resource, ids).
+    pub(crate) fn pod(&self, name: &str, containers: &[&[(&str, &[&str])]]) {
+        let devices = |(resource, ids): &(&str, &[&str])| ContainerDevices {
+            resource: (*resource).to_owned(),
+            ids: ids.iter().map(|id| (*id).to_owned()).collect(),
+        };
+        let containers = containers.iter().enumerate();
+        let pod = PodResources {
+            name: name.to_owned(),
+            namespace: "ns".to_owned(),
+            containers: containers
+                .map(|(index, given)| ContainerResources {
+                    name: format!("c{index}"),
+                    devices: given.iter().map(devices).collect(),
+                    cpu_ids: vec![1, 2],
+                })
+                .collect(),
+        };
+        self.answer.lock().unwrap().pods.push(pod);
+    }
+}

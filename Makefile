@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test test-sriov bench fmt lint build install-needs
+.PHONY: help demo test test-sriov test-cluster bench bench-cni fmt lint build install-needs
 
 CARGO ?= cargo
 
@@ -18,8 +18,16 @@ test: install-needs ## every test there is, told against those that were skipped
 test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> [SLUICEGATE_WIRE=<netdev>]: on that PF
 	sh tests/sriov/run.sh
 
+test-cluster: install-needs build ## the plugins under containerd, and in a cluster of kube-apiserver, etcd and kubelet
+	sh tests/cluster/needs.sh target/cluster
+	SLUICE_CLUSTER=$(CURDIR)/target/cluster/bin $(CARGO) test --locked -p sluice-tests --test cluster
+
 bench: ## criterion benches of every stage
 	$(CARGO) bench --locked -p sluice-benches
+
+bench-cni: install-needs build ## what the meta plugin adds to a call, with and without an API server (root)
+	sh tests/cluster/needs.sh target/cluster
+	SLUICE_CLUSTER=$(CURDIR)/target/cluster/bin $(CARGO) bench --locked -p sluice-tests --bench cni
 
 fmt: ## formats the code
 	$(CARGO) fmt --all

@@ -19,6 +19,12 @@ $cargo test --locked --workspace --no-run
 $cargo test --locked --workspace -- --list --format terse 2>/dev/null >"$work/list"
 listed=$(grep -c ': test$' "$work/list" || true)
 
+step "what the cluster's cases need"
+if sh tests/cluster/needs.sh target/cluster; then
+    SLUICE_CLUSTER=$(realpath target/cluster/bin)
+    export SLUICE_CLUSTER
+fi
+
 step "what this machine has before the tests"
 sh tests/leftovers.sh >"$work/before"
 

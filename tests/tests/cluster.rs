@@ -11,9 +11,9 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use cluster_rig::kube::Cluster;
-use cluster_rig::{IMAGE, Node, programs_or_skip};
+use cluster_rig::{IMAGE, Node, deployed, programs_or_skip};
 use serde_json::{Value, json};
-use sluice_tests::{Netns, wait_for};
+use sluice_tests::wait_for;
 
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
@@ -153,47 +153,6 @@ fn a_plugin_killed_in_the_middle_of_add_leaves_nothing_after_the_runtimes_del() 
     assert!(addresses(&node, &pod.container).contains("net1"));
 }
 
-#[test]
-fn a_hundred_pods_at_once() {
-    let case = "a_hundred_pods_at_once";
-    let Some(_) = programs_or_skip(case) else {
-        return;
-    };
-    let dir = tempfile::tempdir().unwrap();
-    let host = Netns::new("host").unwrap();
-    let pods: Vec<Netns> = (0..100).map(|_| Netns::new("p").unwrap()).collect();
-    let plugins = sluice_tests::cni::Plugins::install(&dir.path().join("bin")).unwrap();
-    let mut conf = bridge(dir.path());
-    conf["isGateway"] = false.into();
-    let conf = json!({"cniVersion": "1.0.0", "name": "n", "type": "sluicegate",
-        "cniDir": dir.path().join("cni"), "delegates": [conf]});
-    let sandbox =
-        |index: usize| sluice_tests::cni::Sandbox::new(&format!("c{index}"), &pods[index], "eth0");
-    let all = |command: &str| {
-        host.enter(|| {
-            let started: Vec<_> = (0..100)
-                .map(|index| plugins.start(command, &sandbox(index), &conf).unwrap())
-                .collect();
-            for child in started {
-                let output = child.wait_with_output().unwrap();
-                sluice_tests::cni::Answer::of(&output).ok().unwrap();
-            }
-            Ok(())
-        })
-        .unwrap();
-    };
-    all("ADD");
-    let mut seen: Vec<String> = pods
-        .iter()
-        .map(|pod| pod.ip(&["-o", "-4", "address", "show", "eth0"]).unwrap())
-        .map(|text| text.split_whitespace().nth(3).unwrap().to_owned())
-        .collect();
-    seen.sort();
-    seen.dedup();
-    assert_eq!(seen.len(), 100, "each its own address");
-    all("DEL");
-}
-
 /// A pod for the kubelet.
 fn pod(name: &str, annotations: &Value) -> Value {
     json!({"apiVersion": "v1", "kind": "Pod",
@@ -203,15 +162,6 @@ fn pod(name: &str, annotations: &Value) -> Value {
             "tolerations": [{"operator": "Exists"}],
             "containers": [{"name": "c", "image": IMAGE, "imagePullPolicy": "Never",
                 "command": ["/bin/sleep", "100000"]}]}})
-}
-
-/// The objects in a file of deploy/.
-fn deployed(file: &str) -> Vec<Value> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../deploy")
-        .join(file);
-    let text = fs::read_to_string(&path).unwrap();
-    serde_saphyr::from_multiple(&text).unwrap()
 }
 
 /// A CRD of the older documents, as printed.

@@ -68,14 +68,14 @@ pub(super) fn names(
     }
     if naming == Naming::Tke {
         let index = |name: &String| name.strip_prefix("eth")?.parse::<usize>().ok();
-        let mut next = taken
+        let next = taken
             .iter()
             .filter_map(index)
             .max()
             .map_or(0, |most| most + 1);
-        for name in names.iter_mut().filter(|name| name.is_empty()) {
-            *name = format!("eth{next}");
-            next += 1;
+        let unnamed = names.iter_mut().filter(|name| name.is_empty());
+        for (number, name) in (next..).zip(unnamed) {
+            *name = format!("eth{number}");
         }
     }
     Ok((names, master))

@@ -12,7 +12,8 @@ use sluice_tests::{Netns, Process, run, wait_for};
 
 use super::{IMAGE, Node};
 
-const ADMIN: &str = "admin-token";
+/// The administrator's token.
+pub(crate) const ADMIN: &str = "admin-token";
 const PORT: u16 = 16443;
 
 /// An API server in the node's namespace.
@@ -201,6 +202,17 @@ impl Cluster {
         created.with_context(|| said.clone())
     }
 
+    /// Makes a NetworkAttachmentDefinition of namespace default, and its CRD if there is none.
+    pub(crate) fn network(&self, netns: &Netns, name: &str, conf: &Value) -> Result<()> {
+        for object in super::deployed("crds.yaml") {
+            self.create(netns, &object)?;
+        }
+        let nad = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+            "metadata": {"namespace": "default", "name": name},
+            "spec": {"config": conf.to_string()}});
+        self.create(netns, &nad)
+    }
+
     pub(crate) fn pod(&self, netns: &Netns, namespace: &str, name: &str) -> Result<Value> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         self.must(netns, "GET", &path, &Value::Null)
@@ -243,8 +255,7 @@ impl Cluster {
             "makeIPTablesUtilChains": false, "authentication": {"anonymous": {"enabled": true},
             "webhook": {"enabled": false}}, "authorization": {"mode": "AlwaysAllow"},
             "readOnlyPort": 0, "address": "127.0.0.1", "syncFrequency": "2s",
-            "evictionHard": {"nodefs.available": "0%", "imagefs.available": "0%",
-                "memory.available": "0Mi", "nodefs.inodesFree": "0%"}});
+            "evictionHard": {"memory.available": "1Mi"}});
         let file = self.dir.join("kubelet.json");
         fs::write(&file, config.to_string())?;
         let root = node.dir().join("kubelet");

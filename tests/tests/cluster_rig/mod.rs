@@ -1,5 +1,6 @@
 //! A node in a network namespace of its own: containerd with the plugins under test, and, if asked for,
 //! a kube-apiserver over etcd and a kubelet. All real, all with state of their own.
+#![allow(dead_code, reason = "the cases and the bench use different parts")]
 
 pub(crate) mod cri;
 pub(crate) mod kube;
@@ -33,6 +34,15 @@ pub(crate) fn programs_or_skip(case: &str) -> Option<PathBuf> {
         );
     }
     folder
+}
+
+/// The objects in a file of deploy/.
+pub(crate) fn deployed(file: &str) -> Vec<Value> {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../deploy")
+        .join(file);
+    let text = fs::read_to_string(&path).unwrap();
+    serde_saphyr::from_multiple(&text).unwrap()
 }
 
 pub(crate) struct Node {
@@ -71,6 +81,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
   path = "{dir}/opt"
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{IMAGE}"
+  restrict_oom_score_adj = true
   [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{dir}/bin"
     conf_dir = "{dir}/net.d"
@@ -163,7 +174,13 @@ impl Drop for Node {
             for name in ["containerd.log", "cni.log", "kubelet.log"] {
                 let text = self.log(name);
                 let telling = |line: &&str| {
-                    let levels = ["level=error", "level=fatal", "[error]", "[info]", "[warning]"];
+                    let levels = [
+                        "level=error",
+                        "level=fatal",
+                        "[error]",
+                        "[info]",
+                        "[warning]",
+                    ];
                     line.starts_with(['E', 'F']) || levels.iter().any(|level| line.contains(level))
                 };
                 let lines: Vec<&str> = text.lines().filter(telling).collect();

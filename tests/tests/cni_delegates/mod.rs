@@ -500,6 +500,39 @@ fn status_is_that_of_the_default_network() {
 }
 
 /// The children of a process that are plugins by now.
+#[test]
+fn a_hundred_pods_at_once_each_get_their_own_address() {
+    let Some(host) = Host::new("a_hundred_pods") else {
+        return;
+    };
+    let pods: Vec<Netns> = (0..100).map(|_| Netns::new("p").unwrap()).collect();
+    let mut bridge = host.bridge("1.0.0", "10.35.0.0/24");
+    bridge["isGateway"] = false.into();
+    let conf = host.meta("1.0.0", json!([bridge]));
+    let all = |command: &str| {
+        let call = |(index, pod)| {
+            let container = format!("c{index}");
+            let call = host.pod_call("sluicegate", command, &container, Some(pod), "eth0");
+            call.conf(&conf).start()
+        };
+        let started: Vec<_> = pods.iter().enumerate().map(call).collect();
+        for child in started {
+            Answer::of(child.wait_with_output().unwrap()).ok();
+        }
+    };
+    all("ADD");
+    let address = |pod: &Netns| {
+        addresses(pod, "eth0")
+            .split_whitespace()
+            .nth(3)
+            .map(str::to_owned)
+    };
+    let seen: std::collections::BTreeSet<_> = pods.iter().map(address).collect();
+    assert_eq!(seen.len(), 100);
+    all("DEL");
+    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+}
+
 fn children_of(pid: u32) -> Vec<String> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     fs::read_to_string(path)

@@ -6,6 +6,7 @@ pub(crate) mod kubelet;
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::io::{Seek, Write};
 use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
@@ -268,9 +269,11 @@ impl Call<'_> {
             .stderr(Stdio::piped());
         command.stdin(match self.stdin {
             Stdin::Text(text) => {
-                let path = self.host.dir().join("stdin");
-                fs::write(&path, text).unwrap();
-                Stdio::from(fs::File::open(path).unwrap())
+                // A file of its own: calls run at the same time.
+                let mut file = tempfile::tempfile().unwrap();
+                file.write_all(text.as_bytes()).unwrap();
+                file.rewind().unwrap();
+                Stdio::from(file)
             }
             Stdin::Directory => Stdio::from(fs::File::open("/").unwrap()),
         });

@@ -17,6 +17,7 @@ mod files;
 mod gc;
 mod ipam;
 mod memif;
+mod old_cache;
 mod places;
 mod pod;
 mod record;

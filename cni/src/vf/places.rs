@@ -13,6 +13,8 @@ pub struct Places {
     pub bin_dir: PathBuf,
     /// Our records: `sluicegate/vf` in `cniDir`.
     pub records: PathBuf,
+    /// Where the older sriov plugins keep theirs: `sriov` in `cniDir`.
+    pub old_sriov: PathBuf,
     /// The engine's run directory: `runDir`.
     pub run_dir: PathBuf,
     /// The engine's state directory: `stateDir`.
@@ -48,6 +50,7 @@ impl Places {
         Places {
             bin_dir: PathBuf::from(text("binDir").unwrap_or(DEFAULT_BIN_DIR)),
             records: store::state_dir(text("cniDir")).join("vf"),
+            old_sriov: Path::new(text("cniDir").unwrap_or(store::DEFAULT_CNI_DIR)).join("sriov"),
             run_dir,
             kubelet_checkpoint: PathBuf::from(
                 text("kubeletCheckpoint").unwrap_or(super::avoid::CHECKPOINT),

@@ -10,7 +10,7 @@ use super::engine::{Detached, Engine};
 use super::ipam::Ipam;
 use super::places::Places;
 use super::record::Record;
-use super::{claim, files, request};
+use super::{claim, files, old_cache, request};
 use crate::Error;
 use crate::budget::{self, Budget};
 use crate::call::Call;
@@ -36,6 +36,9 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let mut call = asked.0.clone();
     let mut net = asked.1.clone();
+    if record.is_none() {
+        old_cache::adopt(&call, places, log, budget.share(4))?;
+    }
     if let Some(record) = record {
         call.args = call.args.or_else(|| record.args.clone());
         net = NetConf {

@@ -17,6 +17,7 @@
 //! process. [`Node::release`] answers [`Error::Busy`] then, and [`Node::mark_released`] keeps the VF
 //! out of use until somebody calls [`Node::recover`].
 
+mod adopt;
 mod binding;
 mod choose;
 mod end;
@@ -34,6 +35,7 @@ mod tests;
 use std::path::Path;
 use std::time::Instant;
 
+pub use adopt::Foreign;
 pub use host::{Change, CrashAfter, Host, Iommu, RealHost};
 pub use journal::{Entry, Journal};
 pub use plan::{Mode, Netns, Owner, Pick, Plan};

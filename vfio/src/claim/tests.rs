@@ -407,6 +407,40 @@ fn without_an_iommu_only_who_asks_for_that_gets_a_vf_of_its_own() {
 }
 
 #[test]
+fn what_another_plugin_took_is_given_back_as_it_wrote_it_down() {
+    let lab = Lab::new(2);
+    let node = lab.node();
+    // The other plugin's ADD, which left no record here.
+    node.claim(&plan("old", Mode::Kernel, Pick::Index(1)), soon())
+        .unwrap();
+    let Entry::Whole(record) = node.journal.read(vf(1)).unwrap() else {
+        panic!("no record");
+    };
+    node.host.apply(&Change::Forget(vf(1))).unwrap();
+    let foreign = || Foreign {
+        owner: owner("old"),
+        vf: vf(1),
+        mode: Mode::Kernel,
+        driver: None,
+        netdev: record.netdev.clone(),
+        before: record.before.clone(),
+        asked: record.asked.clone(),
+    };
+    assert!(node.adopt(foreign(), soon()).unwrap());
+    assert!(!node.adopt(foreign(), soon()).unwrap(), "on record by now");
+    node.release("old", "net1", soon()).unwrap();
+    lab.all_is_as_it_was();
+    // A late DEL of one that was given out anew changes nothing.
+    node.claim(&plan("new", Mode::Vfio, Pick::Index(1)), soon())
+        .unwrap();
+    assert!(!node.adopt(foreign(), soon()).unwrap());
+    assert!(node.release("old", "net1", soon()).unwrap().is_empty());
+    assert_eq!(node.of("new", "net1").unwrap(), [vf(1)]);
+    node.release("new", "net1", soon()).unwrap();
+    lab.all_is_as_it_was();
+}
+
+#[test]
 fn drift_is_named() {
     let lab = Lab::new(1);
     let node = lab.node();

@@ -458,8 +458,8 @@ fn pods_of_every_generation_side_by_side() {
 }
 
 #[test]
-fn real_plugins_give_a_pod_two_networks() {
-    let Some(lab) = Lab::new("two_networks") else {
+fn case_49_check_with_the_real_plugins() {
+    let Some(lab) = Lab::new("case_49") else {
         return;
     };
     let mut conf = lab.conf();
@@ -479,6 +479,65 @@ fn real_plugins_give_a_pod_two_networks() {
     lab.pod.ip(&["link", "delete", "dev", "up"]).unwrap();
     let said = lab.run("CHECK", "web", &conf).refused(999);
     assert!(said.contains("interface up"), "{said}");
+    let mut disabled = conf.clone();
+    disabled["disableCheck"] = true.into();
+    lab.run("CHECK", "web", &disabled).ok();
     lab.run("DEL", "web", &conf).ok();
     assert!(lab.host.reserved().is_empty() && lab.host.records().is_empty());
+}
+
+#[test]
+fn pods_of_multus_are_deleted_from_its_caches() {
+    let Some(lab) = Lab::new("pods_of_multus") else {
+        return;
+    };
+    let conf = lab.conf();
+    let bytes = |conf: &Value| {
+        let text = conf.to_string();
+        let mut child = std::process::Command::new("base64")
+            .args(["-w", "0"])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut child.stdin.take().unwrap(), text.as_bytes()).unwrap();
+        String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap()
+    };
+    let today = json!([
+        {"Conf": {"name": "x"}, "Name": "x",
+            "Bytes": bytes(&json!({"name": "x", "type": "b", "cniVersion": "0.4.0"}))},
+        {"Name": "y", "ifnameRequest": "north", "Bytes": bytes(&json!({"name": "y", "type": "c"}))}]);
+    let old = json!([{"type": "c"}, {"type": "b", "masterplugin": true}]);
+    let results = lab.host.cni_dir().join("results");
+    std::fs::create_dir(&results).unwrap();
+    for (id, cache, expected) in [
+        ("0123456789abcdef", &today, ["DEL c north", "DEL b eth0"]),
+        ("0123456789abcdee", &old, ["DEL c net0", "DEL b eth0"]),
+    ] {
+        let by_gc = |gc: bool| {
+            std::fs::write(lab.host.cni_dir().join(id), cache.to_string()).unwrap();
+            let result = json!({"kind": "cniCacheV1", "result": canned("b")});
+            std::fs::write(results.join(format!("x-{id}-eth0")), result.to_string()).unwrap();
+            if gc {
+                let mut conf = conf.clone();
+                conf["cniVersion"] = "1.1.0".into();
+                conf["cni.dev/valid-attachments"] = json!([]);
+                lab.host.call("sluicegate", "GC").conf(&conf).run().ok();
+            } else {
+                let call = lab
+                    .host
+                    .pod_call("sluicegate", "DEL", id, Some(&lab.pod), "eth0");
+                call.conf(&conf).run().ok();
+            }
+            assert_eq!(lab.host.take_calls(), expected, "{id}");
+            assert!(!lab.host.cni_dir().join(id).exists());
+        };
+        by_gc(false);
+        by_gc(true);
+    }
+    let previous = lab.host.conf_of("b", "DEL", "eth0");
+    assert!(
+        previous.get("prevResult").is_none(),
+        "before 0.4.0: {previous}"
+    );
 }

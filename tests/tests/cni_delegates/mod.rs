@@ -432,8 +432,8 @@ fn case_51_a_killed_add_leaves_nothing_after_del() {
 }
 
 #[test]
-fn gc_deletes_what_is_no_more_and_spares_the_rest() {
-    let Some(host) = Host::new("gc_deletes_what_is_no_more_and_spares_the_rest") else {
+fn case_50_gc_deletes_what_is_no_more_and_spares_the_rest() {
+    let Some(host) = Host::new("case_50_gc_deletes_what_is_no_more_and_spares_the_rest") else {
         return;
     };
     let pods = [Netns::new("pod").unwrap(), Netns::new("pod").unwrap()];
@@ -473,8 +473,8 @@ fn gc_deletes_what_is_no_more_and_spares_the_rest() {
 }
 
 #[test]
-fn status_is_that_of_the_default_network() {
-    let Some(host) = Host::new("status_is_that_of_the_default_network") else {
+fn case_15_to_17_status_is_that_of_the_default_network() {
+    let Some(host) = Host::new("case_15_to_17_status_is_that_of_the_default_network") else {
         return;
     };
     host.stand_in("first", &Value::Null);

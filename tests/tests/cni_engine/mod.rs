@@ -324,7 +324,7 @@ fn a_tap_has_its_addresses_and_routes() {
 }
 
 #[test]
-fn status_tells_apart_an_engine_that_is_down_and_one_that_cuts_pods_off() {
+fn case_15_status_tells_apart_an_engine_that_is_down_and_one_that_cuts_pods_off() {
     let name = "status_tells_apart_an_engine_that_is_down_and_one_that_cuts_pods_off";
     let Some(host) = Host::new(name) else { return };
     let conf = engine::conf(&host, "10.80.61.0/24");

@@ -55,6 +55,12 @@ fn untagged(rig: &Rig) -> Result<()> {
         .call("CHECK", &sandbox, &with_prev(&conf, &result))?
         .ok()
         .context("CHECK")?;
+    // Somebody changes the VF behind our back.
+    vfs[0].set(&["mac", "02:00:00:00:be:49"])?;
+    let drifted = plugins.call("CHECK", &sandbox, &with_prev(&conf, &result))?;
+    let said = drifted.ok().err().context("CHECK sees no drift")?;
+    let said = said.to_string();
+    ensure!(said.contains("02:00:00:00:be:49"), "{said}");
     plugins.del(&sandbox, &conf)?;
     vfs[0].expect(&before)?;
     // Twice is as good as once.

@@ -11,12 +11,14 @@
 //! | [`store`], [`lock`], [`budget`] | state files, the lock per container, the time a call may take |
 //! | [`netns`] | what can be asked of a network namespace |
 //! | [`log`] | what people read |
-//! | [`meta`] | `sluicegate` |
+//! | [`meta`] | `sluicegate`: what a pod asks for, where networks come from, how they are named and run |
 //! | [`vf`] | `sluicegate-vf` |
 //!
-//! Of the crates at hand, `nix` serves for the two libc calls that have no system call of their
-//! own (names and addresses of interfaces), `rustix` for the rest. The meta plugin starts no
-//! async runtime; the interface plugin has one only inside `sluice_api::client`.
+//! Of the crates at hand, `nix` serves for the libc calls that have no system call of their own (names
+//! and addresses of interfaces), `rustix` for the rest. `kube` with `k8s-openapi` asks the API server,
+//! `tonic` with `prost` the kubelet; both run on an async runtime of one thread, which is made when the
+//! first question is asked, so a call that asks nobody has none. The kubelet's messages are five, and
+//! are written with prost's derive beside the code that reads them: a build needs no protoc.
 #![forbid(unsafe_code)]
 
 pub mod budget;

@@ -1,4 +1,10 @@
 //! `sluicegate`: the meta plugin. It makes no interface itself; it runs delegates.
+//!
+//! ADD goes through the modules in this order: `scene` (the pod, and the API server if there is one),
+//! `ask` (what its annotations ask for), `networks` with `source` (where each network's configuration
+//! is), `naming` (what its interface is called), `wishes` (what the pod wants of it); then every
+//! delegate is run, with `routes` and `device_info` after each, and `status` tells the pod. DEL, CHECK
+//! and GC go by `record` alone, or by `multus_cache` where Multus made the pod.
 
 mod ask;
 mod check;

@@ -19,7 +19,7 @@ use kube::{Client, Config};
 use serde_json::{Map, Value, json};
 use tower::{BoxError, ServiceBuilder};
 
-use super::kubelet::chain;
+use super::chain;
 use crate::Error;
 use crate::budget::Budget;
 use crate::log::Log;

@@ -16,7 +16,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::Endpoint;
 use tonic_prost::ProstCodec;
 
-use super::Pod;
+use super::{Pod, chain};
 use crate::Error;
 use crate::log::Log;
 
@@ -167,20 +167,6 @@ async fn list(socket: &Path) -> Result<ListResponse, String> {
     answer
         .map(tonic::Response::into_inner)
         .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
-}
-
-/// An error with what led to it: the outermost message alone says little.
-pub(super) fn chain(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(error) = source {
-        let more = error.to_string();
-        if !text.contains(&more) {
-            text = format!("{text}: {more}");
-        }
-        source = error.source();
-    }
-    text
 }
 
 /// What the device manager has written down for the pod with this UID.

@@ -113,7 +113,7 @@ impl Finder<'_> {
             .transpose()?;
         let asked = asked.flatten();
         if let Some(asked) = &asked {
-            self.check_isolation(asked)?;
+            self.check_isolation(&asked.networks, None)?;
         }
         match asked {
             Some(asked) if asked.style != Style::Added => {
@@ -142,10 +142,14 @@ impl Finder<'_> {
             .transpose()?;
         let mut networks = Vec::new();
         if let Some(selection) = own.flatten() {
+            self.check_isolation(std::slice::from_ref(&selection), Some(&names.namespace))?;
             let namespace = selection.namespace.clone();
             let namespace = namespace.unwrap_or_else(|| names.namespace.clone());
-            let found = self.nad(&namespace, &selection.name)?;
-            let found = found.or(self.on_disk(&selection.name)?).ok_or_else(|| {
+            let found = match self.nad(&namespace, &selection.name)? {
+                None => self.on_disk(&selection.name)?,
+                found => found,
+            };
+            let found = found.ok_or_else(|| {
                 self.missing(
                     &selection,
                     &[format!(
@@ -179,16 +183,19 @@ impl Finder<'_> {
         Ok((networks, naming))
     }
 
-    /// A pod may name networks of its own namespace and of the global ones only.
-    fn check_isolation(&self, asked: &Asked) -> Result<(), Error> {
+    /// A pod may name networks of its own namespace, of the global ones, and, for its default network,
+    /// of the one that has the cluster's.
+    fn check_isolation(&self, asked: &[Selection], more: Option<&String>) -> Result<(), Error> {
         let (Some(global), Some(pod)) = (&self.conf.names.isolated_but, &self.scene.pod) else {
             return Ok(());
         };
         let foreign = |selection: &&Selection| {
             let namespace = selection.namespace.as_ref();
-            namespace.is_some_and(|there| *there != pod.namespace && !global.contains(there))
+            namespace.is_some_and(|there| {
+                *there != pod.namespace && !global.contains(there) && Some(there) != more
+            })
         };
-        match asked.networks.iter().find(foreign) {
+        match asked.iter().find(foreign) {
             None => Ok(()),
             Some(selection) => Err(Error::Config(format!(
                 "pod {} may not use network {}: namespaceIsolation is on, and only its own namespace \
@@ -315,7 +322,7 @@ impl Finder<'_> {
     /// directory or a file.
     fn by_any_name(&self, name: &str, key: &str) -> Result<Wanted, Error> {
         let namespace = &self.conf.names.namespace;
-        if !name.contains('/') || !Path::new(name).is_absolute() {
+        if !Path::new(name).is_absolute() {
             let (namespace, object) = name.split_once('/').unwrap_or((namespace, name));
             if ask::is_label(object)
                 && let Some(found) = self.nad(namespace, object)?

@@ -23,7 +23,8 @@ use crate::{Error, conf, store};
 /// then.
 ///
 /// # Errors
-/// The journal cannot be written, or what is on record cannot be read.
+/// The journal cannot be written. A file that cannot be understood is logged and left to people: no
+/// pod must hang on it for ever.
 pub(super) fn adopt(call: &Call, places: &Places, log: &Log, budget: Budget) -> Result<(), Error> {
     let path = places
         .old_sriov
@@ -31,10 +32,16 @@ pub(super) fn adopt(call: &Call, places: &Places, log: &Log, budget: Budget) -> 
     let Ok(text) = fs::read(&path) else {
         return Ok(());
     };
-    let cached = conf::object(&text, &path.display().to_string())?;
-    let foreign = read(&cached, call).map_err(|error| {
-        Error::Internal(format!("{} cannot be understood: {error}", path.display()))
-    })?;
+    let foreign =
+        conf::object(&text, &path.display().to_string()).and_then(|cached| read(&cached, call));
+    let foreign = match foreign {
+        Ok(foreign) => foreign,
+        Err(error) => {
+            let path = path.display();
+            log.error(format_args!("{path} cannot be understood: {error}"));
+            return Ok(());
+        }
+    };
     let vf = foreign.vf;
     let adopted = super::claim::node(places)
         .adopt(foreign, super::claim::deadline(budget))

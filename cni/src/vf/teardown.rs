@@ -36,8 +36,9 @@ pub(super) fn run(
 ) -> Result<(), Error> {
     let mut call = asked.0.clone();
     let mut net = asked.1.clone();
+    let mut errors = Vec::new();
     if record.is_none() {
-        old_cache::adopt(&call, places, log, budget.share(4))?;
+        errors.extend(old_cache::adopt(&call, places, log, budget.share(4)).err());
     }
     if let Some(record) = record {
         call.args = call.args.or_else(|| record.args.clone());
@@ -53,11 +54,11 @@ pub(super) fn run(
             log.info(format_args!(
                 "nothing to delete by the configuration: {error}"
             ));
-            return claim::release(&call, places, log, budget.share(2));
+            errors.extend(claim::release(&call, places, log, budget.share(2)).err());
+            return Error::collect(errors);
         }
     };
     let (container, ifname) = (&call.container_id, &call.ifname);
-    let mut errors = Vec::new();
     let mut open = false;
     if conf.mode == Mode::Engine {
         match detach(places, &conf, (&call, &net), log, budget) {

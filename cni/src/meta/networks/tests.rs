@@ -145,6 +145,11 @@ fn defaults_isolation_and_the_pods_own_default() {
     assert_eq!(names(named(pod("kube-system", &[])).unwrap()), ["a"]);
     let own = [("v1.multus-cni.io/default-network", "own")];
     assert_eq!(names(named(pod("kube-system", &own)).unwrap()), ["own"]);
+    let theirs = [("v1.multus-cni.io/default-network", "other/own")];
+    let error = named(pod("ns", &theirs)).unwrap_err();
+    assert!(error.to_string().contains("namespaceIsolation"), "{error}");
+    let clusters = [("v1.multus-cni.io/default-network", "kube-system/own")];
+    assert!(named(pod("ns", &clusters)).is_ok());
     let two = [("v1.multus-cni.io/default-network", "a,b")];
     assert_eq!(named(pod("ns", &two)).unwrap_err().code(), 7);
     let foreign = |text| named(pod("ns", &[(ask::NETWORKS, text)]));

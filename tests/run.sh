@@ -14,6 +14,14 @@ step() { printf '\n== %s\n' "$*" >&2; }
 step "building the binaries that the tests execute"
 $cargo build --release --locked --bins --examples
 
+step "building the engine whose checks can be taken out"
+# With the whole workspace, or every dependency would be built once more for it alone.
+$cargo build --locked --workspace --bins --features sluiced/mutations
+mkdir -p target/mutated
+cp "${CARGO_TARGET_DIR:-target}/debug/sluiced" target/mutated/sluiced
+SLUICE_MUTATED=$(realpath target/mutated/sluiced)
+export SLUICE_MUTATED
+
 step "listing the tests"
 $cargo test --locked --workspace --no-run
 $cargo test --locked --workspace -- --list --format terse 2>/dev/null >"$work/list"

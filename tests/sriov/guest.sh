@@ -57,6 +57,13 @@ for pf in enp12s0f0 enp12s0f1 enp2s0 enp4s0f3; do
     index=$((index + 1))
 done
 : >"$out/up"
+# A task that waits in the kernel for two minutes is told on the console; so is a processor that is stuck.
+for setting in hung_task_timeout_secs=60 hung_task_warnings=20 softlockup_panic=1 hung_task_all_cpu_backtrace=0; do
+    echo "${setting#*=}" >"/proc/sys/kernel/${setting%=*}" 2>/dev/null
+done
+# The host sees by this that the machine lives.
+(while :; do echo >"$out/alive"; sleep 5; done) &
+beat=$!
 # shellcheck source=/dev/null
 . "$out/settings"
 for vfs in $VFS; do
@@ -69,5 +76,6 @@ cd "$DIRECTORY" || off
 echo "guest: up after $(cut -d' ' -f1 /proc/uptime) s"
 sh "$out/command"
 echo $? >"$out/exit-code"
+kill $beat
 dmesg >"$out/dmesg" 2>/dev/null
 off

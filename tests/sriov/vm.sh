@@ -5,8 +5,8 @@
 # is gone afterwards, except in the output folder.
 #
 # usage: vm.sh run [--vfs [PF=]N]... [--out FOLDER] [--limit SECONDS] [--hugepages N] [--] COMMAND...
-# Ends with the command's exit code; 124 when the limit ran out, 125 when the machine ended without
-# one; 3 when there can be no virtual machine here (standard error says why).
+# Ends with the command's exit code; 124 when the limit ran out, 125 when the machine froze or ended
+# without one; 3 when there can be no virtual machine here (standard error says why).
 #
 # In the guest: the PFs enp12s0f0, enp12s0f1, enp2s0 and enp4s0f3 up under `igb`, with wire0 to wire3 at
 # the other ends of their cables (raw netdevs, promiscuous, without addresses), vfio-pci and igbvf loaded,
@@ -103,7 +103,7 @@ trap 'exit 130' INT TERM HUP
 # The machine ends with this script, however this ends. Its memory stays below 4 GB: with memory above it,
 # igb misses the mail of its VFs (its interrupt comes once and never again).
 boot() {
-    rm -f "$out/exit-code" "$out/up"
+    rm -f "$out/exit-code" "$out/up" "$out/alive"
     setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
         qemu-system-x86_64 -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 2560M \
         -nodefaults -display none -serial stdio -no-reboot \
@@ -133,12 +133,27 @@ while [ ! -f "$out/up" ] && kill -0 "$qemu" 2>/dev/null; do
     waited=0
     boot "$@"
 done
+# From then on it shows that it lives, and is ended when it does not any more: its kernel or the emulation
+# stands still.
+frozen=
+while [ -n "$qemu" ] && kill -0 "$qemu" 2>/dev/null; do
+    sleep 1
+    last=$(stat -c %Y "$out/alive" 2>/dev/null || stat -c %Y "$out/up" 2>/dev/null || date +%s)
+    [ $(($(date +%s) - last)) -ge "${SLUICE_SRIOV_FROZEN:-120}" ] || continue
+    frozen=1
+    kill "$qemu" 2>/dev/null || true
+    break
+done
 status=125
 if [ -n "$qemu" ]; then
     status=0
     wait "$qemu" || status=$?
 fi
 qemu=
+if [ -n "$frozen" ] && [ ! -f "$out/exit-code" ]; then
+    echo "the virtual machine showed no life for ${SLUICE_SRIOV_FROZEN:-120} s: it was ended" >&2
+    status=125
+fi
 if [ -f "$out/exit-code" ]; then
     status=$(cat "$out/exit-code")
 elif [ "$status" != 124 ]; then

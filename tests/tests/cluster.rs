@@ -10,6 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use cluster_rig::device_plugin::DevicePlugin;
 use cluster_rig::kube::Cluster;
 use cluster_rig::{IMAGE, Node, deployed, programs_or_skip};
 use serde_json::{Value, json};
@@ -179,24 +180,16 @@ fn old_network(group: &str, name: &str, plugin: &str, args: &Value) -> Value {
         "args": args.to_string()})
 }
 
-#[test]
-fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
-    let case = "pods_of_two_generations_on_one_node_of_a_real_cluster";
-    let Some(programs) = programs_or_skip(case) else {
-        return;
+/// A node of a real cluster: the API server has what deploy/ has, and the plugin the rights of its
+/// ServiceAccount and no others; the older documents' CRDs are in the one form that they were printed in.
+fn real_node(programs: &Path) -> (Node, Cluster) {
+    let of_cluster = |dir: &Path| {
+        json!({"kubeconfig": dir.join("kube/sluicegate.kubeconfig"),
+            "kubeletDir": dir.join("kubelet")})
     };
-    let node = Node::start(|dir| {
-        conflist(
-            dir,
-            &json!({"kubeconfig": dir.join("kube/sluicegate.kubeconfig"),
-            "kubeletDir": dir.join("kubelet")}),
-        )
-    })
-    .unwrap();
-    let mut cluster = Cluster::start(&node, &programs).unwrap();
+    let node = Node::start(|dir| conflist(dir, &of_cluster(dir))).unwrap();
+    let cluster = Cluster::start(&node, programs).unwrap();
     let netns = &node.netns;
-    // What deploy/ has, with the rights of its ServiceAccount and no others; the older documents' CRDs
-    // in the one form that they were printed in.
     for object in deployed("rbac.yaml") {
         cluster.create(netns, &object).unwrap();
     }
@@ -211,16 +204,31 @@ fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
     }
     let token = cluster.token(netns, "kube-system", "sluicegate").unwrap();
     cluster.kubeconfig("sluicegate", &token).unwrap();
-    let [second, third] = networks(node.dir());
-    let nad = |name: &str, spec: Value| {
-        json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
-            "metadata": {"namespace": "default", "name": name}, "spec": spec})
+    (node, cluster)
+}
+
+fn nad(name: &str, spec: &Value) -> Value {
+    json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
+        "metadata": {"namespace": "default", "name": name}, "spec": spec})
+}
+
+#[test]
+fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
+    let case = "pods_of_two_generations_on_one_node_of_a_real_cluster";
+    let Some(programs) = programs_or_skip(case) else {
+        return;
     };
+    let (node, mut cluster) = real_node(&programs);
+    let netns = &node.netns;
+    let [second, third] = networks(node.dir());
     cluster
-        .create(netns, &nad("second", json!({"config": second.to_string()})))
+        .create(
+            netns,
+            &nad("second", &json!({"config": second.to_string()})),
+        )
         .unwrap();
     node.network(&third);
-    cluster.create(netns, &nad("third", json!({}))).unwrap();
+    cluster.create(netns, &nad("third", &json!({}))).unwrap();
     let group = "kubernetes.com";
     let flannel = old_network(
         group,
@@ -327,4 +335,146 @@ fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
         node.cri.remove(&sandbox).unwrap();
     }
     assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+}
+
+#[test]
+fn devices_come_from_the_kubelets_own_socket() {
+    let case = "devices_come_from_the_kubelets_own_socket";
+    let Some(programs) = programs_or_skip(case) else {
+        return;
+    };
+    const RESOURCE: &str = "sluicegate.test/vf";
+    const IDS: [&str; 3] = ["0000:3b:02.1", "0000:3b:02.0", "0000:3b:02.7"];
+    let (node, mut cluster) = real_node(&programs);
+    let netns = &node.netns;
+    // A delegate that writes down what it was given, and is bridge besides.
+    let noted = node.dir().join("noted");
+    fs::create_dir(&noted).unwrap();
+    let script = format!(
+        "#!/bin/sh\nPATH=/usr/bin:/bin\ntee {}/$CNI_COMMAND.$CNI_IFNAME | {}/bridge\n",
+        noted.display(),
+        sluice_tests::cni::REFERENCE_PLUGINS
+    );
+    let path = node.dir().join("bin/noting");
+    fs::write(&path, script).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).unwrap();
+    let [mut second, _] = networks(node.dir());
+    second["type"] = "noting".into();
+    let mut fast = nad("fast", &json!({"config": second.to_string()}));
+    fast["metadata"]["annotations"] = json!({"k8s.v1.cni.cncf.io/resourceName": RESOURCE});
+    cluster.create(netns, &fast).unwrap();
+    cluster.kubelet(&node).unwrap();
+    let plugin = DevicePlugin::start(&node.dir().join("kubelet"), RESOURCE, &IDS).unwrap();
+    let counted = || {
+        let path = "/api/v1/nodes/node";
+        let node = cluster.must(netns, "GET", path, &Value::Null).ok()?;
+        (node["status"]["allocatable"][RESOURCE] == "3").then_some(())
+    };
+    wait_for("the node's devices", Duration::from_secs(60), counted).unwrap();
+
+    let mut both = pod("both", &json!({NETWORKS: "fast,fast"}));
+    both["spec"]["containers"][0]["resources"] = json!({"limits": {RESOURCE: "2"}});
+    cluster.create(netns, &both).unwrap();
+    cluster.running(netns, "default", "both").unwrap();
+    let given = |file: &str| {
+        let text = fs::read_to_string(noted.join(file)).unwrap();
+        let conf: Value = serde_json::from_str(&text).unwrap();
+        assert_eq!(conf["deviceID"], conf["pciBusID"], "{file}");
+        conf["deviceID"].as_str().expect("a device").to_owned()
+    };
+    let (first, other) = (given("ADD.net1"), given("ADD.net2"));
+    assert_ne!(first, other);
+    assert!(IDS.contains(&first.as_str()) && IDS.contains(&other.as_str()));
+    assert!(
+        !node.log("cni.log").contains("checkpoint"),
+        "the socket was not asked"
+    );
+    // DEL goes by the record: each gives back the device that it took.
+    cluster.delete(netns, "default", "both").unwrap();
+    assert_eq!(given("DEL.net1"), first);
+    assert_eq!(given("DEL.net2"), other);
+
+    // One network more than the pod has devices: the pod does not come up, and is told why.
+    let mut short = pod("short", &json!({NETWORKS: "fast,fast"}));
+    short["spec"]["containers"][0]["resources"] = json!({"limits": {RESOURCE: "1"}});
+    cluster.create(netns, &short).unwrap();
+    let told = || {
+        let events = cluster.events(netns, "default", "NetworkFailed");
+        events.into_iter().find(|text| text.contains(RESOURCE))
+    };
+    wait_for("an event on the pod", Duration::from_secs(30), told).unwrap();
+    cluster.delete(netns, "default", "short").unwrap();
+    drop((cluster, plugin));
+}
+
+#[test]
+fn in_a_pod_the_service_account_is_enough() {
+    let case = "in_a_pod_the_service_account_is_enough";
+    let Some(programs) = programs_or_skip(case) else {
+        return;
+    };
+    let (node, mut cluster) = real_node(&programs);
+    let netns = &node.netns;
+    let [second, _] = networks(node.dir());
+    let config = json!({"config": second.to_string()});
+    let mut there = nad("there", &config);
+    there["metadata"]["namespace"] = "kube-system".into();
+    cluster.create(netns, &there).unwrap();
+    let authority = fs::read_to_string(node.dir().join("kube/certs/apiserver.crt")).unwrap();
+    let authority = json!({"apiVersion": "v1", "kind": "ConfigMap",
+        "metadata": {"namespace": "kube-system", "name": "authority"},
+        "data": {"ca.crt": authority}});
+    cluster.create(netns, &authority).unwrap();
+    cluster.kubelet(&node).unwrap();
+
+    // What the kubelet makes of `automountServiceAccountToken` today, said in full. The program and its
+    // libraries are the node's own, as with a plugin that an agent's pod brings along.
+    let folder = sluice_tests::bin("sluicegate");
+    let folder = folder.parent().unwrap();
+    let host = |name: &str, path: &Path| json!({"name": name, "hostPath": {"path": path}});
+    let mount = |name: &str, path: &str| json!({"name": name, "mountPath": path, "readOnly": true});
+    let mut inside = pod("inside", &json!({}));
+    inside["metadata"]["namespace"] = "kube-system".into();
+    inside["spec"]["hostNetwork"] = true.into();
+    inside["spec"]["serviceAccountName"] = "sluicegate".into();
+    inside["spec"]["volumes"] = json!([
+        host("programs", folder), host("lib", Path::new("/lib")), host("lib64", Path::new("/lib64")),
+        host("plugins", Path::new(sluice_tests::cni::REFERENCE_PLUGINS)),
+        {"name": "account", "projected": {"sources": [
+            {"serviceAccountToken": {"path": "token", "expirationSeconds": 3600}},
+            {"configMap": {"name": "authority", "items": [{"key": "ca.crt", "path": "ca.crt"}]}},
+            {"downwardAPI": {"items": [{"path": "namespace",
+                "fieldRef": {"fieldPath": "metadata.namespace"}}]}}]}}]);
+    inside["spec"]["containers"][0]["volumeMounts"] = json!([
+        mount("programs", "/programs"),
+        mount("lib", "/lib"),
+        mount("lib64", "/lib64"),
+        mount("plugins", "/plugins"),
+        mount("account", "/var/run/secrets/kubernetes.io/serviceaccount")
+    ]);
+    inside["spec"]["containers"][0]["env"] = json!([
+        {"name": "KUBERNETES_SERVICE_HOST", "value": "127.0.0.1"},
+        {"name": "KUBERNETES_SERVICE_PORT", "value": "16443"}]);
+    cluster.create(netns, &inside).unwrap();
+    cluster.running(netns, "kube-system", "inside").unwrap();
+    let container = node.cri.find("inside").unwrap().container;
+    let status = |network: &str| {
+        let conf = json!({"cniVersion": "1.1.0", "name": "n", "type": "sluicegate",
+            "clusterNetwork": network, "cniDir": "/tmp/cni", "confDir": "/tmp/none"});
+        let script = format!(
+            "echo '{conf}' | CNI_COMMAND=STATUS CNI_PATH=/plugins /programs/sluicegate; echo \" $?\""
+        );
+        node.cri
+            .exec(&container, &["/bin/sh", "-c", &script])
+            .unwrap()
+    };
+    let good = status("there");
+    assert_eq!(good.trim(), "0", "{good}");
+    let bad = status("nowhere");
+    assert!(
+        bad.contains("nowhere") && !bad.trim().ends_with(" 0"),
+        "{bad}"
+    );
+    cluster.delete(netns, "kube-system", "inside").unwrap();
+    drop(cluster);
 }

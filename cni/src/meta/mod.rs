@@ -27,7 +27,6 @@ pub use conf::{DEFAULT_BIN_DIR, MetaConf};
 pub use record::Record;
 
 use scene::Scene;
-use source::Cluster;
 use wishes::Wishes;
 
 use std::path::Path;
@@ -240,14 +239,15 @@ fn del_without_record(conf: &MetaConf, context: &Context) -> Result<(), Error> {
 /// The default network's master, for STATUS. That it is an object which the API server does not give out
 /// now says nothing of the node's networks.
 fn default_network(conf: &MetaConf, context: &Context) -> Result<Option<Delegate>, Error> {
-    let mut scene = Scene::default();
-    if conf.kubeconfig.is_some() {
-        let cluster = Cluster::connect(conf.kubeconfig.as_deref(), context.budget);
-        scene.cluster = Some(cluster.map_err(|error| Error::Unavailable(error.to_string()))?);
-        if conf.delegates.is_empty() && conf.names.cluster_network.is_none() {
-            // Each pod names its own.
-            return Ok(None);
-        }
+    let cluster = Scene::cluster(conf, context);
+    let scene = Scene {
+        cluster: cluster.map_err(|error| Error::Unavailable(error.to_string()))?,
+        pod: None,
+    };
+    let names_one = !conf.delegates.is_empty() || conf.names.cluster_network.is_some();
+    if scene.cluster.is_some() && !names_one {
+        // Each pod names its own.
+        return Ok(None);
     }
     match networks::resolve(conf, &scene, "eth0", &context.log) {
         Ok(planned) => Ok(planned.into_iter().next().map(|planned| planned.delegate)),

@@ -35,13 +35,12 @@ impl Scene {
             });
         };
         let namespace = call.arg("K8S_POD_NAMESPACE").unwrap_or("default");
-        if conf.kubeconfig.is_none() && !in_cluster() {
+        let Some(cluster) = Scene::cluster(conf, context)? else {
             return Ok(Scene {
                 cluster: None,
                 pod: passed(conf, Some(namespace), Some(name)),
             });
-        }
-        let cluster = Cluster::connect(conf.kubeconfig.as_deref(), context.budget)?;
+        };
         let pod = cluster.pod(namespace, name)?.ok_or_else(|| {
             Error::TryAgain(format!(
                 "the API server knows no pod {namespace}/{name} (yet)"
@@ -60,6 +59,18 @@ impl Scene {
             cluster: Some(cluster),
             pod: Some(pod),
         })
+    }
+
+    /// The API server that the configuration, or else the pod that this process runs in, has
+    /// credentials for.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: they make no sense.
+    pub(super) fn cluster(conf: &MetaConf, context: &Context) -> Result<Option<Cluster>, Error> {
+        if conf.kubeconfig.is_none() && !in_cluster() {
+            return Ok(None);
+        }
+        Cluster::connect(conf.kubeconfig.as_deref(), context.budget).map(Some)
     }
 
     /// Tells people what went wrong, on the pod.

@@ -25,6 +25,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod checks;
 pub mod endpoint;
 mod fault;
 pub mod handshake;

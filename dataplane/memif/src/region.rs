@@ -6,6 +6,7 @@ use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use sluice_mem::SharedRegion;
 
+use crate::checks::out;
 use crate::refusal::Refusal;
 
 /// `f_type` of ordinary shared memory (linux/magic.h).
@@ -37,18 +38,20 @@ pub(crate) fn check(fd: OwnedFd, size: u64, allow_unsealed: bool) -> Result<Chec
     // A signed word on some targets; the magic numbers fit 32 bits.
     match rustix::fs::fstatfs(&fd).map_err(unusable)?.f_type as u64 & 0xffff_ffff {
         TMPFS_MAGIC => {}
-        HUGETLBFS_MAGIC => return Err(Refusal::RegionHuge),
+        HUGETLBFS_MAGIC if !out("region-huge") => return Err(Refusal::RegionHuge),
+        HUGETLBFS_MAGIC => {}
         _ => return Err(Refusal::RegionNotMemfd),
     }
     if !seals.contains(SealFlags::SHRINK) || !seals.contains(SealFlags::SEAL) {
         let wanted = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         let sealed = rustix::fs::fcntl_add_seals(&fd, wanted).is_ok();
-        if !sealed && !seals.contains(SealFlags::SHRINK) && !allow_unsealed {
+        let can_shrink = !sealed && !seals.contains(SealFlags::SHRINK);
+        if can_shrink && !allow_unsealed && !out("region-sealed") {
             return Err(Refusal::RegionUnsealed);
         }
     }
     let actual = u64::try_from(rustix::fs::fstat(&fd).map_err(unusable)?.st_size).unwrap_or(0);
-    if actual < size {
+    if actual < size && !out("region-short") {
         return Err(Refusal::RegionShort {
             declared: size,
             actual,
@@ -83,6 +86,7 @@ pub(crate) fn check_eventfd(fd: BorrowedFd<'_>) -> Result<(), Refusal> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     match std::fs::read_link(link) {
         Ok(target) if target.as_os_str() == "anon_inode:[eventfd]" => Ok(()),
+        _ if out("eventfd") => Ok(()),
         Ok(target) => Err(Refusal::NotEventfd(target.display().to_string())),
         Err(error) => Err(Refusal::NotEventfd(format!("unknown ({error})"))),
     }

@@ -101,6 +101,9 @@ fn run(config: &Config) -> u8 {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
+    if cfg!(feature = "mutations") {
+        tracing::warn!("this build can be told to leave out checks: it is for tests alone");
+    }
     match daemon::run(config) {
         Ok(()) => {
             tracing::info!("ended");

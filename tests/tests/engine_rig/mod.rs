@@ -99,12 +99,16 @@ impl Node {
 
     /// Starts the engine and waits until it takes attachments.
     pub(crate) fn start(&self) -> Process {
+        self.start_as(Command::new(bin("sluiced")))
+    }
+
+    /// As [`Node::start`], the engine being what `command` runs.
+    pub(crate) fn start_as(&self, mut command: Command) -> Process {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.path("log"))
             .unwrap();
-        let mut command = Command::new(bin("sluiced"));
         command
             .arg("--config")
             .arg(self.path("sluiced.yaml"))

@@ -15,12 +15,20 @@ pub(crate) enum Place {
     Path(PathBuf),
 }
 
-struct Inside {
+/// Opens a place from inside the pod.
+pub(crate) struct Inside {
     netns: Arc<Netns>,
     place: Place,
 }
 
 impl Inside {
+    pub(crate) fn new(netns: &Arc<Netns>, place: Place) -> Inside {
+        Inside {
+            netns: Arc::clone(netns),
+            place,
+        }
+    }
+
     fn address(&self) -> Address {
         match &self.place {
             Place::Abstract(name) => Address::Abstract(name.clone()),
@@ -52,10 +60,7 @@ pub(crate) struct PodMemif {
 impl PodMemif {
     /// Opens it; the link comes up a little later.
     pub(crate) fn open(netns: &Arc<Netns>, role: Role, place: Place) -> PodMemif {
-        let opener = Inside {
-            netns: Arc::clone(netns),
-            place,
-        };
+        let opener = Inside::new(netns, place);
         let memif = Memif::open(EndpointConfig::new(role, "pod"), opener).unwrap();
         PodMemif {
             memif,

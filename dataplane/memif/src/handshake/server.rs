@@ -1,5 +1,6 @@
 //! The server's side: the peer owns the memory, so all it says is checked.
 
+use crate::checks::out;
 use crate::layout::{Direction, MAX_LOG2, RING_ALIGN, RingSpec};
 use crate::msg::{AddRing, Hello, Init, MODE_ETHERNET, Message, VERSION};
 use crate::refusal::Refusal;
@@ -155,7 +156,7 @@ impl ServerMachine {
                     return Err(Refusal::AlreadyConnected);
                 }
                 for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-                    if self.count(direction) == 0 {
+                    if self.count(direction) == 0 && !out("no-ring") {
                         return Err(Refusal::NoRing(direction));
                     }
                 }
@@ -181,13 +182,13 @@ impl ServerMachine {
     }
 
     fn admit(&self, init: &Init, busy: bool) -> Result<(), Refusal> {
-        if init.version != VERSION {
+        if init.version != VERSION && !out("version") {
             return Err(Refusal::Version(init.version));
         }
-        if init.mode != MODE_ETHERNET {
+        if init.mode != MODE_ETHERNET && !out("mode") {
             return Err(Refusal::Mode(init.mode));
         }
-        if init.id != self.offered.id {
+        if init.id != self.offered.id && !out("id") {
             return Err(Refusal::UnknownId {
                 asked: init.id,
                 ours: self.offered.id,
@@ -210,23 +211,23 @@ impl ServerMachine {
 
     fn add_region(&mut self, index: u16, size: u64) -> Result<(), Refusal> {
         let expected = u16::try_from(self.regions.len()).unwrap_or(u16::MAX);
-        if expected >= self.offered.max_regions {
+        if expected >= self.offered.max_regions && !out("region-count") {
             return Err(Refusal::TooManyRegions(self.offered.max_regions));
         }
-        if index != expected {
+        if index != expected && !out("region-index") {
             return Err(Refusal::RegionIndex {
                 expected,
                 got: index,
             });
         }
-        if size == 0 {
+        if size == 0 && !out("region-empty") {
             return Err(Refusal::RegionEmpty(index));
         }
         let asked = self
             .regions
             .iter()
             .fold(size, |sum, &size| sum.saturating_add(size));
-        if asked > self.offered.max_bytes {
+        if asked > self.offered.max_bytes && !out("memory-limit") {
             return Err(Refusal::MemoryLimit {
                 asked,
                 limit: self.offered.max_bytes,
@@ -237,21 +238,21 @@ impl ServerMachine {
     }
 
     fn add_ring(&mut self, ring: &AddRing) -> Result<RingSpec, Refusal> {
-        if !ring.flags_are_defined() {
+        if !ring.flags_are_defined() && !out("ring-flags") {
             return Err(Refusal::RingFlags(ring.flags));
         }
-        if ring.private_header != 0 {
+        if ring.private_header != 0 && !out("private-header") {
             return Err(Refusal::RingPrivateHeader(ring.private_header));
         }
         let spec = ring.spec();
         let expected = u16::try_from(self.count(spec.direction)).unwrap_or(u16::MAX);
-        if expected >= self.offered.queue_pairs {
+        if expected >= self.offered.queue_pairs && !out("ring-count") {
             return Err(Refusal::TooManyRings {
                 direction: spec.direction,
                 limit: self.offered.queue_pairs,
             });
         }
-        if spec.index != expected {
+        if spec.index != expected && !out("ring-index") {
             return Err(Refusal::RingIndex {
                 direction: spec.direction,
                 expected,
@@ -259,7 +260,7 @@ impl ServerMachine {
             });
         }
         let max = self.offered.max_log2.min(MAX_LOG2);
-        if spec.log2 == 0 || spec.log2 > max {
+        if (spec.log2 == 0 || spec.log2 > max) && !out("ring-size") {
             return Err(Refusal::RingSize {
                 log2: spec.log2,
                 max,
@@ -268,16 +269,16 @@ impl ServerMachine {
         let Some(&size) = self.regions.get(usize::from(spec.region)) else {
             return Err(Refusal::RingRegion(spec.region));
         };
-        if !u64::from(spec.offset).is_multiple_of(RING_ALIGN) {
+        if !u64::from(spec.offset).is_multiple_of(RING_ALIGN) && !out("ring-alignment") {
             return Err(Refusal::RingAlignment(spec.offset));
         }
-        if spec.end() > size {
+        if spec.end() > size && !out("ring-range") {
             return Err(Refusal::RingRange {
                 end: spec.end(),
                 size,
             });
         }
-        if self.rings.iter().any(|other| other.overlaps(&spec)) {
+        if self.rings.iter().any(|other| other.overlaps(&spec)) && !out("ring-overlap") {
             return Err(Refusal::RingOverlap);
         }
         self.rings.push(spec);

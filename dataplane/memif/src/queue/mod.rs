@@ -8,6 +8,7 @@ mod ring;
 mod rx;
 mod tx;
 
+use crate::checks::out;
 pub(crate) use ring::Ring;
 pub(crate) use rx::RxBuffers;
 pub use rx::{FrameList, RxCounters, RxQueue, Sink};
@@ -54,10 +55,10 @@ impl PeerIndex {
         allowed: u16,
     ) -> Result<u16, crate::Fault> {
         let ahead = read.wrapping_sub(ours);
-        if ahead > allowed {
+        if ahead > allowed && !out("index-jump") {
             return Err(crate::Fault::IndexJump { ahead, allowed });
         }
-        if ahead < self.ahead {
+        if ahead < self.ahead && !out("index-back") {
             return Err(crate::Fault::IndexBack {
                 now: ahead,
                 before: self.ahead,

@@ -8,8 +8,10 @@ mod cases;
 mod engine;
 mod far;
 mod report;
+mod results;
 mod rig;
 mod run;
+mod stuck;
 mod testpmd;
 mod vf;
 
@@ -19,7 +21,11 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::Parser;
 
+use results::Results;
 use rig::Rig;
+
+/// The exit code for a machine that is good for nothing more: a case's process cannot be ended.
+const LOST: u8 = 125;
 
 /// Proves the SR-IOV cases on the PFs of this machine.
 #[derive(Debug, Parser)]
@@ -33,6 +39,9 @@ struct Args {
     /// Where the results are written as JSON.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
+    /// Goes on from the results that are there: what is done is not run again.
+    #[arg(long, requires = "results")]
+    resume: bool,
     /// The PF that the cases use.
     #[arg(long, env = "SLUICEGATE_PF", default_value = "enp12s0f0")]
     pf: String,
@@ -84,14 +93,14 @@ fn real_main() -> Result<ExitCode> {
         all.into_iter().filter(named).collect()
     };
     anyhow::ensure!(!chosen.is_empty(), "no case has such a name: see --list");
-    let results = run::all(&rig, &chosen)?;
-    report::print(&results, rig.vm);
-    if let Some(path) = &args.results {
-        let json = serde_json::to_string_pretty(&results)?;
-        std::fs::write(path, json).with_context(|| format!("cannot write {}", path.display()))?;
+    let mut results = Results::new(args.results.as_deref(), args.resume)?;
+    if !run::all(&rig, &chosen, &mut results)? {
+        return Ok(ExitCode::from(LOST));
     }
+    let results = results.ran();
+    report::print(results, rig.vm);
     let failed = results
         .iter()
-        .any(|one| one.outcome == run::Outcome::Failed);
+        .any(|one| matches!(one.outcome, run::Outcome::Failed | run::Outcome::Lost));
     Ok(ExitCode::from(u8::from(failed)))
 }

@@ -14,8 +14,11 @@ pub(crate) fn print(results: &[Ran], vm: bool) {
     println!("{:<28} {:>7}  result", "case", "seconds");
     for one in results {
         let result = match one.outcome {
+            Outcome::Passed if one.begun > 1 => {
+                format!("passed, begun {} times: a machine was lost", one.begun)
+            }
             Outcome::Passed => "passed".to_owned(),
-            Outcome::Failed => format!("FAILED: {}", one.why),
+            Outcome::Failed | Outcome::Lost => format!("FAILED: {}", one.why),
             Outcome::Skipped => format!("skipped: {}", one.why),
         };
         println!("{:<28} {:>7.1}  {result}", one.case, one.seconds);
@@ -27,7 +30,7 @@ pub(crate) fn print(results: &[Ran], vm: bool) {
     println!(
         "{} passed, {} failed, {} skipped",
         count(Outcome::Passed),
-        count(Outcome::Failed),
+        count(Outcome::Failed) + count(Outcome::Lost),
         count(Outcome::Skipped)
     );
 }

@@ -11,7 +11,9 @@ use serde::{Deserialize, Serialize};
 use sluice_tests::wait_for;
 
 use crate::cases::Case;
+use crate::results::Results;
 use crate::rig::Rig;
+use crate::stuck;
 
 /// Where a case's process leaves what came of it.
 const VERDICT: &str = "SLUICE_CASE_VERDICT";
@@ -23,13 +25,17 @@ pub(crate) enum Outcome {
     Passed,
     Failed,
     Skipped,
+    /// What stands in the results from a case's start on: the machine was lost under it.
+    Lost,
 }
 
 /// A case that ran.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ran {
     pub(crate) case: String,
     pub(crate) outcome: Outcome,
+    /// How often it was begun: more than once when a machine was lost under it.
+    pub(crate) begun: u32,
     pub(crate) seconds: f64,
     /// Why it failed or was skipped, in one line.
     pub(crate) why: String,
@@ -86,27 +92,36 @@ pub(crate) fn this(rig: &Rig, case: &Case) -> ExitCode {
     ExitCode::from(u8::from(outcome == Outcome::Failed))
 }
 
-/// Runs all of them, one after the other.
-pub(crate) fn all(rig: &Rig, cases: &[&Case]) -> Result<Vec<Ran>> {
+/// Runs all of them, one after the other, except those that `results` says are done. Whether this
+/// machine is still good for another case: false when a case's process cannot be ended.
+pub(crate) fn all(rig: &Rig, cases: &[&Case], results: &mut Results) -> Result<bool> {
     let folder = tempfile::tempdir()?;
-    let mut results = Vec::new();
     for case in cases {
+        let Some(begun) = results.begin(case.name)? else {
+            continue;
+        };
         println!("== {}: {}", case.name, case.what);
-        let ran = one(rig, case, &folder.path().join(case.name))?;
+        let (mut ran, good) = one(rig, case, &folder.path().join(case.name))?;
+        ran.begun = begun;
         match ran.outcome {
             Outcome::Passed => println!("   passed in {:.1} s", ran.seconds),
-            Outcome::Failed => println!("   FAILED after {:.1} s: {}", ran.seconds, ran.why),
+            Outcome::Failed | Outcome::Lost => {
+                println!("   FAILED after {:.1} s: {}", ran.seconds, ran.why);
+            }
             Outcome::Skipped => {
                 println!("SKIP {}: {}", ran.case, ran.why);
                 sluice_tests::skip(&ran.case, &ran.why);
             }
         }
-        results.push(ran);
+        results.end(ran)?;
+        if !good {
+            return Ok(false);
+        }
     }
-    Ok(results)
+    Ok(true)
 }
 
-fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<Ran> {
+fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<(Ran, bool)> {
     let program = std::env::current_exe().context("where this program is")?;
     let mut command = Command::new(program);
     command.args(["--one", case.name, "--pf", &rig.pf]);
@@ -122,9 +137,13 @@ fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<Ran> {
     let group = Pid::from_child(&child);
     let limit = Duration::from_secs(case.limit);
     let ended = wait_for("the case", limit, || child.try_wait().ok().flatten());
+    if ended.is_err() {
+        println!("{}", stuck::where_they_are(group));
+    }
     // Whatever it started and left running is in its group.
     let _ = kill_process_group(group, Signal::KILL);
-    let _ = child.wait();
+    let gone = || child.try_wait().ok().flatten();
+    let good = wait_for("the case's end", Duration::from_secs(30), gone).is_ok();
     let seconds = start.elapsed().as_secs_f64();
     let said = std::fs::read_to_string(verdict)
         .ok()
@@ -132,15 +151,21 @@ fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<Ran> {
     let verdict = match (ended, said) {
         (Ok(_), Some(verdict)) => verdict,
         (Ok(status), None) => failed(format!("its process ended with {status}")),
-        (Err(_), _) => failed(format!("not done after {} s", case.limit)),
+        (Err(_), _) if good => failed(format!("not done after {} s", case.limit)),
+        (Err(_), _) => failed(format!(
+            "not done after {} s, and its process cannot be ended",
+            case.limit
+        )),
     };
-    Ok(Ran {
+    let ran = Ran {
         case: case.name.to_owned(),
         outcome: verdict.outcome,
+        begun: 1,
         seconds,
         why: verdict.why,
         notes: verdict.notes,
-    })
+    };
+    Ok((ran, good))
 }
 
 fn failed(why: String) -> Verdict {

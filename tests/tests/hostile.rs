@@ -1,0 +1,349 @@
+//! Hostile pods. A programme of attacks on a running engine, each of which may end one attachment's connection,
+//! with a reason that names what was wrong, and nothing else: meanwhile two neighbours exchange numbered
+//! frames, and none of these may be missing. Afterwards the engine has no more open, mapped or allocated
+//! than before.
+//!
+//! That an attack is refused proves little while it would fail for some other reason. So each attack that
+//! aims at a certain check is also run against an engine without that check, where it must come to
+//! something else.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+#![allow(
+    clippy::cast_possible_truncation,
+    reason = "what does not fit is part of the attack"
+)]
+
+mod engine_rig;
+mod hostile {
+    pub(crate) mod load;
+    pub(crate) mod memory;
+    pub(crate) mod messages;
+    pub(crate) mod neighbour;
+    pub(crate) mod rings;
+    pub(crate) mod servers;
+    pub(crate) mod stranger;
+    pub(crate) mod witness;
+
+    pub(crate) use stranger::Target;
+
+    /// One attack by a client.
+    pub(crate) struct Attack {
+        pub(crate) name: &'static str,
+        /// The check that it aims at, where that can be taken out by itself.
+        pub(crate) without: &'static str,
+        /// What the engine says of it.
+        pub(crate) reason: &'static str,
+        pub(crate) run: fn(&Target) -> anyhow::Result<()>,
+    }
+
+    pub(crate) const fn attack(
+        name: &'static str,
+        without: &'static str,
+        reason: &'static str,
+        run: fn(&Target) -> anyhow::Result<()>,
+    ) -> Attack {
+        Attack {
+            name,
+            without,
+            reason,
+            run,
+        }
+    }
+}
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use engine_rig::{Node, PATIENCE, pod};
+use hostile::neighbour::{self, Neighbour};
+use hostile::servers::{self, Server, ServerAttack};
+use hostile::stranger::Stranger;
+use hostile::witness::Witness;
+use hostile::{Attack, Target, load, memory, messages, rings};
+use serde_json::json;
+use sluice_api::LinkState;
+use sluice_packet::Mac;
+use sluice_tests::{Process, root_or_skip, skip, wait_for};
+
+/// How long it may take until an attack is told of.
+const TOLD: Duration = Duration::from_secs(8);
+/// How long a mutated engine is given to tell of it all the same.
+const NOT_TOLD: Duration = Duration::from_millis(400);
+
+fn client_attacks() -> impl Iterator<Item = &'static Attack> {
+    messages::ATTACKS
+        .iter()
+        .chain(memory::ATTACKS)
+        .chain(rings::ATTACKS)
+}
+
+fn node() -> Node {
+    let node = Node::new();
+    node.write_policy("neighbours.yaml", neighbour::POLICY);
+    node
+}
+
+/// An attachment for the attacker, on VLAN 210.
+fn target(node: &Node, role: &str) -> (Target, Mac) {
+    let pod = pod();
+    let request = json!({"backend": {"type": "memif", "role": role}});
+    let mac = node.attach(&pod, "net1", request).mac.parse().unwrap();
+    (
+        Target {
+            pod,
+            ifname: "net1",
+        },
+        mac,
+    )
+}
+
+/// Runs `work` while the witness has frames for the attacker.
+fn provoked<T>(witness: &mut Witness, attacker: Mac, work: impl FnOnce() -> T) -> T {
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| witness.provoke_while(attacker, || !over.load(Ordering::Acquire)));
+        let result = work();
+        over.store(true, Ordering::Release);
+        result
+    })
+}
+
+/// Whether, after the log's first `from` bytes, log and status tell of `reason`.
+fn told(node: &Node, target: &Target, from: usize, reason: &str, limit: Duration) -> bool {
+    let told = || {
+        let log = node.log();
+        let logged = log.get(from..).is_some_and(|log| log.contains(reason));
+        let status = node.client().attachment(target.pod.name(), target.ifname);
+        let said = status.ok().and_then(|status| status.last_down);
+        (logged && said.is_some_and(|said| said.contains(reason))).then_some(())
+    };
+    wait_for(reason, limit, told).is_ok()
+}
+
+/// What a process has of what must not grow.
+#[derive(Debug)]
+struct Level {
+    fds: usize,
+    threads: usize,
+    /// Mappings of memory files: peers' memory.
+    regions: usize,
+    kib: u64,
+}
+
+fn level(engine: &Process) -> Level {
+    let proc = PathBuf::from(format!("/proc/{}", engine.pid()));
+    let count = |name: &str| fs::read_dir(proc.join(name)).unwrap().count();
+    let maps = fs::read_to_string(proc.join("maps")).unwrap();
+    let status = fs::read_to_string(proc.join("status")).unwrap();
+    let kib = status
+        .lines()
+        .find_map(|line| line.strip_prefix("VmRSS:"))
+        .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
+        .unwrap();
+    Level {
+        fds: count("fd"),
+        threads: count("task"),
+        regions: maps.lines().filter(|line| line.contains("/memfd:")).count(),
+        kib,
+    }
+}
+
+#[test]
+fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
+    let case = "every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing";
+    if !root_or_skip(case) {
+        return;
+    }
+    let node = node();
+    let engine = node.start();
+    let (target, own) = target(&node, "server");
+    let (calling, _) = self::target(&node, "client");
+    // All that is made once, is made.
+    drop(Stranger::connected(&target).unwrap());
+    node.wait_for_link(&target.pod, "net1", LinkState::Down);
+    let before = level(&engine);
+
+    let start = Instant::now();
+    let neighbour = Neighbour::start(&node);
+    let mut witness = Witness::start(&node);
+    let mut seen = 0;
+    let mut unhurt = |what: &str| {
+        println!("{:>7.1} s  {what}", start.elapsed().as_secs_f64());
+        let stream = neighbour.so_far();
+        assert_eq!(
+            stream.lost,
+            0,
+            "{what}: {stream:?}\n{:#?}",
+            node.client().counters()
+        );
+        assert!(stream.sent > seen, "{what}: the neighbour has stopped");
+        seen = stream.sent;
+    };
+    let mut done = 0;
+    for attack in client_attacks() {
+        let from = node.log().len();
+        let result = provoked(&mut witness, own, || (attack.run)(&target));
+        assert!(
+            told(&node, &target, from, attack.reason, TOLD),
+            "{}: nobody told of {:?}; it went {result:?}; the engine said:\n{}",
+            attack.name,
+            attack.reason,
+            &node.log()[from..]
+        );
+        unhurt(attack.name);
+        done += 1;
+    }
+    for attack in servers::ATTACKS {
+        let from = node.log().len();
+        let server = Server::listen(&calling.pod, "net1").unwrap();
+        let result = (attack.run)(&server);
+        assert!(
+            told(&node, &calling, from, attack.reason, TOLD),
+            "{}: nobody told of {:?}; it went {result:?}; the engine said:\n{}",
+            attack.name,
+            attack.reason,
+            &node.log()[from..]
+        );
+        unhurt(attack.name);
+        done += 1;
+    }
+
+    let flooded = load::flood(&target, own, witness.mac(), Duration::from_secs(3)).unwrap();
+    unhurt("flood");
+    provoked(&mut witness, own, || {
+        load::stop_reading(&target, Duration::from_secs(2)).unwrap();
+    });
+    unhurt("stop-reading");
+    let (came, denied) = load::rewrite(&target, own, &mut witness).unwrap();
+    assert!(came > 0 && denied > 0, "{came} came, {denied} denied");
+    unhurt("rewrite");
+    let crowd = load::crowd(&target, 200).unwrap();
+    unhurt("crowd");
+    let times = load::reconnect(&target, 10_000).unwrap();
+    assert_eq!(times, 10_000, "{}", tail(&node));
+    unhurt("reconnect");
+
+    // The attacker's attachment still serves whoever behaves.
+    drop(Stranger::connected(&target).unwrap());
+    node.wait_for_link(&target.pod, "net1", LinkState::Down);
+    witness.end(&node);
+    let stream = neighbour.end(&node);
+    assert_eq!(stream.lost, 0);
+    let level_again = || {
+        let memory = node.client().status().ok()?.memory;
+        let after = level(&engine);
+        let same = after.fds <= before.fds
+            && after.threads <= before.threads
+            && after.regions <= before.regions
+            && after.kib <= before.kib + 16 * 1024
+            && (memory.small.in_flight, memory.large.in_flight) == (0, 0);
+        same.then_some(after)
+    };
+    let after = wait_for("the engine to be as before", PATIENCE, level_again);
+    let after = after.unwrap_or_else(|_| panic!("{before:?}, then {:?}", level(&engine)));
+    println!(
+        "{done} attacks, each told of by name; flood of {flooded} frames, {denied} frames rewritten too late, \
+         {crowd} at once, {times} connections; the neighbour sent {} frames and lost {}; {before:?}, then \
+         {after:?}",
+        stream.sent, stream.lost
+    );
+}
+
+/// The end of the log.
+fn tail(node: &Node) -> String {
+    let log = node.log();
+    let lines: Vec<&str> = log.lines().collect();
+    lines[lines.len().saturating_sub(30)..].join("\n")
+}
+
+/// The engine whose checks can be taken out: `tests/run.sh` builds it.
+fn mutated() -> Option<PathBuf> {
+    std::env::var_os("SLUICE_MUTATED").map(PathBuf::from)
+}
+
+#[test]
+fn every_attack_bites_where_its_check_is_taken_out() {
+    let case = "every_attack_bites_where_its_check_is_taken_out";
+    if !root_or_skip(case) {
+        return;
+    }
+    let Some(program) = mutated() else {
+        skip(
+            case,
+            "needs SLUICE_MUTATED: sluiced built with --features mutations",
+        );
+        return;
+    };
+    let engine = |node: &Node, check: &str| {
+        let mut command = Command::new(&program);
+        command.env("SLUICE_WITHOUT_CHECK", check);
+        node.start_as(command)
+    };
+    // The same build with every check in place tells of each, and in the time that is waited below.
+    let whole = node();
+    let _engine = engine(&whole, "");
+    let places = (target(&whole, "server"), target(&whole, "client"));
+    let mut witness = Witness::start(&whole);
+    let aimed = || client_attacks().filter(|attack| !attack.without.is_empty());
+    let aimed_at_clients = || {
+        let attacks = servers::ATTACKS.iter();
+        attacks.filter(|attack| !attack.without.is_empty())
+    };
+    for attack in aimed() {
+        let told = by_client(&whole, &places.0, &mut witness, attack);
+        assert!(
+            told,
+            "{}: not told of with all checks in place",
+            attack.name
+        );
+    }
+    for attack in aimed_at_clients() {
+        let told = by_server(&whole, &places.1.0, attack);
+        assert!(
+            told,
+            "{}: not told of with all checks in place",
+            attack.name
+        );
+    }
+    let mut toothless = Vec::new();
+    for attack in aimed() {
+        let node = node();
+        let _engine = engine(&node, attack.without);
+        let place = target(&node, "server");
+        let mut witness = Witness::start(&node);
+        if by_client(&node, &place, &mut witness, attack) {
+            toothless.push(attack.name);
+        }
+    }
+    for attack in aimed_at_clients() {
+        let node = node();
+        let _engine = engine(&node, attack.without);
+        if by_server(&node, &target(&node, "client").0, attack) {
+            toothless.push(attack.name);
+        }
+    }
+    assert!(
+        toothless.is_empty(),
+        "these did not need their check: {toothless:?}"
+    );
+    let attacks = aimed().count() + aimed_at_clients().count();
+    println!("{attacks} attacks, each of which comes to something else without its check");
+}
+
+/// Whether an attack by a client is told of soon. What it comes to itself says nothing: it may well find no
+/// engine any more.
+fn by_client(node: &Node, place: &(Target, Mac), witness: &mut Witness, attack: &Attack) -> bool {
+    let from = node.log().len();
+    let _ = provoked(witness, place.1, || (attack.run)(&place.0));
+    told(node, &place.0, from, attack.reason, NOT_TOLD)
+}
+
+/// The same of an attack by a server.
+fn by_server(node: &Node, place: &Target, attack: &ServerAttack) -> bool {
+    let from = node.log().len();
+    let server = Server::listen(&place.pod, "net1").unwrap();
+    let _ = (attack.run)(&server);
+    told(node, place, from, attack.reason, NOT_TOLD)
+}

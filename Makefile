@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test test-sriov test-cluster bench bench-cni fmt lint build install-needs
+.PHONY: help demo test test-sriov test-cluster fuzz bench bench-cni fmt lint build install-needs
 
 CARGO ?= cargo
 
@@ -21,6 +21,9 @@ test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> 
 test-cluster: install-needs build ## the plugins under containerd, and in a cluster of kube-apiserver, etcd and kubelet
 	sh tests/cluster/needs.sh target/cluster
 	SLUICE_CLUSTER=$(CURDIR)/target/cluster/bin $(CARGO) test --locked -p sluice-tests --test cluster
+
+fuzz: ## every fuzz target for a minute each (FUZZ_SECONDS); needs a nightly compiler
+	sh fuzz/run.sh
 
 bench: ## criterion benches of every stage
 	$(CARGO) bench --locked -p sluice-benches

@@ -28,6 +28,8 @@
 mod checks;
 pub mod endpoint;
 mod fault;
+#[cfg(feature = "fuzzing")]
+pub mod fuzzing;
 pub mod handshake;
 mod kick;
 pub mod layout;
@@ -46,6 +48,7 @@ pub use endpoint::{
 };
 pub use fault::Fault;
 pub use kick::{Kick, Kicker};
+pub use layout::MAX_PACKET as MAX_FRAME;
 pub use listener::{Listener, OpenError, connect, connect_in};
 pub use pod::{LinkChange, Memif};
 pub use queue::{BURST, FrameList, RxCounters, RxQueue, Sink, TxCounters, TxQueue};

@@ -34,6 +34,18 @@ pub use self::events::EventThread;
 pub use self::policy::no_problems;
 pub use self::restore::Restored;
 
+/// Reads and checks the body of an attach request as far as that goes without touching anything;
+/// `uplink_mtu` is that of its uplink, in bytes.
+///
+/// # Errors
+/// What is wrong with it, and what is allowed.
+pub fn check_attach(body: &[u8], uplink_mtu: u32) -> Result<(), ApiError> {
+    let request: AttachRequest = serde_json::from_slice(body)
+        .map_err(|error| refusal::invalid(format!("the body is no attach request: {error}")))?;
+    request::key(&request.container_id, &request.ifname)?;
+    request::check(&request, uplink_mtu).map(|_| ())
+}
+
 /// One attachment.
 #[derive(Debug)]
 struct Attachment {

@@ -1,0 +1,154 @@
+//! A queue with its other side in the hands of a fuzzer.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustix::event::{EventfdFlags, eventfd};
+use sluice_mem::SharedRegion;
+
+use crate::fault::Fault;
+use crate::kick::Kicker;
+use crate::layout::{Descriptor, Direction, HEAD_AT, RingSpec, TAIL_AT, ring_bytes};
+use crate::queue::{OwnBuffers, Ring, RxBuffers, RxQueue, TxBuffers, TxQueue};
+
+/// Bytes of a buffer.
+const BUFFER: u32 = 2048;
+
+/// The queue.
+#[derive(Debug)]
+pub enum Queue {
+    /// It receives.
+    Rx(RxQueue),
+    /// It sends.
+    Tx(TxQueue),
+}
+
+/// A live queue, and the memory that it shares.
+#[derive(Debug)]
+pub struct Live {
+    region: SharedRegion,
+    ring: Ring,
+    own: OwnBuffers,
+    queue: Queue,
+    _kicker: Kicker,
+}
+
+impl Live {
+    /// One of the four kinds, by the last two bits of `kind`: server's or client's, receiving or sending;
+    /// its ring has `1 << log2` descriptors.
+    ///
+    /// # Errors
+    /// The system has no memory for it.
+    pub fn new(kind: u8, log2: u8) -> std::io::Result<Live> {
+        let first = u32::try_from(ring_bytes(log2).next_multiple_of(4096)).unwrap_or(4096);
+        let bytes = first + (BUFFER << log2);
+        let failed = |error: sluice_mem::Error| std::io::Error::other(error.to_string());
+        let (region, _) = SharedRegion::create_sealed("fuzz", bytes as usize).map_err(failed)?;
+        let spec = RingSpec {
+            direction: Direction::ClientToServer,
+            index: 0,
+            region: 0,
+            offset: 0,
+            log2,
+        };
+        let ring = || Ring::new(region.clone(), &spec);
+        let own = OwnBuffers {
+            first,
+            stride: BUFFER,
+            capacity: BUFFER,
+        };
+        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
+        let kicker = Kicker::spawn(vec![event()?])?;
+        let broken = |fault: Fault| std::io::Error::other(fault.to_string());
+        ring().format(false).map_err(broken)?;
+        let regions: Arc<[SharedRegion]> = [region.clone()].into();
+        let queue = if kind & 2 == 0 {
+            let buffers = match kind & 1 {
+                0 => RxBuffers::Peer(regions),
+                _ => RxBuffers::Own(region.clone(), own),
+            };
+            RxQueue::new(ring(), buffers, event()?, false).map(Queue::Rx)
+        } else {
+            let buffers = match kind & 1 {
+                0 => TxBuffers::Peer(regions),
+                _ => TxBuffers::Own(region.clone(), own),
+            };
+            let kick = kicker
+                .kick(0)
+                .ok_or_else(|| std::io::Error::other("no kick"))?;
+            TxQueue::new(ring(), buffers, kick).map(Queue::Tx)
+        };
+        Ok(Live {
+            ring: ring(),
+            queue: queue.map_err(broken)?,
+            region,
+            own,
+            _kicker: kicker,
+        })
+    }
+
+    /// The queue.
+    pub fn queue(&mut self) -> &mut Queue {
+        &mut self.queue
+    }
+
+    /// Writes the head.
+    ///
+    /// # Errors
+    /// The memory is gone.
+    pub fn head(&self, value: u16) -> Result<(), Fault> {
+        self.store(HEAD_AT, value)
+    }
+
+    /// Writes the tail.
+    ///
+    /// # Errors
+    /// The memory is gone.
+    pub fn tail(&self, value: u16) -> Result<(), Fault> {
+        self.store(TAIL_AT, value)
+    }
+
+    /// Writes any descriptor.
+    ///
+    /// # Errors
+    /// The memory is gone.
+    pub fn descriptor(
+        &self,
+        slot: u16,
+        flags: u16,
+        region: u16,
+        length: u32,
+        offset: u32,
+    ) -> Result<(), Fault> {
+        let descriptor = Descriptor {
+            flags,
+            region,
+            length,
+            offset,
+        };
+        self.ring.write(slot & self.ring.mask(), descriptor)
+    }
+
+    /// Writes a descriptor that lies in its own buffer, as an honest peer's does.
+    ///
+    /// # Errors
+    /// The memory is gone.
+    pub fn good(&self, slot: u16, flags: u16, length: u32) -> Result<(), Fault> {
+        let slot = slot & self.ring.mask();
+        self.descriptor(slot, flags & 1, 0, length, self.own.offset(slot))
+    }
+
+    /// Writes bytes anywhere in the memory; past its end, nowhere.
+    ///
+    /// # Errors
+    /// None: where it cannot be written, it is not.
+    pub fn poke(&self, at: usize, bytes: &[u8]) -> Result<(), Fault> {
+        let _ = self.region.copy_out(at, bytes);
+        Ok(())
+    }
+
+    fn store(&self, at: usize, value: u16) -> Result<(), Fault> {
+        let stored = self.region.store_u16(at, value, Ordering::Release);
+        stored.map_err(|_| Fault::MemoryGone)
+    }
+}

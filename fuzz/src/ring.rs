@@ -1,0 +1,57 @@
+//! A ring whose other side writes anything at any moment, against a live queue of each kind. The first byte
+//! says which; then come operations.
+
+use sluice_memif::fuzzing::{Live, Queue};
+use sluice_memif::{FrameList, MAX_FRAME};
+
+use crate::Bytes;
+
+/// Descriptors of the ring.
+const LOG2: u8 = 4;
+
+/// Does what the bytes say, until they end or the queue finds a fault.
+pub(crate) fn body(bytes: &[u8]) {
+    let mut bytes = Bytes(bytes);
+    let Ok(mut live) = Live::new(bytes.u8(), LOG2) else {
+        return;
+    };
+    let mut frames = FrameList::default();
+    let frame = [0x55_u8; 3000];
+    while !bytes.is_empty() {
+        let done = match bytes.u8() % 8 {
+            0 => live.head(bytes.u16()),
+            1 => live.tail(bytes.u16()),
+            2 => live.head(u16::from(bytes.u8())),
+            3 => live.tail(u16::from(bytes.u8())),
+            4 => {
+                let (slot, flags, region) = (bytes.u8(), bytes.u8(), bytes.u8());
+                let (length, offset) = (bytes.u32(), bytes.u32());
+                live.descriptor(slot.into(), flags.into(), region.into(), length, offset)
+            }
+            5 => {
+                // One that may well be right.
+                let (slot, flags, length) = (bytes.u8(), bytes.u8(), bytes.u8());
+                live.good(slot.into(), flags.into(), length.into())
+            }
+            6 => live.poke(bytes.u16().into(), &bytes.take::<4>()),
+            _ => {
+                let size = usize::from(bytes.u16()) % frame.len();
+                let worked = match live.queue() {
+                    Queue::Rx(queue) => queue.recv(64, &mut frames).map(|_| ()),
+                    Queue::Tx(queue) => queue
+                        .push(&[&frame[..size / 2], &frame[..size]])
+                        .and_then(|_| queue.publish())
+                        .map(|_| ()),
+                };
+                while let Some(frame) = frames.pop() {
+                    assert!((1..=MAX_FRAME).contains(&frame.len()), "{}", frame.len());
+                    frames.recycle(frame);
+                }
+                worked
+            }
+        };
+        if done.is_err() {
+            return;
+        }
+    }
+}

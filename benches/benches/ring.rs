@@ -1,4 +1,4 @@
-//! SPSC ring: one thread in and out, and core to core.
+//! Rings: one thread in and out, for one and for many at each end; and core to core.
 #![allow(
     missing_docs,
     reason = "criterion's macros make functions without docs"
@@ -10,7 +10,7 @@ use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_benches::none_allocated;
-use sluice_ring::spsc;
+use sluice_ring::{Mpmc, spsc};
 
 const BURSTS: [usize; 3] = [1, 8, 32];
 
@@ -22,6 +22,26 @@ fn one_thread(c: &mut Criterion) {
         let mut round = || {
             producer.push_slice(black_box(&values[..burst]));
             consumer.pop_slice(black_box(&mut out[..burst]))
+        };
+        none_allocated("ring", || {
+            black_box(round());
+        });
+        group.throughput(Throughput::Elements(burst as u64));
+        group.bench_function(burst.to_string(), |b| b.iter(&mut round));
+    }
+    group.finish();
+}
+
+fn of_many(c: &mut Criterion) {
+    let mut group = c.benchmark_group("ring_mpmc_one_thread");
+    for burst in BURSTS {
+        let Ok(ring) = Mpmc::<u64>::new(1024) else {
+            return;
+        };
+        let (values, mut out) = ([7; 32], [0; 32]);
+        let mut round = || {
+            ring.push_slice(black_box(&values[..burst]));
+            ring.pop_slice(black_box(&mut out[..burst]))
         };
         none_allocated("ring", || {
             black_box(round());
@@ -64,5 +84,5 @@ fn core_to_core(c: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, one_thread, core_to_core);
+criterion_group!(benches, one_thread, of_many, core_to_core);
 criterion_main!(benches);

@@ -1,4 +1,4 @@
-//! A bounded lock-free queue for one producer and one consumer, without I/O.
+//! Bounded lock-free queues without I/O: for one producer and one consumer, and, as [`Mpmc`], for many.
 //!
 //! ```
 //! let (mut producer, mut consumer) = sluice_ring::try_spsc(4)?;
@@ -34,20 +34,25 @@
 //! The last two make a burst visible, or its slots free, only at a commit: what was reserved and
 //! not committed never was, what was peeked at and not committed is still there.
 //!
-//! crossbeam's `ArrayQueue` is a queue for many producers and consumers and pays for it with an
-//! atomic read-modify-write per value; its `CachePadded` serves here.
+//! Where several threads meet at one end there is [`Mpmc`], at the price of a read-modify-write per burst and
+//! a turn per value. crossbeam's `ArrayQueue` has that per value and knows no bursts; its `CachePadded`
+//! serves here.
 //!
-//! All unsafe code is in `shared`, `producer` and `consumer`: the cells and the promises about them. Loom models in `tests/loom.rs` go
+//! All unsafe code is in `shared`, `producer`, `consumer` and `mpmc`: the cells and the promises about them. Loom models in `tests/loom.rs` go
 //! through every interleaving of small cases:
 //! `RUSTFLAGS="--cfg loom" cargo test -p sluice-ring --release --test loom`.
 
 mod consumer;
+mod mpmc;
 mod producer;
 mod shared;
 mod sync;
+mod wake;
 
 pub use consumer::{Consumer, Peek};
+pub use mpmc::Mpmc;
 pub use producer::{Producer, Reservation};
+pub use wake::Sleeper;
 
 use shared::Shared;
 use sync::Arc;

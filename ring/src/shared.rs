@@ -120,7 +120,7 @@ impl<T> Shared<T> {
 pub(crate) struct Slot<T>(UnsafeCell<MaybeUninit<T>>);
 
 impl<T> Slot<T> {
-    fn empty() -> Slot<T> {
+    pub(crate) fn empty() -> Slot<T> {
         Slot(UnsafeCell::new(MaybeUninit::uninit()))
     }
 

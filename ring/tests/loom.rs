@@ -3,8 +3,9 @@
 #![cfg(loom)]
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+use loom::sync::Arc;
 use loom::thread;
-use sluice_ring::spsc;
+use sluice_ring::{Mpmc, Sleeper, spsc};
 
 /// Loom follows what a box holds: a value read before it was handed over, or twice, is an error.
 fn boxed(n: u32) -> Box<u32> {
@@ -137,5 +138,153 @@ fn what_is_left_is_dropped_once_whoever_goes_last() {
         drop(consumer);
         pushing.join().unwrap();
         assert_eq!(loom::sync::Arc::strong_count(&kept), 1);
+    });
+}
+
+#[test]
+fn what_many_push_is_popped_once_each() {
+    loom::model(|| {
+        let ring = Arc::new(Mpmc::<Box<u32>>::new(2).unwrap());
+        let pushing = [1, 2].map(|n| {
+            let ring = ring.clone();
+            thread::spawn(move || ring.push(boxed(n)).unwrap())
+        });
+        let mut sum = ring.pop().map_or(0, |value| *value);
+        for pushing in pushing {
+            pushing.join().unwrap();
+        }
+        while let Some(value) = ring.pop() {
+            sum += *value;
+        }
+        assert_eq!(sum, 3);
+    });
+}
+
+#[test]
+fn what_many_pop_is_popped_once_each_while_the_ring_wraps() {
+    loom::model(|| {
+        let ring = Arc::new(Mpmc::<u32>::new(2).unwrap());
+        assert_eq!(ring.push_slice(&[1, 2, 9]), 2);
+        let popping = {
+            let ring = ring.clone();
+            thread::spawn(move || {
+                let mut out = [0; 2];
+                let popped = ring.pop_slice(&mut out);
+                // The slots it emptied can be filled again while another still pops.
+                let pushed = ring.push(4).is_ok();
+                (out[..popped].iter().sum::<u32>(), pushed)
+            })
+        };
+        let mut sum = ring.pop().unwrap_or(0);
+        let (theirs, pushed) = popping.join().unwrap();
+        while let Some(value) = ring.pop() {
+            sum += value;
+        }
+        assert_eq!(sum + theirs, 3 + if pushed { 4 } else { 0 });
+    });
+}
+
+#[test]
+fn what_is_left_in_a_ring_of_many_is_dropped_once() {
+    loom::model(|| {
+        let value = Arc::new(5);
+        let kept = value.clone();
+        let ring = Arc::new(Mpmc::new(2).unwrap());
+        let pushing = {
+            let ring = ring.clone();
+            thread::spawn(move || drop(ring.push(value)))
+        };
+        drop(ring.pop());
+        drop(ring);
+        pushing.join().unwrap();
+        assert_eq!(Arc::strong_count(&kept), 1);
+    });
+}
+
+#[test]
+fn no_wake_up_is_lost() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = spsc::<u32>(2);
+        let sleeper = Arc::new(Sleeper::new());
+        let pushing = {
+            let sleeper = sleeper.clone();
+            thread::spawn(move || {
+                producer.push(1).unwrap();
+                sleeper.needs_waking()
+            })
+        };
+        sleeper.lie_down();
+        let sleeps = consumer.is_empty();
+        let woken = pushing.join().unwrap();
+        assert!(!sleeps || woken, "it sleeps, and nobody wakes it");
+    });
+}
+
+/// A reference peer of a memif reads the flag without a fence: it may miss that the consumer sleeps. Then
+/// the next look, when the sleep's time is up, finds what came; so the loss is the length of one sleep.
+#[test]
+fn a_peer_without_a_fence_costs_one_sleep_at_most() {
+    use std::sync::atomic::{AtomicBool as Plain, Ordering::Relaxed};
+    static LOST: Plain = Plain::new(false);
+    loom::model(|| {
+        use loom::sync::atomic::{AtomicBool, Ordering, fence};
+        let (mut producer, mut consumer) = spsc::<u32>(2);
+        let asleep = Arc::new(AtomicBool::new(false));
+        let pushing = {
+            let asleep = asleep.clone();
+            thread::spawn(move || {
+                producer.push(1).unwrap();
+                asleep.load(Ordering::Relaxed)
+            })
+        };
+        asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        let sleeps = consumer.is_empty();
+        let woken = pushing.join().unwrap();
+        if sleeps && !woken {
+            LOST.store(true, Relaxed);
+            assert_eq!(
+                consumer.pop(),
+                Some(1),
+                "the look after the sleep finds nothing"
+            );
+        }
+    });
+    assert!(
+        LOST.load(Relaxed),
+        "the model does not show what the fence is for"
+    );
+}
+
+/// How workers get new tables: control hands them over by one ring and gets the old ones back by another, and
+/// nobody but the worker reads them meanwhile.
+#[test]
+fn retired_tables_are_never_read_and_never_leaked() {
+    loom::model(|| {
+        let (mut commands, mut orders) = spsc::<Arc<u32>>(2);
+        let (mut answers, mut replies) = spsc::<Arc<u32>>(2);
+        let old = Arc::new(1);
+        let counted = old.clone();
+        let worker = thread::spawn(move || {
+            let mut tables = old;
+            for _ in 0..2 {
+                // A burst is judged by what is there now.
+                assert!(*tables == 1 || *tables == 2);
+                if let Some(new) = orders.pop() {
+                    let retired = std::mem::replace(&mut tables, new);
+                    answers.push(retired).unwrap();
+                }
+            }
+            *tables
+        });
+        commands.push(Arc::new(2)).unwrap();
+        let retired = replies.pop();
+        if let Some(retired) = retired {
+            // Nobody else has it any more: it may be taken apart.
+            assert_eq!(Arc::strong_count(&retired), 2);
+        }
+        worker.join().unwrap();
+        drop((commands, replies));
+        assert_eq!(Arc::strong_count(&counted), 1);
     });
 }

@@ -2,10 +2,10 @@
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use sluice_ring::Sleeper;
 
 use crate::error::Error;
 use crate::spec::IdleConfig;
@@ -30,7 +30,7 @@ const PAUSES: u32 = 32;
 #[derive(Debug)]
 pub(crate) struct Doorbell {
     fd: OwnedFd,
-    asleep: AtomicBool,
+    sleeper: Sleeper,
 }
 
 impl Doorbell {
@@ -43,16 +43,13 @@ impl Doorbell {
         })?;
         Ok(Doorbell {
             fd,
-            asleep: AtomicBool::new(false),
+            sleeper: Sleeper::new(),
         })
     }
 
     /// Has the worker look at its rings, if it sleeps. Called after something was put into one.
     pub(crate) fn ring(&self) {
-        // Pairs with the fence in `Idle::sleep`: either the sleeper sees what was put in, or this
-        // sees that it sleeps.
-        fence(Ordering::SeqCst);
-        if self.asleep.load(Ordering::Relaxed) {
+        if self.sleeper.needs_waking() {
             let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
         }
     }
@@ -146,8 +143,7 @@ impl Idle {
     /// Sleeps until a fd wakes it or the time is up, unless something is there after the bell was
     /// armed: `still_nothing` says.
     pub(crate) fn sleep(&mut self, capped: bool, still_nothing: impl FnOnce() -> bool) -> Slept {
-        self.bell.asleep.store(true, Ordering::Relaxed);
-        fence(Ordering::SeqCst);
+        self.bell.sleeper.lie_down();
         let mut slept = Slept::Not;
         if still_nothing() {
             let longest = Duration::from_millis(LONGEST_SLEEP_MS);
@@ -167,7 +163,7 @@ impl Idle {
                 _ => Slept::Woken,
             };
         }
-        self.bell.asleep.store(false, Ordering::Relaxed);
+        self.bell.sleeper.get_up();
         self.slept_out = match slept {
             Slept::Out => self.slept_out.saturating_add(1),
             Slept::Not | Slept::Woken => 0,

@@ -2,14 +2,15 @@
 
 use std::sync::atomic::{
     AtomicI64, AtomicU32, AtomicU64,
-    Ordering::{AcqRel, Acquire, Relaxed, Release, SeqCst},
+    Ordering::{Acquire, Relaxed, SeqCst},
     fence,
 };
 use std::sync::{Arc, Mutex, PoisonError};
 
-use crossbeam::queue::ArrayQueue;
 use crossbeam::utils::CachePadded;
+use sluice_ring::Mpmc;
 
+use crate::loose::Loose;
 use crate::pool::Conservation;
 
 /// Indices that change hands at once.
@@ -29,7 +30,7 @@ pub(crate) struct Books {
 
 /// Free buffers by index: full batches in a queue, the rest one by one in a stack.
 pub(crate) struct Depot {
-    batches: ArrayQueue<Batch>,
+    batches: Mpmc<Batch>,
     loose: Loose,
     /// Exchanges begun and ended, by which a reader knows that the books stood still.
     begun: CachePadded<AtomicU64>,
@@ -44,7 +45,8 @@ impl Depot {
     /// A depot that holds all of `buffers`.
     pub(crate) fn new(buffers: u32) -> Depot {
         // Only full batches go in, so there can never be more than this.
-        let batches = ArrayQueue::new((buffers as usize / BATCH).max(1));
+        let most = (buffers as usize / BATCH).next_power_of_two().max(2);
+        let batches = Mpmc::new(most).unwrap_or_else(|error| unreachable!("{error}"));
         let loose = Loose::new(buffers);
         let mut first = 0;
         while first + narrow(BATCH) <= buffers {
@@ -190,81 +192,4 @@ fn wide(count: usize) -> i64 {
 #[allow(clippy::cast_possible_truncation, reason = "used for BATCH only")]
 const fn narrow(count: usize) -> u32 {
     count as u32
-}
-
-/// A lock-free stack of single indices, linked through an array of its own: `next[i]` is the index
-/// below `i`. The head carries a tag that every change increments, so that a head seen twice is
-/// the same stack (no ABA).
-struct Loose {
-    /// Tag in the upper half, index in the lower.
-    head: CachePadded<AtomicU64>,
-    len: AtomicI64,
-    next: Box<[AtomicU32]>,
-}
-
-/// No index.
-const NONE: u32 = u32::MAX;
-
-impl Loose {
-    fn new(buffers: u32) -> Loose {
-        Loose {
-            head: CachePadded::new(AtomicU64::new(u64::from(NONE))),
-            len: AtomicI64::new(0),
-            next: (0..buffers).map(|_| AtomicU32::new(NONE)).collect(),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.len.load(Relaxed) <= 0
-    }
-
-    fn len(&self) -> i64 {
-        self.len.load(Relaxed)
-    }
-
-    fn push(&self, index: u32) {
-        let Some(next) = self.next.get(index as usize) else {
-            return;
-        };
-        let mut head = self.head.load(Relaxed);
-        loop {
-            next.store(low(head), Relaxed);
-            let new = tag_after(head) | u64::from(index);
-            match self.head.compare_exchange_weak(head, new, Release, Relaxed) {
-                Ok(_) => break,
-                Err(seen) => head = seen,
-            }
-        }
-        self.len.fetch_add(1, Relaxed);
-    }
-
-    fn pop(&self) -> Option<u32> {
-        let mut head = self.head.load(Acquire);
-        loop {
-            let index = low(head);
-            // Another thread may have popped `index` meanwhile and pushed it elsewhere: then this
-            // reads nonsense and the exchange below fails, because the tag moved on.
-            let below = self.next.get(index as usize)?.load(Relaxed);
-            let new = tag_after(head) | u64::from(below);
-            match self.head.compare_exchange_weak(head, new, AcqRel, Acquire) {
-                Ok(_) => {
-                    self.len.fetch_sub(1, Relaxed);
-                    return Some(index);
-                }
-                Err(seen) => head = seen,
-            }
-        }
-    }
-}
-
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the lower half is what is asked for"
-)]
-fn low(head: u64) -> u32 {
-    head as u32
-}
-
-fn tag_after(head: u64) -> u64 {
-    (head >> 32).wrapping_add(1) << 32
 }

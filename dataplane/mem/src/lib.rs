@@ -18,7 +18,7 @@
 //!   a hugetlb memfd instead.
 //! - memmap2 gives `&[u8]` over a shared mapping. A peer that writes meanwhile makes such a slice
 //!   undefined behaviour, so [`SharedRegion`] maps with rustix and hands out copies only.
-//! - crossbeam serves: `ArrayQueue` holds the pool's free batches, `CachePadded` keeps counters
+//! - sluice-ring's `Mpmc` holds the pool's free batches; crossbeam's `CachePadded` keeps counters
 //!   of different workers apart.
 //!
 //! # Where the unsafe code is
@@ -33,12 +33,14 @@ mod copy;
 mod depot;
 mod dma;
 mod error;
+mod loose;
 mod mbuf;
 pub mod packet_mmap;
 mod pool;
 mod pools;
 mod region;
 pub mod sigbus;
+mod sync;
 pub mod tap;
 
 pub use backing::{Backing, HugePages};

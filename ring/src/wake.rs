@@ -1,0 +1,44 @@
+//! A consumer that sleeps, and producers that wake it only then.
+
+use crate::sync::{
+    AtomicBool,
+    Ordering::{Relaxed, SeqCst},
+    fence,
+};
+
+/// Whether a consumer sleeps. No wake-up is lost: of a consumer that says so and then looks once more, and a
+/// producer that pushes and then asks, at least one sees what the other did.
+#[derive(Debug, Default)]
+pub struct Sleeper {
+    asleep: AtomicBool,
+}
+
+impl Sleeper {
+    /// Of a consumer that is awake.
+    pub fn new() -> Sleeper {
+        Sleeper {
+            asleep: AtomicBool::new(false),
+        }
+    }
+
+    /// The consumer, before it sleeps; after this it looks whether something came, and sleeps only if not.
+    #[inline]
+    pub fn lie_down(&self) {
+        self.asleep.store(true, Relaxed);
+        // Pairs with the one in `needs_waking`.
+        fence(SeqCst);
+    }
+
+    /// The consumer, when it is awake again.
+    #[inline]
+    pub fn get_up(&self) {
+        self.asleep.store(false, Relaxed);
+    }
+
+    /// A producer, after it has pushed: whether the consumer is to be woken.
+    #[inline]
+    pub fn needs_waking(&self) -> bool {
+        fence(SeqCst);
+        self.asleep.load(Relaxed)
+    }
+}

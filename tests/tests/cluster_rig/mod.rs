@@ -3,7 +3,6 @@
 #![allow(dead_code, reason = "the cases and the bench use different parts")]
 
 pub(crate) mod cri;
-pub(crate) mod device_plugin;
 pub(crate) mod kube;
 
 use std::fs;

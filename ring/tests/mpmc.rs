@@ -74,11 +74,12 @@ fn capacities() {
 #[test]
 fn threads_meet() {
     const EACH: u64 = 200_000;
-    const SENDERS: u64 = 3;
+    const SENDERS: usize = 3;
+    const ALL: u64 = SENDERS as u64 * EACH;
     let ring = Mpmc::<u64>::new(64).unwrap();
     let (sum, count) = (AtomicU64::new(0), AtomicU64::new(0));
     std::thread::scope(|scope| {
-        for sender in 0..SENDERS {
+        for sender in 0..SENDERS as u64 {
             let ring = &ring;
             scope.spawn(move || {
                 let mut sent = 0;
@@ -96,9 +97,9 @@ fn threads_meet() {
         }
         for _ in 0..2 {
             scope.spawn(|| {
-                let mut last = [None; SENDERS as usize];
+                let mut last = [None; SENDERS];
                 let mut out = [0; 16];
-                while count.load(Ordering::Relaxed) < SENDERS * EACH {
+                while count.load(Ordering::Relaxed) < ALL {
                     let popped = ring.pop_slice(&mut out);
                     for value in &out[..popped] {
                         let (sender, n) = (value >> 32, value & 0xffff_ffff);
@@ -115,5 +116,5 @@ fn threads_meet() {
             });
         }
     });
-    assert_eq!(sum.into_inner(), SENDERS * (EACH * (EACH - 1) / 2));
+    assert_eq!(sum.into_inner(), ALL * (EACH - 1) / 2);
 }

@@ -173,8 +173,8 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
         println!("{:>7.1} s  {what}", start.elapsed().as_secs_f64());
         let stream = neighbour.so_far();
         assert_eq!(
-            stream.lost,
-            0,
+            (stream.lost, stream.refused),
+            (0, 0),
             "{what}: {stream:?}\n{:#?}",
             node.client().counters()
         );
@@ -230,7 +230,7 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     node.wait_for_link(&target.pod, "net1", LinkState::Down);
     witness.end(&node);
     let stream = neighbour.end(&node);
-    assert_eq!(stream.lost, 0);
+    assert_eq!((stream.lost, stream.refused), (0, 0));
     let level_again = || {
         let memory = node.client().status().ok()?.memory;
         let after = level(&engine);

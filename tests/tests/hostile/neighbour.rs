@@ -34,7 +34,7 @@ struct Shared {
     /// Numbers below this have come, in order.
     came: AtomicU64,
     wrong: AtomicU64,
-    /// Frames that the sender's own ring had no room for.
+    /// Times that the sender's own ring had no room.
     refused: AtomicU64,
 }
 
@@ -50,6 +50,8 @@ pub(crate) struct Neighbour {
 pub(crate) struct Stream {
     pub(crate) sent: u64,
     pub(crate) lost: u64,
+    /// Times that the sender's own ring was full: the engine had not looked at it for 400 ms.
+    pub(crate) refused: u64,
 }
 
 fn memif(pod: &Arc<Netns>) -> Memif {
@@ -103,12 +105,8 @@ impl Neighbour {
         Stream {
             sent,
             lost: missing.max(self.shared.wrong.load(Ordering::Acquire)),
+            refused: self.shared.refused.load(Ordering::Acquire),
         }
-    }
-
-    /// Frames that could not be sent at all, as the sender's own ring was full.
-    pub(crate) fn refused(&self) -> u64 {
-        self.shared.refused.load(Ordering::Acquire)
     }
 
     /// Ends it, and both attachments.

@@ -124,7 +124,7 @@ while [ ! -f "$out/up" ] && kill -0 "$qemu" 2>/dev/null; do
     sleep 1
     waited=$((waited + 1))
     [ $waited -ge "${SLUICE_SRIOV_BOOT:-150}" ] || continue
-    kill "$qemu" 2>/dev/null || true
+    kill -KILL "$qemu" 2>/dev/null || true
     wait "$qemu" 2>/dev/null || true
     qemu=
     [ $tries -lt 3 ] || break
@@ -141,7 +141,8 @@ while [ -n "$qemu" ] && kill -0 "$qemu" 2>/dev/null; do
     last=$(stat -c %Y "$out/alive" 2>/dev/null || stat -c %Y "$out/up" 2>/dev/null || date +%s)
     [ $(($(date +%s) - last)) -ge "${SLUICE_SRIOV_FROZEN:-120}" ] || continue
     frozen=1
-    kill "$qemu" 2>/dev/null || true
+    # Whatever its state: the emulator goes with the one that waits for it.
+    kill -KILL "$qemu" 2>/dev/null || true
     break
 done
 status=125

@@ -54,6 +54,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine_rig::{Node, PATIENCE, pod};
@@ -66,6 +67,9 @@ use serde_json::json;
 use sluice_api::LinkState;
 use sluice_packet::Mac;
 use sluice_tests::{Process, root_or_skip, skip, wait_for};
+
+/// One at a time: each has an engine's workers and a flood on the machine's cores.
+static ALONE: Mutex<()> = Mutex::new(());
 
 /// How long it may take until an attack is told of.
 const TOLD: Duration = Duration::from_secs(8);
@@ -156,6 +160,7 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     if !root_or_skip(case) {
         return;
     }
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let node = node();
     let engine = node.start();
     let (target, own) = target(&node, "server");
@@ -276,6 +281,7 @@ fn every_attack_bites_where_its_check_is_taken_out() {
         );
         return;
     };
+    let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let engine = |node: &Node, check: &str| {
         let mut command = Command::new(&program);
         command.env("SLUICE_WITHOUT_CHECK", check);

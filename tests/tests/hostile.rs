@@ -168,6 +168,8 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     // All that is made once, is made.
     drop(Stranger::connected(&target).unwrap());
     node.wait_for_link(&target.pod, "net1", LinkState::Down);
+    let gone = || (level(&engine).regions == 0).then_some(());
+    wait_for("the first connection's memory to be gone", PATIENCE, gone).unwrap();
     let before = level(&engine);
 
     let start = Instant::now();

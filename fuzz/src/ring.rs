@@ -1,8 +1,9 @@
 //! A ring whose other side writes anything at any moment, against a live queue of each kind. The first byte
 //! says which; then come operations.
 
+use sluice_memif::FrameList;
 use sluice_memif::fuzzing::{Live, Queue};
-use sluice_memif::{FrameList, MAX_FRAME};
+use sluice_memif::layout::MAX_PACKET;
 
 use crate::Bytes;
 
@@ -44,7 +45,7 @@ pub(crate) fn body(bytes: &[u8]) {
                         .map(|_| ()),
                 };
                 while let Some(frame) = frames.pop() {
-                    assert!((1..=MAX_FRAME).contains(&frame.len()), "{}", frame.len());
+                    assert!((1..=MAX_PACKET).contains(&frame.len()), "{}", frame.len());
                     frames.recycle(frame);
                 }
                 worked

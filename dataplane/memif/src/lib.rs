@@ -48,7 +48,6 @@ pub use endpoint::{
 };
 pub use fault::Fault;
 pub use kick::{Kick, Kicker};
-pub use layout::MAX_PACKET as MAX_FRAME;
 pub use listener::{Listener, OpenError, connect, connect_in};
 pub use pod::{LinkChange, Memif};
 pub use queue::{BURST, FrameList, RxCounters, RxQueue, Sink, TxCounters, TxQueue};

@@ -287,7 +287,7 @@ impl Stranger {
         self.fd.as_fd()
     }
 
-    /// Whether the engine polls or wants to be woken on the ring to it; what it is itself on the other.
+    /// Has the engine write its eventfd whenever it sends.
     pub(crate) fn ask_for_wakeups(&self) -> Result<()> {
         self.memory
             .store_u16(FROM_ENGINE + FLAGS, 0, Ordering::Relaxed)?;

@@ -100,6 +100,13 @@ impl SteppedWorker {
         self.worker.round()
     }
 
+    /// Frames delivered to an attachment's pod so far; 0 if there is no such attachment.
+    pub fn delivered(&mut self, attachment: AttachmentId) -> u64 {
+        self.topology
+            .attachment(attachment)
+            .map_or(0, |record| record.counts.traffic.read().tx_frames)
+    }
+
     /// The worker's mempools.
     pub fn pools(&mut self) -> &mut Pools {
         &mut self.worker.state.pools

@@ -1,0 +1,152 @@
+//! What the generator sends and what it expects back: frames of some flows in an order without
+//! pattern, each with a number that says whether one was lost, doubled, or overtaken.
+
+use std::net::Ipv4Addr;
+
+use anyhow::{Result, ensure};
+use sluice_benches::Flows;
+use sluice_memif::Sink;
+use sluice_packet::Mac;
+use sluice_packet::build::FrameBuilder;
+
+/// The two pods: MAC and address.
+pub(crate) const PODS: [(Mac, Ipv4Addr); 2] = [
+    (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1)),
+    (Mac([2, 0, 0, 0, 0, 2]), Ipv4Addr::new(10, 0, 0, 2)),
+];
+
+/// Frames that one call sends or takes at most.
+pub(crate) const BURST: usize = 32;
+/// Where the number stands: behind Ethernet, IPv4 and UDP.
+const NUMBER_AT: usize = 42;
+const NUMBER_LEN: usize = 8;
+const IP_DESTINATION_AT: usize = 30;
+const UDP_SOURCE_AT: usize = 34;
+/// How many frames the order is made for; then it begins again.
+const ORDER: usize = 1 << 16;
+
+/// Frames of one direction.
+#[derive(Debug)]
+pub(crate) struct Source {
+    frames: Vec<Vec<u8>>,
+    order: Vec<u32>,
+    next: usize,
+    /// Frames sent so far.
+    pub(crate) number: u64,
+    /// Every frame is of a flow of its own.
+    new_flows: bool,
+}
+
+impl Source {
+    /// Frames of `size` bytes from pod `from` to the other, of `flows` flows; their destination
+    /// ports match the rules of a policy of `rules` rules. No flows: each frame begins one.
+    pub(crate) fn new(from: usize, size: usize, flows: u32, rules: u16) -> Result<Source> {
+        let head = NUMBER_AT + NUMBER_LEN;
+        ensure!(size >= head, "frames have {head} bytes at least");
+        let ((mac, ip), (to_mac, to_ip)) = (PODS[from], PODS[1 - from]);
+        let mut ports = Flows::new(rules);
+        let kinds = if flows == 0 { 1024 } else { flows };
+        let frame = |n: u32| {
+            let source = u16::try_from(n & 0xffff).unwrap_or(0);
+            FrameBuilder::new(to_mac, mac)
+                .ipv4(ip, to_ip)
+                .udp(source, ports.next_port())
+                .payload(&vec![0x5a; size - NUMBER_AT])
+                .build()
+        };
+        let frames: Vec<_> = (0..kinds).map(frame).collect();
+        let mut state = 7_u64;
+        let order = (0..ORDER)
+            .map(|_| {
+                state = state
+                    .wrapping_mul(6_364_136_223_846_793_005)
+                    .wrapping_add(1_442_695_040_888_963_407);
+                u32::try_from(state >> 33).unwrap_or(0) % kinds
+            })
+            .collect();
+        Ok(Source {
+            frames,
+            order,
+            next: 0,
+            number: 0,
+            new_flows: flows == 0,
+        })
+    }
+
+    /// The next frame.
+    #[inline]
+    pub(crate) fn next_frame(&mut self) -> &[u8] {
+        let kind = self.order[self.next & (ORDER - 1)];
+        self.next += 1;
+        let frame = &mut self.frames[kind as usize];
+        self.number += 1;
+        frame[NUMBER_AT..NUMBER_AT + NUMBER_LEN].copy_from_slice(&self.number.to_le_bytes());
+        if self.new_flows {
+            // The source port and half of the destination address: four billion flows.
+            let [a, b, c, d, ..] = self.number.to_le_bytes();
+            frame[IP_DESTINATION_AT..UDP_SOURCE_AT + 2].copy_from_slice(&[10, c, d, 9, b, a]);
+        }
+        frame
+    }
+}
+
+/// Takes frames and looks at their numbers.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    bytes: Vec<u8>,
+    /// Where in `bytes` each frame of this call ends.
+    ends: [usize; BURST],
+    count: usize,
+    last: u64,
+    /// Frames taken.
+    pub(crate) taken: u64,
+    /// Frames that came twice, or after a later one.
+    pub(crate) out_of_order: u64,
+}
+
+impl Default for Checked {
+    fn default() -> Checked {
+        Checked {
+            bytes: vec![0; BURST * 16_384],
+            ends: [0; BURST],
+            count: 0,
+            last: 0,
+            taken: 0,
+            out_of_order: 0,
+        }
+    }
+}
+
+impl Sink for Checked {
+    #[inline]
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        let start = self.count.checked_sub(1).map_or(0, |n| self.ends[n]);
+        *self.ends.get_mut(self.count)? = start + len;
+        self.count += 1;
+        self.bytes.get_mut(start..start + len)
+    }
+}
+
+impl Checked {
+    /// Looks at what the last call put here.
+    #[inline]
+    pub(crate) fn check(&mut self) {
+        let mut start = 0;
+        for &end in &self.ends[..self.count] {
+            let number = self.bytes[start..end]
+                .get(NUMBER_AT..NUMBER_AT + NUMBER_LEN)
+                .and_then(|bytes| bytes.try_into().ok())
+                .map_or(0, u64::from_le_bytes);
+            self.out_of_order += u64::from(number <= self.last);
+            self.last = number;
+            start = end;
+        }
+        self.taken += self.count as u64;
+        self.count = 0;
+    }
+
+    /// Numbers that were passed over.
+    pub(crate) fn lost(&self) -> u64 {
+        self.last.saturating_sub(self.taken)
+    }
+}

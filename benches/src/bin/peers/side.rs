@@ -1,0 +1,406 @@
+//! One side of a memif: what a process of its own does, with ours or any other peer at the other
+//! end.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc::channel;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use clap::{Args, ValueEnum};
+use sluice_benches::{policy_of, pools};
+use sluice_datapath::ports::memif::MemifPort;
+use sluice_datapath::ports::null::NullUplink;
+use sluice_datapath::{
+    AttachmentId, AttachmentSpec, DropCounts, PodPort, PortContext, SteppedWorker, UplinkSpec,
+    VlanSet,
+};
+use sluice_firewall::PolicySet;
+use sluice_mem::Burst;
+use sluice_memif::{
+    Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, TxQueue, endpoint,
+};
+use sluice_packet::Vid;
+
+use crate::frames::{BURST, Checked, PODS, Source};
+use crate::pin;
+use crate::probe::Probe;
+use crate::report::{Windows, figure};
+use crate::timing::{Epoch, ticks};
+
+const WINDOW: Duration = Duration::from_millis(10);
+/// Without a probe: how often a rate is taken, and how long at the start is left out.
+const SAMPLE: Duration = Duration::from_millis(100);
+const WARM_UP: Duration = Duration::from_millis(500);
+/// A side that answers probes ends when the other says so, and after this at the latest.
+const LONGEST: Duration = Duration::from_secs(60);
+/// Longer than this, in ticks, and something else had the core.
+const INTERRUPTED: u64 = 200_000;
+
+/// What a side does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Mode {
+    /// Sends.
+    Tx,
+    /// Receives.
+    Rx,
+    /// Sends and receives in turns on every link, and looks at what comes back.
+    Gen,
+    /// The engine: two pods in one VLAN, each judged on its way out and in.
+    Io,
+}
+
+/// Our role on each link.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Part {
+    /// Connects; the memory is ours.
+    Client,
+    /// Listens.
+    Server,
+}
+
+/// A side.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Side {
+    /// What it does
+    pub(crate) mode: Mode,
+    /// The memif's socket: a path, or @name for an abstract one. With one for each link, each has id
+    /// 0 there; with one for both, ids 0 and 1 (as client only)
+    #[arg(long = "socket", required = true)]
+    pub(crate) sockets: Vec<String>,
+    /// Our role
+    #[arg(long, value_enum, default_value_t = Part::Client)]
+    pub(crate) role: Part,
+    /// Bytes of a frame
+    #[arg(long, default_value_t = 64)]
+    pub(crate) size: usize,
+    /// Flows in each direction; 0: every frame begins one
+    #[arg(long, default_value_t = 1024)]
+    pub(crate) flows: u32,
+    /// Rules of the policy, one UDP port each
+    #[arg(long, default_value_t = 100)]
+    pub(crate) rules: u16,
+    /// Entries of the engine's flow cache; 0: none
+    #[arg(long, default_value_t = 131_072)]
+    pub(crate) flow_cache: usize,
+    /// The name of its figures
+    #[arg(long, default_value = "memif")]
+    pub(crate) tag: String,
+    /// The page through which both sides tell near windows from far ones
+    #[arg(long)]
+    pub(crate) probe: Option<PathBuf>,
+    /// Core to run on
+    #[arg(long)]
+    pub(crate) core: Option<usize>,
+    /// Seconds to measure
+    #[arg(long, default_value_t = 2.0)]
+    pub(crate) seconds: f64,
+}
+
+/// A link: one memif of one queue pair.
+struct Link {
+    rx: RxQueue,
+    tx: TxQueue,
+    _handle: EndpointHandle,
+}
+
+impl Side {
+    fn links(&self) -> usize {
+        match self.mode {
+            Mode::Tx | Mode::Rx => 1,
+            Mode::Gen | Mode::Io => 2,
+        }
+    }
+
+    /// Connects every link, which both sides do at once.
+    fn connect(&self) -> Result<Vec<(Connection, EndpointHandle)>> {
+        let role = match self.role {
+            Part::Client => Role::Client,
+            Part::Server => Role::Server,
+        };
+        let links = self.links();
+        let apart = self.sockets.len() >= links;
+        ensure!(
+            apart || self.role == Part::Client,
+            "a server listens for one memif on each socket: give {links} with --socket"
+        );
+        let mut waiting = Vec::new();
+        for link in 0..links {
+            let (sender, receiver) = channel();
+            let (socket, id) = if apart { (link, 0) } else { (0, link) };
+            let address: Address = self.sockets[socket].parse()?;
+            let config = EndpointConfig {
+                id: u32::try_from(id)?,
+                ..EndpointConfig::new(role, "bench")
+            };
+            let handle = endpoint::spawn(config, address, move |event| {
+                if let Event::Connected(connection) = event {
+                    let _ = sender.send(connection);
+                }
+            })?;
+            waiting.push((handle, receiver));
+        }
+        waiting
+            .into_iter()
+            .map(|(handle, receiver)| {
+                let connection = receiver
+                    .recv_timeout(Duration::from_secs(20))
+                    .context("nobody came to the other end of the memif")?;
+                Ok((connection, handle))
+            })
+            .collect()
+    }
+}
+
+impl Side {
+    /// Runs to the end.
+    pub(crate) fn run(&self) -> Result<()> {
+        if let Some(core) = self.core {
+            pin(core);
+        }
+        let probe = self.probe.as_deref().map(Probe::open).transpose()?;
+        let probe = probe.as_ref();
+        match self.mode {
+            Mode::Tx => self.tx(probe),
+            Mode::Rx => self.rx(probe),
+            Mode::Gen => self.generate(probe),
+            Mode::Io => self.io(probe),
+        }
+    }
+
+    /// As many links as the mode has, as queues.
+    fn queues(&self) -> Result<Vec<Link>> {
+        let link = |(connection, handle): (Connection, EndpointHandle)| {
+            let Connection { rx, tx, .. } = connection;
+            let (rx, tx) = (rx.into_iter().next(), tx.into_iter().next());
+            Some(Link {
+                rx: rx?,
+                tx: tx?,
+                _handle: handle,
+            })
+        };
+        let links: Option<Vec<Link>> = self.connect()?.into_iter().map(link).collect();
+        links.context("a memif without queues")
+    }
+
+    fn tx(&self, probe: Option<&Probe>) -> Result<()> {
+        let mut links = self.queues()?;
+        let mut source = Source::new(0, self.size, self.flows, self.rules)?;
+        let mut sent = 0;
+        let Some(link) = links.first_mut() else {
+            return Ok(());
+        };
+        self.until_told(probe, &mut || {
+            sent += send(&mut link.tx, &mut source)?;
+            Ok(sent)
+        })
+    }
+
+    fn generate(&self, probe: Option<&Probe>) -> Result<()> {
+        let mut links = self.queues()?;
+        let mut sources = Vec::new();
+        for pod in 0..links.len() {
+            sources.push(Source::new(pod, self.size, self.flows, self.rules)?);
+        }
+        let mut sinks = [Checked::default(), Checked::default()];
+        self.until_told(probe, &mut || {
+            let mut taken = 0;
+            for ((link, source), sink) in links.iter_mut().zip(&mut sources).zip(&mut sinks) {
+                send(&mut link.tx, source)?;
+                link.rx.recv(BURST, sink)?;
+                sink.check();
+                taken += sink.taken;
+            }
+            Ok(taken)
+        })?;
+        let total = |count: fn(&Checked) -> u64| sinks.iter().map(count).sum::<u64>();
+        let sent: u64 = sources.iter().map(|source| source.number).sum();
+        let (taken, wrong) = (total(|s| s.taken), total(|s| s.out_of_order));
+        let lost = total(Checked::lost);
+        let tag = &self.tag;
+        println!(
+            "# {tag}: sent {sent}, came back {taken}, passed over {lost}, doubled or overtaken {wrong}"
+        );
+        ensure!(wrong == 0, "{wrong} frames came twice or out of order");
+        Ok(())
+    }
+
+    /// Turns until the other side says that it has measured; without a probe, prints rates of what
+    /// `turn` counts.
+    #[allow(clippy::cast_precision_loss, reason = "a run has few frames")]
+    fn until_told(
+        &self,
+        probe: Option<&Probe>,
+        turn: &mut dyn FnMut() -> Result<u64>,
+    ) -> Result<()> {
+        let start = Instant::now();
+        let (mut since, mut before) = (start, 0);
+        let mut rates = Vec::new();
+        loop {
+            let mut count = 0;
+            for _ in 0..64 {
+                count = turn()?;
+            }
+            let now = Instant::now();
+            match probe {
+                Some(probe) => {
+                    probe.serve();
+                    if probe.has_quit() || now - start > LONGEST {
+                        return Ok(());
+                    }
+                }
+                None if now - since >= SAMPLE => {
+                    let rate = (count - before) as f64 / (now - since).as_secs_f64() / 1e6;
+                    (since, before) = (now, count);
+                    if now - start > WARM_UP {
+                        rates.push(rate);
+                    }
+                    if (now - start).as_secs_f64() > self.seconds + WARM_UP.as_secs_f64() {
+                        figure(&self.tag, &mut rates, "Mpps");
+                        return Ok(());
+                    }
+                }
+                None => {}
+            }
+        }
+    }
+
+    fn rx(&self, probe: Option<&Probe>) -> Result<()> {
+        let (connection, _handle) = self.connect()?.pop().context("no link")?;
+        let mut port = MemifPort::new(connection);
+        let mut pools = pools();
+        let drops = DropCounts::default();
+        let mut burst = Burst::new();
+        self.measure(probe, &mut || {
+            let mut context = PortContext {
+                pools: &mut pools,
+                drops: &drops,
+            };
+            port.rx_burst(&mut context, &mut burst)?;
+            let frames = burst.len();
+            pools.free_burst(&mut burst);
+            Ok((frames, frames))
+        })
+    }
+
+    /// The engine between two pods. Frames count when they are on their way to the other pod.
+    fn io(&self, probe: Option<&Probe>) -> Result<()> {
+        let policy = policy_of(self.rules);
+        let set =
+            PolicySet::build(1, &[policy]).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+        let mut worker = SteppedWorker::new(pools(), Arc::new(set))?;
+        let uplink = worker.add_uplink(UplinkSpec {
+            name: "wire0".to_owned(),
+            port: Box::new(NullUplink::new(1500)),
+            worker: None,
+            tpids: vec![0x8100],
+            native: None,
+            network: None,
+            port_vlan: false,
+        })?;
+        let mut handles = Vec::new();
+        let mut ids: Vec<AttachmentId> = Vec::new();
+        for ((connection, handle), (mac, address)) in self.connect()?.into_iter().zip(PODS) {
+            let spec = AttachmentSpec {
+                name: format!("{mac}/net1"),
+                uplink,
+                vlans: VlanSet::Access(Vid::new(210).context("a VID")?),
+                qinq: false,
+                mac,
+                addresses: vec![address.into()],
+                policy: None,
+                mtu: 1500,
+                worker: None,
+            };
+            ids.push(worker.attach(spec, Box::new(MemifPort::new(connection)))?);
+            handles.push(handle);
+        }
+        let mut delivered = 0;
+        self.measure(probe, &mut || {
+            let received = worker.round();
+            let now = if received > 0 {
+                ids.iter().map(|&id| worker.delivered(id)).sum()
+            } else {
+                delivered
+            };
+            let sent = usize::try_from(now - delivered)?;
+            delivered = now;
+            Ok((received, sent))
+        })
+    }
+
+    /// Turns and counts what `turn` says it received and sent, in windows.
+    #[allow(clippy::cast_precision_loss, reason = "a run has few frames")]
+    fn measure(
+        &self,
+        probe: Option<&Probe>,
+        turn: &mut dyn FnMut() -> Result<(usize, usize)>,
+    ) -> Result<()> {
+        let (start, epoch) = (Instant::now(), Epoch::now());
+        let span = if probe.is_some() { WINDOW } else { SAMPLE };
+        let mut windows = Windows::default();
+        let mut rates = Vec::new();
+        let (mut busy, mut busy_frames, mut bursts) = (0_u64, 0_usize, 0_usize);
+        let mut before = probe.map(Probe::look);
+        let (mut since, mut sent) = (Instant::now(), 0);
+        loop {
+            for _ in 0..64 {
+                let began = ticks();
+                let (received, now) = turn()?;
+                let spent = ticks().wrapping_sub(began);
+                sent += now;
+                if received > 0 && spent < INTERRUPTED {
+                    busy += spent;
+                    busy_frames += received;
+                    bursts += 1;
+                }
+            }
+            let elapsed = since.elapsed();
+            if elapsed < span {
+                continue;
+            }
+            let rate = sent as f64 / elapsed.as_secs_f64() / 1e6;
+            let warm = start.elapsed() > WARM_UP;
+            match (probe, &mut before) {
+                (Some(probe), Some(before)) => {
+                    let after = probe.look();
+                    if warm {
+                        windows.add(before, &after, rate);
+                    }
+                    *before = after;
+                }
+                _ if warm => rates.push(rate),
+                _ => {}
+            }
+            (since, sent) = (Instant::now(), 0);
+            if start.elapsed().as_secs_f64() > self.seconds + WARM_UP.as_secs_f64() {
+                break;
+            }
+        }
+        if let Some(probe) = probe {
+            probe.quit();
+        }
+        windows.report(&self.tag, "Mpps");
+        figure(&self.tag, &mut rates, "Mpps");
+        if busy_frames > 0 {
+            let tag = &self.tag;
+            let nanos = busy as f64 * epoch.nanos_per_tick() / busy_frames as f64;
+            let burst = busy_frames as f64 / bursts as f64;
+            println!("{tag}_busy {nanos:.4} ns/packet mean_burst={burst:.1}");
+        }
+        Ok(())
+    }
+}
+
+/// Sends one burst, or as much of it as there is room for; how many frames that was.
+#[inline]
+fn send(queue: &mut TxQueue, source: &mut Source) -> Result<u64> {
+    let room = queue.room()?.min(BURST);
+    for _ in 0..room {
+        queue.push(&[source.next_frame()])?;
+    }
+    if queue.publish()? {
+        queue.kick();
+    }
+    Ok(room as u64)
+}

@@ -26,6 +26,8 @@ use sluice_memif::{
 use sluice_packet::{Mac, Vid};
 
 const BURST: usize = 32;
+/// Entries of the flow cache.
+const FLOWS: usize = 131_072;
 const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
@@ -139,7 +141,7 @@ fn forward(c: &mut Criterion) {
     group.throughput(Throughput::Elements(1));
     for rules in [1, 100, 1000] {
         let set = Arc::new(PolicySet::build(1, &[policy_of(rules)]).unwrap());
-        let mut worker = SteppedWorker::new(pools(), set).unwrap();
+        let mut worker = SteppedWorker::new(pools(), set, FLOWS).unwrap();
         let uplink = worker
             .add_uplink(UplinkSpec {
                 name: "wire0".to_owned(),

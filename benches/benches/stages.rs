@@ -25,6 +25,8 @@ use sluice_packet::{InnerTag, Mac, Vid, parse};
 const FROM: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const TO: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const BURST: usize = 32;
+/// Entries of the flow cache.
+const FLOWS: usize = 131_072;
 /// Bursts that are made ready before the clock starts.
 const BATCH: u64 = 16;
 
@@ -38,7 +40,7 @@ fn frames(rules: u16) -> Vec<Vec<u8>> {
 /// A worker with a sending pod and a receiving one in VLAN 210.
 fn worker(rules: u16) -> (SteppedWorker, AttachmentId) {
     let set = Arc::new(PolicySet::build(1, &[policy_of(rules)]).unwrap());
-    let mut worker = SteppedWorker::new(pools(), set).unwrap();
+    let mut worker = SteppedWorker::new(pools(), set, FLOWS).unwrap();
     let uplink = worker
         .add_uplink(UplinkSpec {
             name: "wire0".to_owned(),
@@ -95,8 +97,37 @@ fn stages(c: &mut Criterion) {
             }
         });
     });
-    // An untagged frame of an access pod is the same after classify and judge as before.
+    // An untagged frame of an access pod is the same after each stage as before.
     let mut burst = fill(&mut worker, &frames);
+    let mut round = || worker.read(sender, &mut burst);
+    none_allocated("read", &mut round);
+    group.bench_function("read", |b| b.iter(&mut round));
+    // Bursts of flows that are all known, in an order without pattern.
+    for _ in 0..1000 {
+        worker.round();
+    }
+    let mut bursts: Vec<Burst> = frames
+        .chunks_exact(BURST)
+        .map(|frames| {
+            let mut burst = fill(&mut worker, frames);
+            worker.read(sender, &mut burst);
+            burst
+        })
+        .collect();
+    let mut next = 0;
+    let mut round = || {
+        next = (next + 1) % bursts.len();
+        assert_eq!(black_box(worker.recognise(&mut bursts[next])), 0);
+    };
+    none_allocated("recognise", &mut round);
+    group.bench_function("recognise_1024_flows", |b| b.iter(&mut round));
+    let mut round = || {
+        assert_eq!(black_box(worker.recognise(&mut bursts[0])), 0);
+    };
+    group.bench_function("recognise_32_flows", |b| b.iter(&mut round));
+    for mut burst in bursts {
+        worker.pools().free_burst(&mut burst);
+    }
     let mut round = || worker.classify(sender, &mut burst);
     none_allocated("classify", &mut round);
     group.bench_function("classify_and_anti_spoof", |b| b.iter(&mut round));

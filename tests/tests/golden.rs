@@ -189,10 +189,10 @@ fn write(path: &Path, frames: &[Vec<u8>]) {
 }
 
 /// Runs both captures in through the pipelines.
-fn run(into: &Path) {
+fn run(into: &Path, flow_cache: usize) {
     let policy = Policy::parse("golden.yaml", POLICY).unwrap();
     let set = Arc::new(PolicySet::build(1, &[policy]).unwrap());
-    let mut worker = SteppedWorker::new(pools(), set).unwrap();
+    let mut worker = SteppedWorker::new(pools(), set, flow_cache).unwrap();
     let config = |name: &str| PcapConfig {
         read: Some(folder().join(format!("{name}-in.pcap"))),
         write: Some(into.join(format!("{name}-out.pcap"))),
@@ -238,10 +238,16 @@ fn captures_go_through_the_pipelines_as_before() {
     if anew {
         write(&folder().join("wire-in.pcap"), &wire_frames());
         write(&folder().join("pod-in.pcap"), &pod_frames());
-        run(&folder());
+        run(&folder(), 0);
     }
+    for flow_cache in [0, 1024] {
+        compare(flow_cache);
+    }
+}
+
+fn compare(flow_cache: usize) {
     let seen = tempfile::tempdir().unwrap();
-    run(seen.path());
+    run(seen.path(), flow_cache);
     for name in ["wire-out.pcap", "pod-out.pcap"] {
         let expected = fs::read(folder().join(name)).unwrap();
         let got = fs::read(seen.path().join(name)).unwrap();

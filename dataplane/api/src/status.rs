@@ -54,6 +54,12 @@ pub struct WorkerStatus {
     pub empty_loops: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// Frames that went by what the flow cache knew.
+    #[serde(default)]
+    pub known: u64,
+    /// Flows that it learned.
+    #[serde(default)]
+    pub learned: u64,
 }
 
 /// The mempools.

@@ -55,6 +55,15 @@ pub(crate) enum Vlans {
 }
 
 impl Vlans {
+    /// The segment of untagged frames.
+    #[inline]
+    pub(crate) fn untagged(&self) -> Option<SegmentId> {
+        match self {
+            Vlans::Access(segment) => Some(*segment),
+            Vlans::Trunk { native, .. } => *native,
+        }
+    }
+
     fn new(set: &VlanSet, uplink: UplinkId) -> Vlans {
         let segment = |vid: &Vid| SegmentId::new(uplink, *vid);
         match set {

@@ -2,12 +2,14 @@
 //! it cannot say it removes, with the reason.
 
 use sluice_mem::{Burst, Mbuf};
-use sluice_packet::{FlowKey, InnerTag, Layout, ParseError, Vid, VlanTag, outer_tag, parse_into};
+use sluice_packet::{
+    FlowKey, InnerTag, ParseError, Vid, VlanTag, outer_tag, parse_into, parse_plain,
+};
 
 use crate::antispoof;
 use crate::attachment::{Attachment, Vlans};
 use crate::drops::DropReason;
-use crate::frame::{Destination, FrameInfo, Source};
+use crate::frame::{Destination, FrameInfo, Mark};
 use crate::ids::{SegmentId, UplinkId};
 use crate::tables::{SegmentTable, Tables, UplinkTable};
 
@@ -18,11 +20,31 @@ const MACS_BYTES: usize = 12;
 /// The bits of a TCI that are no VID: priority and drop eligibility.
 const PRIORITY: u16 = 0xf000;
 
-/// Classifies one frame from the wire.
-pub(crate) fn from_uplink(
-    tables: &Tables,
+/// Bytes before what follows the EtherType, without a second tag and with one.
+const L3: u16 = 14;
+const L3_BEHIND_INNER_TAG: u16 = 18;
+
+/// Reads one frame from the wire: its tag, its segment and its key.
+#[inline]
+pub(crate) fn read_from_uplink(
+    id: UplinkId,
+    uplink: &UplinkTable,
+    source: Mark,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
+    // Without a tag in its bytes, as the first EtherType is IPv4; the device may have taken one off.
+    let (frame, info) = FrameInfo::beside_data(mbuf);
+    if info.tag().is_none() && parse_plain(frame, &mut info.key) {
+        info.describe(SegmentId::new(id, uplink.native), source);
+        return Ok(());
+    }
+    read_any_from_uplink(id, uplink, source, mbuf)
+}
+
+fn read_any_from_uplink(
     uplink_id: UplinkId,
     uplink: &UplinkTable,
+    source: Mark,
     mbuf: &mut Mbuf,
 ) -> Result<(), DropReason> {
     let tag = take_outer_tag(mbuf, &uplink.tpids)?;
@@ -35,9 +57,15 @@ pub(crate) fn from_uplink(
         Some(vid) => vid,
     };
     let id = SegmentId::new(uplink_id, vid);
-    let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
-    let (frame, info) = FrameInfo::beside_data(mbuf);
-    describe(frame, info, segment.id, tag, Source::Uplink(uplink_id))?;
+    describe(mbuf, id, tag, source)
+}
+
+/// Says where a frame from the wire goes.
+pub(crate) fn place_from_uplink(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), DropReason> {
+    let info = FrameInfo::of_mut(mbuf);
+    let segment = tables
+        .segment(info.segment())
+        .ok_or(DropReason::NoSegment)?;
     let destination = if info.key.dst_mac().is_multicast() {
         Destination::Flood
     } else {
@@ -51,10 +79,28 @@ pub(crate) fn from_uplink(
     Ok(())
 }
 
-/// Classifies one frame from a pod, and checks that it is who it says it is.
-pub(crate) fn from_pod(
-    tables: &Tables,
+/// Reads one frame from a pod: its tag, its segment and its key.
+#[inline]
+pub(crate) fn read_from_pod(
     attachment: &Attachment,
+    source: Mark,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
+    // Most frames have no tag, as the first EtherType is IPv4.
+    let (frame, info) = FrameInfo::beside_data(mbuf);
+    if let Some(segment) = attachment.vlans.untagged()
+        && info.tag().is_none()
+        && parse_plain(frame, &mut info.key)
+    {
+        info.describe(segment, source);
+        return Ok(());
+    }
+    read_any_from_pod(attachment, source, mbuf)
+}
+
+fn read_any_from_pod(
+    attachment: &Attachment,
+    source: Mark,
     mbuf: &mut Mbuf,
 ) -> Result<(), DropReason> {
     let tag = match &attachment.vlans {
@@ -82,16 +128,28 @@ pub(crate) fn from_pod(
             wanted
         }
     };
-    let segment = tables.segment(id).ok_or(DropReason::NoSegment)?;
+    describe(mbuf, id, tag, source)
+}
+
+/// Checks that a pod's frame is who it says it is, and says where it goes.
+pub(crate) fn place_from_pod(
+    tables: &Tables,
+    attachment: &Attachment,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
     let (frame, info) = FrameInfo::beside_data(mbuf);
-    let layout = describe(frame, info, id, tag, Source::Attachment(attachment.id))?;
-    if attachment.is_too_long(frame.len(), layout.inner.is_some()) {
+    let segment = tables
+        .segment(info.segment())
+        .ok_or(DropReason::NoSegment)?;
+    let inner = info.has_inner_tag();
+    if attachment.is_too_long(frame.len(), inner) {
         return Err(DropReason::TooLong);
     }
-    if layout.inner.is_some() && !attachment.qinq {
+    if inner && !attachment.qinq {
         return Err(DropReason::InnerTag);
     }
-    antispoof::check(attachment, frame, &info.key, layout.l3)?;
+    let l3 = if inner { L3_BEHIND_INNER_TAG } else { L3 };
+    antispoof::check(attachment, frame, &info.key, l3)?;
     let destination = from_pod_destination(segment, attachment, &info.key)?;
     info.set_destination(destination);
     Ok(())
@@ -117,12 +175,12 @@ fn from_pod_destination(
 /// stays: returned by value, copies of it would cost more than the parsing.
 #[inline]
 fn describe(
-    frame: &[u8],
-    info: &mut FrameInfo,
+    mbuf: &mut Mbuf,
     segment: SegmentId,
     tag: Option<VlanTag>,
-    source: Source,
-) -> Result<Layout, DropReason> {
+    source: Mark,
+) -> Result<(), DropReason> {
+    let (frame, info) = FrameInfo::beside_data(mbuf);
     let layout =
         parse_into(frame, InnerTag::Allow, &mut info.key).map_err(|error| match error {
             ParseError::Truncated => DropReason::Truncated,
@@ -130,9 +188,7 @@ fn describe(
             ParseError::InnerTag => DropReason::InnerTag,
             ParseError::ThirdTag => DropReason::ThirdTag,
         })?;
-    info.key.vid = segment.vid();
-    info.set_segment(segment);
-    info.set_source(source);
+    info.describe(segment, source);
     info.set_inner_tag(layout.inner.is_some());
     // From here on the tag is only its priority: the VID is the segment's, the TPID the receiver's.
     let priority = tag.map_or(0, |tag| tag.tci & PRIORITY);
@@ -140,7 +196,7 @@ fn describe(
         tpid: 0,
         tci: priority,
     }));
-    Ok(layout)
+    Ok(())
 }
 
 /// Whether a frame is sent without its segment's tag.
@@ -192,16 +248,16 @@ fn take_priority_tag(mbuf: &mut Mbuf) -> Result<Option<VlanTag>, DropReason> {
     take_outer_tag(mbuf, &POD_TPIDS)
 }
 
-/// Classifies a burst and takes out what has no further way, handing it to `removed` with the
-/// reason.
-pub(crate) fn burst(
+/// Runs one step over a burst and takes out what has no further way, handing it to `removed` with
+/// the reason.
+pub(crate) fn each(
     burst: &mut Burst,
-    mut classify: impl FnMut(&mut Mbuf) -> Result<(), DropReason>,
+    mut step: impl FnMut(&mut Mbuf) -> Result<(), DropReason>,
     mut removed: impl FnMut(Mbuf, DropReason),
 ) {
     let why = std::cell::Cell::new(DropReason::BadHeader);
     burst.retain_or(
-        |mbuf| match classify(mbuf) {
+        |mbuf| match step(mbuf) {
             Ok(()) => true,
             Err(reason) => {
                 why.set(reason);

@@ -1,21 +1,23 @@
 //! Egress: from the pod.
 
 use sluice_firewall::Direction;
-use sluice_mem::{Burst, Mbuf};
+use sluice_mem::{BURST, Burst, Mbuf};
 
+use crate::attachment::Attachment;
 use crate::classify;
 use crate::drops::DropReason;
-use crate::frame::FrameInfo;
+use crate::frame::{FrameInfo, Mark, Source};
 use crate::ids::AttachmentId;
-use crate::judge::{Decision, judge};
+use crate::judge::{Decision, judge_burst, remove_refused};
 use crate::port::PortContext;
-use crate::reject;
+use crate::recognise::recognise;
 use crate::route::route;
 use crate::state::State;
 use crate::tables::Tables;
 
 /// The egress flow: `copy in -> classify -> judge -> uplink.tx`, over one burst; a frame for a local
-/// attachment goes on in that one's ingress flow. Returns the number of frames received.
+/// attachment goes on in that one's ingress flow. Frames of known flows are neither classified nor
+/// judged again. Returns the number of frames received.
 pub(crate) fn egress(tables: &Tables, state: &mut State, slot: usize) -> usize {
     let mut burst = Burst::new();
     let Some(id) = receive(state, slot, &mut burst) else {
@@ -25,21 +27,48 @@ pub(crate) fn egress(tables: &Tables, state: &mut State, slot: usize) -> usize {
     if received == 0 {
         return 0;
     }
-    egress_classify(tables, state, slot, &mut burst);
-    egress_judge(tables, state, id, &mut burst);
+    egress_read(state, slot, &mut burst);
+    if recognise(tables, state, &mut burst) > 0 {
+        egress_classify(tables, state, slot, &mut burst);
+        egress_judge(tables, state, id, &mut burst);
+    }
     route(tables, state, &mut burst);
     received
 }
 
-/// Classifies a burst and removes what has no way on or is not from who it says.
+/// Reads a burst and removes what cannot be read.
+pub(crate) fn egress_read(state: &mut State, slot: usize, burst: &mut Burst) {
+    let version = state.flows.version();
+    each_of(state, slot, burst, |attachment, mbuf| {
+        let source = Mark::new(Source::Attachment(attachment.id), version);
+        classify::read_from_pod(attachment, source, mbuf)
+    });
+}
+
+/// Classifies what is not known, and removes what has no way on or is not from who it says.
 pub(crate) fn egress_classify(tables: &Tables, state: &mut State, slot: usize, burst: &mut Burst) {
+    each_of(state, slot, burst, |attachment, mbuf| {
+        if FrameInfo::of(mbuf).is_known() {
+            return Ok(());
+        }
+        classify::place_from_pod(tables, attachment, mbuf)
+    });
+}
+
+/// One step over a burst of one attachment; what it rejects is counted there.
+fn each_of(
+    state: &mut State,
+    slot: usize,
+    burst: &mut Burst,
+    step: impl Fn(&Attachment, &mut Mbuf) -> Result<(), DropReason>,
+) {
     let Some(attachment) = state.attachments.get(slot).and_then(Option::as_deref) else {
         return state.pools.free_burst(burst);
     };
     let pools = &mut state.pools;
-    classify::burst(
+    classify::each(
         burst,
-        |mbuf| classify::from_pod(tables, attachment, mbuf),
+        |mbuf| step(attachment, mbuf),
         |mbuf, reason| {
             attachment.counts.egress_drops.add(reason, 1);
             pools.free(mbuf);
@@ -47,26 +76,21 @@ pub(crate) fn egress_classify(tables: &Tables, state: &mut State, slot: usize, b
     );
 }
 
-/// Judges a burst and removes what is not allowed.
+/// Judges what is not known, and removes what is not allowed.
 pub(crate) fn egress_judge(
     tables: &Tables,
     state: &mut State,
     id: AttachmentId,
     burst: &mut Burst,
 ) {
-    let mut rest = std::mem::take(burst);
-    for mbuf in rest.drain_front(rest.len()) {
-        let info = FrameInfo::of(&mbuf);
-        match judge(tables, state, id, Direction::Egress, info, mbuf.len()) {
-            Decision::Pass => {
-                if let Err(mbuf) = burst.push(mbuf) {
-                    state.drop_frame(mbuf, DropReason::RingFull);
-                }
-            }
-            Decision::Drop(reason) => state.drop_at(id, Direction::Egress, mbuf, reason),
-            Decision::Reject => reject::answer(tables, state, id, Direction::Egress, mbuf),
+    let mut decisions = [Decision::Open; BURST];
+    for (decision, mbuf) in decisions.iter_mut().zip(burst.iter()) {
+        if FrameInfo::of(mbuf).is_known() {
+            *decision = Decision::Pass;
         }
     }
+    judge_burst(tables, state, id, Direction::Egress, burst, &mut decisions);
+    remove_refused(tables, state, id, Direction::Egress, burst, &decisions);
 }
 
 /// Copies a burst in from the pod's ring. `None` if there is no such attachment or no peer.

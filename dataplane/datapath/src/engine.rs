@@ -15,6 +15,7 @@ use sluice_packet::Vid;
 use crate::attachment::Attachment;
 use crate::command::{Answer, Change, Command, Removed};
 use crate::error::Error;
+use crate::flows::FlowCache;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::link::{WorkerLink, WorkerParts, start_workers};
 use crate::port::{PodPort, Uplink};
@@ -75,14 +76,17 @@ impl Engine {
         let large = pool(BufSize::Large, config.large_mbufs)?;
         let mut topology = Topology::new(workers);
         let tables = Arc::new(topology.tables());
-        let parts: Vec<_> = config
+        let parts = config
             .workers
             .iter()
-            .map(|worker| WorkerParts {
-                core: worker.core,
-                pools: Pools::new(small, large, CACHE_MBUFS),
+            .map(|worker| {
+                Ok(WorkerParts {
+                    core: worker.core,
+                    pools: Pools::new(small, large, CACHE_MBUFS),
+                    flows: flow_cache(config.flow_cache)?,
+                })
             })
-            .collect();
+            .collect::<Result<Vec<_>, Error>>()?;
         let links = start_workers(parts, config.idle, tables)?;
         Ok(Engine {
             small,
@@ -382,4 +386,12 @@ impl Inner {
             _ => Err(Error::NoAttachment),
         }
     }
+}
+
+/// One worker's flow cache.
+pub(crate) fn flow_cache(entries: usize) -> Result<FlowCache, Error> {
+    FlowCache::new(entries).map_err(|source| Error::System {
+        what: "memory for the flow cache (memory.flow_cache)",
+        source,
+    })
 }

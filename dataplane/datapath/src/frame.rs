@@ -2,9 +2,10 @@
 //! through bursts and from worker to worker.
 
 use sluice_mem::Mbuf;
-use sluice_packet::{FlowKey, VlanTag};
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+use sluice_packet::{FlowKey, IpProto, VlanTag};
+use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use crate::flows::FlowNumber;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
 
 /// Facts of one frame. Inside the engine a frame's outermost tag is never among its bytes: it is
@@ -14,10 +15,10 @@ use crate::ids::{AttachmentId, SegmentId, UplinkId};
 pub struct FrameInfo {
     /// What rules match on; valid after classify.
     pub key: FlowKey,
+    /// Where it came from. Together with the key, a cache line: what the flow cache compares.
+    mark: Mark,
     /// Where it goes, by `flags`: an attachment, an uplink or a segment.
     destination: u32,
-    /// Where it came from, by `flags`: an attachment or an uplink.
-    source: u32,
     /// Segment; valid after classify.
     segment: u32,
     /// TPID of the outermost tag, 0 for none.
@@ -26,16 +27,21 @@ pub struct FrameInfo {
     tci: u16,
     flags: u16,
     /// Padding, spelt out.
-    _unused: [u16; 3],
+    _unused: u16,
+    /// The entry of its flow in its worker's flow cache, 0 for none.
+    flow: u32,
+    /// Up to the end of the scratch.
+    _rest: [u32; 11],
 }
 
 const TO_ATTACHMENT: u16 = 1;
 const TO_UPLINK: u16 = 2;
 const TO_FLOOD: u16 = 3;
 const TO_MASK: u16 = 3;
-const FROM_UPLINK: u16 = 4;
 const EXEMPT: u16 = 8;
 const INNER: u16 = 16;
+const EGRESS_KNOWN: u16 = 32;
+const INGRESS_KNOWN: u16 = 64;
 
 /// Where a frame goes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,39 +65,88 @@ pub enum Source {
     Uplink(UplinkId),
 }
 
+/// A [`Source`] in one number, and the version of its worker's tables that it is of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(transparent)]
+pub(crate) struct Mark(u64);
+
+impl Mark {
+    /// Versions are below.
+    pub(crate) const VERSIONS: u32 = 1 << (u64::BITS - Mark::VERSION_AT);
+    /// Above the number of an attachment or an uplink, and two flags.
+    const VERSION_AT: u32 = 34;
+    const FROM_UPLINK: u64 = 1 << 32;
+    /// No entry of the flow cache has it: the frame has a second tag, or is the engine's own.
+    const OTHER: u64 = 1 << 33;
+
+    /// That of a source.
+    pub(crate) fn new(source: Source, version: u32) -> Mark {
+        let number = match source {
+            Source::Attachment(id) => u64::from(id.to_u32()),
+            Source::Uplink(id) => u64::from(id.0) | Mark::FROM_UPLINK,
+        };
+        Mark(number).with_version(version)
+    }
+
+    fn with_version(self, version: u32) -> Mark {
+        let source = self.0 & ((1 << Mark::VERSION_AT) - 1);
+        Mark(source | u64::from(version) << Mark::VERSION_AT)
+    }
+
+    /// The mark of this number.
+    pub(crate) fn from_bits(bits: u64) -> Mark {
+        Mark(bits)
+    }
+
+    /// Its version.
+    pub(crate) fn version(self) -> u64 {
+        self.0 >> Mark::VERSION_AT
+    }
+
+    fn unlike_any_flow(self) -> Mark {
+        Mark(self.0 | Mark::OTHER)
+    }
+
+    fn source(self) -> Source {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "the lower bits are asked for"
+        )]
+        let (number, uplink) = (self.0 as u32, self.0 as u16);
+        if self.0 & Mark::FROM_UPLINK != 0 {
+            Source::Uplink(UplinkId(uplink))
+        } else {
+            Source::Attachment(AttachmentId::from_u32(number))
+        }
+    }
+}
+
+/// A [`Destination`] as a frame's facts hold it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
+#[repr(C)]
+pub(crate) struct Goal {
+    kind: u32,
+    number: u32,
+}
+
 impl FrameInfo {
     /// The facts of `mbuf`'s frame.
     #[inline]
     pub fn of(mbuf: &Mbuf) -> &FrameInfo {
-        let Ok((info, _)) = FrameInfo::ref_from_prefix(mbuf.scratch()) else {
-            unreachable!(
-                "the scratch is as large and as aligned as FrameInfo needs: a test says so"
-            )
-        };
-        info
+        zerocopy::transmute_ref!(mbuf.scratch())
     }
 
     /// The same, to be changed.
     #[inline]
     pub fn of_mut(mbuf: &mut Mbuf) -> &mut FrameInfo {
-        let Ok((info, _)) = FrameInfo::mut_from_prefix(mbuf.scratch_mut()) else {
-            unreachable!(
-                "the scratch is as large and as aligned as FrameInfo needs: a test says so"
-            )
-        };
-        info
+        zerocopy::transmute_mut!(mbuf.scratch_mut())
     }
 
     /// The frame's bytes beside its facts, to be changed.
     #[inline]
     pub(crate) fn beside_data(mbuf: &mut Mbuf) -> (&[u8], &mut FrameInfo) {
         let (data, scratch) = mbuf.data_and_scratch_mut();
-        let Ok((info, _)) = FrameInfo::mut_from_prefix(scratch) else {
-            unreachable!(
-                "the scratch is as large and as aligned as FrameInfo needs: a test says so"
-            )
-        };
-        (data, info)
+        (data, zerocopy::transmute_mut!(scratch))
     }
 
     /// Starts the facts of a frame that a port has just put into `mbuf`; `tag` is the outermost tag
@@ -102,6 +157,15 @@ impl FrameInfo {
         info.tpid = tpid;
         info.tci = tci;
         info.flags = 0;
+        info.flow = 0;
+    }
+
+    /// Adds what the key does not say of an untagged frame: where it came from, and its segment.
+    #[inline]
+    pub(crate) fn describe(&mut self, segment: SegmentId, source: Mark) {
+        self.key.vid = segment.vid();
+        self.mark = source;
+        self.set_segment(segment);
     }
 
     /// The outermost tag, if there is one.
@@ -158,25 +222,75 @@ impl FrameInfo {
 
     /// Where it came from.
     pub fn source(&self) -> Source {
-        if self.flags & FROM_UPLINK != 0 {
-            Source::Uplink(UplinkId(u16::try_from(self.source).unwrap_or(u16::MAX)))
-        } else {
-            Source::Attachment(AttachmentId::from_u32(self.source))
+        self.mark.source()
+    }
+
+    /// Makes its mark one of another version of the tables, as another worker counts them.
+    pub(crate) fn set_version(&mut self, version: u32) {
+        self.mark = self.mark.with_version(version);
+    }
+
+    /// Where it goes, to be kept.
+    pub(crate) fn goal(&self) -> Goal {
+        Goal {
+            kind: u32::from(self.flags & TO_MASK),
+            number: self.destination,
         }
     }
 
-    /// Sets where it came from.
-    pub fn set_source(&mut self, source: Source) {
-        match source {
-            Source::Attachment(id) => {
-                self.flags &= !FROM_UPLINK;
-                self.source = id.to_u32();
-            }
-            Source::Uplink(id) => {
-                self.flags |= FROM_UPLINK;
-                self.source = u32::from(id.0);
-            }
-        }
+    /// Notes that the judges' decisions on its flow are known: it goes to `goal`, and is judged
+    /// there only if `ingress` is false.
+    #[inline]
+    pub(crate) fn set_known(&mut self, goal: Goal, ingress: bool) {
+        #[allow(clippy::cast_possible_truncation, reason = "two bits")]
+        let kind = goal.kind as u16 & TO_MASK;
+        let known = if ingress {
+            EGRESS_KNOWN | INGRESS_KNOWN
+        } else {
+            EGRESS_KNOWN
+        };
+        self.flags = self.flags & !TO_MASK | kind | known;
+        self.destination = goal.number;
+    }
+
+    /// Whether the flow cache knew that it may leave where it comes from, and where it goes.
+    #[inline]
+    pub(crate) fn is_known(&self) -> bool {
+        self.flags & EGRESS_KNOWN != 0
+    }
+
+    /// Whether the flow cache knew that its receiver takes it.
+    #[inline]
+    pub(crate) fn is_known_to_receiver(&self) -> bool {
+        self.flags & INGRESS_KNOWN != 0
+    }
+
+    /// Its flow in the flow cache of the worker that it is with.
+    pub(crate) fn flow(&self) -> FlowNumber {
+        FlowNumber::from_u32(self.flow)
+    }
+
+    /// Notes its flow.
+    pub(crate) fn set_flow(&mut self, flow: FlowNumber) {
+        self.flow = flow.to_u32();
+    }
+
+    /// Whether all that is decided of it follows from its key and its source: the body of ARP and
+    /// of neighbour discovery is looked at too, second tags are not in the key, a flood has a
+    /// limit, and the engine's own answers are not judged.
+    pub(crate) fn is_decided_by_key(&self) -> bool {
+        let goes_to_one = matches!(self.flags & TO_MASK, TO_ATTACHMENT | TO_UPLINK);
+        self.key.is_ip()
+            && self.key.proto != IpProto::ICMPV6
+            && goes_to_one
+            && self.flags & (INNER | EXEMPT) == 0
+    }
+
+    /// What tells its flow from others, and ties it to one version of the tables: key and mark.
+    #[inline(always)]
+    pub(crate) fn flow_words(&self) -> &[u64; 8] {
+        let [words, _]: &[[u64; 8]; 2] = zerocopy::transmute_ref!(self);
+        words
     }
 
     /// Whether a second tag is among its bytes.
@@ -186,11 +300,12 @@ impl FrameInfo {
 
     /// Notes whether a second tag is among its bytes.
     pub fn set_inner_tag(&mut self, inner: bool) {
-        self.flags = if inner {
-            self.flags | INNER
+        if inner {
+            self.flags |= INNER;
+            self.mark = self.mark.unlike_any_flow();
         } else {
-            self.flags & !INNER
-        };
+            self.flags &= !INNER;
+        }
     }
 
     /// Whether it is the engine's own answer (a reject), which is not judged.
@@ -201,6 +316,8 @@ impl FrameInfo {
     /// Marks it as the engine's own answer.
     pub fn set_exempt(&mut self) {
         self.flags |= EXEMPT;
+        self.mark = self.mark.unlike_any_flow();
+        self.flow = 0;
     }
 }
 

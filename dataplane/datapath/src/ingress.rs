@@ -1,91 +1,137 @@
 //! Ingress: towards the pod.
 
 use sluice_firewall::Direction;
-use sluice_mem::{Burst, Mbuf};
+use sluice_mem::{BURST, Burst, Mbuf};
 
+use crate::attachment::Attachment;
 use crate::classify;
 use crate::drops::DropReason;
-use crate::frame::{FrameInfo, Tagging};
+use crate::frame::{FrameInfo, Mark, Source, Tagging};
 use crate::ids::{AttachmentId, UplinkId};
-use crate::judge::{Decision, judge};
+use crate::judge::{Decision, judge, judge_burst, remove_refused};
 use crate::port::PortContext;
-use crate::reject;
+use crate::recognise::recognise;
 use crate::route::route;
 use crate::state::State;
 use crate::tables::Tables;
 
-/// The ingress flow: `uplink.rx -> classify -> judge -> deliver`, over one burst.
-/// Returns the number of frames received.
+/// The ingress flow: `uplink.rx -> classify -> judge -> deliver`, over one burst. Frames of known
+/// flows are neither classified nor judged again. Returns the number of frames received.
 pub(crate) fn ingress(tables: &Tables, state: &mut State, id: UplinkId) -> usize {
     let mut burst = Burst::new();
     let received = receive(state, id, &mut burst);
     if received == 0 {
         return 0;
     }
-    ingress_classify(tables, state, id, &mut burst);
+    ingress_read(tables, state, id, &mut burst);
+    if recognise(tables, state, &mut burst) > 0 {
+        ingress_classify(tables, state, id, &mut burst);
+    }
     route(tables, state, &mut burst);
     received
 }
 
-/// Classifies a burst and removes what has no way on.
-fn ingress_classify(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) {
+/// Reads a burst and removes what cannot be read.
+fn ingress_read(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) {
     let Some(uplink) = tables.uplink(id) else {
         return state.pools.free_burst(burst);
     };
+    let source = Mark::new(Source::Uplink(id), state.flows.version());
+    each_of(state, id, burst, |mbuf| {
+        classify::read_from_uplink(id, uplink, source, mbuf)
+    });
+}
+
+/// Classifies what is not known, and removes what has no way on.
+fn ingress_classify(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) {
+    each_of(state, id, burst, |mbuf| {
+        if FrameInfo::of(mbuf).is_known() {
+            return Ok(());
+        }
+        classify::place_from_uplink(tables, mbuf)
+    });
+}
+
+/// One step over a burst of one uplink; what it rejects is counted there.
+fn each_of(
+    state: &mut State,
+    id: UplinkId,
+    burst: &mut Burst,
+    step: impl Fn(&mut Mbuf) -> Result<(), DropReason>,
+) {
     let (uplinks, pools) = (&state.uplinks, &mut state.pools);
-    classify::burst(
-        burst,
-        |mbuf| classify::from_uplink(tables, id, uplink, mbuf),
-        |mbuf, reason| {
-            if let Some(Some(uplink)) = uplinks.get(id.index()) {
-                uplink.counts.drops.add(reason, 1);
-            }
-            pools.free(mbuf);
-        },
-    );
+    classify::each(burst, step, |mbuf, reason| {
+        if let Some(Some(uplink)) = uplinks.get(id.index()) {
+            uplink.counts.drops.add(reason, 1);
+        }
+        pools.free(mbuf);
+    });
 }
 
 /// The ingress flow from its judge on, for frames that all go to one attachment of this worker:
-/// `judge -> deliver`.
+/// `judge -> deliver`. Frames that are known to be allowed are not judged again.
 pub(crate) fn ingress_from_judge(
     tables: &Tables,
     state: &mut State,
     id: AttachmentId,
     burst: &mut Burst,
 ) {
-    let mut allowed = Burst::new();
-    for mbuf in burst.drain_front(burst.len()) {
-        match decide(tables, state, id, &mbuf) {
-            Decision::Pass => {
-                if let Err(mbuf) = allowed.push(mbuf) {
-                    state.drop_frame(mbuf, DropReason::RingFull);
-                }
-            }
-            Decision::Drop(reason) => state.drop_at(id, Direction::Ingress, mbuf, reason),
-            Decision::Reject => reject::answer(tables, state, id, Direction::Ingress, mbuf),
-        }
+    let known = |mbuf: &Mbuf| FrameInfo::of(mbuf).is_known_to_receiver();
+    if !burst.iter().all(known) {
+        ingress_judge(tables, state, id, burst);
     }
-    deliver(state, id, &mut allowed);
+    deliver(state, id, burst);
 }
 
-/// Whether one frame may go to one attachment.
+/// Judges what is not known, and removes what is not allowed.
+fn ingress_judge(tables: &Tables, state: &mut State, id: AttachmentId, burst: &mut Burst) {
+    let Some(attachment) = state.attachment(id) else {
+        state.counts.drops.add(DropReason::Gone, burst.len() as u64);
+        return state.pools.free_burst(burst);
+    };
+    let mut decisions = [Decision::Open; BURST];
+    for (decision, mbuf) in decisions.iter_mut().zip(burst.iter()) {
+        let info = FrameInfo::of(mbuf);
+        *decision = if info.is_known_to_receiver() {
+            Decision::Pass
+        } else {
+            before_judge(attachment, mbuf)
+        };
+    }
+    let direction = Direction::Ingress;
+    judge_burst(tables, state, id, direction, burst, &mut decisions);
+    remove_refused(tables, state, id, direction, burst, &decisions);
+}
+
+/// What is decided of a frame to an attachment without asking its policies.
+fn before_judge(attachment: &Attachment, mbuf: &Mbuf) -> Decision {
+    let info = FrameInfo::of(mbuf);
+    let inner = info.has_inner_tag();
+    if attachment.is_too_long(mbuf.len(), inner) {
+        Decision::Drop(DropReason::TooLong)
+    } else if inner && !attachment.takes_inner_tag(info) {
+        Decision::Drop(DropReason::InnerTag)
+    } else if info.is_exempt() {
+        Decision::Pass
+    } else {
+        Decision::Open
+    }
+}
+
+/// Whether a flooded frame may go to one attachment.
 pub(crate) fn decide(
     tables: &Tables,
     state: &mut State,
     id: AttachmentId,
     mbuf: &Mbuf,
 ) -> Decision {
-    let info = FrameInfo::of(mbuf);
     let Some(attachment) = state.attachment(id) else {
         return Decision::Drop(DropReason::Gone);
     };
-    if attachment.is_too_long(mbuf.len(), info.has_inner_tag()) {
-        return Decision::Drop(DropReason::TooLong);
+    match before_judge(attachment, mbuf) {
+        Decision::Open => judge(tables, state, id, Direction::Ingress, mbuf),
+        decided => decided,
     }
-    if info.has_inner_tag() && !attachment.takes_inner_tag(info) {
-        return Decision::Drop(DropReason::InnerTag);
-    }
-    judge(tables, state, id, Direction::Ingress, info, mbuf.len())
 }
 
 /// Copies frames into the pod's ring and frees them.

@@ -14,6 +14,7 @@ use sluice_ring::{Consumer, Producer, spsc};
 use crate::command::{Answer, Command, Numbered};
 use crate::counters::WorkerCounts;
 use crate::error::Error;
+use crate::flows::FlowCache;
 use crate::idle::{Doorbell, Idle};
 use crate::ids::WorkerId;
 use crate::spec::IdleConfig;
@@ -33,6 +34,7 @@ const EVENTS: usize = 1024;
 pub(crate) struct WorkerParts {
     pub(crate) core: Option<usize>,
     pub(crate) pools: Pools,
+    pub(crate) flows: FlowCache,
 }
 
 /// Control's ends of a worker's rings.
@@ -75,7 +77,7 @@ pub(crate) fn start_workers(
         let (answers, answer_receiver) = spsc(COMMANDS);
         let (events, event_receiver) = spsc(EVENTS);
         let counts = Arc::new(WorkerCounts::default());
-        let mut state = State::new(id, part.pools, events, counts.clone());
+        let mut state = State::new(id, part.pools, part.flows, events, counts.clone());
         state.to_workers = to_workers;
         state.from_workers = from_workers;
         let worker = Worker {

@@ -6,11 +6,13 @@ use sluice_mem::{Burst, Mbuf};
 
 use crate::classify::{is_untagged_on, tag_for_wire};
 use crate::drops::DropReason;
+use crate::flows::FlowNumber;
 use crate::frame::{Destination, FrameInfo, Source};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::ingress::{decide, deliver_borrowed, ingress_from_judge};
 use crate::judge::Decision;
 use crate::port::PortContext;
+use crate::recognise::recognise;
 use crate::state::State;
 use crate::tables::Tables;
 
@@ -164,7 +166,9 @@ pub(crate) fn flood_here(tables: &Tables, state: &mut State, mbuf: &Mbuf) {
         match decide(tables, state, member.id, mbuf) {
             Decision::Pass => deliver_borrowed(state, member.id, std::slice::from_ref(mbuf)),
             // What was flooded is never answered.
-            Decision::Reject => count_ingress(state, member.id, DropReason::Denied),
+            Decision::Reject | Decision::Open => {
+                count_ingress(state, member.id, DropReason::Denied)
+            }
             Decision::Drop(reason) => count_ingress(state, member.id, reason),
         }
     }
@@ -206,11 +210,13 @@ fn copy_to_worker(state: &mut State, worker: usize, mbuf: &Mbuf) {
 
 /// Gives frames to the worker that owns their destination.
 fn hand_over(state: &mut State, worker: WorkerId, burst: &mut Burst) {
-    for mbuf in burst.drain_front(burst.len()) {
+    for mut mbuf in burst.drain_front(burst.len()) {
         let Some(Some(ring)) = state.to_workers.get_mut(worker.index()) else {
             state.drop_frame(mbuf, DropReason::Gone);
             continue;
         };
+        // The number means nothing in the other's flow cache.
+        FrameInfo::of_mut(&mut mbuf).set_flow(FlowNumber::NONE);
         if let Err(mbuf) = ring.push(mbuf) {
             state.drop_frame(mbuf, DropReason::HandoverFull);
         }
@@ -248,6 +254,11 @@ fn route_handed_over(tables: &Tables, state: &mut State, burst: &mut Burst) {
         }
         state.pools.free_burst(&mut floods);
         let mut others = split_front(burst, |mbuf| !flooded(mbuf));
+        let version = state.flows.version();
+        for mbuf in others.iter_mut() {
+            FrameInfo::of_mut(mbuf).set_version(version);
+        }
+        recognise(tables, state, &mut others);
         route(tables, state, &mut others);
     }
 }

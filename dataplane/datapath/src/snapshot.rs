@@ -23,6 +23,8 @@ pub(crate) fn read(inner: &Inner) -> Snapshot {
                 loops: link.counts.loops.get(),
                 empty_loops: link.counts.empty_loops.get(),
                 sleeps: link.counts.sleeps.get(),
+                known: link.counts.known.get(),
+                learned: link.counts.learned.get(),
                 drops: drops_of(&link.counts.drops),
                 lost_log_records: link.counts.lost_records.get(),
             })

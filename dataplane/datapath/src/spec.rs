@@ -21,6 +21,8 @@ pub struct EngineConfig {
     pub small_mbufs: u32,
     /// Mbufs with 10 KiB of data, over all workers.
     pub large_mbufs: u32,
+    /// Flows that each worker's flow cache remembers at least; 0: none.
+    pub flow_cache: usize,
     /// Whether the mempools may use huge pages.
     pub huge_pages: sluice_mem::HugePages,
     /// When workers rest.
@@ -201,6 +203,10 @@ pub struct WorkerSnapshot {
     pub empty_loops: u64,
     /// Sleeps.
     pub sleeps: u64,
+    /// Frames whose flow the flow cache knew.
+    pub known: u64,
+    /// Flows that it learned.
+    pub learned: u64,
     /// Frames that ended between two workers.
     pub drops: Drops,
     /// Log records that were over the limit.

@@ -13,6 +13,7 @@ use crate::attachment::Attachment;
 use crate::bucket::TokenBucket;
 use crate::counters::{UplinkCounts, WorkerCounts};
 use crate::drops::DropReason;
+use crate::flows::FlowCache;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::port::{PodPort, PortFault, Uplink};
 use crate::tables::Tables;
@@ -67,6 +68,7 @@ pub(crate) struct RawRecord {
 pub(crate) struct State {
     pub(crate) id: WorkerId,
     pub(crate) pools: Pools,
+    pub(crate) flows: FlowCache,
     /// By number; those that this worker polls.
     pub(crate) uplinks: Vec<Option<Box<UplinkState>>>,
     /// By slot; those that this worker owns.
@@ -95,12 +97,14 @@ impl State {
     pub(crate) fn new(
         id: WorkerId,
         pools: Pools,
+        flows: FlowCache,
         events: Producer<WorkerEvent>,
         counts: Arc<WorkerCounts>,
     ) -> State {
         State {
             id,
             pools,
+            flows,
             uplinks: Vec::new(),
             attachments: Vec::new(),
             dirty: Vec::new(),

@@ -9,11 +9,13 @@ use sluice_ring::{Consumer, spsc};
 
 use crate::attachment::Attachment;
 use crate::command::{Answer, Change, Command, Numbered};
-use crate::egress::{egress_classify, egress_judge};
+use crate::egress::{egress_classify, egress_judge, egress_read};
+use crate::engine::flow_cache;
 use crate::error::Error;
 use crate::idle::{Doorbell, Idle};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::port::PodPort;
+use crate::recognise::recognise;
 use crate::route::{flush, route};
 use crate::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
 use crate::state::{State, UplinkState, WorkerEvent};
@@ -30,11 +32,16 @@ pub struct SteppedWorker {
 }
 
 impl SteppedWorker {
-    /// A worker that judges by `policies` and has no ports.
+    /// A worker that judges by `policies`, with a flow cache of at least `flows` entries (0: none),
+    /// and no ports.
     ///
     /// # Errors
     /// [`Error::System`]: no more file descriptors.
-    pub fn new(pools: Pools, policies: Arc<PolicySet>) -> Result<SteppedWorker, Error> {
+    pub fn new(
+        pools: Pools,
+        policies: Arc<PolicySet>,
+        flows: usize,
+    ) -> Result<SteppedWorker, Error> {
         let mut topology = Topology::new(1);
         let carried = vec![(0, 0); policies.slots()];
         topology.set_policies(policies, carried);
@@ -44,7 +51,13 @@ impl SteppedWorker {
         let (events, event_receiver) = spsc(1024);
         let worker = Worker {
             tables: Arc::new(topology.tables()),
-            state: State::new(WorkerId(0), pools, events, Arc::default()),
+            state: State::new(
+                WorkerId(0),
+                pools,
+                flow_cache(flows)?,
+                events,
+                Arc::default(),
+            ),
             idle: Idle::new(IdleConfig::default(), bell.clone())?,
             commands,
             answers,
@@ -112,8 +125,20 @@ impl SteppedWorker {
         &mut self.worker.state.pools
     }
 
-    /// The classify stage of a pod's egress: what it rejects is freed.
+    /// The first half of a pod's classify stage, its tag and key: what cannot be read is freed.
+    pub fn read(&mut self, attachment: AttachmentId, burst: &mut Burst) {
+        egress_read(&mut self.worker.state, attachment.slot(), burst);
+    }
+
+    /// The flow cache's stage, on frames that were read: what is known to be denied is freed.
+    /// Returns how many frames nothing is known of.
+    pub fn recognise(&mut self, burst: &mut Burst) -> usize {
+        recognise(&self.worker.tables, &mut self.worker.state, burst)
+    }
+
+    /// The whole classify stage of a pod's egress: what it rejects is freed.
     pub fn classify(&mut self, attachment: AttachmentId, burst: &mut Burst) {
+        self.read(attachment, burst);
         let worker = &mut self.worker;
         egress_classify(&worker.tables, &mut worker.state, attachment.slot(), burst);
     }

@@ -208,6 +208,7 @@ impl Worker {
         flush(&mut self.state);
         self.wake_others();
         let old = std::mem::replace(&mut self.tables, tables);
+        self.state.flows.forget();
         let removed = match change {
             Change::None => Removed::None,
             Change::AddUplink(id, uplink) => {

@@ -395,8 +395,8 @@ fn what_has_no_way_on_is_counted_where_it_ended() {
     );
     assert_eq!(
         lab.wire_sends(vec![0; 13]),
-        Some("no_segment"),
-        "too short for a tag: untagged"
+        Some("truncated"),
+        "read before its segment is looked for"
     );
     assert_eq!(
         lab.wire_sends(in_vlan(210, &[2; 15])[..18].to_vec()),

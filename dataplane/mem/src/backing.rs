@@ -21,7 +21,7 @@ use crate::error::Error;
 /// Bytes of the smallest page that any machine has.
 const PAGE: usize = 4096;
 /// Bytes of a huge page.
-const HUGE_PAGE: usize = 2 << 20;
+pub(crate) const HUGE_PAGE: usize = 2 << 20;
 /// Most NUMA nodes that a mask names.
 const MAX_NODES: u32 = 1024;
 
@@ -111,13 +111,11 @@ fn map_huge(bytes: usize, node: Option<u32>) -> io::Result<*mut u8> {
     }
 }
 
-fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u8> {
-    // Large pools lie on a huge page's boundary, so that transparent huge pages can be used.
-    let (bytes, slack) = if bytes < HUGE_PAGE {
-        (bytes.next_multiple_of(PAGE), 0)
-    } else {
-        (bytes.next_multiple_of(HUGE_PAGE), HUGE_PAGE)
-    };
+/// As [`map`], on ordinary pages.
+pub(crate) fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u8> {
+    // What is large lies on a huge page's boundary, so that transparent huge pages can be used.
+    let slack = if bytes < HUGE_PAGE { 0 } else { HUGE_PAGE };
+    let bytes = mapped_bytes(bytes, Backing::Ordinary);
     // SAFETY: a new private mapping at an address that the kernel chooses.
     let mapping = unsafe {
         let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -134,6 +132,16 @@ fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u8> {
     } else {
         base.align_offset(HUGE_PAGE)
     });
+    // SAFETY: parts of what was mapped above, of which nobody knows.
+    unsafe {
+        let before = base.addr() - mapping.addr();
+        if before > 0 {
+            rustix::mm::munmap(mapping, before)?;
+        }
+        if slack > before {
+            rustix::mm::munmap(base.add(bytes).cast(), slack - before)?;
+        }
+    }
     bind(base.cast(), bytes, node);
     // SAFETY: the range was mapped above, and the advice changes no content. Kernels without
     // transparent huge pages refuse it.
@@ -151,10 +159,19 @@ fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u8> {
         }
         Err(errno) => {
             // SAFETY: exactly what was mapped above; no pointer into it has left.
-            unsafe { rustix::mm::munmap(mapping, bytes + slack)? };
+            unsafe { rustix::mm::munmap(base.cast(), bytes)? };
             Err(errno.into())
         }
     }
+}
+
+/// Gives back what [`map_ordinary`] mapped for `bytes`.
+///
+/// # Safety
+/// `base` is what that returned, for as many bytes; nobody uses the memory any more.
+pub(crate) unsafe fn unmap_ordinary(base: *mut u8, bytes: usize) {
+    // SAFETY: the caller's promise. Unmapping a whole mapping does not fail.
+    let _ = unsafe { rustix::mm::munmap(base.cast(), mapped_bytes(bytes, Backing::Ordinary)) };
 }
 
 /// Binds a mapping to a node before its pages exist. A refusal (seccomp profiles of containers

@@ -26,6 +26,7 @@
 //! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `copy`, `region`, `sigbus`: pod-shared
 //! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
+mod array;
 mod backing;
 mod burst;
 mod cache;
@@ -43,12 +44,13 @@ pub mod sigbus;
 mod sync;
 pub mod tap;
 
+pub use array::{Array, prefetch};
 pub use backing::{Backing, HugePages};
 pub use burst::{BURST, Burst, DrainFront};
 pub use cache::Cache;
 pub use dma::Posted;
 pub use error::Error;
-pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES};
+pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES, Scratch};
 pub use pool::{BufSize, Conservation, Mempool, PoolConfig};
 pub use pools::Pools;
 pub use region::{OutOfRange, SharedRegion};

@@ -8,6 +8,9 @@ use std::fmt;
 use std::mem;
 use std::num::NonZeroU64;
 
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+use crate::array::prefetch_line;
 use crate::pool::{self, BufSize};
 
 /// Bytes before the data of a fresh mbuf, for what is prepended: tags, headers of a reject.
@@ -15,6 +18,11 @@ pub const HEADROOM: usize = 128;
 
 /// Bytes of an mbuf's scratch: two cache lines.
 pub const SCRATCH_BYTES: usize = 128;
+
+/// An mbuf's scratch: bytes that go with it and mean what the caller wants.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C, align(64))]
+pub struct Scratch(pub [u8; SCRATCH_BYTES]);
 
 // The handle, from bit 0: index in the pool, pool, offset of the data in the buffer, length of the
 // data. Offset and length travel in the handle, so allocating, freeing and resizing an mbuf touch
@@ -235,7 +243,7 @@ impl Mbuf {
     /// The mbuf's scratch: 128 bytes, aligned to 64, that go with it and mean what the caller
     /// wants. A fresh mbuf's scratch holds what its last user left there (zeros in a new pool).
     #[inline(always)]
-    pub fn scratch(&self) -> &[u8; SCRATCH_BYTES] {
+    pub fn scratch(&self) -> &Scratch {
         // SAFETY: scratch memory has one aligned block per index, is initialised and never
         // unmapped; this is the buffer's only handle.
         unsafe { &*self.scratch_start() }
@@ -243,7 +251,7 @@ impl Mbuf {
 
     /// The scratch, to be changed.
     #[inline(always)]
-    pub fn scratch_mut(&mut self) -> &mut [u8; SCRATCH_BYTES] {
+    pub fn scratch_mut(&mut self) -> &mut Scratch {
         // SAFETY: as in `scratch`; `self` is borrowed mutably.
         unsafe { &mut *self.scratch_start() }
     }
@@ -251,7 +259,7 @@ impl Mbuf {
     /// The data, and the scratch to be changed: both at once, for who reads the one and writes the
     /// other.
     #[inline(always)]
-    pub fn data_and_scratch_mut(&mut self) -> (&[u8], &mut [u8; SCRATCH_BYTES]) {
+    pub fn data_and_scratch_mut(&mut self) -> (&[u8], &mut Scratch) {
         // SAFETY: as in `data` and `scratch_mut`; buffers and scratch are disjoint memory.
         unsafe {
             let data = std::slice::from_raw_parts(self.start(), self.len());
@@ -281,7 +289,7 @@ impl Mbuf {
     }
 
     #[inline(always)]
-    fn scratch_start(&self) -> *mut [u8; SCRATCH_BYTES] {
+    fn scratch_start(&self) -> *mut Scratch {
         pool::entry(self.pool_id()).scratch(self.index())
     }
 }
@@ -301,16 +309,6 @@ pub(crate) fn word_of(bits: u64) -> u32 {
 #[inline(always)]
 pub(crate) fn index_of(word: u32) -> u32 {
     word & ((1 << INDEX_BITS) - 1)
-}
-
-#[inline(always)]
-fn prefetch_line(_line: *const u8) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch is a hint and faults on no address; SSE is part of x86-64.
-    unsafe {
-        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        _mm_prefetch::<_MM_HINT_T0>(_line.cast());
-    }
 }
 
 impl Drop for Mbuf {

@@ -15,7 +15,7 @@ use crate::backing::{self, Backing, HugePages};
 use crate::cache::Cache;
 use crate::depot::Depot;
 use crate::error::Error;
-use crate::mbuf::{HEADROOM, INDEX_BITS, Mbuf, POOL_BITS, SCRATCH_BYTES};
+use crate::mbuf::{HEADROOM, INDEX_BITS, Mbuf, POOL_BITS, SCRATCH_BYTES, Scratch};
 
 /// Most buffers of one pool.
 const MAX_BUFFERS: u32 = 1 << INDEX_BITS;
@@ -217,7 +217,7 @@ const fn narrow(bytes: usize) -> u32 {
 #[derive(Debug)]
 pub(crate) struct Entry {
     base: AtomicPtr<u8>,
-    scratch: AtomicPtr<[u8; SCRATCH_BYTES]>,
+    scratch: AtomicPtr<Scratch>,
     stride: AtomicU32,
     buffer_bytes: AtomicU32,
     inner: AtomicPtr<Inner>,
@@ -275,7 +275,7 @@ impl Entry {
 
     /// A buffer's scratch.
     #[inline(always)]
-    pub(crate) fn scratch(&self, index: u32) -> *mut [u8; SCRATCH_BYTES] {
+    pub(crate) fn scratch(&self, index: u32) -> *mut Scratch {
         self.scratch.load(Relaxed).wrapping_add(index as usize)
     }
 }

@@ -23,6 +23,7 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
+use crate::array::{prefetch_line, prefetch_line_to_write};
 use crate::copy::{self, Width};
 use crate::error::Error;
 use crate::sigbus::{MAX_REGIONS, Registration};
@@ -260,6 +261,22 @@ impl SharedRegion {
         }
     }
 
+    /// Hints that the line at `offset` will be read soon. Out of range, nothing happens.
+    #[inline(always)]
+    pub fn prefetch(&self, offset: usize) {
+        if let Ok(line) = self.at(offset, 1, 1) {
+            prefetch_line(line);
+        }
+    }
+
+    /// Hints that the line at `offset` will be written soon. Out of range, nothing happens.
+    #[inline(always)]
+    pub fn prefetch_to_write(&self, offset: usize) {
+        if let Ok(line) = self.at(offset, 1, 1) {
+            prefetch_line_to_write(line);
+        }
+    }
+
     /// Copies from `offset` of the region into all of `dst`.
     ///
     /// # Errors
@@ -304,6 +321,18 @@ impl SharedRegion {
         let dst = self.at(offset, 16, 1)?;
         // SAFETY: `at` checked the destination.
         unsafe { copy::store16(dst, bytes) };
+        Ok(())
+    }
+
+    /// Writes 8 bytes, at once if `offset` is a multiple of 8.
+    ///
+    /// # Errors
+    /// [`OutOfRange`], also if `offset` is no multiple of 8, and nothing is written.
+    #[inline]
+    pub fn write8(&self, offset: usize, bytes: [u8; 8]) -> Result<(), OutOfRange> {
+        let dst = self.at(offset, 8, 8)?.cast::<u64>();
+        // SAFETY: `at` checked the destination and its alignment.
+        unsafe { dst.write_volatile(u64::from_ne_bytes(bytes)) };
         Ok(())
     }
 

@@ -36,7 +36,7 @@ fn every_buffer_is_handed_out_once_and_exhaustion_is_none() {
         assert_in_flight(pool, 0);
         let mbufs: Vec<Mbuf> = std::iter::from_fn(|| cache.alloc()).collect();
         assert_eq!(mbufs.len(), buffers as usize);
-        let starts: HashSet<*const u8> = mbufs.iter().map(|m| m.scratch().as_ptr()).collect();
+        let starts: HashSet<*const u8> = mbufs.iter().map(|m| m.scratch().0.as_ptr()).collect();
         assert_eq!(starts.len(), mbufs.len(), "two mbufs share memory");
         assert_in_flight(pool, buffers);
         assert!(cache.alloc().is_none());
@@ -66,17 +66,17 @@ fn buffers_are_disjoint_and_as_large_as_promised() {
             );
             assert!(mbuf.set_len(mbuf.capacity()) && mbuf.prepend(HEADROOM));
             mbuf.data_mut().fill(n);
-            mbuf.scratch_mut().fill(n);
+            mbuf.scratch_mut().0.fill(n);
         }
         for (n, mbuf) in (0u8..).zip(mbufs) {
             assert_eq!(mbuf.len(), HEADROOM + size.data_bytes());
             assert!(
                 mbuf.data()
                     .iter()
-                    .chain(mbuf.scratch())
+                    .chain(&mbuf.scratch().0)
                     .all(|&byte| byte == n)
             );
-            assert_eq!(mbuf.scratch().as_ptr().addr() % 64, 0);
+            assert_eq!(mbuf.scratch().0.as_ptr().addr() % 64, 0);
             cache.free(mbuf);
         }
     }
@@ -124,10 +124,10 @@ fn a_cache_is_last_in_first_out() {
     let pool = pool(256, BufSize::Small);
     let mut cache = pool.cache(0);
     let (a, b) = (cache.alloc().unwrap(), cache.alloc().unwrap());
-    let hot = b.scratch().as_ptr();
+    let hot = b.scratch().0.as_ptr();
     cache.free(a);
     cache.free(b);
-    assert_eq!(cache.alloc().unwrap().scratch().as_ptr(), hot);
+    assert_eq!(cache.alloc().unwrap().scratch().0.as_ptr(), hot);
 }
 
 #[test]
@@ -240,7 +240,7 @@ fn strays_from_many_threads_are_none_lost_and_none_doubled() {
     assert_in_flight(pool, 0);
     let mut cache = pool.cache(0);
     let mbufs: Vec<Mbuf> = std::iter::from_fn(|| cache.alloc()).collect();
-    let starts: HashSet<*const u8> = mbufs.iter().map(|m| m.scratch().as_ptr()).collect();
+    let starts: HashSet<*const u8> = mbufs.iter().map(|m| m.scratch().0.as_ptr()).collect();
     assert_eq!((mbufs.len(), starts.len()), (300, 300));
 }
 
@@ -303,9 +303,9 @@ fn data_and_scratch_are_apart() {
     let mut mbuf = cache.alloc().unwrap();
     assert!(mbuf.copy_from(&[7; 2048]));
     let (data, scratch) = mbuf.data_and_scratch_mut();
-    scratch.fill(9);
+    scratch.0.fill(9);
     assert!(data.iter().all(|byte| *byte == 7));
-    assert!(mbuf.scratch().iter().all(|byte| *byte == 9));
+    assert!(mbuf.scratch().0.iter().all(|byte| *byte == 9));
     assert!(mbuf.data().iter().all(|byte| *byte == 7));
     cache.free(mbuf);
 }

@@ -50,7 +50,7 @@ pub use fault::Fault;
 pub use kick::{Kick, Kicker};
 pub use listener::{Listener, OpenError, connect, connect_in};
 pub use pod::{LinkChange, Memif};
-pub use queue::{BURST, FrameList, RxCounters, RxQueue, Sink, TxCounters, TxQueue};
+pub use queue::{BURST, FrameList, Pushed, RxCounters, RxQueue, Sink, TxCounters, TxQueue};
 pub use refusal::Refusal;
 pub use socket::{Address, AddressError, Channel, PeerCred, Received};
 pub use text::{Secret, Text};

@@ -38,6 +38,6 @@ pub mod vlan;
 pub use ethertype::EtherType;
 pub use key::FlowKey;
 pub use mac::{Mac, MacError};
-pub use parse::{InnerTag, Layout, ParseError, Parsed, parse, parse_into};
+pub use parse::{InnerTag, Layout, ParseError, Parsed, parse, parse_into, parse_plain};
 pub use proto::IpProto;
 pub use vlan::{Vid, VlanTag, outer_tag};

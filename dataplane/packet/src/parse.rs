@@ -111,9 +111,7 @@ pub fn parse(frame: &[u8], inner: InnerTag) -> Result<Parsed, ParseError> {
 /// instructions are copies of it. On `Err` the key holds something, but nothing of use.
 #[inline]
 pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<Layout, ParseError> {
-    if let Some(head) = frame.first_chunk::<PLAIN>()
-        && plain(head, frame.len(), key)
-    {
+    if parse_plain(frame, key) {
         return Ok(Layout {
             l3: 14,
             l4: 34,
@@ -121,6 +119,17 @@ pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<La
         });
     }
     general(frame, inner, key)
+}
+
+/// The fast path of [`parse_into`] alone: writes the key of TCP or UDP over IPv4 without tags,
+/// options or fragments. `false` if the frame is anything else or anything about it is wrong; then
+/// the key holds something, but nothing of use.
+#[inline(always)]
+#[must_use]
+pub fn parse_plain(frame: &[u8], key: &mut FlowKey) -> bool {
+    frame
+        .first_chunk::<PLAIN>()
+        .is_some_and(|head| plain(head, frame.len(), key))
 }
 
 /// Writes the key of plain TCP or UDP over IPv4; `false` if the frame is anything else or anything

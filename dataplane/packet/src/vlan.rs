@@ -152,7 +152,11 @@ impl fmt::Debug for VlanTag {
 pub fn outer_tag(frame: &[u8], tpids: &[u16]) -> Option<VlanTag> {
     let (_, rest) = frame.split_first_chunk::<12>()?;
     let tag = VlanTag::from_bytes(*rest.first_chunk()?);
-    tpids.contains(&tag.tpid).then_some(tag)
+    // Not `contains`, which is a call: there are two at most, usually.
+    let is_tag = tpids
+        .iter()
+        .fold(false, |is, &tpid| is | (tpid == tag.tpid));
+    is_tag.then_some(tag)
 }
 
 /// A view of one tag and what follows it.

@@ -196,6 +196,12 @@ impl Check<'_> {
                 1024,
                 (256, 4_194_304),
             ),
+            flow_cache: self.number(
+                "memory.flow_cache",
+                raw.flow_cache,
+                131_072,
+                (0, 16_777_216),
+            ),
             huge_pages: huge.unwrap_or(true),
         }
     }

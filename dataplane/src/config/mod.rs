@@ -84,6 +84,8 @@ pub struct MemoryConfig {
     pub small_mbufs: u32,
     /// Mbufs with 10 KiB of data.
     pub large_mbufs: u32,
+    /// Flows that each worker remembers; 0: none.
+    pub flow_cache: u32,
     /// Whether huge pages may be used.
     pub huge_pages: bool,
 }

@@ -52,6 +52,7 @@ pub(super) struct RawWorkers {
 pub(super) struct RawMemory {
     pub(super) small_mbufs: Option<Scalar>,
     pub(super) large_mbufs: Option<Scalar>,
+    pub(super) flow_cache: Option<Scalar>,
     pub(super) huge_pages: Option<Scalar>,
 }
 

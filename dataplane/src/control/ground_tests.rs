@@ -100,6 +100,7 @@ fn lab() -> Lab {
         workers: vec![WorkerConfig::default(); 2],
         small_mbufs: 4096,
         large_mbufs: 512,
+        flow_cache: 64,
         huge_pages: HugePages::Off,
         idle: IdleConfig::default(),
     });

@@ -169,6 +169,8 @@ fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
         loops: found.loops,
         empty_loops: found.empty_loops,
         sleeps: found.sleeps,
+        known: found.known,
+        learned: found.learned,
     };
     snapshot.workers.iter().enumerate().map(worker).collect()
 }

@@ -43,7 +43,15 @@ pub(super) fn status(status: &Status, style: Style) -> String {
         let _ = writeln!(text, "problem: {problem}");
     }
 
-    let mut workers = style.table(&["WORKER", "CORE", "LOOPS", "EMPTY", "SLEEPS"]);
+    let mut workers = style.table(&[
+        "WORKER",
+        "CORE",
+        "LOOPS",
+        "EMPTY",
+        "SLEEPS",
+        "KNOWN FRAMES",
+        "FLOWS LEARNED",
+    ]);
     for worker in &status.workers {
         workers.add_row(vec![
             style.number(worker.id),
@@ -55,6 +63,8 @@ pub(super) fn status(status: &Status, style: Style) -> String {
             style.number(worker.loops),
             style.number(share(worker.empty_loops, worker.loops)),
             style.number(worker.sleeps),
+            style.number(worker.known),
+            style.number(worker.learned),
         ]);
     }
     section(&mut text, &render(workers));

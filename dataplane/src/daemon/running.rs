@@ -173,6 +173,7 @@ fn engine_config(config: &Config) -> EngineConfig {
             .collect(),
         small_mbufs: config.memory.small_mbufs,
         large_mbufs: config.memory.large_mbufs,
+        flow_cache: config.memory.flow_cache as usize,
         huge_pages: if config.memory.huge_pages {
             HugePages::Auto
         } else {

@@ -288,7 +288,7 @@ impl Side {
         let policy = policy_of(self.rules);
         let set =
             PolicySet::build(1, &[policy]).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        let mut worker = SteppedWorker::new(pools(), Arc::new(set))?;
+        let mut worker = SteppedWorker::new(pools(), Arc::new(set), self.flow_cache)?;
         let uplink = worker.add_uplink(UplinkSpec {
             name: "wire0".to_owned(),
             port: Box::new(NullUplink::new(1500)),

@@ -7,16 +7,16 @@ use crate::port::PortContext;
 
 /// Mempools, caches and drop counts of a worker that is not there.
 #[derive(Debug)]
-pub(super) struct Lent {
-    pub(super) pools: Pools,
-    pub(super) drops: DropCounts,
+pub(crate) struct Lent {
+    pub(crate) pools: Pools,
+    pub(crate) drops: DropCounts,
     small: Mempool,
     large: Mempool,
 }
 
 impl Lent {
     /// With `buffers` buffers of each size.
-    pub(super) fn new(buffers: u32) -> Lent {
+    pub(crate) fn new(buffers: u32) -> Lent {
         let pool = |size| {
             let config = PoolConfig {
                 buffers,
@@ -36,7 +36,7 @@ impl Lent {
         }
     }
 
-    pub(super) fn context(&mut self) -> PortContext<'_> {
+    pub(crate) fn context(&mut self) -> PortContext<'_> {
         PortContext {
             pools: &mut self.pools,
             drops: &self.drops,
@@ -44,7 +44,7 @@ impl Lent {
     }
 
     /// Every buffer is back, and none came by the slow way.
-    pub(super) fn assert_all_free(&self) {
+    pub(crate) fn assert_all_free(&self) {
         for pool in [self.small, self.large] {
             let Conservation { all, free, .. } = pool.conservation();
             assert_eq!(all, free, "buffers are missing: {:?}", pool.conservation());

@@ -48,9 +48,12 @@ impl MemifPort {
     /// cannot keep the others waiting.
     fn receive(&mut self, sink: &mut IntoBurst<'_>) -> Result<(), Fault> {
         self.late_fault()?;
+        for queue in &mut self.tx {
+            queue.prepare()?;
+        }
         let (before, after) = self.rx.split_at_mut(self.turn);
         for queue in after.iter_mut().chain(before) {
-            let room = sink.out.room();
+            let room = sink.room();
             if room == 0 {
                 break;
             }
@@ -66,6 +69,14 @@ impl MemifPort {
 
     fn send(&mut self, frames: &[Mbuf], tagging: Tagging) -> Result<Sent, Fault> {
         self.late_fault()?;
+        if let ([queue], Tagging::Untagged) = (&mut self.tx[..], tagging) {
+            let pushed = queue.push_frames(frames.iter().map(Mbuf::data))?;
+            return Ok(Sent {
+                frames: pushed.packets,
+                bytes: pushed.bytes,
+                unfit: pushed.unfit,
+            });
+        }
         let mut sent = Sent::default();
         let queues = self.tx.len();
         for mbuf in frames {
@@ -165,9 +176,11 @@ impl PodPort for MemifPort {
         let mut sink = IntoBurst {
             pools: context.pools,
             drops: context.drops,
+            filled: before,
             out,
         };
         let received = self.receive(&mut sink);
+        sink.finish();
         received.map_err(|fault| {
             // What was being copied when the fault showed is not to be believed.
             while out.len() > before
@@ -195,13 +208,30 @@ impl PodPort for MemifPort {
 struct IntoBurst<'a> {
     pools: &'a mut Pools,
     drops: &'a DropCounts,
+    /// Of `out`, the first so many have a packet; the others are ready for one.
+    filled: usize,
     out: &'a mut Burst,
 }
 
-impl Sink for IntoBurst<'_> {
-    #[inline]
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
-        let Some(mut mbuf) = self.pools.alloc_for(len) else {
+impl IntoBurst<'_> {
+    /// How many more packets it takes.
+    fn room(&self) -> usize {
+        self.out.len() - self.filled + self.out.room()
+    }
+
+    /// Gives back the mbufs that no packet came for.
+    fn finish(&mut self) {
+        while self.out.len() > self.filled
+            && let Some(mbuf) = self.out.pop()
+        {
+            self.pools.free(mbuf);
+        }
+    }
+
+    /// Puts a large mbuf where a small one is ready.
+    #[cold]
+    fn enlarge(&mut self, len: usize) -> Option<()> {
+        let Some(mut large) = self.pools.alloc_for(len) else {
             let too_long = len > BufSize::Large.data_bytes();
             let reason = if too_long {
                 DropReason::TooLong
@@ -211,14 +241,42 @@ impl Sink for IntoBurst<'_> {
             self.drops.add(reason, 1);
             return None;
         };
-        let fits = mbuf.set_len(len);
-        debug_assert!(fits, "alloc_for gives room for what it is asked for");
-        FrameInfo::begin(&mut mbuf, None);
-        if let Err(mbuf) = self.out.push(mbuf) {
-            self.pools.free(mbuf);
-            return None;
+        match self.out.as_mut_slice().get_mut(self.filled) {
+            Some(small) => std::mem::swap(small, &mut large),
+            None => {
+                self.drops.add(DropReason::NoMbuf, 1);
+                self.pools.free(large);
+                return None;
+            }
         }
-        self.out.as_mut_slice().last_mut().map(Mbuf::data_mut)
+        self.pools.free(large);
+        Some(())
+    }
+}
+
+impl Sink for IntoBurst<'_> {
+    #[inline]
+    fn expect(&mut self, packets: usize) {
+        let ready = self.out.len() - self.filled;
+        self.pools
+            .small
+            .alloc_burst(self.out, packets.saturating_sub(ready));
+    }
+
+    #[inline(always)]
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        if len > BufSize::Small.data_bytes() {
+            self.enlarge(len)?;
+        }
+        let Some(mbuf) = self.out.as_mut_slice().get_mut(self.filled) else {
+            self.drops.add(DropReason::NoMbuf, 1);
+            return None;
+        };
+        let fits = mbuf.set_len(len);
+        debug_assert!(fits, "it was chosen by its size");
+        FrameInfo::begin(mbuf, None);
+        self.filled += 1;
+        Some(mbuf.data_mut())
     }
 }
 

@@ -27,5 +27,5 @@ mod crc32c;
 mod device;
 mod frame_list;
 #[cfg(test)]
-mod lent;
+pub(crate) mod lent;
 mod tagged;

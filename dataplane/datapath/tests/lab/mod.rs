@@ -192,6 +192,7 @@ impl Lab {
             workers: vec![WorkerConfig::default(); workers],
             small_mbufs: 8192,
             large_mbufs: 1024,
+            flow_cache: flow_cache(),
             huge_pages: HugePages::Off,
             idle: IdleConfig {
                 pause_after: 0,
@@ -390,4 +391,9 @@ fn newly(
         .iter()
         .find(|(reason, count)| before.get(*reason) != Some(count))
         .map(|(reason, _)| *reason)
+}
+
+/// Small, so that scenarios with many flows push flows out of it.
+fn flow_cache() -> usize {
+    64
 }

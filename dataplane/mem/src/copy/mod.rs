@@ -7,6 +7,9 @@
 //!
 //! Up to 256 bytes a copy is a few loads and stores that overlap at the tail, without a loop. A
 //! byte under the overlap may be read twice; the last read is what the destination holds.
+//!
+//! The stores are as wide as the CPU has them: what a core sends to another waits in its store buffer
+//! for the other's lines, and the fewer entries a frame takes there the more frames wait at once.
 #![allow(unsafe_code, reason = "raw copies; callers check bounds")]
 
 #[cfg(any(test, not(target_arch = "x86_64")))]
@@ -23,6 +26,8 @@ pub(crate) enum Width {
     Avx,
     /// The same, and `rep movsb` for long copies.
     AvxRep,
+    /// The same, and 64-byte vectors in registers of their own.
+    Avx512,
 }
 
 impl Width {
@@ -30,10 +35,11 @@ impl Width {
     pub(crate) fn detect() -> Width {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx") {
-            return if is_x86_feature_detected!("ermsb") {
-                Width::AvxRep
-            } else {
-                Width::Avx
+            let wide = is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl");
+            return match is_x86_feature_detected!("ermsb") {
+                true if wide => Width::Avx512,
+                true => Width::AvxRep,
+                false => Width::Avx,
             };
         }
         Width::Baseline

@@ -17,7 +17,10 @@ pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, n: usize, width: Width) 
     // SAFETY: each arm copies `n` bytes, all offsets below `n`; the caller's promise.
     unsafe {
         match n {
-            33..=64 => quad(dst, src, n),
+            33..=64 => match width {
+                Width::Avx512 => two_of_32(dst, src, n),
+                _ => quad(dst, src, n),
+            },
             17..=32 => pair(dst, src, n),
             0..=16 => tiny(dst, src, n),
             _ => long(dst, src, n, width),
@@ -42,6 +45,43 @@ unsafe fn quad(dst: *mut u8, src: *const u8, n: usize) {
             "movdqu [{d} + {n} - 16], {e}",
             s = in(reg) src, d = in(reg) dst, n = in(reg) n,
             a = out(xmm_reg) _, b = out(xmm_reg) _, c = out(xmm_reg) _, e = out(xmm_reg) _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// As for [`super::from_shared`], `n` is 32 to 64, and the CPU has AVX-512VL.
+#[inline(always)]
+unsafe fn two_of_32(dst: *mut u8, src: *const u8, n: usize) {
+    // SAFETY: reads and writes at 0 and n - 32, 32 bytes each: within `n`. Registers from 16 on have
+    // no part in what older vector code waits for, so nothing has to be cleared after them.
+    unsafe {
+        asm!(
+            "vmovdqu64 ymm16, [{s}]",
+            "vmovdqu64 ymm17, [{s} + {n} - 32]",
+            "vmovdqu64 [{d}], ymm16",
+            "vmovdqu64 [{d} + {n} - 32], ymm17",
+            s = in(reg) src, d = in(reg) dst, n = in(reg) n,
+            out("xmm16") _, out("xmm17") _,
+            options(nostack, preserves_flags),
+        );
+    }
+}
+
+/// # Safety
+/// As for [`super::from_shared`], `n` is 64 to 128, and the CPU has AVX-512.
+#[inline(always)]
+unsafe fn two_of_64(dst: *mut u8, src: *const u8, n: usize) {
+    // SAFETY: reads and writes at 0 and n - 64, 64 bytes each: within `n`.
+    unsafe {
+        asm!(
+            "vmovdqu64 zmm16, [{s}]",
+            "vmovdqu64 zmm17, [{s} + {n} - 64]",
+            "vmovdqu64 [{d}], zmm16",
+            "vmovdqu64 [{d} + {n} - 64], zmm17",
+            s = in(reg) src, d = in(reg) dst, n = in(reg) n,
+            out("xmm16") _, out("xmm17") _,
             options(nostack, preserves_flags),
         );
     }
@@ -117,6 +157,11 @@ unsafe fn long(dst: *mut u8, src: *const u8, n: usize, width: Width) {
     // SAFETY: each arm copies `n` bytes; the caller's promise.
     unsafe {
         match n {
+            0..=128 if width == Width::Avx512 => two_of_64(dst, src, n),
+            129..=256 if width == Width::Avx512 => {
+                two_of_64(dst, src, 128);
+                two_of_64(dst.add(n - 128), src.add(n - 128), 128);
+            }
             0..=128 => {
                 // 65 to 128: the first 64, then the last 64 over their end.
                 quad(dst, src, 64);
@@ -129,8 +174,8 @@ unsafe fn long(dst: *mut u8, src: *const u8, n: usize, width: Width) {
                 quad(dst.add(n - 64), src.add(n - 64), 64);
             }
             _ => match width {
-                Width::AvxRep if n >= REP_MIN => rep(dst, src, n),
-                Width::Avx | Width::AvxRep => avx(dst, src, n),
+                Width::AvxRep | Width::Avx512 if n >= REP_MIN => rep(dst, src, n),
+                Width::Avx | Width::AvxRep | Width::Avx512 => avx(dst, src, n),
                 Width::Baseline => sse(dst, src, n),
             },
         }

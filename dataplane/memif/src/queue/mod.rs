@@ -9,11 +9,12 @@ mod rx;
 mod tx;
 
 use crate::checks::out;
+use crate::layout::Descriptor;
 pub(crate) use ring::Ring;
 pub(crate) use rx::RxBuffers;
 pub use rx::{FrameList, RxCounters, RxQueue, Sink};
 pub(crate) use tx::TxBuffers;
-pub use tx::{TxCounters, TxQueue};
+pub use tx::{Pushed, TxCounters, TxQueue};
 
 /// Most packets of one [`RxQueue::recv`].
 pub const BURST: usize = 64;
@@ -34,6 +35,17 @@ impl OwnBuffers {
         // The allocation was checked to end below 4 GiB.
         self.first
             .wrapping_add(self.stride.wrapping_mul(u32::from(slot)))
+    }
+
+    /// The descriptor of that buffer, empty.
+    #[inline(always)]
+    pub(crate) fn buffer(&self, slot: u16) -> Descriptor {
+        Descriptor {
+            flags: 0,
+            region: 0,
+            length: self.capacity,
+            offset: self.offset(slot),
+        }
     }
 }
 

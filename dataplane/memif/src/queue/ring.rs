@@ -10,6 +10,9 @@ use crate::layout::{
     HEAD_AT, RingSpec, TAIL_AT,
 };
 
+/// Descriptors of 16 bytes in a cache line.
+const DESCRIPTORS_A_LINE: u16 = 4;
+
 /// A ring whose [`RingSpec`] was checked against its region.
 #[derive(Debug)]
 pub(crate) struct Ring {
@@ -127,6 +130,30 @@ impl Ring {
         Ok(())
     }
 
+    /// Hints that the descriptors of `count` slots from `first` on will be read soon.
+    #[inline(always)]
+    pub(crate) fn prefetch(&self, first: u16, count: u16) {
+        self.each_line(first, count, |at| self.region.prefetch(at));
+    }
+
+    /// The same, and written.
+    #[inline(always)]
+    pub(crate) fn prefetch_to_write(&self, first: u16, count: u16) {
+        self.each_line(first, count, |at| self.region.prefetch_to_write(at));
+    }
+
+    #[inline(always)]
+    fn each_line(&self, first: u16, count: u16, visit: impl Fn(usize)) {
+        let mut at = first;
+        let mut left = count;
+        while left > 0 {
+            visit(self.at(at & self.mask));
+            let line = DESCRIPTORS_A_LINE - at % DESCRIPTORS_A_LINE;
+            at = at.wrapping_add(line);
+            left = left.saturating_sub(line);
+        }
+    }
+
     /// Reads a descriptor once. `slot` is below [`Ring::size`].
     #[inline(always)]
     pub(crate) fn read(&self, slot: u16) -> Result<Descriptor, Fault> {
@@ -141,6 +168,16 @@ impl Ring {
     pub(crate) fn write(&self, slot: u16, descriptor: Descriptor) -> Result<(), Fault> {
         self.region
             .write16(self.at(slot), descriptor.encode())
+            .map_err(gone)
+    }
+
+    /// Writes the half of a descriptor that says how long a packet is, and leaves the half that says
+    /// where. `slot` is below [`Ring::size`].
+    #[inline(always)]
+    pub(crate) fn write_length(&self, slot: u16, descriptor: Descriptor) -> Result<(), Fault> {
+        let [a, b, c, d, e, f, g, h, ..] = descriptor.encode();
+        self.region
+            .write8(self.at(slot), [a, b, c, d, e, f, g, h])
             .map_err(gone)
     }
 

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
-use super::{OwnBuffers, PeerIndex, Ring};
+use super::{BURST, OwnBuffers, PeerIndex, Ring};
 use crate::checks::out;
 use crate::fault::Fault;
 use crate::kick::Kick;
@@ -21,6 +21,17 @@ pub struct TxCounters {
     pub full: u64,
     /// Packets of no bytes, of more than 65535, or that the ring's buffers can never hold: dropped.
     pub unfit: u64,
+}
+
+/// What became of some packets.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Pushed {
+    /// Packets added.
+    pub packets: usize,
+    /// Their bytes.
+    pub bytes: usize,
+    /// Packets that can never fit: dropped.
+    pub unfit: usize,
 }
 
 /// Whose buffers are filled.
@@ -42,6 +53,8 @@ pub struct TxQueue {
     next: u16,
     /// Filled, not yet published.
     unpublished: u16,
+    /// What `next` was when buffers were last asked for.
+    prepared: u16,
     /// As a server: how far the posted buffers are ahead of `next`. As a client: the same, a free
     /// descriptor taken as a posted one.
     peer: PeerIndex,
@@ -69,6 +82,7 @@ impl TxQueue {
             kick,
             next: 0,
             unpublished: 0,
+            prepared: 0,
             peer,
             counters: TxCounters::default(),
         })
@@ -83,6 +97,48 @@ impl TxQueue {
     pub fn room(&mut self) -> Result<usize, Fault> {
         self.refresh()?;
         Ok(usize::from(self.peer.ahead()))
+    }
+
+    /// Has the buffers that the next burst will fill, as far as they are known to be posted, on
+    /// their way to this core, for writing. The other core had them last, and its lines take longer
+    /// to come than a burst takes to be judged: so this is for the time before it is received.
+    /// Their descriptors were asked for at [`TxQueue::publish`].
+    ///
+    /// # Errors
+    /// The shared memory is gone; the connection must end.
+    #[inline]
+    pub fn prepare(&mut self) -> Result<(), Fault> {
+        if self.prepared == self.next && self.peer.ahead() > 0 {
+            return Ok(());
+        }
+        if usize::from(self.peer.ahead()) < BURST {
+            self.refresh()?;
+        }
+        self.prepared = self.next;
+        for slot in self.next_slots() {
+            match &self.buffers {
+                TxBuffers::Own(region, own) => region.prefetch_to_write(own.offset(slot) as usize),
+                TxBuffers::Peer(regions) => {
+                    let buffer = self.ring.read(slot)?;
+                    if let Some(region) = regions.get(usize::from(buffer.region)) {
+                        region.prefetch_to_write(buffer.offset as usize);
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// The slots of the next burst, as far as their buffers are known to be posted.
+    #[inline(always)]
+    fn next_slots(&self) -> impl Iterator<Item = u16> {
+        let (next, mask) = (self.next, self.ring.mask());
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a burst is no more than 64"
+        )]
+        let count = self.peer.ahead().min(BURST as u16);
+        (0..count).map(move |n| next.wrapping_add(n) & mask)
     }
 
     /// Adds one packet, the bytes of `parts` in their order. It is on its way only after
@@ -126,6 +182,88 @@ impl TxQueue {
         }
     }
 
+    /// Adds packets in order, each of one piece, until one finds no room. As [`TxQueue::push`] for
+    /// each of them, for less.
+    ///
+    /// # Errors
+    /// The peer broke its ring; the connection must end.
+    #[inline]
+    pub fn push_frames<'f>(
+        &mut self,
+        frames: impl ExactSizeIterator<Item = &'f [u8]>,
+    ) -> Result<Pushed, Fault> {
+        let mut frames = frames.into_iter();
+        let mut pushed = Pushed::default();
+        while let Some(frame) = self.push_singles(&mut frames, &mut pushed)? {
+            let unfit = self.counters.unfit;
+            if !self.push(&[frame])? {
+                break;
+            }
+            if self.counters.unfit == unfit {
+                pushed.packets += 1;
+                pushed.bytes += frame.len();
+            } else {
+                pushed.unfit += 1;
+            }
+        }
+        Ok(pushed)
+    }
+
+    /// Adds packets for as long as each fits into the next buffer. Returns the first that does not,
+    /// if there is one. What it counts with is in locals: a copy to shared memory may change any
+    /// memory, as far as the compiler knows, so that everything else would be read again for each.
+    #[inline(always)]
+    fn push_singles<'f>(
+        &mut self,
+        frames: &mut impl Iterator<Item = &'f [u8]>,
+        pushed: &mut Pushed,
+    ) -> Result<Option<&'f [u8]>, Fault> {
+        let (mask, available) = (self.ring.mask(), self.peer.ahead());
+        let (mut used, mut bytes) = (0_u16, 0);
+        let mut left = None;
+        for frame in frames {
+            let slot = self.next.wrapping_add(used) & mask;
+            if used == available || frame.is_empty() {
+                left = Some(frame);
+                break;
+            }
+            let (buffer, region) = match &self.buffers {
+                TxBuffers::Peer(regions) => posted(&self.ring, regions, slot)?,
+                TxBuffers::Own(region, own) => (own.buffer(slot), region),
+            };
+            if (buffer.length as usize) < frame.len() || frame.len() > MAX_PACKET {
+                left = Some(frame);
+                break;
+            }
+            region
+                .copy_out(buffer.offset as usize, frame)
+                .map_err(|_| Fault::MemoryGone)?;
+            #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
+            let length = frame.len() as u32;
+            let filled = Descriptor {
+                flags: 0,
+                length,
+                ..buffer
+            };
+            // A peer's descriptor keeps the peer's own offset: a store less, of which the core can
+            // keep only so many in flight.
+            match self.buffers {
+                TxBuffers::Peer(_) => self.ring.write_length(slot, filled)?,
+                TxBuffers::Own(..) => self.ring.write(slot, filled)?,
+            }
+            used += 1;
+            bytes += frame.len();
+        }
+        self.next = self.next.wrapping_add(used);
+        self.peer.take(used);
+        self.unpublished = self.unpublished.wrapping_add(used);
+        self.counters.packets += u64::from(used);
+        self.counters.bytes += bytes as u64;
+        pushed.packets += usize::from(used);
+        pushed.bytes += bytes;
+        Ok(left)
+    }
+
     /// Makes all added packets visible to the peer. `true`: it sleeps and wants
     /// [`TxQueue::kick`].
     ///
@@ -151,6 +289,12 @@ impl TxQueue {
             }
         }
         self.unpublished = 0;
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "a burst is no more than 64"
+        )]
+        let soon = self.peer.ahead().min(BURST as u16);
+        self.ring.prefetch_to_write(self.next, soon);
         self.ring.wants_interrupt()
     }
 
@@ -199,12 +343,7 @@ impl TxQueue {
                 if needed > usize::from(available) {
                     return Ok(Fit::No);
                 }
-                let buffer = |n: u16| Descriptor {
-                    flags: 0,
-                    region: 0,
-                    length: own.capacity,
-                    offset: own.offset(first.wrapping_add(n) & mask),
-                };
+                let buffer = |n: u16| own.buffer(first.wrapping_add(n) & mask);
                 let out = Gather {
                     ring: &self.ring,
                     first,

@@ -1,9 +1,10 @@
 //! The life of the engine: its start in order, what it does until it is told to stop, and its end.
 //!
-//! Order of the start: lock, memory and workers, uplinks, policies, attachments of the engine
+//! Order of the start: capabilities, lock, memory and workers, uplinks, policies, attachments of the engine
 //! before, control socket. Policies are in force before any pod is connected, so nothing ever flows
 //! unjudged. The end is the reverse, and gives the host everything back.
 
+mod privileges;
 mod running;
 
 use std::sync::Arc;
@@ -72,6 +73,7 @@ pub enum DaemonError {
 /// Why it could not start, or what went wrong at its end; the host has back what can be given back.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
     raise_open_files();
+    privileges::drop_others()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

@@ -104,6 +104,19 @@ impl PodMemif {
         self.memif.flush();
     }
 
+    /// Takes notice of links that came and went.
+    pub(crate) fn look(&mut self) {
+        while self.memif.change().is_some() {}
+    }
+
+    /// Sends a frame if there is a link and room.
+    pub(crate) fn try_send(&mut self, frame: &[u8]) -> bool {
+        self.look();
+        let sent = self.memif.send(0, &[frame]);
+        self.memif.flush();
+        sent
+    }
+
     /// The frames that came until `enough` did or `limit` is over.
     pub(crate) fn receive(&mut self, enough: usize, limit: Duration) -> Vec<Vec<u8>> {
         let mut received = Vec::new();

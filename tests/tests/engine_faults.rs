@@ -184,7 +184,11 @@ fn after_a_restart_nothing_flows_before_there_are_policies() {
     let text_of_it = fs::read_to_string(&policy).unwrap();
 
     // Policies that cannot be read: there is no engine, and so no frame.
-    fs::write(&policy, "name: voice\nvlans: [210]\ndefault: {ingress: maybe}\n").unwrap();
+    fs::write(
+        &policy,
+        "name: voice\nvlans: [210]\ndefault: {ingress: maybe}\n",
+    )
+    .unwrap();
     let output = node.sluiced(&[]);
     assert_eq!(output.status.code(), Some(1), "{}", text(&output));
     assert_eq!(pair.exchange(), 0);
@@ -215,7 +219,9 @@ fn without_file_descriptors_attaching_fails_and_nothing_else() {
     let engine = node.start();
     let mut pair = Pair::new(&node);
     let pid = Pid::from_raw(engine.pid().try_into().unwrap());
-    let open = fs::read_dir(format!("/proc/{}/fd", engine.pid())).unwrap().count();
+    let open = fs::read_dir(format!("/proc/{}/fd", engine.pid()))
+        .unwrap()
+        .count();
     let limit = prlimit(pid, Resource::Nofile, limited(open as u64 + 12)).unwrap();
 
     // One after the other, until there are none left.
@@ -311,7 +317,12 @@ fn on_a_full_disk_attaching_fails_and_nothing_else() {
     let gone = pair.from.name().to_owned();
     assert!(node.client().detach(&gone, "net1").unwrap().existed);
     assert_eq!(recorded(&node).len(), 1);
-    assert_eq!(engine.terminate(PATIENCE).unwrap(), Some(0), "{}", node.log());
+    assert_eq!(
+        engine.terminate(PATIENCE).unwrap(),
+        Some(0),
+        "{}",
+        node.log()
+    );
 
     fs::remove_file(filler).unwrap();
     let _engine = node.start();
@@ -356,7 +367,9 @@ fn without_huge_pages_ordinary_ones_do_and_the_engine_says_so() {
         .replace("small_mbufs: 4096", "small_mbufs: 16384");
     fs::write(node.path("sluiced.yaml"), config).unwrap();
     let free = fs::read_to_string("/proc/meminfo").unwrap();
-    let free = free.lines().find_map(|line| line.strip_prefix("HugePages_Free:"));
+    let free = free
+        .lines()
+        .find_map(|line| line.strip_prefix("HugePages_Free:"));
     let free: u64 = free.map_or(0, |count| count.trim().parse().unwrap());
     let _engine = node.start();
     let mut pair = Pair::new(&node);

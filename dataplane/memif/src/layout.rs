@@ -9,8 +9,9 @@ pub const COOKIE: u32 = 0x03E3_1F20;
 pub const FLAG_MASK_INT: u16 = 1;
 /// Descriptor flag: the packet goes on in the next descriptor.
 pub const FLAG_NEXT: u16 = 1;
-/// Rings lie at multiples of this many bytes.
-pub const RING_ALIGN: u64 = 64;
+/// Rings lie at multiples of this many bytes, so that no descriptor is in two cache lines. DPDK's
+/// rings of two descriptors follow each other at 160 bytes.
+pub const RING_ALIGN: u64 = 16;
 /// Largest ring, as the binary logarithm of its descriptors.
 pub const MAX_LOG2: u8 = 14;
 /// Longest packet that is carried, in bytes.

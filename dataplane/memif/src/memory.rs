@@ -6,10 +6,12 @@ use std::os::fd::OwnedFd;
 use sluice_mem::SharedRegion;
 
 use crate::handshake::ring_order;
-use crate::layout::{Direction, RING_ALIGN, RingSpec, ring_bytes};
+use crate::layout::{Direction, RingSpec, ring_bytes};
 use crate::queue::{OwnBuffers, Ring};
 use crate::refusal::Refusal;
 
+/// Bytes of a cache line.
+const CACHE_LINE: u64 = 64;
 const PAGE: u64 = 4096;
 
 /// Where everything lies in a client's region.
@@ -39,7 +41,8 @@ impl Plan {
     ) -> Result<Plan, Refusal> {
         let stride = stride(buffer_size);
         let buffers = u64::from(stride) << log2;
-        let ring = ring_bytes(log2).next_multiple_of(RING_ALIGN);
+        // No two of ours share a cache line.
+        let ring = ring_bytes(log2).next_multiple_of(CACHE_LINE);
         let count = 2 * u64::from(queue_pairs);
         let first = (ring * count).next_multiple_of(PAGE);
         let bytes = (first + buffers * count).next_multiple_of(PAGE);
@@ -122,7 +125,7 @@ mod tests {
             let plan = Plan::new(pairs, log2, size, u64::MAX).unwrap();
             let mut ranges: Vec<(u64, u64)> = Vec::new();
             for (at, ring) in plan.rings.iter().enumerate() {
-                assert_eq!(u64::from(ring.offset) % RING_ALIGN, 0);
+                assert_eq!(u64::from(ring.offset) % CACHE_LINE, 0);
                 ranges.push((u64::from(ring.offset), ring.end()));
                 let buffers = plan.buffers(at).unwrap();
                 for slot in 0..1_u16 << log2 {

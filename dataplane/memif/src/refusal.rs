@@ -3,7 +3,7 @@
 use std::io;
 
 use crate::fault::Fault;
-use crate::layout::Direction;
+use crate::layout::{Direction, RING_ALIGN};
 use crate::msg::MessageError;
 
 /// The reason that a handshake failed or a connection ended. Its `Display` goes to the log, to the
@@ -170,8 +170,8 @@ pub enum Refusal {
     /// A ring in a region that was never added.
     #[error("ring in unknown region {0}")]
     RingRegion(u16),
-    /// Not 64-byte aligned.
-    #[error("ring at offset {0}, which is no multiple of 64")]
+    /// Not aligned to [`RING_ALIGN`].
+    #[error("ring at offset {0}, which is no multiple of {RING_ALIGN}")]
     RingAlignment(u32),
     /// Past the end of its region.
     #[error("ring ends at byte {end} of a region of {size}")]

@@ -90,7 +90,11 @@ fn say(had: CapabilitySet, kept: CapabilitySet, bounded: bool) {
         named.join(", ")
     };
     let dropped = had.difference(kept).bits().count_ones();
-    let rest = if bounded { "" } else { "; the bounding set stays" };
+    let rest = if bounded {
+        ""
+    } else {
+        "; the bounding set stays"
+    };
     tracing::info!(
         "capabilities kept: {}; {dropped} others dropped{rest}",
         names(kept)

@@ -169,7 +169,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack(
         "ring-askew",
         "ring-alignment",
-        "no multiple of 64",
+        "no multiple of 16",
         |target| with_ring(target, |ring| ring.offset = 24),
     ),
     attack(

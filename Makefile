@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test test-sriov test-cluster fuzz bench bench-cni fmt lint build install-needs
+.PHONY: help demo test test-sriov test-cluster fuzz bench bench-peers bench-cni fmt lint build install-needs
 
 CARGO ?= cargo
 
@@ -27,6 +27,10 @@ fuzz: ## every fuzz target for a minute each (FUZZ_SECONDS); needs a nightly com
 
 bench: ## criterion benches of every stage
 	$(CARGO) bench --locked -p sluice-benches
+
+bench-peers: ## figures under the names that programs for other data planes print theirs by (PEERS_ARGS; benches/README.md)
+	$(CARGO) build --release --locked -p sluice-benches --bin peers
+	sh benches/peers.sh $(PEERS_ARGS)
 
 bench-cni: install-needs build ## what the meta plugin adds to a call, with and without an API server (root)
 	sh tests/cluster/needs.sh target/cluster

@@ -2,7 +2,9 @@
 //! data planes print theirs by: see `benches/README.md`.
 
 mod acl;
+mod engine;
 mod frames;
+mod latency;
 mod memif;
 mod mempool;
 mod probe;
@@ -10,6 +12,7 @@ mod report;
 mod ring;
 mod side;
 mod timing;
+mod workers;
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -40,7 +43,9 @@ enum Section {
     Ring,
     Mempool,
     Acl,
+    Workers,
     Memif,
+    Latency,
 }
 
 /// How it is measured.
@@ -86,7 +91,9 @@ fn run(options: &Options) -> Result<()> {
         Section::Ring,
         Section::Mempool,
         Section::Acl,
+        Section::Workers,
         Section::Memif,
+        Section::Latency,
     ];
     let sections = if options.sections.is_empty() {
         &all[..]
@@ -99,7 +106,9 @@ fn run(options: &Options) -> Result<()> {
             Section::Ring => ring::run(options)?,
             Section::Mempool => mempool::run(options)?,
             Section::Acl => acl::run(options)?,
+            Section::Workers => workers::run(options)?,
             Section::Memif => memif::run(options)?,
+            Section::Latency => latency::run(options)?,
         }
     }
     Ok(())

@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_millis(10);
 
 /// Every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
-    single_spsc::<1>();
+    one_at_a_time();
     single_spsc::<8>();
     single_spsc::<32>();
     single_spsc::<128>();
@@ -25,7 +25,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     single_mpmc::<8>()?;
     single_mpmc::<32>()?;
     single_mpmc::<128>()?;
-    two_spsc::<1>(options, 1024)?;
+    two_one_at_a_time(options)?;
     two_spsc::<8>(options, 1024)?;
     two_spsc::<32>(options, 1024)?;
     two_spsc::<128>(options, 1024)?;
@@ -40,6 +40,15 @@ fn iterations(burst: usize) -> u32 {
 
 fn per(burst: usize) -> u32 {
     u32::try_from(burst).unwrap_or(1)
+}
+
+/// For one value there is a call of its own.
+fn one_at_a_time() {
+    let (mut producer, mut consumer) = spsc::<u64>(1024);
+    one_core("ring_1t_spsc_bulk1", iterations(1), 1, || {
+        let _ = producer.push(black_box(7));
+        black_box(consumer.pop());
+    });
 }
 
 fn single_spsc<const N: usize>() {
@@ -72,6 +81,16 @@ fn two_spsc<const N: usize>(options: &Options, size: usize) -> Result<()> {
         &format!("ring_2t_spsc_bulk{N}_size{size}"),
         move || producer.push_slice(&values),
         || consumer.pop_slice(black_box(&mut out)),
+    )
+}
+
+fn two_one_at_a_time(options: &Options) -> Result<()> {
+    let (mut producer, mut consumer) = spsc::<u64>(1024);
+    two(
+        options,
+        "ring_2t_spsc_bulk1_size1024",
+        move || usize::from(producer.push(black_box(7)).is_ok()),
+        || usize::from(black_box(consumer.pop()).is_some()),
     )
 }
 

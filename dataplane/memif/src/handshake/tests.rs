@@ -286,10 +286,10 @@ fn rings_are_judged() {
     ));
     assert!(matches!(
         refused(AddRing {
-            offset: 416,
+            offset: 424,
             ..good()
         }),
-        Refusal::RingAlignment(416)
+        Refusal::RingAlignment(424)
     ));
     assert!(matches!(
         refused(AddRing {

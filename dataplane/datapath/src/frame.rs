@@ -230,7 +230,8 @@ impl FrameInfo {
         self.mark = self.mark.with_version(version);
     }
 
-    /// Where it goes, to be kept.
+    /// Where it goes, to be kept, and to be compared with others'.
+    #[inline]
     pub(crate) fn goal(&self) -> Goal {
         Goal {
             kind: u32::from(self.flags & TO_MASK),

@@ -20,9 +20,8 @@ use crate::tables::Tables;
 pub(crate) fn route(tables: &Tables, state: &mut State, burst: &mut Burst) {
     while let Some(first) = burst.iter().next() {
         let destination = FrameInfo::of(first).destination();
-        let mut together = split_front(burst, |mbuf| {
-            FrameInfo::of(mbuf).destination() == destination
-        });
+        let goal = FrameInfo::of(first).goal();
+        let mut together = split_front(burst, |mbuf| FrameInfo::of(mbuf).goal() == goal);
         match destination {
             Destination::Attachment(id) => to_attachment(tables, state, id, &mut together),
             Destination::Uplink(id) => to_uplink(tables, state, id, &mut together),

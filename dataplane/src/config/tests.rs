@@ -89,7 +89,7 @@ uplinks:
   - name: -x
     device: eth9
     native: 4095
-    tpids: [0x8100, 17]
+    tpids: [0x8100, 17, 0x0800]
     worker: 7
   - device: eth2
     driver: dpdk
@@ -103,6 +103,7 @@ log: shout=loud=
         "sluiced.yaml:3:13: uplinks[0].device: there is no netdev \"eth9\" here: there are lo, eth1, eth2",
         "sluiced.yaml:4:13: uplinks[0].native: \"4095\" is not a VLAN: use 1 to 4094",
         "sluiced.yaml:5:21: uplinks[0].tpids: \"17\" is not a TPID",
+        "sluiced.yaml:5:25: uplinks[0].tpids: \"0x0800\" is not a TPID",
         "sluiced.yaml:6:13: uplinks[0].worker: \"7\" is not allowed: use a number from 0 to 0",
         "sluiced.yaml:7:5: uplinks[1].name: it is missing",
         "sluiced.yaml:8:13: uplinks[1].driver: \"dpdk\" is not allowed: use af_packet or pcap",

@@ -7,7 +7,8 @@ fn status_of(ready: bool) -> Status {
     serde_json::from_value(json!({
         "health": {"ready": ready, "problems": ["VLAN 9 has no policy"], "version": "0.1.0", "pid": 42},
         "uptime_seconds": 3725,
-        "workers": [{"id": 0, "core": 3, "loops": 200, "empty_loops": 150, "sleeps": 7}],
+        "workers": [{"id": 0, "core": 3, "loops": 200, "empty_loops": 150, "sleeps": 7,
+                     "known": 900, "learned": 12}],
         "memory": {"small": {"all": 16384, "free": 16380, "in_flight": 4},
                    "large": {"all": 1024, "free": 1024, "in_flight": 0}, "backing": "hugetlb"},
         "uplinks": [{"name": "wire0", "network": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
@@ -32,8 +33,8 @@ attachments 3
 policies    version 4
 problem: VLAN 9 has no policy
 
-WORKER CORE LOOPS EMPTY SLEEPS
-     0    3   200   75%      7
+WORKER CORE LOOPS EMPTY SLEEPS KNOWN FRAMES FLOWS LEARNED
+     0    3   200   75%      7          900            12
 
 MBUFS  ALL   FREE  IN FLIGHT ON
 2 KiB  16384 16380         4 hugetlb

@@ -72,8 +72,8 @@ impl Bench {
         let mut pods = Vec::new();
         let mut handles = Vec::new();
         for pod in [0, 1] {
-            let address: Address = format!("@sluicegate/latency-{}-{pod}", std::process::id())
-                .parse()?;
+            let address: Address =
+                format!("@sluicegate/latency-{}-{pod}", std::process::id()).parse()?;
             let mut ends = Vec::new();
             for role in [Role::Server, Role::Client] {
                 let (sender, receiver) = channel();

@@ -12,6 +12,8 @@ const DEFAULT_TPIDS: [u16; 2] = [0x8100, 0x88a8];
 
 /// TPIDs from here on cannot be lengths (IEEE 802.3, clause 3.2.6).
 const FIRST_ETHERTYPE: u16 = 0x0600;
+/// IPv4, ARP and IPv6: frames of these have no tag.
+const NO_TPIDS: [u16; 3] = [0x0800, 0x0806, 0x86dd];
 
 impl Check<'_> {
     pub(super) fn uplinks(
@@ -199,15 +201,21 @@ impl Check<'_> {
                 None => raw.value.parse(),
             };
             match parsed {
-                Ok(tpid) if tpid >= FIRST_ETHERTYPE && !tpids.contains(&tpid) => tpids.push(tpid),
+                Ok(tpid)
+                    if tpid >= FIRST_ETHERTYPE
+                        && !NO_TPIDS.contains(&tpid)
+                        && !tpids.contains(&tpid) =>
+                {
+                    tpids.push(tpid);
+                }
                 Ok(tpid) if tpids.contains(&tpid) => {
                     let message = format!("{tpid:#06x} is there twice: leave one out");
                     self.problem(Some(raw.referenced), key, message);
                 }
                 _ => {
                     let message = format!(
-                        "\"{}\" is not a TPID: use 0x0600 to 0xffff, as in 0x8100 (802.1Q) or \
-                         0x88a8 (802.1ad)",
+                        "\"{}\" is not a TPID: use 0x0600 to 0xffff but the EtherTypes of IP \
+                         and ARP, as in 0x8100 (802.1Q) or 0x88a8 (802.1ad)",
                         raw.value
                     );
                     self.problem(Some(raw.referenced), key, message);

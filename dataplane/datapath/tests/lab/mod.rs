@@ -146,6 +146,9 @@ impl PodPort for TestPort {
     fn flush(&mut self) {}
 }
 
+/// Small, so that scenarios with many flows push flows out of it.
+const FLOW_CACHE: usize = 64;
+
 /// One pod of the lab.
 pub struct Pod {
     pub id: AttachmentId,
@@ -174,12 +177,17 @@ impl Lab {
     }
 
     pub fn with(workers: usize, tpids: Vec<u16>, native: Option<u16>) -> Lab {
-        Lab::of_network(workers, tpids, native, None)
+        Lab::of_network(workers, tpids, native, None, FLOW_CACHE)
+    }
+
+    /// One worker that remembers so many flows.
+    pub fn with_flow_cache(entries: usize) -> Lab {
+        Lab::of_network(1, vec![0x8100], None, None, entries)
     }
 
     /// The uplink is a VF of network `net0`, whose PF keeps it in a port VLAN.
     pub fn in_port_vlan(number: u16) -> Lab {
-        Lab::of_network(1, vec![0x8100], Some(number), Some("net0"))
+        Lab::of_network(1, vec![0x8100], Some(number), Some("net0"), FLOW_CACHE)
     }
 
     fn of_network(
@@ -187,12 +195,13 @@ impl Lab {
         tpids: Vec<u16>,
         native: Option<u16>,
         network: Option<&str>,
+        flow_cache: usize,
     ) -> Lab {
         let engine = Engine::start(EngineConfig {
             workers: vec![WorkerConfig::default(); workers],
             small_mbufs: 8192,
             large_mbufs: 1024,
-            flow_cache: flow_cache(),
+            flow_cache,
             huge_pages: HugePages::Off,
             idle: IdleConfig {
                 pause_after: 0,
@@ -391,9 +400,4 @@ fn newly(
         .iter()
         .find(|(reason, count)| before.get(*reason) != Some(count))
         .map(|(reason, _)| *reason)
-}
-
-/// Small, so that scenarios with many flows push flows out of it.
-fn flow_cache() -> usize {
-    64
 }

@@ -9,8 +9,9 @@ use sluice_packet::{
 use crate::antispoof;
 use crate::attachment::{Attachment, Vlans};
 use crate::drops::DropReason;
-use crate::frame::{Destination, FrameInfo, Mark};
+use crate::frame::{Destination, FrameInfo};
 use crate::ids::{SegmentId, UplinkId};
+use crate::mark::Mark;
 use crate::tables::{SegmentTable, Tables, UplinkTable};
 
 /// TPIDs that a pod's frames may be tagged with.

@@ -24,6 +24,7 @@ mod ingress;
 mod judge;
 mod link;
 mod macs;
+mod mark;
 mod port;
 pub mod ports;
 mod recognise;

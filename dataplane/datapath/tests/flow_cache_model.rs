@@ -156,13 +156,7 @@ impl Scene {
     }
 
     /// All that anybody can see.
-    fn seen(
-        &self,
-    ) -> (
-        Vec<Vec<Vec<u8>>>,
-        BTreeMap<&'static str, u64>,
-        Vec<(String, u64, u64)>,
-    ) {
+    fn seen(&self) -> Seen {
         let ports = self.pods.iter().map(|pod| &pod.port);
         let out = ports
             .chain([&self.lab.wire])
@@ -182,6 +176,13 @@ impl Scene {
         (out, self.lab.all_drops(), hits)
     }
 }
+
+/// What every port got, drops by reason, and frames and bytes by rule.
+type Seen = (
+    Vec<Vec<Vec<u8>>>,
+    BTreeMap<&'static str, u64>,
+    Vec<(String, u64, u64)>,
+);
 
 struct Policies<'a> {
     vlan: &'a [Rule],

@@ -6,7 +6,8 @@
 //! - **The engine's own** ([`Mempool`], [`Cache`], [`Mbuf`], [`Burst`]): a pool is one mapping that
 //!   lives as long as the process, an [`Mbuf`] is an eight-byte handle that exists once, and
 //!   `&[u8]` over its bytes is sound because nobody else has the handle. A driver that lets a device
-//!   at an mbuf's bytes gives the handle up for a [`Posted`] first.
+//!   at an mbuf's bytes gives the handle up for a [`Posted`] first. An [`Array`] is a table of some
+//!   megabytes on huge pages.
 //! - **A pod's** ([`SharedRegion`]): hostile. No reference is ever formed over it; every access is
 //!   one bounds check and one copy into or out of private memory.
 //! - **The kernel's** ([`packet_mmap`], [`tap`]): packet rings and file descriptors of netdevs.
@@ -23,7 +24,7 @@
 //!
 //! # Where the unsafe code is
 //!
-//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `copy`, `region`, `sigbus`: pod-shared
+//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `array`: tables. `copy`, `region`, `sigbus`: pod-shared
 //! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
 mod array;

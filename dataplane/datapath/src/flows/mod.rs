@@ -27,7 +27,8 @@ use std::io;
 use sluice_mem::{Array, BURST, Mbuf, prefetch};
 use zerocopy::FromZeros;
 
-use crate::frame::{FrameInfo, Mark};
+use crate::frame::FrameInfo;
+use crate::mark::Mark;
 use bucket::{Bucket, WAYS, Ways};
 use hash::{Hasher, index, tag};
 use path::Entry;

@@ -3,7 +3,8 @@
 use sluice_mem::prefetch;
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
-use crate::frame::{FrameInfo, Goal, Mark};
+use crate::frame::{FrameInfo, Goal};
+use crate::mark::Mark;
 
 /// Of two policies at most: the VLAN's and the attachment's own.
 const POLICIES: usize = 2;

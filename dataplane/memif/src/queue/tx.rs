@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
+use super::gather::{Fit, Gather, posted};
 use super::{BURST, OwnBuffers, PeerIndex, Ring};
-use crate::checks::out;
 use crate::fault::Fault;
 use crate::kick::Kick;
-use crate::layout::{Descriptor, FLAG_NEXT, MAX_CHAIN, MAX_PACKET};
+use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
 
 /// What a transmit queue counted since its connection began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -383,162 +383,5 @@ impl TxQueue {
         self.peer.take(used);
         self.unpublished = self.unpublished.wrapping_add(used);
         Ok(Fit::Yes)
-    }
-}
-
-/// A descriptor of no bytes.
-const NOWHERE: Descriptor = Descriptor {
-    flags: 0,
-    region: 0,
-    length: 0,
-    offset: 0,
-};
-
-enum Fit {
-    Yes,
-    No,
-    Never,
-}
-
-/// Reads and checks a buffer that the client posted.
-#[inline(always)]
-fn posted<'region>(
-    ring: &Ring,
-    regions: &'region [SharedRegion],
-    slot: u16,
-) -> Result<(Descriptor, &'region SharedRegion), Fault> {
-    let buffer = ring.read(slot)?;
-    let Some(region) = regions.get(usize::from(buffer.region)) else {
-        return Err(Fault::Region(buffer.region));
-    };
-    let end = u64::from(buffer.offset) + u64::from(buffer.length);
-    if end > region.len() as u64 && !out("posted-range") {
-        return Err(Fault::Range {
-            offset: buffer.offset,
-            length: buffer.length,
-        });
-    }
-    Ok((buffer, region))
-}
-
-/// Writes one packet into checked buffers, then their descriptors.
-struct Gather<'ring> {
-    ring: &'ring Ring,
-    first: u16,
-    mask: u16,
-}
-
-impl Gather<'_> {
-    #[inline(always)]
-    fn single(
-        &self,
-        region: &SharedRegion,
-        buffer: Descriptor,
-        parts: &[&[u8]],
-        len: usize,
-    ) -> Result<(), Fault> {
-        let mut offset = buffer.offset as usize;
-        for part in parts {
-            region
-                .copy_out(offset, part)
-                .map_err(|_| Fault::MemoryGone)?;
-            offset += part.len();
-        }
-        #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
-        let length = len as u32;
-        self.ring.write(
-            self.first & self.mask,
-            Descriptor {
-                flags: 0,
-                length,
-                ..buffer
-            },
-        )
-    }
-
-    /// Into as many posted buffers as it takes, the first of which was read already. Returns how
-    /// many, or why it does not fit.
-    fn fill_posted(
-        &self,
-        regions: &[SharedRegion],
-        buffer: Descriptor,
-        available: u16,
-        parts: &[&[u8]],
-        len: usize,
-    ) -> Result<Result<usize, Fit>, Fault> {
-        let most = usize::from(self.mask + 1).min(MAX_CHAIN);
-        let mut buffers = [NOWHERE; MAX_CHAIN];
-        let mut count = 0_u16;
-        let mut room = 0;
-        for place in buffers.iter_mut().take(most.min(usize::from(available))) {
-            let slot = self.first.wrapping_add(count) & self.mask;
-            *place = if count == 0 {
-                buffer
-            } else {
-                posted(self.ring, regions, slot)?.0
-            };
-            count += 1;
-            room += place.length as usize;
-            if room >= len {
-                break;
-            }
-        }
-        if room < len {
-            // With a full turn posted, or the longest chain, more would not help.
-            let never = usize::from(count) == most;
-            return Ok(Err(if never { Fit::Never } else { Fit::No }));
-        }
-        let nth = |n: u16| *buffers.get(usize::from(n)).unwrap_or(&NOWHERE);
-        self.chain(|region| regions.get(region), nth, parts, len)?;
-        Ok(Ok(usize::from(count)))
-    }
-
-    /// `buffer(n)` is the packet's n-th; together they hold `len` bytes at least.
-    fn chain<'region>(
-        &self,
-        region: impl Fn(usize) -> Option<&'region SharedRegion>,
-        buffer: impl Fn(u16) -> Descriptor,
-        parts: &[&[u8]],
-        len: usize,
-    ) -> Result<(), Fault> {
-        let mut parts = parts.iter().copied();
-        let mut part: &[u8] = &[];
-        let mut left = len;
-        let mut n = 0_u16;
-        while left > 0 {
-            let descriptor = buffer(n);
-            let memory =
-                region(usize::from(descriptor.region)).ok_or(Fault::Region(descriptor.region))?;
-            let mut filled = 0;
-            let room = left.min(descriptor.length as usize);
-            while filled < room {
-                if part.is_empty() {
-                    // Their lengths sum up to `len`, so there is another.
-                    part = parts.next().ok_or(Fault::MemoryGone)?;
-                    continue;
-                }
-                let (now, later) = part.split_at(part.len().min(room - filled));
-                memory
-                    .copy_out(descriptor.offset as usize + filled, now)
-                    .map_err(|_| Fault::MemoryGone)?;
-                filled += now.len();
-                part = later;
-            }
-            left -= room;
-            #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
-            let length = room as u32;
-            let flags = if left > 0 { FLAG_NEXT } else { 0 };
-            let slot = self.first.wrapping_add(n) & self.mask;
-            self.ring.write(
-                slot,
-                Descriptor {
-                    flags,
-                    length,
-                    ..descriptor
-                },
-            )?;
-            n += 1;
-        }
-        Ok(())
     }
 }

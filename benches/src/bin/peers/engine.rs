@@ -7,8 +7,8 @@ use anyhow::{Context, Result};
 use sluice_benches::policy_of;
 use sluice_datapath::ports::null::NullUplink;
 use sluice_datapath::{
-    AttachmentId, AttachmentSpec, Engine, EngineConfig, IdleConfig, PodPort, UplinkId, UplinkSpec,
-    VlanSet, WorkerConfig,
+    AttachmentSpec, Engine, EngineConfig, IdleConfig, PodPort, UplinkId, UplinkSpec, VlanSet,
+    WorkerConfig,
 };
 use sluice_firewall::PolicySet;
 use sluice_mem::HugePages;
@@ -29,7 +29,14 @@ pub(crate) fn start(cores: &[usize], rules: u16, idle: IdleConfig) -> Result<(En
         huge_pages: HugePages::Auto,
         idle,
     })?;
-    let uplink = engine.add_uplink(UplinkSpec {
+    let uplink = engine.add_uplink(wire())?;
+    engine.set_policies(policies(rules)?)?;
+    Ok((engine, uplink))
+}
+
+/// An uplink that nothing comes from.
+pub(crate) fn wire() -> UplinkSpec {
+    UplinkSpec {
         name: "wire0".to_owned(),
         port: Box::new(NullUplink::new(1500)),
         worker: None,
@@ -37,25 +44,21 @@ pub(crate) fn start(cores: &[usize], rules: u16, idle: IdleConfig) -> Result<(En
         native: None,
         network: None,
         port_vlan: false,
-    })?;
-    let set = PolicySet::build(1, &[policy_of(rules)])
-        .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-    engine.set_policies(Arc::new(set))?;
-    Ok((engine, uplink))
+    }
 }
 
-/// Attaches a pod of [`PODS`] to a worker; several pairs of them tell by their number.
-pub(crate) fn attach(
-    engine: &Engine,
-    uplink: UplinkId,
-    pod: usize,
-    pair: u8,
-    worker: usize,
-    port: Box<dyn PodPort>,
-) -> Result<AttachmentId> {
-    let (mut mac, address) = PODS[pod];
+/// A policy of `rules` rules for VLAN 210.
+pub(crate) fn policies(rules: u16) -> Result<Arc<PolicySet>> {
+    let set = PolicySet::build(1, &[policy_of(rules)])
+        .map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
+    Ok(Arc::new(set))
+}
+
+/// What a pod of [`PODS`] asks for; several pairs of them tell by their number.
+pub(crate) fn pod(uplink: UplinkId, number: usize, pair: u8) -> Result<AttachmentSpec> {
+    let (mut mac, address) = PODS[number];
     mac.0[4] = pair;
-    let attached = engine.attach(AttachmentSpec {
+    Ok(AttachmentSpec {
         name: format!("{mac}/net1"),
         uplink,
         vlans: VlanSet::Access(Vid::new(210).context("a VID")?),
@@ -64,10 +67,25 @@ pub(crate) fn attach(
         addresses: vec![address.into()],
         policy: None,
         mtu: 1500,
+        worker: None,
+    })
+}
+
+/// Attaches a pod to a worker.
+pub(crate) fn attach(
+    engine: &Engine,
+    uplink: UplinkId,
+    number: usize,
+    pair: u8,
+    worker: usize,
+    port: Box<dyn PodPort>,
+) -> Result<()> {
+    let attached = engine.attach(AttachmentSpec {
         worker: Some(worker),
+        ..pod(uplink, number, pair)?
     })?;
     engine.connect(attached.id, port)?;
-    Ok(attached.id)
+    Ok(())
 }
 
 /// A worker that never rests.

@@ -7,6 +7,7 @@ mod frames;
 mod latency;
 mod memif;
 mod mempool;
+mod pmd;
 mod probe;
 mod report;
 mod ring;
@@ -43,6 +44,7 @@ enum Section {
     Ring,
     Mempool,
     Acl,
+    Pmd,
     Workers,
     Memif,
     Latency,
@@ -91,6 +93,7 @@ fn run(options: &Options) -> Result<()> {
         Section::Ring,
         Section::Mempool,
         Section::Acl,
+        Section::Pmd,
         Section::Workers,
         Section::Memif,
         Section::Latency,
@@ -106,6 +109,7 @@ fn run(options: &Options) -> Result<()> {
             Section::Ring => ring::run(options)?,
             Section::Mempool => mempool::run(options)?,
             Section::Acl => acl::run(options)?,
+            Section::Pmd => pmd::run(options)?,
             Section::Workers => workers::run(options)?,
             Section::Memif => memif::run(options)?,
             Section::Latency => latency::run(options)?,

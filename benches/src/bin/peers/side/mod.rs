@@ -4,27 +4,21 @@
 mod measure;
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
-use sluice_benches::{policy_of, pools};
+use sluice_benches::pools;
 use sluice_datapath::ports::memif::MemifPort;
-use sluice_datapath::ports::null::NullUplink;
-use sluice_datapath::{
-    AttachmentId, AttachmentSpec, DropCounts, PodPort, PortContext, SteppedWorker, UplinkSpec,
-    VlanSet,
-};
-use sluice_firewall::PolicySet;
+use sluice_datapath::{AttachmentId, DropCounts, PodPort, PortContext, SteppedWorker};
 use sluice_mem::Burst;
 use sluice_memif::{
     Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, TxQueue, endpoint,
 };
-use sluice_packet::Vid;
 
-use crate::frames::{BURST, Checked, PODS, Source};
+use crate::engine::{pod, policies, wire};
+use crate::frames::{BURST, Checked, Source};
 use crate::pin;
 use crate::probe::Probe;
 
@@ -236,34 +230,13 @@ impl Side {
 
     /// The engine between two pods. Frames count when they are on their way to the other pod.
     fn io(&self, probe: Option<&Probe>) -> Result<()> {
-        let policy = policy_of(self.rules);
-        let set =
-            PolicySet::build(1, &[policy]).map_err(|problems| anyhow::anyhow!("{problems:?}"))?;
-        let mut worker = SteppedWorker::new(pools(), Arc::new(set), self.flow_cache)?;
-        let uplink = worker.add_uplink(UplinkSpec {
-            name: "wire0".to_owned(),
-            port: Box::new(NullUplink::new(1500)),
-            worker: None,
-            tpids: vec![0x8100],
-            native: None,
-            network: None,
-            port_vlan: false,
-        })?;
+        let mut worker = SteppedWorker::new(pools(), policies(self.rules)?, self.flow_cache)?;
+        let uplink = worker.add_uplink(wire())?;
         let mut handles = Vec::new();
         let mut ids: Vec<AttachmentId> = Vec::new();
-        for ((connection, handle), (mac, address)) in self.connect()?.into_iter().zip(PODS) {
-            let spec = AttachmentSpec {
-                name: format!("{mac}/net1"),
-                uplink,
-                vlans: VlanSet::Access(Vid::new(210).context("a VID")?),
-                qinq: false,
-                mac,
-                addresses: vec![address.into()],
-                policy: None,
-                mtu: 1500,
-                worker: None,
-            };
-            ids.push(worker.attach(spec, Box::new(MemifPort::new(connection)))?);
+        for (number, (connection, handle)) in self.connect()?.into_iter().enumerate() {
+            let port = Box::new(MemifPort::new(connection));
+            ids.push(worker.attach(pod(uplink, number, 0)?, port)?);
             handles.push(handle);
         }
         let mut delivered = 0;

@@ -7,29 +7,23 @@
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
 use std::hint::black_box;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc::channel;
-use std::sync::{Arc, atomic::AtomicU32};
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_benches::{Flows, none_allocated, policy_of, pools, udp_frame};
+use sluice_benches::scene::{PODS, pod, policies, wire};
+use sluice_benches::{Flows, none_allocated, pools, udp_frame};
+use sluice_datapath::SteppedWorker;
 use sluice_datapath::ports::memif::MemifPort;
-use sluice_datapath::ports::null::NullUplink;
-use sluice_datapath::{AttachmentSpec, SteppedWorker, UplinkSpec, VlanSet};
-use sluice_firewall::PolicySet;
-
 use sluice_memif::{
     Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, Sink, TxQueue,
     endpoint,
 };
-use sluice_packet::{Mac, Vid};
 
 const BURST: usize = 32;
 /// Entries of the flow cache.
 const FLOWS: usize = 131_072;
-const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
-const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
 
 /// Receives into one buffer, over and over.
 struct Scratch(Vec<u8>);
@@ -140,47 +134,25 @@ fn forward(c: &mut Criterion) {
     group.sample_size(20);
     group.throughput(Throughput::Elements(1));
     for rules in [1, 100, 1000] {
-        let set = Arc::new(PolicySet::build(1, &[policy_of(rules)]).unwrap());
-        let mut worker = SteppedWorker::new(pools(), set, FLOWS).unwrap();
-        let uplink = worker
-            .add_uplink(UplinkSpec {
-                name: "wire0".to_owned(),
-                port: Box::new(NullUplink::new(1500)),
-                worker: None,
-                tpids: vec![0x8100],
-                native: None,
-                network: None,
-                port_vlan: false,
-            })
-            .unwrap();
+        let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
+        let uplink = worker.add_uplink(wire()).unwrap();
         let mut pods = Vec::new();
         let mut handles = Vec::new();
-        for mac in [A, B] {
+        for number in 0..PODS.len() {
             let Pair {
                 server,
                 client,
                 _handles,
             } = pair();
-            let spec = AttachmentSpec {
-                name: format!("{mac}/net1"),
-                uplink,
-                vlans: VlanSet::Access(Vid::new(210).unwrap()),
-                qinq: false,
-                mac,
-                addresses: vec![[10, 0, 0, 1].into()],
-                policy: None,
-                mtu: 1500,
-                worker: None,
-            };
             worker
-                .attach(spec, Box::new(MemifPort::new(server)))
+                .attach(pod(uplink, number, 0), Box::new(MemifPort::new(server)))
                 .unwrap();
             pods.push(client);
             handles.push(_handles);
         }
         let mut flows = Flows::new(rules);
         let frames: Vec<_> = (0..1024)
-            .map(|_| udp_frame(B, A, flows.next_port()))
+            .map(|_| udp_frame(PODS[1].0, PODS[0].0, flows.next_port()))
             .collect();
         group.bench_function(format!("{rules}_rules"), |b| {
             b.iter_custom(|iterations| {

@@ -7,23 +7,17 @@
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
 use std::hint::black_box;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_benches::{Flows, none_allocated, policy_of, pools, udp_frame};
+use sluice_benches::scene::{PODS, pod, policies, wire};
+use sluice_benches::{Flows, none_allocated, pools, udp_frame};
 use sluice_datapath::ports::generator::Generator;
 use sluice_datapath::ports::null::NullPort;
-use sluice_datapath::ports::null::NullUplink;
-use sluice_datapath::{
-    AttachmentId, AttachmentSpec, FrameInfo, SteppedWorker, UplinkSpec, VlanSet,
-};
-use sluice_firewall::PolicySet;
+use sluice_datapath::{AttachmentId, FrameInfo, SteppedWorker};
 use sluice_mem::Burst;
-use sluice_packet::{InnerTag, Mac, Vid, parse};
+use sluice_packet::{InnerTag, parse};
 
-const FROM: Mac = Mac([2, 0, 0, 0, 0, 1]);
-const TO: Mac = Mac([2, 0, 0, 0, 0, 2]);
 const BURST: usize = 32;
 /// Entries of the flow cache.
 const FLOWS: usize = 131_072;
@@ -33,42 +27,20 @@ const BATCH: u64 = 16;
 fn frames(rules: u16) -> Vec<Vec<u8>> {
     let mut flows = Flows::new(rules);
     (0..1024)
-        .map(|_| udp_frame(TO, FROM, flows.next_port()))
+        .map(|_| udp_frame(PODS[1].0, PODS[0].0, flows.next_port()))
         .collect()
 }
 
 /// A worker with a sending pod and a receiving one in VLAN 210.
 fn worker(rules: u16) -> (SteppedWorker, AttachmentId) {
-    let set = Arc::new(PolicySet::build(1, &[policy_of(rules)]).unwrap());
-    let mut worker = SteppedWorker::new(pools(), set, FLOWS).unwrap();
-    let uplink = worker
-        .add_uplink(UplinkSpec {
-            name: "wire0".to_owned(),
-            port: Box::new(NullUplink::new(1500)),
-            worker: None,
-            tpids: vec![0x8100],
-            native: None,
-            network: None,
-            port_vlan: false,
-        })
-        .unwrap();
-    let spec = |name: &str, mac| AttachmentSpec {
-        name: name.to_owned(),
-        uplink,
-        vlans: VlanSet::Access(Vid::new(210).unwrap()),
-        qinq: false,
-        mac,
-        addresses: vec![[10, 0, 0, 1].into()],
-        policy: None,
-        mtu: 1500,
-        worker: None,
-    };
+    let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
+    let uplink = worker.add_uplink(wire()).unwrap();
     let generator = Generator::new(&frames(rules)).unwrap();
     let sender = worker
-        .attach(spec("sender/net1", FROM), Box::new(generator))
+        .attach(pod(uplink, 0, 0), Box::new(generator))
         .unwrap();
     worker
-        .attach(spec("receiver/net1", TO), Box::new(NullPort))
+        .attach(pod(uplink, 1, 0), Box::new(NullPort))
         .unwrap();
     (worker, sender)
 }

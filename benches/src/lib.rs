@@ -2,6 +2,7 @@
 
 mod allocations;
 mod memory;
+pub mod scene;
 mod traffic;
 
 pub use allocations::{allocations, none_allocated};

@@ -5,9 +5,8 @@ use sluice_mem::Mbuf;
 use sluice_packet::{FlowKey, IpProto, VlanTag};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
-use crate::flows::FlowNumber;
-use crate::ids::{AttachmentId, SegmentId, UplinkId};
-use crate::mark::Mark;
+use crate::ids::{AttachmentId, FlowNumber, SegmentId, UplinkId};
+use crate::mark::{Mark, Source};
 
 /// Facts of one frame. Inside the engine a frame's outermost tag is never among its bytes: it is
 /// here, whoever took it off: the NIC, the kernel or classify.
@@ -55,15 +54,6 @@ pub enum Destination {
     Uplink(UplinkId),
     /// Every attachment of its segment but the one it came from.
     Flood,
-}
-
-/// Where a frame came from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Source {
-    /// A pod.
-    Attachment(AttachmentId),
-    /// The wire.
-    Uplink(UplinkId),
 }
 
 /// A [`Destination`] as a frame's facts hold it.

@@ -108,3 +108,33 @@ impl fmt::Display for AttachmentId {
         self.to_u32().fmt(f)
     }
 }
+
+/// An entry of a worker's flow cache. Means something only until the cache learns another flow, so it is
+/// looked at again before it is written to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct FlowNumber(u32);
+
+impl FlowNumber {
+    /// None: the frame's flow is not known.
+    pub(crate) const NONE: FlowNumber = FlowNumber(0);
+
+    /// The entry at that place.
+    pub(crate) fn of(entry: usize) -> FlowNumber {
+        FlowNumber(u32::try_from(entry + 1).unwrap_or(0))
+    }
+
+    /// Its place.
+    pub(crate) fn entry(self) -> Option<usize> {
+        (self.0 as usize).checked_sub(1)
+    }
+
+    /// As it is kept in a frame's facts.
+    pub(crate) fn to_u32(self) -> u32 {
+        self.0
+    }
+
+    /// The reverse of [`FlowNumber::to_u32`].
+    pub(crate) fn from_u32(number: u32) -> FlowNumber {
+        FlowNumber(number)
+    }
+}

@@ -4,9 +4,10 @@ use sluice_firewall::{Direction, Hit, PolicyIndex, Verdict};
 use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::drops::DropReason;
-use crate::flows::{FlowNumber, Half, Path};
-use crate::frame::{FrameInfo, Source};
-use crate::ids::AttachmentId;
+use crate::flows::{Half, Path};
+use crate::frame::FrameInfo;
+use crate::ids::{AttachmentId, FlowNumber};
+use crate::mark::Source;
 use crate::reject;
 use crate::state::State;
 use crate::tables::{OwnPolicy, Tables};

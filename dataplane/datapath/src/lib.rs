@@ -41,8 +41,9 @@ mod worker;
 pub use drops::{DropCounts, DropReason};
 pub use engine::{Attached, Engine};
 pub use error::Error;
-pub use frame::{Destination, FrameInfo, Source, Tagging};
+pub use frame::{Destination, FrameInfo, Tagging};
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
+pub use mark::Source;
 pub use port::{
     NicCounters, PodPort, PortContext, PortFault, Sent, Uplink, UplinkLink, UplinkReport, Wake,
 };

@@ -2,8 +2,16 @@
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::frame::Source;
 use crate::ids::{AttachmentId, UplinkId};
+
+/// Where a frame came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    /// A pod.
+    Attachment(AttachmentId),
+    /// The wire.
+    Uplink(UplinkId),
+}
 
 /// A [`Source`] in one number, and the version of its worker's tables that it is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]

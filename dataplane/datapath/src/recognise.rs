@@ -6,9 +6,10 @@ use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::counters::RuleCounts;
 use crate::drops::DropReason;
-use crate::flows::{FlowNumber, Path, Said};
-use crate::frame::{Destination, FrameInfo, Source};
-use crate::ids::AttachmentId;
+use crate::flows::{Path, Said};
+use crate::frame::{Destination, FrameInfo};
+use crate::ids::{AttachmentId, FlowNumber};
+use crate::mark::Source;
 use crate::state::State;
 use crate::tables::Tables;
 

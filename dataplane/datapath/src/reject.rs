@@ -6,8 +6,9 @@ use sluice_packet::reject::{self, RejectBuffer};
 use sluice_packet::{InnerTag, parse};
 
 use crate::drops::DropReason;
-use crate::frame::{Destination, FrameInfo, Source};
+use crate::frame::{Destination, FrameInfo};
 use crate::ids::AttachmentId;
+use crate::mark::Source;
 use crate::route::{to_attachment, to_uplink};
 use crate::state::State;
 use crate::tables::Tables;

@@ -6,11 +6,11 @@ use sluice_mem::{Burst, Mbuf};
 
 use crate::classify::{is_untagged_on, tag_for_wire};
 use crate::drops::DropReason;
-use crate::flows::FlowNumber;
-use crate::frame::{Destination, FrameInfo, Source};
-use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::frame::{Destination, FrameInfo};
+use crate::ids::{AttachmentId, FlowNumber, UplinkId, WorkerId};
 use crate::ingress::{decide, deliver_borrowed, ingress_from_judge};
 use crate::judge::Decision;
+use crate::mark::Source;
 use crate::port::PortContext;
 use crate::recognise::recognise;
 use crate::state::State;

@@ -1,19 +1,11 @@
 //! What the generator sends and what it expects back: frames of some flows in an order without
 //! pattern, each with a number that says whether one was lost, doubled, or overtaken.
 
-use std::net::Ipv4Addr;
-
 use anyhow::{Result, ensure};
 use sluice_benches::Flows;
+use sluice_benches::scene::PODS;
 use sluice_memif::Sink;
-use sluice_packet::Mac;
 use sluice_packet::build::FrameBuilder;
-
-/// The two pods: MAC and address.
-pub(crate) const PODS: [(Mac, Ipv4Addr); 2] = [
-    (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1)),
-    (Mac([2, 0, 0, 0, 0, 2]), Ipv4Addr::new(10, 0, 0, 2)),
-];
 
 /// Frames that one call sends or takes at most.
 pub(crate) const BURST: usize = 32;

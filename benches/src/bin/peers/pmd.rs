@@ -5,12 +5,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use sluice_benches::pools;
+use sluice_benches::scene::{pod, policies, wire};
 use sluice_datapath::SteppedWorker;
 use sluice_datapath::ports::generator::Generator;
 use sluice_datapath::ports::null::NullPort;
 
 use crate::Options;
-use crate::engine::{pod, policies, wire};
 use crate::frames::Source;
 use crate::report::figure;
 
@@ -49,11 +49,11 @@ fn sample(worker: &mut SteppedWorker) -> f64 {
 }
 
 fn worker(size: usize) -> Result<SteppedWorker> {
-    let mut worker = SteppedWorker::new(pools(), policies(RULES)?, 131_072)?;
+    let mut worker = SteppedWorker::new(pools(), policies(RULES), 131_072)?;
     let uplink = worker.add_uplink(wire())?;
     let mut source = Source::new(0, size, FLOWS, RULES)?;
     let frames: Vec<_> = (0..FLOWS).map(|_| source.next_frame().to_vec()).collect();
-    worker.attach(pod(uplink, 0, 0)?, Box::new(Generator::new(&frames)?))?;
-    worker.attach(pod(uplink, 1, 0)?, Box::new(NullPort))?;
+    worker.attach(pod(uplink, 0, 0), Box::new(Generator::new(&frames)?))?;
+    worker.attach(pod(uplink, 1, 0), Box::new(NullPort))?;
     Ok(worker)
 }

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
+use sluice_benches::scene::PODS;
 use sluice_benches::{Flows, udp_frame};
 use sluice_datapath::Engine;
 use sluice_datapath::ports::generator::Generator;
@@ -10,7 +11,6 @@ use sluice_datapath::ports::null::NullPort;
 
 use crate::Options;
 use crate::engine::{attach, restless, start};
-use crate::frames::PODS;
 use crate::report::figure;
 
 const RULES: u16 = 100;

@@ -28,6 +28,7 @@ use sluice_mem::{Array, BURST, Mbuf, prefetch};
 use zerocopy::FromZeros;
 
 use crate::frame::FrameInfo;
+use crate::ids::FlowNumber;
 use crate::mark::Mark;
 use bucket::{Bucket, WAYS, Ways};
 use hash::{Hasher, index, tag};
@@ -57,34 +58,6 @@ pub(crate) struct Candidates {
     /// The first entry of the bucket.
     first: [usize; BURST],
     ways: [Ways; BURST],
-}
-
-/// The entry of a frame's flow. Means something only until the cache learns another flow, so it is
-/// looked at again before it is written to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct FlowNumber(u32);
-
-impl FlowNumber {
-    /// None: the frame's flow is not known.
-    pub(crate) const NONE: FlowNumber = FlowNumber(0);
-
-    fn of(entry: usize) -> FlowNumber {
-        FlowNumber(u32::try_from(entry + 1).unwrap_or(0))
-    }
-
-    fn entry(self) -> Option<usize> {
-        (self.0 as usize).checked_sub(1)
-    }
-
-    /// As it is kept in a frame's facts.
-    pub(crate) fn to_u32(self) -> u32 {
-        self.0
-    }
-
-    /// The reverse of [`FlowNumber::to_u32`].
-    pub(crate) fn from_u32(number: u32) -> FlowNumber {
-        FlowNumber(number)
-    }
 }
 
 impl FlowCache {

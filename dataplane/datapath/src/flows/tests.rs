@@ -6,8 +6,9 @@ use sluice_mem::Burst;
 use sluice_packet::{FlowKey, IpProto};
 
 use super::*;
-use crate::frame::{Destination, Goal, Source};
+use crate::frame::{Destination, Goal};
 use crate::ids::AttachmentId;
+use crate::mark::Source;
 use crate::ports::lent::Lent;
 
 fn cache(entries: usize) -> FlowCache {

@@ -10,6 +10,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use sluice_benches::pools;
+use sluice_benches::scene::{pod, policies, wire};
 use sluice_datapath::ports::memif::MemifPort;
 use sluice_datapath::{AttachmentId, DropCounts, PodPort, PortContext, SteppedWorker};
 use sluice_mem::Burst;
@@ -17,7 +18,6 @@ use sluice_memif::{
     Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, TxQueue, endpoint,
 };
 
-use crate::engine::{pod, policies, wire};
 use crate::frames::{BURST, Checked, Source};
 use crate::pin;
 use crate::probe::Probe;
@@ -230,13 +230,13 @@ impl Side {
 
     /// The engine between two pods. Frames count when they are on their way to the other pod.
     fn io(&self, probe: Option<&Probe>) -> Result<()> {
-        let mut worker = SteppedWorker::new(pools(), policies(self.rules)?, self.flow_cache)?;
+        let mut worker = SteppedWorker::new(pools(), policies(self.rules), self.flow_cache)?;
         let uplink = worker.add_uplink(wire())?;
         let mut handles = Vec::new();
         let mut ids: Vec<AttachmentId> = Vec::new();
         for (number, (connection, handle)) in self.connect()?.into_iter().enumerate() {
             let port = Box::new(MemifPort::new(connection));
-            ids.push(worker.attach(pod(uplink, number, 0)?, port)?);
+            ids.push(worker.attach(pod(uplink, number, 0), port)?);
             handles.push(handle);
         }
         let mut delivered = 0;

@@ -112,7 +112,8 @@ impl Cluster {
         self.server = None;
     }
 
-    /// A kubeconfig for a token.
+    /// A kubeconfig for a token. It is written whole or not at all, as a program may be reading it
+    /// at this very moment.
     pub(crate) fn kubeconfig(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.kubeconfig"));
         let ca = self.dir.join("certs/apiserver.crt");
@@ -121,7 +122,9 @@ impl Cluster {
                 "server": format!("https://127.0.0.1:{PORT}")}}],
             "users": [{"name": "u", "user": {"token": token}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
-        fs::write(&path, text.to_string())?;
+        let whole = tempfile::NamedTempFile::new_in(&self.dir)?;
+        fs::write(whole.path(), text.to_string())?;
+        whole.persist(&path)?;
         Ok(path)
     }
 

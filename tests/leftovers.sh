@@ -4,7 +4,9 @@ set -eu
 {
     ip -o link show 2>/dev/null | awk '{print "link", $2}'
     ls /var/run/netns 2>/dev/null | sed 's/^/netns /'
-    find /run/sluicegate /var/lib/sluicegate /var/lib/cni /etc/sluicegate -mindepth 1 2>/dev/null | sed 's/^/file /'
+    # A container runtime makes the folder of its CNI cache and leaves it: what is in it would be told.
+    find /run/sluicegate /var/lib/sluicegate /var/lib/cni /etc/sluicegate -mindepth 1 \
+        -not -path /var/lib/cni/results 2>/dev/null | sed 's/^/file /'
     find /dev/shm /dev/hugepages -mindepth 1 2>/dev/null | sed 's/^/file /'
     awk '/^HugePages_(Total|Free)/ {print "huge pages", $1, $2}' /proc/meminfo
     nft list tables 2>/dev/null | sed 's/^/nft /'

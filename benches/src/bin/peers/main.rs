@@ -89,6 +89,8 @@ fn main() -> Result<()> {
 }
 
 fn run(options: &Options) -> Result<()> {
+    // Before any section pins this thread to one of them.
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let all = [
         Section::Ring,
         Section::Mempool,
@@ -110,7 +112,7 @@ fn run(options: &Options) -> Result<()> {
             Section::Mempool => mempool::run(options)?,
             Section::Acl => acl::run(options)?,
             Section::Pmd => pmd::run(options)?,
-            Section::Workers => workers::run(options)?,
+            Section::Workers => workers::run(options, cores)?,
             Section::Memif => memif::run(options)?,
             Section::Latency => latency::run(options)?,
         }

@@ -22,6 +22,8 @@ use anyhow::{Context, Result};
 use memmap2::MmapRaw;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::pin;
+
 const PAGE: usize = 4096;
 /// Fields lie so far apart that no two share a line, nor a pair of lines.
 const APART: usize = 128;
@@ -111,6 +113,28 @@ impl Probe {
     /// Whether the asking side is through.
     pub(crate) fn has_quit(&self) -> bool {
         self.field(3).load(Ordering::Relaxed) != 0
+    }
+
+    /// How far two cores of this process are apart at this moment: nanoseconds that a line takes
+    /// there and back.
+    pub(crate) fn between(cores: [usize; 2]) -> Result<Option<f64>> {
+        let probe = Probe::private()?;
+        let mark = std::thread::scope(|scope| {
+            let asking = scope.spawn(|| {
+                pin(cores[0]);
+                let mark = probe.look();
+                probe.quit();
+                mark
+            });
+            scope.spawn(|| {
+                pin(cores[1]);
+                while !probe.has_quit() {
+                    probe.serve();
+                }
+            });
+            asking.join()
+        });
+        Ok(mark.ok().and_then(|mark| mark.round_trip))
     }
 
     /// The answering side calls this between bursts.

@@ -11,6 +11,7 @@ use sluice_datapath::ports::null::NullPort;
 
 use crate::Options;
 use crate::engine::{attach, restless, start};
+use crate::probe::Probe;
 use crate::report::figure;
 
 const RULES: u16 = 100;
@@ -18,13 +19,13 @@ const SAMPLE: Duration = Duration::from_millis(100);
 /// Runs of one and of two workers take turns, as machines are noisy.
 const TURNS: usize = 3;
 
-/// Every figure of this section.
-pub(crate) fn run(options: &Options) -> Result<()> {
-    let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let (mut one, mut two) = (Vec::new(), Vec::new());
+/// Every figure of this section; this machine has `cores` cores.
+pub(crate) fn run(options: &Options, cores: usize) -> Result<()> {
+    let (mut one, mut two, mut apart) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
         one.extend(rates(options, &[0])?);
         if cores > 1 {
+            apart.extend(Probe::between([0, 1])?);
             two.extend(rates(options, &[0, 1])?);
         }
     }
@@ -36,6 +37,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     figure("workers_2_generator_pipeline_null_64", &mut two, "Mpps");
     let ratio = two[two.len() / 2] / one[one.len() / 2];
     println!("workers_2_over_1 {ratio:.4} ratio");
+    // Cores of 50 ns may be two threads of one.
+    println!("# workers: a line went there and back in {apart:.0?} ns before each turn");
     println!("# memif between two workers needs four cores: see the memif section for one");
     Ok(())
 }

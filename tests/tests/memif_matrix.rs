@@ -27,12 +27,16 @@ fn config(role: Role, queues: u16, log2: u8) -> EndpointConfig {
     }
 }
 
-fn matrix(ours: Role) {
-    let _alone = alone();
-    let theirs = match ours {
+/// testpmd's role where ours is this.
+fn theirs(ours: Role) -> &'static str {
+    match ours {
         Role::Server => "client",
         Role::Client => "server",
-    };
+    }
+}
+
+fn matrix(ours: Role) {
+    let _alone = alone();
     let mut combinations = 0;
     for queues in [1, 4] {
         for log2 in RINGS {
@@ -41,7 +45,7 @@ fn matrix(ours: Role) {
             let mut endpoint = Memif::open(config(ours, queues, log2), address).unwrap();
             std::thread::sleep(Duration::from_millis(100));
             let memif = format!(",rsize={log2}");
-            let testpmd = Testpmd::start(Testpmd::plain(), theirs, &socket, &memif, queues);
+            let testpmd = Testpmd::start(Testpmd::plain(), theirs(ours), &socket, &memif, queues);
             up(&mut endpoint);
             let connection = endpoint.connection().unwrap();
             assert_eq!(connection.rx.len(), usize::from(queues));
@@ -153,10 +157,6 @@ fn killed_at_random(ours: Role) {
     let _alone = alone();
     let seconds = std::env::var("SLUICE_KILL_SECONDS");
     let seconds = seconds.map_or(60, |text| text.parse().unwrap());
-    let theirs = match ours {
-        Role::Server => "client",
-        Role::Client => "server",
-    };
     let mut random = Random(u64::from(std::process::id()));
     println!("seed {}", random.0);
     let socket = name();
@@ -177,7 +177,7 @@ fn killed_at_random(ours: Role) {
     while Instant::now() < until {
         // testpmd connects once, when its port starts: our side has to be there.
         std::thread::sleep(Duration::from_millis(50));
-        let testpmd = Testpmd::start(Testpmd::plain(), theirs, &socket, ",rsize=10", 1);
+        let testpmd = Testpmd::start(Testpmd::plain(), theirs(ours), &socket, ",rsize=10", 1);
         up(&mut endpoint);
         let before = traffic.back;
         let life = Duration::from_millis(100 + random.below(1500));

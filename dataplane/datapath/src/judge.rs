@@ -226,9 +226,9 @@ impl Court<'_> {
                 _ => state.flows.learn(info, path(Half::PASS, half)),
             },
         };
-        if let Some(flow) = learned {
+        if let Some((flow, is_new)) = learned {
             info.set_flow(flow);
-            state.counts.learned.add(1);
+            state.counts.learned.add(is_new.into());
         }
     }
 }

@@ -24,7 +24,7 @@
 //!
 //! # Where the unsafe code is
 //!
-//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `array`: tables. `copy`, `region`, `sigbus`: pod-shared
+//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`: hints. `copy`, `region`, `sigbus`: pod-shared
 //! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
 mod array;
@@ -40,12 +40,13 @@ mod mbuf;
 pub mod packet_mmap;
 mod pool;
 mod pools;
+mod prefetch;
 mod region;
 pub mod sigbus;
 mod sync;
 pub mod tap;
 
-pub use array::{Array, prefetch};
+pub use array::Array;
 pub use backing::{Backing, HugePages};
 pub use burst::{BURST, Burst, DrainFront};
 pub use cache::Cache;
@@ -54,4 +55,5 @@ pub use error::Error;
 pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES, Scratch};
 pub use pool::{BufSize, Conservation, Mempool, PoolConfig};
 pub use pools::Pools;
+pub use prefetch::prefetch;
 pub use region::{OutOfRange, SharedRegion};

@@ -10,8 +10,8 @@ use std::num::NonZeroU64;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::array::prefetch_line;
 use crate::pool::{self, BufSize};
+use crate::prefetch::prefetch_line;
 
 /// Bytes before the data of a fresh mbuf, for what is prepended: tags, headers of a reject.
 pub const HEADROOM: usize = 128;

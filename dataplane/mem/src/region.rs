@@ -23,9 +23,9 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::array::{prefetch_line, prefetch_line_to_write};
 use crate::copy::{self, Width};
 use crate::error::Error;
+use crate::prefetch::{prefetch_line, prefetch_line_to_write};
 use crate::sigbus::{MAX_REGIONS, Registration};
 
 /// An access that does not lie within the region, or a load or store of an integer that is not

@@ -3,8 +3,7 @@
 //! Dropped before the first thread is made, from every set and from the bounding set, so that
 //! neither a thread nor a program started by mistake can have them again. What it is left without
 //! matters as much: it cannot override who may read or write a file, so its folders must be its own
-//! user's; it cannot load a module, trace by other means than reading, change users, or reach I/O
-//! ports.
+//! user's; it cannot load a module, change users, or reach I/O ports.
 
 use rustix::thread::{
     CapabilitySet, CapabilitySets, capabilities, capability_is_in_bounding_set,
@@ -43,6 +42,11 @@ const KEPT: [(CapabilitySet, &str, &str); 5] = [
     ),
 ];
 
+fn wanted() -> CapabilitySet {
+    KEPT.iter()
+        .fold(CapabilitySet::empty(), |all, (one, ..)| all | *one)
+}
+
 /// Drops all others, for this thread and all that it makes.
 ///
 /// # Errors
@@ -55,10 +59,7 @@ pub(super) fn drop_others() -> Result<(), DaemonError> {
     let had = capabilities(None)
         .map_err(failed("its capabilities cannot be read"))?
         .permitted;
-    let kept = KEPT
-        .iter()
-        .fold(CapabilitySet::empty(), |all, (one, ..)| all | *one)
-        & had;
+    let kept = wanted() & had;
     let mut bounded = true;
     for one in CapabilitySet::all().difference(kept).iter() {
         // A kernel may not know the newest ones.
@@ -99,10 +100,7 @@ fn say(had: CapabilitySet, kept: CapabilitySet, bounded: bool) {
         "capabilities kept: {}; {dropped} others dropped{rest}",
         names(kept)
     );
-    let wanted = KEPT
-        .iter()
-        .fold(CapabilitySet::empty(), |all, (one, ..)| all | *one);
-    let missing = wanted.difference(kept);
+    let missing = wanted().difference(kept);
     if !missing.is_empty() {
         tracing::warn!(
             "capabilities missing: {}: what needs them will fail; run the engine as root, or give \

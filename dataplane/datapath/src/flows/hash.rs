@@ -21,7 +21,7 @@ impl Hasher {
     }
 
     /// What flows differ in: the lower halves of the addresses (an IPv4 address is there), the
-    /// ports with EtherType and VID, the receiver's MAC, the protocol, the source; and the upper
+    /// ports with EtherType and VID, most of the receiver's MAC, the protocol, the source; and the upper
     /// halves of the addresses together. A pod can make up flows that have all this in common, and
     /// with them fill a bucket: one, of which it has no more than before.
     #[inline(always)]

@@ -14,7 +14,7 @@
 //!   its own, not those in which frames come.
 //! * At most [`LEARNED_PER_BURST`] flows are learned of a burst: a burst of nothing but new flows
 //!   costs little more than without a cache.
-//! * Buckets are found by a keyed hash, so no pod can aim at one.
+//! * Buckets are found by a keyed hash, so no pod can aim at another's.
 //! * Only what the key alone decides is kept: no ARP or neighbour discovery (their bodies are looked
 //!   at), nothing with a second tag, nothing that is flooded, rejected or logged.
 
@@ -155,27 +155,27 @@ impl FlowCache {
     }
 
     /// Learns how a frame's flow passes its first judge, or what a flow from the wire comes to.
-    /// `None`: not this burst.
-    pub(crate) fn learn(&mut self, info: &FrameInfo, path: Path) -> Option<FlowNumber> {
-        if self.left == 0 || !info.is_decided_by_key() {
+    /// Also whether it is new: a burst may have many frames of a flow that was not known, and a
+    /// frame too long for what is known is judged again. `None`: not this burst.
+    pub(crate) fn learn(&mut self, info: &FrameInfo, path: Path) -> Option<(FlowNumber, bool)> {
+        if !info.is_decided_by_key() {
             return None;
         }
-        self.left -= 1;
         let hash = self.hasher.hash(info);
         let at = index(hash) & self.buckets.len().wrapping_sub(1);
         let bucket = self.buckets.get_mut(at)?;
         let base = at * WAYS;
         let entries = self.entries.get_mut(base..base + WAYS)?;
-        // A burst may have many frames of a flow that was not known: it is learned once.
-        let known = entries.iter().position(|entry| entry.is_of(info));
-        let way = known.unwrap_or_else(|| {
-            let version = self.version;
-            let free = entries.iter().position(|entry| !entry.is_version(version));
-            free.unwrap_or_else(|| bucket.give_up())
-        });
+        if let Some(way) = entries.iter().position(|entry| entry.is_of(info)) {
+            return Some((FlowNumber::of(base + way), false));
+        }
+        self.left = self.left.checked_sub(1)?;
+        let version = self.version;
+        let free = entries.iter().position(|entry| !entry.is_version(version));
+        let way = free.unwrap_or_else(|| bucket.give_up());
         bucket.take(way, tag(hash));
         entries[way] = Entry::new(info, path);
-        Some(FlowNumber::of(base + way))
+        Some((FlowNumber::of(base + way), true))
     }
 
     /// Adds how a frame's flow, learned before, passes its receiver's judge.

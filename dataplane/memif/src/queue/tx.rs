@@ -190,9 +190,8 @@ impl TxQueue {
     #[inline]
     pub fn push_frames<'f>(
         &mut self,
-        frames: impl ExactSizeIterator<Item = &'f [u8]>,
+        mut frames: impl Iterator<Item = &'f [u8]>,
     ) -> Result<Pushed, Fault> {
-        let mut frames = frames.into_iter();
         let mut pushed = Pushed::default();
         while let Some(frame) = self.push_singles(&mut frames, &mut pushed)? {
             let unfit = self.counters.unfit;

@@ -1,7 +1,7 @@
 //! The first stage of both flows: what is this frame, in which segment, and where does it go? What
 //! it cannot say it removes, with the reason.
 
-use sluice_mem::{Burst, Mbuf};
+use sluice_mem::{BURST, Burst, Mbuf};
 use sluice_packet::{
     FlowKey, InnerTag, ParseError, Vid, VlanTag, outer_tag, parse_into, parse_plain,
 };
@@ -9,6 +9,7 @@ use sluice_packet::{
 use crate::antispoof;
 use crate::attachment::{Attachment, Vlans};
 use crate::drops::DropReason;
+use crate::flows::{FlowCache, Place, Places};
 use crate::frame::{Destination, FrameInfo};
 use crate::ids::{SegmentId, UplinkId};
 use crate::mark::Mark;
@@ -26,20 +27,22 @@ const L3: u16 = 14;
 const L3_BEHIND_INNER_TAG: u16 = 18;
 
 /// Reads one frame from the wire: its tag, its segment and its key.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_from_uplink(
     id: UplinkId,
     uplink: &UplinkTable,
     source: Mark,
+    flows: &FlowCache,
     mbuf: &mut Mbuf,
-) -> Result<(), DropReason> {
+) -> Result<Place, DropReason> {
     // Without a tag in its bytes, as the first EtherType is IPv4; the device may have taken one off.
     let (frame, info) = FrameInfo::beside_data(mbuf);
-    if info.tag().is_none() && parse_plain(frame, &mut info.key) {
+    if info.tag().is_none() && parse_plain(frame, uplink.native.get(), &mut info.key) {
         info.describe(SegmentId::new(id, uplink.native), source);
-        return Ok(());
+        return Ok(flows.place(info));
     }
-    read_any_from_uplink(id, uplink, source, mbuf)
+    read_any_from_uplink(id, uplink, source, mbuf)?;
+    Ok(flows.place(FrameInfo::of(mbuf)))
 }
 
 fn read_any_from_uplink(
@@ -81,22 +84,24 @@ pub(crate) fn place_from_uplink(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), 
 }
 
 /// Reads one frame from a pod: its tag, its segment and its key.
-#[inline]
+#[inline(always)]
 pub(crate) fn read_from_pod(
     attachment: &Attachment,
     source: Mark,
+    flows: &FlowCache,
     mbuf: &mut Mbuf,
-) -> Result<(), DropReason> {
+) -> Result<Place, DropReason> {
     // Most frames have no tag, as the first EtherType is IPv4.
     let (frame, info) = FrameInfo::beside_data(mbuf);
     if let Some(segment) = attachment.vlans.untagged()
         && info.tag().is_none()
-        && parse_plain(frame, &mut info.key)
+        && parse_plain(frame, segment.vid(), &mut info.key)
     {
         info.describe(segment, source);
-        return Ok(());
+        return Ok(flows.place(info));
     }
-    read_any_from_pod(attachment, source, mbuf)
+    read_any_from_pod(attachment, source, mbuf)?;
+    Ok(flows.place(FrameInfo::of(mbuf)))
 }
 
 fn read_any_from_pod(
@@ -189,6 +194,7 @@ fn describe(
             ParseError::InnerTag => DropReason::InnerTag,
             ParseError::ThirdTag => DropReason::ThirdTag,
         })?;
+    info.key.vid = segment.vid();
     info.describe(segment, source);
     info.set_inner_tag(layout.inner.is_some());
     // From here on the tag is only its priority: the VID is the segment's, the TPID the receiver's.
@@ -247,6 +253,51 @@ fn take_priority_tag(mbuf: &mut Mbuf) -> Result<Option<VlanTag>, DropReason> {
         return Ok(None);
     }
     take_outer_tag(mbuf, &POD_TPIDS)
+}
+
+/// Reads every frame of a burst, and says in which buckets of the flow cache their flows can be; what
+/// cannot be read it takes out, handing it to `removed` with the reason.
+#[inline(always)]
+pub(crate) fn read_each(
+    burst: &mut Burst,
+    read: impl Fn(&mut Mbuf) -> Result<Place, DropReason>,
+    removed: impl FnMut(Mbuf, DropReason),
+) -> Places {
+    let mut places = Places::new();
+    let mut unreadable = [None; BURST];
+    let mut all = true;
+    for (n, mbuf) in burst.iter_mut().enumerate() {
+        match read(mbuf) {
+            Ok(place) => places.set(n, place),
+            Err(reason) => {
+                unreadable[n % BURST] = Some(reason);
+                all = false;
+            }
+        }
+    }
+    if !all {
+        take_out(burst, &mut places, &unreadable, removed);
+    }
+    places
+}
+
+#[cold]
+fn take_out(
+    burst: &mut Burst,
+    places: &mut Places,
+    unreadable: &[Option<DropReason>; BURST],
+    mut removed: impl FnMut(Mbuf, DropReason),
+) {
+    let mut all = std::mem::take(burst);
+    for ((n, mbuf), reason) in all.drain_front(BURST).enumerate().zip(unreadable) {
+        if let Some(reason) = *reason {
+            removed(mbuf, reason);
+            continue;
+        }
+        places.shift(n, burst.len());
+        // It came out of a burst.
+        let _ = burst.push(mbuf);
+    }
 }
 
 /// Runs one step over a burst and takes out what has no further way, handing it to `removed` with

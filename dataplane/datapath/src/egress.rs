@@ -3,16 +3,15 @@
 use sluice_firewall::Direction;
 use sluice_mem::{BURST, Burst, Mbuf};
 
-use crate::attachment::Attachment;
 use crate::classify;
-use crate::drops::DropReason;
-use crate::frame::FrameInfo;
+use crate::flows::Places;
+use crate::frame::{FrameInfo, Goal};
 use crate::ids::AttachmentId;
 use crate::judge::{Decision, judge_burst, remove_refused};
 use crate::mark::{Mark, Source};
 use crate::port::PortContext;
-use crate::recognise::recognise;
-use crate::route::route;
+use crate::recognise::{Recognised, recognise};
+use crate::route::{route, route_known};
 use crate::state::State;
 use crate::tables::Tables;
 
@@ -28,48 +27,54 @@ pub(crate) fn egress(tables: &Tables, state: &mut State, slot: usize) -> usize {
     if received == 0 {
         return 0;
     }
-    egress_read(state, slot, &mut burst);
-    if recognise(tables, state, &mut burst) > 0 {
-        egress_classify(tables, state, slot, &mut burst);
-        egress_judge(tables, state, id, &mut burst);
+    let places = egress_read(state, slot, &mut burst);
+    let mut goals = [Goal::UNKNOWN; BURST];
+    match recognise(tables, state, &places, &mut burst, &mut goals) {
+        Recognised::AllPass => route_known(tables, state, &goals, &mut burst),
+        Recognised::Some { unknown } => {
+            if unknown > 0 {
+                egress_classify(tables, state, slot, &mut burst);
+                egress_judge(tables, state, id, &mut burst);
+            }
+            route(tables, state, &mut burst);
+        }
     }
-    route(tables, state, &mut burst);
     received
 }
 
 /// Reads a burst and removes what cannot be read.
-pub(crate) fn egress_read(state: &mut State, slot: usize, burst: &mut Burst) {
-    let version = state.flows.version();
-    each_of(state, slot, burst, |attachment, mbuf| {
-        let source = Mark::new(Source::Attachment(attachment.id), version);
-        classify::read_from_pod(attachment, source, mbuf)
-    });
+pub(crate) fn egress_read(state: &mut State, slot: usize, burst: &mut Burst) -> Places {
+    let Some(attachment) = state.attachments.get(slot).and_then(Option::as_deref) else {
+        state.pools.free_burst(burst);
+        return Places::new();
+    };
+    let flows = &state.flows;
+    let pools = &mut state.pools;
+    let source = Mark::new(Source::Attachment(attachment.id), flows.version());
+    classify::read_each(
+        burst,
+        |mbuf| classify::read_from_pod(attachment, source, flows, mbuf),
+        |mbuf, reason| {
+            attachment.counts.egress_drops.add(reason, 1);
+            pools.free(mbuf);
+        },
+    )
 }
 
 /// Classifies what is not known, and removes what has no way on or is not from who it says.
 pub(crate) fn egress_classify(tables: &Tables, state: &mut State, slot: usize, burst: &mut Burst) {
-    each_of(state, slot, burst, |attachment, mbuf| {
-        if FrameInfo::of(mbuf).is_known() {
-            return Ok(());
-        }
-        classify::place_from_pod(tables, attachment, mbuf)
-    });
-}
-
-/// One step over a burst of one attachment; what it rejects is counted there.
-fn each_of(
-    state: &mut State,
-    slot: usize,
-    burst: &mut Burst,
-    step: impl Fn(&Attachment, &mut Mbuf) -> Result<(), DropReason>,
-) {
     let Some(attachment) = state.attachments.get(slot).and_then(Option::as_deref) else {
         return state.pools.free_burst(burst);
     };
     let pools = &mut state.pools;
     classify::each(
         burst,
-        |mbuf| step(attachment, mbuf),
+        |mbuf| {
+            if FrameInfo::of(mbuf).is_known() {
+                return Ok(());
+            }
+            classify::place_from_pod(tables, attachment, mbuf)
+        },
         |mbuf, reason| {
             attachment.counts.egress_drops.add(reason, 1);
             pools.free(mbuf);

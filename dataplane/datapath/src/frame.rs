@@ -64,6 +64,25 @@ pub(crate) struct Goal {
     number: u32,
 }
 
+impl Goal {
+    /// Nowhere yet.
+    pub(crate) const UNKNOWN: Goal = Goal { kind: 0, number: 0 };
+
+    /// The destination.
+    #[inline]
+    pub(crate) fn destination(self) -> Destination {
+        #[allow(clippy::cast_possible_truncation, reason = "it was a flag of 16 bits")]
+        match self.kind as u16 {
+            TO_ATTACHMENT => Destination::Attachment(AttachmentId::from_u32(self.number)),
+            TO_UPLINK => {
+                Destination::Uplink(UplinkId(u16::try_from(self.number).unwrap_or(u16::MAX)))
+            }
+            TO_FLOOD => Destination::Flood,
+            _ => Destination::Unknown,
+        }
+    }
+}
+
 impl FrameInfo {
     /// The facts of `mbuf`'s frame.
     #[inline]
@@ -95,10 +114,9 @@ impl FrameInfo {
         info.flow = 0;
     }
 
-    /// Adds what the key does not say of an untagged frame: where it came from, and its segment.
-    #[inline]
+    /// Adds to a key that has its VID where the frame came from, and its segment.
+    #[inline(always)]
     pub(crate) fn describe(&mut self, segment: SegmentId, source: Mark) {
-        self.key.vid = segment.vid();
         self.mark = source;
         self.set_segment(segment);
     }
@@ -133,14 +151,7 @@ impl FrameInfo {
 
     /// Where it goes.
     pub fn destination(&self) -> Destination {
-        match self.flags & TO_MASK {
-            TO_ATTACHMENT => Destination::Attachment(AttachmentId::from_u32(self.destination)),
-            TO_UPLINK => Destination::Uplink(UplinkId(
-                u16::try_from(self.destination).unwrap_or(u16::MAX),
-            )),
-            TO_FLOOD => Destination::Flood,
-            _ => Destination::Unknown,
-        }
+        self.goal().destination()
     }
 
     /// Sets where it goes.

@@ -1,19 +1,20 @@
 //! Ingress: towards the pod.
 
 use sluice_firewall::Direction;
-use sluice_mem::{BURST, Burst, Mbuf};
+use sluice_mem::{BURST, Burst, Mbuf, Pools};
 
 use crate::attachment::Attachment;
 use crate::classify;
 use crate::drops::DropReason;
-use crate::frame::{FrameInfo, Tagging};
+use crate::flows::Places;
+use crate::frame::{FrameInfo, Goal, Tagging};
 use crate::ids::{AttachmentId, UplinkId};
 use crate::judge::{Decision, judge, judge_burst, remove_refused};
 use crate::mark::{Mark, Source};
 use crate::port::PortContext;
-use crate::recognise::recognise;
-use crate::route::route;
-use crate::state::State;
+use crate::recognise::{Recognised, recognise};
+use crate::route::{route, route_known};
+use crate::state::{State, UplinkState};
 use crate::tables::Tables;
 
 /// The ingress flow: `uplink.rx -> classify -> judge -> deliver`, over one burst. Frames of known
@@ -24,49 +25,63 @@ pub(crate) fn ingress(tables: &Tables, state: &mut State, id: UplinkId) -> usize
     if received == 0 {
         return 0;
     }
-    ingress_read(tables, state, id, &mut burst);
-    if recognise(tables, state, &mut burst) > 0 {
-        ingress_classify(tables, state, id, &mut burst);
+    let places = ingress_read(tables, state, id, &mut burst);
+    let mut goals = [Goal::UNKNOWN; BURST];
+    match recognise(tables, state, &places, &mut burst, &mut goals) {
+        Recognised::AllPass => route_known(tables, state, &goals, &mut burst),
+        Recognised::Some { unknown } => {
+            if unknown > 0 {
+                ingress_classify(tables, state, id, &mut burst);
+            }
+            route(tables, state, &mut burst);
+        }
     }
-    route(tables, state, &mut burst);
     received
 }
 
 /// Reads a burst and removes what cannot be read.
-fn ingress_read(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) {
+fn ingress_read(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) -> Places {
     let Some(uplink) = tables.uplink(id) else {
-        return state.pools.free_burst(burst);
+        state.pools.free_burst(burst);
+        return Places::new();
     };
-    let source = Mark::new(Source::Uplink(id), state.flows.version());
-    each_of(state, id, burst, |mbuf| {
-        classify::read_from_uplink(id, uplink, source, mbuf)
-    });
+    let (flows, uplinks) = (&state.flows, &state.uplinks);
+    let pools = &mut state.pools;
+    let source = Mark::new(Source::Uplink(id), flows.version());
+    classify::read_each(
+        burst,
+        |mbuf| classify::read_from_uplink(id, uplink, source, flows, mbuf),
+        |mbuf, reason| end(uplinks, pools, id, mbuf, reason),
+    )
 }
 
 /// Classifies what is not known, and removes what has no way on.
 fn ingress_classify(tables: &Tables, state: &mut State, id: UplinkId, burst: &mut Burst) {
-    each_of(state, id, burst, |mbuf| {
-        if FrameInfo::of(mbuf).is_known() {
-            return Ok(());
-        }
-        classify::place_from_uplink(tables, mbuf)
-    });
+    let (uplinks, pools) = (&state.uplinks, &mut state.pools);
+    classify::each(
+        burst,
+        |mbuf| {
+            if FrameInfo::of(mbuf).is_known() {
+                return Ok(());
+            }
+            classify::place_from_uplink(tables, mbuf)
+        },
+        |mbuf, reason| end(uplinks, pools, id, mbuf, reason),
+    );
 }
 
-/// One step over a burst of one uplink; what it rejects is counted there.
-fn each_of(
-    state: &mut State,
+/// Ends a frame that came from an uplink and goes nowhere.
+fn end(
+    uplinks: &[Option<Box<UplinkState>>],
+    pools: &mut Pools,
     id: UplinkId,
-    burst: &mut Burst,
-    step: impl Fn(&mut Mbuf) -> Result<(), DropReason>,
+    mbuf: Mbuf,
+    reason: DropReason,
 ) {
-    let (uplinks, pools) = (&state.uplinks, &mut state.pools);
-    classify::each(burst, step, |mbuf, reason| {
-        if let Some(Some(uplink)) = uplinks.get(id.index()) {
-            uplink.counts.drops.add(reason, 1);
-        }
-        pools.free(mbuf);
-    });
+    if let Some(Some(uplink)) = uplinks.get(id.index()) {
+        uplink.counts.drops.add(reason, 1);
+    }
+    pools.free(mbuf);
 }
 
 /// The ingress flow from its judge on, for frames that all go to one attachment of this worker:
@@ -136,7 +151,7 @@ pub(crate) fn decide(
 }
 
 /// Copies frames into the pod's ring and frees them.
-fn deliver(state: &mut State, id: AttachmentId, burst: &mut Burst) {
+pub(crate) fn deliver(state: &mut State, id: AttachmentId, burst: &mut Burst) {
     deliver_borrowed(state, id, burst.as_slice());
     state.pools.free_burst(burst);
 }

@@ -5,7 +5,7 @@ use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::drops::DropReason;
 use crate::flows::{Half, Path};
-use crate::frame::FrameInfo;
+use crate::frame::{Destination, FrameInfo};
 use crate::ids::{AttachmentId, FlowNumber};
 use crate::mark::Source;
 use crate::reject;
@@ -215,7 +215,14 @@ impl Court<'_> {
         let goal = info.goal();
         let path = |egress, ingress| Path::new(goal, max_frame, egress, ingress);
         let learned = match self.direction {
-            Direction::Egress => state.flows.learn(info, path(half, Half::ASK)),
+            Direction::Egress => {
+                // At an uplink nobody is asked.
+                let receiver = match info.destination() {
+                    Destination::Uplink(_) => Half::PASS,
+                    _ => Half::ASK,
+                };
+                state.flows.learn(info, path(half, receiver))
+            }
             Direction::Ingress if info.flow() != FlowNumber::NONE => {
                 state.flows.learn_ingress(info, half, max_frame);
                 return;

@@ -6,46 +6,83 @@ use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::counters::RuleCounts;
 use crate::drops::DropReason;
-use crate::flows::{Path, Said};
-use crate::frame::{Destination, FrameInfo};
+use crate::flows::{Half, Path, Places, Said};
+use crate::frame::{Destination, FrameInfo, Goal};
 use crate::ids::{AttachmentId, FlowNumber};
 use crate::mark::Source;
 use crate::state::State;
 use crate::tables::Tables;
 
-/// Looks every frame of a burst up, marks those that are known, and removes those that are known to
-/// be denied. Returns how many are left that nothing is known of.
-pub(crate) fn recognise(tables: &Tables, state: &mut State, burst: &mut Burst) -> usize {
+/// What is known of a burst.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Recognised {
+    /// Every frame passes both its judges; where each goes is said beside it, and not in its facts.
+    AllPass,
+    /// Of so many nothing is known. The others are marked.
+    Some {
+        /// How many.
+        unknown: usize,
+    },
+}
+
+/// Looks every frame of a burst up, counts those that are known, and removes those that are known to
+/// be denied. `goals` gets the goals of those that pass.
+pub(crate) fn recognise(
+    tables: &Tables,
+    state: &mut State,
+    places: &Places,
+    burst: &mut Burst,
+    goals: &mut [Goal; BURST],
+) -> Recognised {
+    let nothing = Recognised::Some {
+        unknown: burst.len(),
+    };
     let Some(rules) = tables.rule_counts.get(state.id.index()) else {
-        return burst.len();
+        return nothing;
     };
     if !state.flows.is_on() || burst.is_empty() {
-        return burst.len();
+        return nothing;
     }
-    let candidates = state.flows.look_for(burst.as_slice());
-    let mut unknown = 0;
-    let mut denied = 0_u64;
-    for (n, mbuf) in burst.iter_mut().enumerate() {
+    let candidates = state.flows.candidates(places, burst.len());
+    let (mut unknown, mut pass, mut denied) = (0, 0_u64, 0_u64);
+    for ((n, mbuf), goal) in burst.iter_mut().enumerate().zip(goals.iter_mut()) {
         let bytes = mbuf.len();
         let info = FrameInfo::of_mut(mbuf);
-        let found = state.flows.find(&candidates, n, info);
+        let found = state.flows.find(places, &candidates, n, info);
         let Some((flow, path)) = found.filter(|(_, path)| bytes <= path.max_frame as usize) else {
             unknown += 1;
             continue;
         };
-        path.egress.each_counter(|slot| rules.hit(slot, bytes));
+        count(rules, path.egress, bytes);
         if path.passes() {
-            path.ingress.each_counter(|slot| rules.hit(slot, bytes));
-            info.set_known(path.goal, true);
+            count(rules, path.ingress, bytes);
+            *goal = path.goal;
+            pass |= 1 << n;
         } else if !go_on(rules, info, flow, path, bytes) {
             denied |= 1 << n;
         }
     }
     state.counts.known.add((burst.len() - unknown) as u64);
+    if pass.count_ones() as usize == burst.len() {
+        return Recognised::AllPass;
+    }
+    for ((n, mbuf), goal) in burst.iter_mut().enumerate().zip(goals) {
+        if pass & 1 << n != 0 {
+            FrameInfo::of_mut(mbuf).set_known(*goal, true);
+        }
+    }
     if denied != 0 {
         remove(state, burst, denied);
     }
-    unknown
+    Recognised::Some { unknown }
+}
+
+/// Counts a frame against the rules that decided on its flow.
+#[inline(always)]
+fn count(rules: &RuleCounts, half: Half, bytes: usize) {
+    for slot in half.counters() {
+        rules.hit(slot as usize, bytes);
+    }
 }
 
 /// A frame that at least one judge does not let pass, as far as is known: whether it goes on.
@@ -64,7 +101,7 @@ fn go_on(
     // Either its receiver is asked, and then the flow's entry is wanted; or its receiver is known
     // to deny it, and then this says that the drop is the receiver's.
     info.set_flow(flow);
-    path.ingress.each_counter(|slot| rules.hit(slot, bytes));
+    count(rules, path.ingress, bytes);
     path.ingress.said() != Said::Denied
 }
 

@@ -2,42 +2,80 @@
 //! worker, to the worker that owns it, to everybody in the segment, or out of the uplink.
 
 use sluice_firewall::Direction;
-use sluice_mem::{Burst, Mbuf};
+use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::classify::{is_untagged_on, tag_for_wire};
 use crate::drops::DropReason;
-use crate::frame::{Destination, FrameInfo};
+use crate::flows::Places;
+use crate::frame::{Destination, FrameInfo, Goal};
 use crate::ids::{AttachmentId, FlowNumber, UplinkId, WorkerId};
-use crate::ingress::{decide, deliver_borrowed, ingress_from_judge};
+use crate::ingress::{decide, deliver, deliver_borrowed, ingress_from_judge};
 use crate::judge::Decision;
 use crate::mark::Source;
 use crate::port::PortContext;
-use crate::recognise::recognise;
+use crate::recognise::{Recognised, recognise};
 use crate::state::State;
 use crate::tables::Tables;
 
 /// Sends every frame of `burst` on its way. Consecutive frames for one destination stay together.
 pub(crate) fn route(tables: &Tables, state: &mut State, burst: &mut Burst) {
     while let Some(first) = burst.iter().next() {
-        let destination = FrameInfo::of(first).destination();
         let goal = FrameInfo::of(first).goal();
         let mut together = split_front(burst, |mbuf| FrameInfo::of(mbuf).goal() == goal);
+        send(tables, state, goal.destination(), &mut together);
+    }
+}
+
+/// As [`route`], for frames of which every one is known to go to the goal beside it, and to be let
+/// pass there. That is not in their facts yet, and for most is never written there.
+pub(crate) fn route_known(
+    tables: &Tables,
+    state: &mut State,
+    goals: &[Goal; BURST],
+    burst: &mut Burst,
+) {
+    let mut goals = &goals[..burst.len()];
+    while let Some(&goal) = goals.first() {
+        let run = goals.iter().take_while(|&&other| other == goal).count();
+        goals = &goals[run..];
+        let mut together = take_front(burst, run);
+        let destination = goal.destination();
         match destination {
-            Destination::Attachment(id) => to_attachment(tables, state, id, &mut together),
-            Destination::Uplink(id) => to_uplink(tables, state, id, &mut together),
-            Destination::Flood => {
-                for mbuf in together.drain_front(together.len()) {
-                    flood(tables, state, mbuf);
-                }
+            Destination::Attachment(id) if state.attachment(id).is_some() => {
+                deliver(state, id, &mut together);
             }
-            Destination::Unknown => drop_all(state, &mut together, DropReason::Gone),
+            _ => {
+                for mbuf in together.iter_mut() {
+                    FrameInfo::of_mut(mbuf).set_known(goal, true);
+                }
+                send(tables, state, destination, &mut together);
+            }
         }
+    }
+}
+
+/// Sends frames on their way that all go to one destination.
+fn send(tables: &Tables, state: &mut State, destination: Destination, burst: &mut Burst) {
+    match destination {
+        Destination::Attachment(id) => to_attachment(tables, state, id, burst),
+        Destination::Uplink(id) => to_uplink(tables, state, id, burst),
+        Destination::Flood => {
+            for mbuf in burst.drain_front(burst.len()) {
+                flood(tables, state, mbuf);
+            }
+        }
+        Destination::Unknown => drop_all(state, burst, DropReason::Gone),
     }
 }
 
 /// Takes the first frames out for which `together` says true.
 fn split_front(burst: &mut Burst, together: impl Fn(&Mbuf) -> bool) -> Burst {
     let run = burst.iter().take_while(|mbuf| together(mbuf)).count();
+    take_front(burst, run)
+}
+
+/// Takes the first `run` frames out.
+fn take_front(burst: &mut Burst, run: usize) -> Burst {
     if run == burst.len() {
         return std::mem::take(burst);
     }
@@ -257,8 +295,12 @@ fn route_handed_over(tables: &Tables, state: &mut State, burst: &mut Burst) {
         for mbuf in others.iter_mut() {
             FrameInfo::of_mut(mbuf).set_version(version);
         }
-        recognise(tables, state, &mut others);
-        route(tables, state, &mut others);
+        let places = Places::of(&state.flows, others.as_slice());
+        let mut goals = [Goal::UNKNOWN; BURST];
+        match recognise(tables, state, &places, &mut others, &mut goals) {
+            Recognised::AllPass => route_known(tables, state, &goals, &mut others),
+            Recognised::Some { .. } => route(tables, state, &mut others),
+        }
     }
 }
 

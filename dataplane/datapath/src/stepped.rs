@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use sluice_firewall::PolicySet;
-use sluice_mem::{Burst, Pools};
+use sluice_mem::{BURST, Burst, Pools};
 use sluice_ring::{Consumer, spsc};
 
 use crate::attachment::Attachment;
@@ -12,10 +12,12 @@ use crate::command::{Answer, Change, Command, Numbered};
 use crate::egress::{egress_classify, egress_judge, egress_read};
 use crate::engine::flow_cache;
 use crate::error::Error;
+use crate::flows::Places;
+use crate::frame::Goal;
 use crate::idle::{Doorbell, Idle};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::port::PodPort;
-use crate::recognise::recognise;
+use crate::recognise::{Recognised, recognise};
 use crate::route::{flush, route};
 use crate::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
 use crate::state::{State, UplinkState, WorkerEvent};
@@ -133,7 +135,13 @@ impl SteppedWorker {
     /// The flow cache's stage, on frames that were read: what is known to be denied is freed.
     /// Returns how many frames nothing is known of.
     pub fn recognise(&mut self, burst: &mut Burst) -> usize {
-        recognise(&self.worker.tables, &mut self.worker.state, burst)
+        let Worker { tables, state, .. } = &mut self.worker;
+        let places = Places::of(&state.flows, burst.as_slice());
+        let mut goals = [Goal::UNKNOWN; BURST];
+        match recognise(tables, state, &places, burst, &mut goals) {
+            Recognised::AllPass => 0,
+            Recognised::Some { unknown } => unknown,
+        }
     }
 
     /// The whole classify stage of a pod's egress: what it rejects is freed.

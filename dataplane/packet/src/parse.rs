@@ -18,7 +18,7 @@
 //!   receivers would take them for what they carry, past every rule about it (CVE-2021-27853, -27861).
 
 use crate::arp::Arp;
-use crate::bytes::{be16, part};
+use crate::bytes::{be16, be32, part};
 use crate::ipv4::Ipv4;
 use crate::ipv6::Ipv6;
 use crate::{EtherType, FlowKey, IpProto, VlanTag, eth, icmp, tcp, udp};
@@ -111,7 +111,7 @@ pub fn parse(frame: &[u8], inner: InnerTag) -> Result<Parsed, ParseError> {
 /// instructions are copies of it. On `Err` the key holds something, but nothing of use.
 #[inline]
 pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<Layout, ParseError> {
-    if parse_plain(frame, key) {
+    if parse_plain(frame, 0, key) {
         return Ok(Layout {
             l3: 14,
             l4: 34,
@@ -122,51 +122,64 @@ pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<La
 }
 
 /// The fast path of [`parse_into`] alone: writes the key of TCP or UDP over IPv4 without tags,
-/// options or fragments. `false` if the frame is anything else or anything about it is wrong; then
-/// the key holds something, but nothing of use.
+/// options or fragments, with `vid` as its VID. `false` if the frame is anything else or anything
+/// about it is wrong; then the key is as it was.
 #[inline(always)]
 #[must_use]
-pub fn parse_plain(frame: &[u8], key: &mut FlowKey) -> bool {
-    frame
-        .first_chunk::<PLAIN>()
-        .is_some_and(|head| plain(head, frame.len(), key))
+pub fn parse_plain(frame: &[u8], vid: u16, key: &mut FlowKey) -> bool {
+    let Some(head) = frame.first_chunk::<PLAIN>() else {
+        return false;
+    };
+    let is_plain = is_plain(head, frame.len());
+    if is_plain {
+        *key = zerocopy::transmute!(plain_words(head, vid));
+    }
+    is_plain
 }
 
-/// Writes the key of plain TCP or UDP over IPv4; `false` if the frame is anything else or anything
-/// about it is wrong.
+/// Whether this is plain TCP or UDP over IPv4, and nothing about it is wrong.
 #[inline(always)]
-fn plain(head: &[u8; PLAIN], frame_len: usize, key: &mut FlowKey) -> bool {
-    let version_ihl = part::<12, 3, _>(head);
+fn is_plain(head: &[u8; PLAIN], frame_len: usize) -> bool {
+    let version_ihl = be32::<12, _>(head) & 0xffff_ff00;
     let unfragmented = be16::<20, _>(head) & 0x3fff == 0;
-    if version_ihl != [0x08, 0x00, 0x45] || !unfragmented {
+    if version_ihl != 0x0800_4500 || !unfragmented {
         return false;
     }
     let total_len = usize::from(be16::<16, _>(head));
-    let proto = head[23];
-    let (l4_len, l4_min) = match proto {
+    let (l4_len, l4_min) = match head[23] {
         IpProto::TCP => (usize::from(head[46] >> 4) * 4, tcp::MIN_HEADER_LEN),
         IpProto::UDP => (usize::from(be16::<38, _>(head)), udp::HEADER_LEN),
         _ => return false,
     };
-    let fits = l4_len >= l4_min && 20 + l4_len <= total_len && 14 + total_len <= frame_len;
-    if !fits {
-        return false;
-    }
-    *key = FlowKey {
-        src: FlowKey::mapped(part::<26, 4, _>(head)),
-        dst: FlowKey::mapped(part::<30, 4, _>(head)),
-        src_port: be16::<34, _>(head),
-        dst_port: be16::<36, _>(head),
-        ethertype: EtherType::IPV4,
-        vid: 0,
-        src_mac: part::<6, 6, _>(head),
-        dst_mac: part::<0, 6, _>(head),
-        proto,
-        flags: FlowKey::IPV4 | FlowKey::PORTS,
-        icmp_type: 0,
-        icmp_code: 0,
-    };
-    true
+    l4_len >= l4_min && 20 + l4_len <= total_len && 14 + total_len <= frame_len
+}
+
+const _: () = assert!(
+    cfg!(target_endian = "little"),
+    "plain_words puts a key's bytes together in little-endian words"
+);
+
+/// A plain frame's [`FlowKey`], in words: field by field it takes three times as many stores, which is
+/// most of what reading a frame costs, and what compares or hashes the words finds them in registers.
+#[inline(always)]
+fn plain_words(head: &[u8; PLAIN], vid: u16) -> [u64; 7] {
+    /// `::ffff:0:0`, up to the address.
+    const MAPPED: u64 = 0xffff_0000;
+    const FLAGS: u64 = (FlowKey::IPV4 | FlowKey::PORTS) as u64;
+    let word = u64::from_le_bytes;
+    let half = |bytes: [u8; 4]| u64::from(u32::from_le_bytes(bytes));
+    let ports = be32::<34, _>(head).rotate_left(16);
+    let destination = word(part::<0, 8, _>(head));
+    let source = word(part::<6, 8, _>(head)) & 0xffff_ffff_ffff;
+    [
+        0,
+        MAPPED | half(part::<26, 4, _>(head)) << 32,
+        0,
+        MAPPED | half(part::<30, 4, _>(head)) << 32,
+        u64::from(ports) | u64::from(EtherType::IPV4) << 32 | u64::from(vid) << 48,
+        source | destination << 48,
+        destination >> 16 & 0xffff_ffff | u64::from(head[23]) << 32 | FLAGS << 40,
+    ]
 }
 
 #[inline(never)]

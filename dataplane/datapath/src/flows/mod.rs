@@ -52,11 +52,56 @@ pub(crate) struct FlowCache {
     left: u32,
 }
 
-/// Where the flows of a burst's frames can be.
+/// The bucket in which a frame's flow can be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Place {
+    bucket: u32,
+    tag: u16,
+}
+
+/// Those of a burst's frames.
+#[derive(Debug)]
+pub(crate) struct Places {
+    buckets: [u32; BURST],
+    tags: [u16; BURST],
+}
+
+impl Places {
+    /// Of no frames yet.
+    #[inline(always)]
+    pub(crate) fn new() -> Places {
+        Places {
+            buckets: [0; BURST],
+            tags: [0; BURST],
+        }
+    }
+
+    /// Of frames that have been read.
+    pub(crate) fn of(flows: &FlowCache, frames: &[Mbuf]) -> Places {
+        let mut places = Places::new();
+        for (n, mbuf) in frames.iter().enumerate() {
+            places.set(n, flows.place(FrameInfo::of(mbuf)));
+        }
+        places
+    }
+
+    /// Sets that of the `n`th frame, below [`BURST`].
+    #[inline(always)]
+    pub(crate) fn set(&mut self, n: usize, place: Place) {
+        self.buckets[n % BURST] = place.bucket;
+        self.tags[n % BURST] = place.tag;
+    }
+
+    /// Moves that of frame `from` to frame `to`.
+    pub(crate) fn shift(&mut self, from: usize, to: usize) {
+        self.buckets[to % BURST] = self.buckets[from % BURST];
+        self.tags[to % BURST] = self.tags[from % BURST];
+    }
+}
+
+/// The entries that the flows of a burst's frames can be in.
 #[derive(Debug)]
 pub(crate) struct Candidates {
-    /// The first entry of the bucket.
-    first: [usize; BURST],
     ways: [Ways; BURST],
 }
 
@@ -99,33 +144,41 @@ impl FlowCache {
         self.version
     }
 
-    /// Looks for every frame of a burst, up to the entries that its flow can be in: these are on
-    /// their way to this core when this returns. In passes over all frames, so that one frame's
-    /// cache misses overlap with the others'.
-    #[inline]
-    pub(crate) fn look_for(&mut self, frames: &[Mbuf]) -> Candidates {
+    /// The bucket in which a frame's flow can be; it is on its way to this core when this returns.
+    #[inline(always)]
+    pub(crate) fn place(&self, info: &FrameInfo) -> Place {
+        let hash = self.hasher.hash(info);
+        let at = self.bucket_of(hash);
+        if let Some(bucket) = self.buckets.get(at) {
+            prefetch(bucket);
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "32 bits of a hash, masked")]
+        Place {
+            bucket: at as u32,
+            tag: tag(hash),
+        }
+    }
+
+    #[inline(always)]
+    fn bucket_of(&self, hash: u64) -> usize {
+        index(hash) & self.buckets.len().wrapping_sub(1)
+    }
+
+    /// The entries that the flows of `frames` frames can be in, the first of each on its way to this
+    /// core when this returns. As with [`FlowCache::place`], for all frames before the next step is
+    /// taken for any, so that one frame's cache misses overlap with the others'.
+    #[inline(always)]
+    pub(crate) fn candidates(&mut self, places: &Places, frames: usize) -> Candidates {
         self.left = LEARNED_PER_BURST;
         let mut found = Candidates {
-            first: [0; BURST],
             ways: [Ways::default(); BURST],
         };
-        let mut tags = [0; BURST];
-        let mask = self.buckets.len().wrapping_sub(1);
-        for ((mbuf, at), kept) in frames.iter().zip(&mut found.first).zip(&mut tags) {
-            let hash = self.hasher.hash(FrameInfo::of(mbuf));
-            *at = index(hash) & mask;
-            *kept = tag(hash);
-            if let Some(bucket) = self.buckets.get(*at) {
-                prefetch(bucket);
-            }
-        }
-        let places = found.first.iter_mut().zip(&mut found.ways);
-        for ((_, (at, ways)), tag) in frames.iter().zip(places).zip(tags) {
-            if let Some(bucket) = self.buckets.get(*at) {
+        let places = places.buckets.iter().zip(&places.tags);
+        for ((&at, &tag), ways) in places.zip(&mut found.ways).take(frames) {
+            if let Some(bucket) = self.buckets.get(at as usize) {
                 *ways = bucket.ways(tag);
             }
-            *at *= WAYS;
-            if let Some(entry) = self.entries.get(*at + ways.first()) {
+            if let Some(entry) = self.entries.get(at as usize * WAYS + ways.first()) {
                 entry.prefetch();
             }
         }
@@ -136,18 +189,19 @@ impl FlowCache {
     #[inline(always)]
     pub(crate) fn find(
         &mut self,
+        places: &Places,
         candidates: &Candidates,
         n: usize,
         info: &FrameInfo,
     ) -> Option<(FlowNumber, &Path)> {
-        let base = *candidates.first.get(n)?;
-        let mut ways = *candidates.ways.get(n)?;
+        let bucket = places.buckets[n % BURST] as usize;
+        let mut ways = candidates.ways[n % BURST];
         while !ways.is_empty() {
             let way = ways.first();
-            if self.entries.get(base + way)?.is_of(info) {
-                self.buckets.get_mut(base / WAYS)?.use_way(way);
-                let flow = FlowNumber::of(base + way);
-                return Some((flow, self.entries.get(base + way)?.path()));
+            let at = bucket * WAYS + way;
+            if self.entries.get(at)?.is_of(info) {
+                self.buckets.get_mut(bucket)?.use_way(way);
+                return Some((FlowNumber::of(at), self.entries.get(at)?.path()));
             }
             ways = ways.rest();
         }
@@ -162,7 +216,7 @@ impl FlowCache {
             return None;
         }
         let hash = self.hasher.hash(info);
-        let at = index(hash) & self.buckets.len().wrapping_sub(1);
+        let at = self.bucket_of(hash);
         let bucket = self.buckets.get_mut(at)?;
         let base = at * WAYS;
         let entries = self.entries.get_mut(base..base + WAYS)?;

@@ -98,15 +98,10 @@ impl Half {
         }
     }
 
-    /// Calls `count` with the rule slots that count a frame.
+    /// The rule slots that count a frame; `u32::MAX`, which is none's number, for none.
     #[inline(always)]
-    pub(crate) fn each_counter(&self, mut count: impl FnMut(usize)) {
-        for slot in self.counters {
-            if slot == u32::MAX {
-                break;
-            }
-            count(slot as usize);
-        }
+    pub(crate) fn counters(&self) -> [u32; POLICIES] {
+        self.counters
     }
 }
 

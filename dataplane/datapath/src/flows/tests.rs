@@ -43,11 +43,18 @@ fn path(n: u32) -> Path {
     Path::new(goal_of(n), 1514, Half::PASS, Half::ASK)
 }
 
+/// Where the flows of some frames are looked for.
+fn look_for(cache: &mut FlowCache, frames: &[Mbuf]) -> (Places, Candidates) {
+    let places = Places::of(cache, frames);
+    let candidates = cache.candidates(&places, frames.len());
+    (places, candidates)
+}
+
 /// What is known of one frame, looked up alone.
 fn known(cache: &mut FlowCache, mbuf: &Mbuf) -> Option<Path> {
-    let candidates = cache.look_for(std::slice::from_ref(mbuf));
+    let (places, candidates) = look_for(cache, std::slice::from_ref(mbuf));
     cache
-        .find(&candidates, 0, FrameInfo::of(mbuf))
+        .find(&places, &candidates, 0, FrameInfo::of(mbuf))
         .map(|(_, path)| *path)
 }
 
@@ -87,7 +94,7 @@ fn after_a_change_of_the_tables_nothing_is_known() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let before = frame(&mut side, &cache, 1, 7);
-    cache.look_for(std::slice::from_ref(&before));
+    look_for(&mut cache, std::slice::from_ref(&before));
     cache.learn(FrameInfo::of(&before), path(7)).unwrap();
     cache.forget();
     let after = frame(&mut side, &cache, 1, 7);
@@ -104,7 +111,7 @@ fn versions_come_round_without_bringing_a_flow_back() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let first = frame(&mut side, &cache, 1, 7);
-    cache.look_for(std::slice::from_ref(&first));
+    look_for(&mut cache, std::slice::from_ref(&first));
     cache.learn(FrameInfo::of(&first), path(7)).unwrap();
     cache.version = Mark::VERSIONS - 1;
     cache.forget();
@@ -126,7 +133,7 @@ fn what_the_key_does_not_decide_is_not_learned() {
     ];
     for (n, change) in changes.into_iter().enumerate() {
         let mut mbuf = frame(&mut side, &cache, 1, 7);
-        cache.look_for(std::slice::from_ref(&mbuf));
+        look_for(&mut cache, std::slice::from_ref(&mbuf));
         change(FrameInfo::of_mut(&mut mbuf));
         let learned = cache.learn(FrameInfo::of(&mbuf), path(7));
         assert_eq!(learned, None, "change {n}");
@@ -134,7 +141,7 @@ fn what_the_key_does_not_decide_is_not_learned() {
     }
     // Nor is such a frame taken for one of the flow that it has the key of.
     let plain = frame(&mut side, &cache, 1, 7);
-    cache.look_for(std::slice::from_ref(&plain));
+    look_for(&mut cache, std::slice::from_ref(&plain));
     cache.learn(FrameInfo::of(&plain), path(7)).unwrap();
     let later: [fn(&mut FrameInfo); 2] = [|info| info.set_inner_tag(true), FrameInfo::set_exempt];
     for change in later {
@@ -154,7 +161,7 @@ fn a_burst_teaches_a_few_flows_and_each_once() {
     for n in 0..20 {
         burst.push(frame(&mut side, &cache, 1, n / 2)).unwrap();
     }
-    cache.look_for(burst.as_slice());
+    look_for(&mut cache, burst.as_slice());
     let numbers: Vec<_> = burst
         .iter()
         .map(|mbuf| cache.learn(FrameInfo::of(mbuf), path(1)))
@@ -181,7 +188,7 @@ fn made_up_flows_do_not_push_out_those_in_use() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let busy = frame(&mut side, &cache, 1, 0xffff_ffff);
-    cache.look_for(std::slice::from_ref(&busy));
+    look_for(&mut cache, std::slice::from_ref(&busy));
     cache.learn(FrameInfo::of(&busy), path(77)).unwrap();
     let mut model = HashMap::new();
     let mut found = 0;

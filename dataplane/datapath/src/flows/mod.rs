@@ -9,6 +9,8 @@
 //! What bounds it, as pods choose the flows:
 //!
 //! * An entry is of one version of the tables: whenever they change, the cache is empty.
+//! * It begins small, so that the entries of few flows lie on few pages, and doubles, empty once more,
+//!   when a bucket is too full, until it has the size that was asked for.
 //! * It is a cache: eight places per bucket, and a full bucket gives one of them up, never one that
 //!   was used since it was last passed over. So a pod that makes up flows pushes out such flows of
 //!   its own, not those in which frames come.
@@ -35,6 +37,8 @@ use hash::{Hasher, index, tag};
 use path::Entry;
 pub(crate) use path::{Half, Path, Said};
 
+/// Buckets that are looked at after the tables have changed.
+const FIRST_BUCKETS: usize = 128;
 /// Flows learned of one burst at most.
 pub(crate) const LEARNED_PER_BURST: u32 = 8;
 
@@ -44,6 +48,8 @@ pub(crate) struct FlowCache {
     hasher: Hasher,
     /// A power of two, or none: then nothing is ever known.
     buckets: Array<Bucket>,
+    /// Of these, the first so many are in use: a power of two, or none.
+    in_use: usize,
     /// Way `w` of bucket `b` is entry `b * WAYS + w`.
     entries: Array<Entry>,
     /// Entries of another version count as free.
@@ -117,6 +123,7 @@ impl FlowCache {
         };
         Ok(FlowCache {
             hasher: Hasher::new(),
+            in_use: buckets.min(FIRST_BUCKETS),
             buckets: Array::zeroed(buckets)?,
             entries: Array::zeroed(buckets * WAYS)?,
             version: 1,
@@ -131,6 +138,12 @@ impl FlowCache {
 
     /// Forgets every flow: the tables changed.
     pub(crate) fn forget(&mut self) {
+        self.empty(self.buckets.len().min(FIRST_BUCKETS));
+    }
+
+    /// Begins anew with so many buckets.
+    fn empty(&mut self, buckets: usize) {
+        self.in_use = buckets;
         self.version += 1;
         if self.version == Mark::VERSIONS {
             // After a thousand million versions the oldest would come to life again.
@@ -161,7 +174,7 @@ impl FlowCache {
 
     #[inline(always)]
     fn bucket_of(&self, hash: u64) -> usize {
-        index(hash) & self.buckets.len().wrapping_sub(1)
+        index(hash) & self.in_use.wrapping_sub(1)
     }
 
     /// The entries that the flows of `frames` frames can be in, the first of each on its way to this
@@ -216,7 +229,7 @@ impl FlowCache {
             return None;
         }
         let hash = self.hasher.hash(info);
-        let at = self.bucket_of(hash);
+        let (at, all_in_use) = (self.bucket_of(hash), self.in_use == self.buckets.len());
         let bucket = self.buckets.get_mut(at)?;
         let base = at * WAYS;
         let entries = self.entries.get_mut(base..base + WAYS)?;
@@ -226,7 +239,15 @@ impl FlowCache {
         self.left = self.left.checked_sub(1)?;
         let version = self.version;
         let free = entries.iter().position(|entry| !entry.is_version(version));
-        let way = free.unwrap_or_else(|| bucket.give_up());
+        let way = match free {
+            Some(way) => way,
+            None if !all_in_use => {
+                // This frame's mark is of the version that ends here: its flow is learned next time.
+                self.empty(2 * self.in_use);
+                return None;
+            }
+            None => bucket.give_up(),
+        };
         bucket.take(way, tag(hash));
         entries[way] = Entry::new(info, path);
         Some((FlowNumber::of(base + way), true))

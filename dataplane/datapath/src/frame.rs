@@ -105,13 +105,28 @@ impl FrameInfo {
 
     /// Starts the facts of a frame that a port has just put into `mbuf`; `tag` is the outermost tag
     /// if the device took it off. Every port calls this for every frame it hands out.
+    #[inline]
     pub fn begin(mbuf: &mut Mbuf, tag: Option<VlanTag>) {
-        let info = FrameInfo::of_mut(mbuf);
-        let (tpid, tci) = tag.map_or((0, 0), |tag| (tag.tpid, tag.tci));
-        info.tpid = tpid;
-        info.tci = tci;
-        info.flags = 0;
-        info.flow = 0;
+        FrameInfo::of_mut(mbuf).start(tag);
+    }
+
+    /// As [`FrameInfo::begin`], for `len` bytes that the port will write into what is returned:
+    /// what the mbuf's data becomes. `None` if it cannot hold them.
+    #[inline(always)]
+    pub(crate) fn begin_filling(mbuf: &mut Mbuf, len: usize) -> Option<&mut [u8]> {
+        let (data, scratch) = mbuf.fill(len)?;
+        let info: &mut FrameInfo = zerocopy::transmute_mut!(scratch);
+        info.start(None);
+        Some(data)
+    }
+
+    #[inline(always)]
+    fn start(&mut self, tag: Option<VlanTag>) {
+        self.set_tag(tag);
+        // Twelve bytes one behind the other, for which two stores do.
+        self.flags = 0;
+        self._unused = 0;
+        self.flow = 0;
     }
 
     /// Adds to a key that has its VID where the frame came from, and its segment.

@@ -267,6 +267,26 @@ impl Mbuf {
         }
     }
 
+    /// Says that `len` bytes are data now, as [`Mbuf::set_len`], and gives them, to be written, with the
+    /// scratch. `None`, and nothing changed, if that is more than [`Mbuf::capacity`].
+    #[inline(always)]
+    pub fn fill(&mut self, len: usize) -> Option<(&mut [u8], &mut Scratch)> {
+        let entry = pool::entry(self.pool_id());
+        let offset = self.offset();
+        if len > entry.buffer_bytes() - offset {
+            return None;
+        }
+        self.place(offset, len);
+        let (buffer, scratch) = (entry.buffer(self.index()), entry.scratch(self.index()));
+        // SAFETY: as in `data` and `scratch_mut`; buffers and scratch are disjoint memory.
+        unsafe {
+            Some((
+                std::slice::from_raw_parts_mut(buffer.add(offset), len),
+                &mut *scratch,
+            ))
+        }
+    }
+
     /// Hints that the first line of the data will be read soon.
     #[inline(always)]
     pub fn prefetch(&self) {

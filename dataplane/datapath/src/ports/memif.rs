@@ -272,11 +272,10 @@ impl Sink for IntoBurst<'_> {
             self.drops.add(DropReason::NoMbuf, 1);
             return None;
         };
-        let fits = mbuf.set_len(len);
-        debug_assert!(fits, "it was chosen by its size");
-        FrameInfo::begin(mbuf, None);
+        let room = FrameInfo::begin_filling(mbuf, len);
+        debug_assert!(room.is_some(), "it was chosen by its size");
         self.filled += 1;
-        Some(mbuf.data_mut())
+        room
     }
 }
 

@@ -176,12 +176,8 @@ impl RxQueue {
                 let (taken, packets) = burst.scan(&mut self.segments, check)?;
                 sink.expect(packets);
                 let segments = &self.segments[..taken];
-                copy(
-                    segments,
-                    |region| regions.get(region),
-                    sink,
-                    &mut self.counters,
-                )?;
+                let region = |number| regions.get(number);
+                copy(segments, packets, region, sink, &mut self.counters)?;
                 if regions.iter().any(SharedRegion::is_dead) {
                     return Err(Fault::MemoryGone);
                 }
@@ -209,8 +205,10 @@ impl RxQueue {
                 };
                 let (taken, packets) = burst.scan(&mut self.segments, check)?;
                 sink.expect(packets);
+                let segments = &self.segments[..taken];
                 copy(
-                    &self.segments[..taken],
+                    segments,
+                    packets,
                     |_| Some(region),
                     sink,
                     &mut self.counters,
@@ -368,10 +366,11 @@ impl Burst<'_> {
     }
 }
 
-/// Copies whole packets out.
+/// Copies `packets` whole packets out.
 #[inline(always)]
 fn copy<'region>(
-    mut segments: &[Segment],
+    segments: &[Segment],
+    packets: usize,
     region: impl Fn(usize) -> Option<&'region SharedRegion>,
     sink: &mut impl Sink,
     counters: &mut RxCounters,
@@ -382,44 +381,69 @@ fn copy<'region>(
             .copy_in(segment.offset as usize, to)
             .map_err(|_| Fault::MemoryGone)
     };
-    while let Some((first, rest)) = segments.split_first() {
-        let chained = if first.next {
-            // Up to and with the first that does not go on; the scan left no open chain.
-            rest.iter()
-                .position(|segment| !segment.next)
-                .map_or(rest.len(), |last| last + 1)
-        } else {
-            0
-        };
-        let (more, later) = rest.split_at_checked(chained).unwrap_or((rest, &[]));
-        segments = later;
-        let len = more
-            .iter()
-            .fold(usize::from(first.len), |sum, s| sum + usize::from(s.len));
-        if len == 0 {
-            counters.empty += 1;
-            continue;
-        }
-        let Some(to) = sink.place(len).filter(|to| to.len() == len) else {
-            counters.no_room += 1;
-            continue;
-        };
-        if more.is_empty() {
-            copy_one(first, to)?;
-        } else {
-            let mut to = to;
-            for segment in std::iter::once(first).chain(more) {
-                let Some((now, left)) = to.split_at_mut_checked(usize::from(segment.len)) else {
-                    return Err(Fault::MemoryGone);
-                };
-                copy_one(segment, now)?;
-                to = left;
+    // What is counted is in a local: a copy out of shared memory may change any memory, as far as the
+    // compiler knows.
+    let mut count = *counters;
+    if packets == segments.len() {
+        // Every packet is of one piece, as nearly all are.
+        for segment in segments {
+            if let Some(to) = room_for(segment.len.into(), sink, &mut count) {
+                copy_one(segment, to)?;
             }
         }
-        counters.packets += 1;
-        counters.bytes += len as u64;
+    } else {
+        copy_chains(segments, copy_one, sink, &mut count)?;
+    }
+    *counters = count;
+    Ok(())
+}
+
+/// Copies packets of which some are of several pieces.
+fn copy_chains(
+    mut segments: &[Segment],
+    copy_one: impl Fn(&Segment, &mut [u8]) -> Result<(), Fault>,
+    sink: &mut impl Sink,
+    count: &mut RxCounters,
+) -> Result<(), Fault> {
+    while !segments.is_empty() {
+        // Up to and with the first that does not go on; the scan left no open chain.
+        let last = segments.iter().position(|segment| !segment.next);
+        let (packet, later) = segments.split_at(last.map_or(segments.len(), |last| last + 1));
+        segments = later;
+        let len = packet.iter().map(|segment| usize::from(segment.len)).sum();
+        let Some(mut to) = room_for(len, sink, count) else {
+            continue;
+        };
+        for segment in packet {
+            let Some((now, left)) = to.split_at_mut_checked(usize::from(segment.len)) else {
+                return Err(Fault::MemoryGone);
+            };
+            copy_one(segment, now)?;
+            to = left;
+        }
     }
     Ok(())
+}
+
+/// Where a packet of `len` bytes is copied to, and counts it as received; else why it is not.
+#[inline(always)]
+fn room_for<'s>(
+    len: usize,
+    sink: &'s mut impl Sink,
+    count: &mut RxCounters,
+) -> Option<&'s mut [u8]> {
+    if len == 0 {
+        count.empty += 1;
+        return None;
+    }
+    let to = sink.place(len).filter(|to| to.len() == len);
+    if to.is_some() {
+        count.packets += 1;
+        count.bytes += len as u64;
+    } else {
+        count.no_room += 1;
+    }
+    to
 }
 
 fn out_of(descriptor: &Descriptor) -> Fault {

@@ -8,7 +8,7 @@ use crate::fault::Fault;
 use crate::layout::{Descriptor, FLAG_NEXT, MAX_CHAIN};
 
 /// A descriptor of no bytes.
-const NOWHERE: Descriptor = Descriptor {
+pub(super) const NOWHERE: Descriptor = Descriptor {
     flags: 0,
     region: 0,
     length: 0,

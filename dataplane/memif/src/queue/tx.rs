@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
-use super::gather::{Fit, Gather, posted};
+use super::gather::{Fit, Gather, NOWHERE, posted};
 use super::{BURST, OwnBuffers, PeerIndex, Ring};
 use crate::fault::Fault;
 use crate::kick::Kick;
@@ -53,6 +53,11 @@ pub struct TxQueue {
     next: u16,
     /// Filled, not yet published.
     unpublished: u16,
+    /// As a server: the next buffers that are posted, read and checked once, each at its slot's
+    /// number modulo [`BURST`]. From `next` on, `seen` of them; as a client the same number counts
+    /// buffers that are on their way.
+    posted: Box<[Descriptor; BURST]>,
+    seen: u16,
     /// What `next` was when buffers were last asked for.
     prepared: u16,
     /// As a server: how far the posted buffers are ahead of `next`. As a client: the same, a free
@@ -82,6 +87,8 @@ impl TxQueue {
             kick,
             next: 0,
             unpublished: 0,
+            posted: Box::new([NOWHERE; BURST]),
+            seen: 0,
             prepared: 0,
             peer,
             counters: TxCounters::default(),
@@ -99,46 +106,57 @@ impl TxQueue {
         Ok(usize::from(self.peer.ahead()))
     }
 
-    /// Has the buffers that the next burst will fill, as far as they are known to be posted, on
-    /// their way to this core, for writing. The other core had them last, and its lines take longer
-    /// to come than a burst takes to be judged: so this is for the time before it is received.
-    /// Their descriptors were asked for at [`TxQueue::publish`].
+    /// Reads and checks what is posted for the next burst, as far as that is known, and has these
+    /// buffers on their way to this core, for writing. The other core had them last, and its lines
+    /// take longer to come than a burst takes to be judged: so this is for the time before it is
+    /// received. Their descriptors were asked for at [`TxQueue::publish`].
     ///
     /// # Errors
-    /// The shared memory is gone; the connection must end.
+    /// The peer broke its ring, or the shared memory is gone; the connection must end.
     #[inline]
     pub fn prepare(&mut self) -> Result<(), Fault> {
+        // An idle sender does not look at the peer's index again and again.
         if self.prepared == self.next && self.peer.ahead() > 0 {
             return Ok(());
         }
+        self.prepared = self.next;
         if usize::from(self.peer.ahead()) < BURST {
             self.refresh()?;
         }
-        self.prepared = self.next;
-        for slot in self.next_slots() {
-            match &self.buffers {
-                TxBuffers::Own(region, own) => region.prefetch_to_write(own.offset(slot) as usize),
-                TxBuffers::Peer(regions) => {
-                    let buffer = self.ring.read(slot)?;
-                    if let Some(region) = regions.get(usize::from(buffer.region)) {
-                        region.prefetch_to_write(buffer.offset as usize);
-                    }
-                }
-            }
-        }
-        Ok(())
+        self.look_ahead()
     }
 
-    /// The slots of the next burst, as far as their buffers are known to be posted.
     #[inline(always)]
-    fn next_slots(&self) -> impl Iterator<Item = u16> {
-        let (next, mask) = (self.next, self.ring.mask());
+    fn look_ahead(&mut self) -> Result<(), Fault> {
         #[allow(
             clippy::cast_possible_truncation,
             reason = "a burst is no more than 64"
         )]
         let count = self.peer.ahead().min(BURST as u16);
-        (0..count).map(move |n| next.wrapping_add(n) & mask)
+        let mask = self.ring.mask();
+        for n in self.seen..count {
+            let number = self.next.wrapping_add(n);
+            let slot = number & mask;
+            match &self.buffers {
+                TxBuffers::Own(region, own) => region.prefetch_to_write(own.offset(slot) as usize),
+                TxBuffers::Peer(regions) => {
+                    let (buffer, region) = posted(&self.ring, regions, slot)?;
+                    region.prefetch_to_write(buffer.offset as usize);
+                    self.posted[usize::from(number) % BURST] = buffer;
+                }
+            }
+        }
+        self.seen = self.seen.max(count);
+        Ok(())
+    }
+
+    /// Notes that the next `count` descriptors are filled.
+    #[inline(always)]
+    fn used(&mut self, count: u16) {
+        self.next = self.next.wrapping_add(count);
+        self.seen = self.seen.saturating_sub(count);
+        self.peer.take(count);
+        self.unpublished = self.unpublished.wrapping_add(count);
     }
 
     /// Adds one packet, the bytes of `parts` in their order. It is on its way only after
@@ -217,17 +235,23 @@ impl TxQueue {
         frames: &mut impl Iterator<Item = &'f [u8]>,
         pushed: &mut Pushed,
     ) -> Result<Option<&'f [u8]>, Fault> {
-        let (mask, available) = (self.ring.mask(), self.peer.ahead());
+        self.look_ahead()?;
+        let (mask, available) = (self.ring.mask(), self.seen);
         let (mut used, mut bytes) = (0_u16, 0);
         let mut left = None;
         for frame in frames {
-            let slot = self.next.wrapping_add(used) & mask;
+            let number = self.next.wrapping_add(used);
+            let slot = number & mask;
             if used == available || frame.is_empty() {
                 left = Some(frame);
                 break;
             }
             let (buffer, region) = match &self.buffers {
-                TxBuffers::Peer(regions) => posted(&self.ring, regions, slot)?,
+                TxBuffers::Peer(regions) => {
+                    let buffer = self.posted[usize::from(number) % BURST];
+                    let region = regions.get(usize::from(buffer.region));
+                    (buffer, region.ok_or(Fault::Region(buffer.region))?)
+                }
                 TxBuffers::Own(region, own) => (own.buffer(slot), region),
             };
             if (buffer.length as usize) < frame.len() || frame.len() > MAX_PACKET {
@@ -253,9 +277,7 @@ impl TxQueue {
             used += 1;
             bytes += frame.len();
         }
-        self.next = self.next.wrapping_add(used);
-        self.peer.take(used);
-        self.unpublished = self.unpublished.wrapping_add(used);
+        self.used(used);
         self.counters.packets += u64::from(used);
         self.counters.bytes += bytes as u64;
         pushed.packets += usize::from(used);
@@ -377,10 +399,7 @@ impl TxQueue {
             }
         };
         #[allow(clippy::cast_possible_truncation, reason = "at most the ring's size")]
-        let used = used as u16;
-        self.next = first.wrapping_add(used);
-        self.peer.take(used);
-        self.unpublished = self.unpublished.wrapping_add(used);
+        self.used(used as u16);
         Ok(Fit::Yes)
     }
 }

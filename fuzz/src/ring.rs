@@ -1,9 +1,9 @@
 //! A ring whose other side writes anything at any moment, against a live queue of each kind. The first byte
 //! says which; then come operations.
 
-use sluice_memif::FrameList;
 use sluice_memif::fuzzing::{Live, Queue};
 use sluice_memif::layout::MAX_PACKET;
+use sluice_memif::{Fault, FrameList, TxQueue};
 
 use crate::Bytes;
 
@@ -27,22 +27,21 @@ pub(crate) fn body(bytes: &[u8]) {
             4 => {
                 let (slot, flags, region) = (bytes.u8(), bytes.u8(), bytes.u8());
                 let (length, offset) = (bytes.u32(), bytes.u32());
-                live.descriptor(slot.into(), flags.into(), region.into(), length, offset)
+                live.descriptor(slot.into(), flags.into(), region.into(), length, offset);
+                Ok(())
             }
             5 => {
                 // One that may well be right.
                 let (slot, flags, length) = (bytes.u8(), bytes.u8(), bytes.u8());
-                live.good(slot.into(), flags.into(), length.into())
+                live.good(slot.into(), flags.into(), length.into());
+                Ok(())
             }
             6 => live.poke(bytes.u16().into(), &bytes.take::<4>()),
             _ => {
                 let size = usize::from(bytes.u16()) % frame.len();
                 let worked = match live.queue() {
                     Queue::Rx(queue) => queue.recv(64, &mut frames).map(|_| ()),
-                    Queue::Tx(queue) => queue
-                        .push(&[&frame[..size / 2], &frame[..size]])
-                        .and_then(|_| queue.publish())
-                        .map(|_| ()),
+                    Queue::Tx(queue) => send(queue, size, &frame),
                 };
                 while let Some(frame) = frames.pop() {
                     assert!((1..=MAX_PACKET).contains(&frame.len()), "{}", frame.len());
@@ -55,4 +54,18 @@ pub(crate) fn body(bytes: &[u8]) {
             return;
         }
     }
+}
+
+/// One of the ways in which frames are sent, by their size.
+fn send(queue: &mut TxQueue, size: usize, frame: &[u8]) -> Result<(), Fault> {
+    match size % 4 {
+        0 => queue.prepare()?,
+        1 => {
+            queue.push_frames((0..5).map(|_| &frame[..size]))?;
+        }
+        _ => {
+            queue.push(&[&frame[..size / 2], &frame[..size]])?;
+        }
+    }
+    queue.publish().map(|_| ())
 }

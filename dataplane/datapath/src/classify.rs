@@ -83,17 +83,19 @@ pub(crate) fn place_from_uplink(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), 
     Ok(())
 }
 
-/// Reads one frame from a pod: its tag, its segment and its key.
+/// Reads one frame from a pod: its tag, its segment and its key. `untagged` is the segment of its
+/// untagged frames.
 #[inline(always)]
 pub(crate) fn read_from_pod(
     attachment: &Attachment,
+    untagged: Option<SegmentId>,
     source: Mark,
     flows: &FlowCache,
     mbuf: &mut Mbuf,
 ) -> Result<Place, DropReason> {
     // Most frames have no tag, as the first EtherType is IPv4.
     let (frame, info) = FrameInfo::beside_data(mbuf);
-    if let Some(segment) = attachment.vlans.untagged()
+    if let Some(segment) = untagged
         && info.tag().is_none()
         && parse_plain(frame, segment.vid(), &mut info.key)
     {

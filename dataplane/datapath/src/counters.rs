@@ -164,10 +164,13 @@ impl RuleCounts {
 
     /// Counts one frame for a slot.
     pub(crate) fn hit(&self, slot: usize, bytes: usize) {
-        if let Some((frames, total)) = self.slots.get(slot) {
-            frames.add(1);
-            total.add(bytes as u64);
-        }
+        self.slots().hit(slot, bytes);
+    }
+
+    /// The slots, for a loop: through this one their place is looked up once and not for each frame.
+    #[inline(always)]
+    pub(crate) fn slots(&self) -> RuleSlots<'_> {
+        RuleSlots(&self.slots)
     }
 
     /// Frames and bytes of a slot.
@@ -175,5 +178,20 @@ impl RuleCounts {
         self.slots
             .get(slot)
             .map_or((0, 0), |(frames, bytes)| (frames.get(), bytes.get()))
+    }
+}
+
+/// The slots of [`RuleCounts`].
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct RuleSlots<'c>(&'c [(Count, Count)]);
+
+impl RuleSlots<'_> {
+    /// Counts one frame for a slot; for a number that is none's, nothing.
+    #[inline(always)]
+    pub(crate) fn hit(self, slot: usize, bytes: usize) {
+        if let Some((frames, total)) = self.0.get(slot) {
+            frames.add(1);
+            total.add(bytes as u64);
+        }
     }
 }

@@ -51,9 +51,10 @@ pub(crate) fn egress_read(state: &mut State, slot: usize, burst: &mut Burst) -> 
     let flows = &state.flows;
     let pools = &mut state.pools;
     let source = Mark::new(Source::Attachment(attachment.id), flows.version());
+    let untagged = attachment.vlans.untagged();
     classify::read_each(
         burst,
-        |mbuf| classify::read_from_pod(attachment, source, flows, mbuf),
+        |mbuf| classify::read_from_pod(attachment, untagged, source, flows, mbuf),
         |mbuf, reason| {
             attachment.counts.egress_drops.add(reason, 1);
             pools.free(mbuf);

@@ -4,7 +4,7 @@
 use sluice_firewall::Direction;
 use sluice_mem::{BURST, Burst, Mbuf};
 
-use crate::counters::RuleCounts;
+use crate::counters::RuleSlots;
 use crate::drops::DropReason;
 use crate::flows::{Half, Path, Places, Said};
 use crate::frame::{Destination, FrameInfo, Goal};
@@ -40,6 +40,7 @@ pub(crate) fn recognise(
     let Some(rules) = tables.rule_counts.get(state.id.index()) else {
         return nothing;
     };
+    let rules = rules.slots();
     if !state.flows.is_on() || burst.is_empty() {
         return nothing;
     }
@@ -79,7 +80,7 @@ pub(crate) fn recognise(
 
 /// Counts a frame against the rules that decided on its flow.
 #[inline(always)]
-fn count(rules: &RuleCounts, half: Half, bytes: usize) {
+fn count(rules: RuleSlots<'_>, half: Half, bytes: usize) {
     for slot in half.counters() {
         rules.hit(slot as usize, bytes);
     }
@@ -88,7 +89,7 @@ fn count(rules: &RuleCounts, half: Half, bytes: usize) {
 /// A frame that at least one judge does not let pass, as far as is known: whether it goes on.
 #[cold]
 fn go_on(
-    rules: &RuleCounts,
+    rules: RuleSlots<'_>,
     info: &mut FrameInfo,
     flow: FlowNumber,
     path: &Path,

@@ -24,7 +24,7 @@
 //!
 //! # Where the unsafe code is
 //!
-//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`: hints. `copy`, `region`, `sigbus`: pod-shared
+//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`: hints. `copy`, `region`, `table`, `sigbus`: pod-shared
 //! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
 mod array;
@@ -44,6 +44,7 @@ mod prefetch;
 mod region;
 pub mod sigbus;
 mod sync;
+mod table;
 pub mod tap;
 
 pub use array::Array;
@@ -57,3 +58,4 @@ pub use pool::{BufSize, Conservation, Mempool, PoolConfig};
 pub use pools::Pools;
 pub use prefetch::prefetch;
 pub use region::{OutOfRange, SharedRegion};
+pub use table::SharedTable;

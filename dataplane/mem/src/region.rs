@@ -240,6 +240,12 @@ impl SharedRegion {
         self.dead.load(Relaxed)
     }
 
+    /// Its first byte.
+    #[inline(always)]
+    pub(crate) fn base(&self) -> *mut u8 {
+        self.base
+    }
+
     /// Whether `len` bytes at `offset` are inside.
     #[inline(always)]
     pub fn contains(&self, offset: usize, len: usize) -> bool {
@@ -321,18 +327,6 @@ impl SharedRegion {
         let dst = self.at(offset, 16, 1)?;
         // SAFETY: `at` checked the destination.
         unsafe { copy::store16(dst, bytes) };
-        Ok(())
-    }
-
-    /// Writes 8 bytes, at once if `offset` is a multiple of 8.
-    ///
-    /// # Errors
-    /// [`OutOfRange`], also if `offset` is no multiple of 8, and nothing is written.
-    #[inline]
-    pub fn write8(&self, offset: usize, bytes: [u8; 8]) -> Result<(), OutOfRange> {
-        let dst = self.at(offset, 8, 8)?.cast::<u64>();
-        // SAFETY: `at` checked the destination and its alignment.
-        unsafe { dst.write_volatile(u64::from_ne_bytes(bytes)) };
         Ok(())
     }
 

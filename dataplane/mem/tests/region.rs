@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use rustix::fs::{MemfdFlags, SealFlags};
-use sluice_mem::{Error, OutOfRange, SharedRegion, sigbus};
+use sluice_mem::{Error, OutOfRange, SharedRegion, SharedTable, sigbus};
 
 const PAGE: usize = 4096;
 
@@ -192,5 +192,35 @@ fn fault_outside_every_region() {
         let flags = MapFlags::SHARED;
         let page = rustix::mm::mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, flags, &fd, 0);
         page.unwrap().cast::<u8>().read_volatile();
+    }
+}
+
+#[test]
+fn a_table_is_inside_and_its_numbers_go_round() {
+    let len = PAGE;
+    let (region, fd) = SharedRegion::create_sealed("sluice-test", len).unwrap();
+    let theirs = SharedRegion::map(fd, len).unwrap();
+    let table = SharedTable::new(region.clone(), 64, 3).unwrap();
+    assert_eq!(table.mask(), 7);
+    table.write(9, *b"0123456789abcdef");
+    assert_eq!(theirs.read16(64 + 16).unwrap(), *b"0123456789abcdef");
+    table.write_first_half(1, *b"ABCDEFGH");
+    assert_eq!(table.read(u16::MAX - 6), *b"ABCDEFGH89abcdef");
+    for number in [0, 7, 8, u16::MAX] {
+        table.prefetch(number);
+        table.prefetch_to_write(number);
+    }
+    assert!(SharedTable::new(region.clone(), len - 128, 3).is_ok());
+    for (offset, log2) in [
+        (len - 112, 3),
+        (len, 0),
+        (usize::MAX - 15, 1),
+        (8, 1),
+        (0, 9),
+        (0, 16),
+        (0, u8::MAX),
+    ] {
+        let table = SharedTable::new(region.clone(), offset, log2);
+        assert!(table.is_err(), "{offset} {log2}");
     }
 }

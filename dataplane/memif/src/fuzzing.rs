@@ -51,7 +51,8 @@ impl Live {
             offset: 0,
             log2,
         };
-        let ring = || Ring::new(region.clone(), &spec);
+        let broken = |fault: Fault| std::io::Error::other(fault.to_string());
+        let ring = || Ring::new(region.clone(), &spec).map_err(broken);
         let own = OwnBuffers {
             first,
             stride: BUFFER,
@@ -59,15 +60,14 @@ impl Live {
         };
         let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let kicker = Kicker::spawn(vec![event()?])?;
-        let broken = |fault: Fault| std::io::Error::other(fault.to_string());
-        ring().format(false).map_err(broken)?;
+        ring()?.format(false).map_err(broken)?;
         let regions: Arc<[SharedRegion]> = [region.clone()].into();
         let queue = if kind & 2 == 0 {
             let buffers = match kind & 1 {
                 0 => RxBuffers::Peer(regions),
                 _ => RxBuffers::Own(region.clone(), own),
             };
-            RxQueue::new(ring(), buffers, event()?, false).map(Queue::Rx)
+            RxQueue::new(ring()?, buffers, event()?, false).map(Queue::Rx)
         } else {
             let buffers = match kind & 1 {
                 0 => TxBuffers::Peer(regions),
@@ -76,10 +76,10 @@ impl Live {
             let kick = kicker
                 .kick(0)
                 .ok_or_else(|| std::io::Error::other("no kick"))?;
-            TxQueue::new(ring(), buffers, kick).map(Queue::Tx)
+            TxQueue::new(ring()?, buffers, kick).map(Queue::Tx)
         };
         Ok(Live {
-            ring: ring(),
+            ring: ring()?,
             queue: queue.map_err(broken)?,
             region,
             own,
@@ -109,33 +109,20 @@ impl Live {
     }
 
     /// Writes any descriptor.
-    ///
-    /// # Errors
-    /// The memory is gone.
-    pub fn descriptor(
-        &self,
-        slot: u16,
-        flags: u16,
-        region: u16,
-        length: u32,
-        offset: u32,
-    ) -> Result<(), Fault> {
+    pub fn descriptor(&self, slot: u16, flags: u16, region: u16, length: u32, offset: u32) {
         let descriptor = Descriptor {
             flags,
             region,
             length,
             offset,
         };
-        self.ring.write(slot & self.ring.mask(), descriptor)
+        self.ring.write(slot, descriptor);
     }
 
     /// Writes a descriptor that lies in its own buffer, as an honest peer's does.
-    ///
-    /// # Errors
-    /// The memory is gone.
-    pub fn good(&self, slot: u16, flags: u16, length: u32) -> Result<(), Fault> {
+    pub fn good(&self, slot: u16, flags: u16, length: u32) {
         let slot = slot & self.ring.mask();
-        self.descriptor(slot, flags & 1, 0, length, self.own.offset(slot))
+        self.descriptor(slot, flags & 1, 0, length, self.own.offset(slot));
     }
 
     /// Writes bytes anywhere in the memory; past its end, nowhere.

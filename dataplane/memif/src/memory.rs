@@ -90,7 +90,7 @@ impl Plan {
             // server's as it is in reference peers before they say otherwise, ours as we want it.
             let masked = spec.direction == Direction::ServerToClient && !interrupts;
             Ring::new(region.clone(), spec)
-                .format(masked)
+                .and_then(|ring| ring.format(masked))
                 .map_err(|fault| failed(&fault))?;
         }
         Ok((region, fd))
@@ -177,7 +177,7 @@ mod tests {
         let seals = rustix::fs::fcntl_get_seals(&fd).unwrap();
         assert!(seals.contains(rustix::fs::SealFlags::SHRINK));
         for (at, spec) in plan.rings.iter().enumerate() {
-            let ring = Ring::new(region.clone(), spec);
+            let ring = Ring::new(region.clone(), spec).unwrap();
             assert_eq!(ring.cookie(), Ok(crate::layout::COOKIE));
             assert_eq!(ring.wants_interrupt(), Ok(at < 2));
         }

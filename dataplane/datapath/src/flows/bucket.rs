@@ -1,29 +1,19 @@
 //! A bucket: eight places for flows, told apart by sixteen bits of their hash.
 
-use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes};
+use zerocopy::{FromZeros, Immutable};
 
 /// Places of a bucket.
 pub(super) const WAYS: usize = 8;
 
-/// The lowest bit of each lane of 16 bits.
-const LOWEST_BITS: u64 = 0x0001_0001_0001_0001;
-
-/// Tags as two words can be read of them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable)]
-#[repr(C, align(16))]
-struct Tags([u16; WAYS]);
-
-/// Ways that are still to be looked at.
+/// Ways that are still to be looked at: byte `w` is 1 for way `w`, else 0.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Ways(u64);
 
 impl Ways {
-    /// One of them, or way 0 if there is none.
+    /// One of them, or the last way if there is none.
     #[inline(always)]
     pub(super) fn first(self) -> usize {
-        // With no bit set, 63: masked, it is some way.
-        let bit = (self.0 | 1 << 63).trailing_zeros() as usize;
-        (bit >> 4 | (bit & 1) << 2) & (WAYS - 1)
+        ((self.0 | 1 << 63).trailing_zeros() >> 3) as usize
     }
 
     /// Whether there is none.
@@ -43,7 +33,7 @@ impl Ways {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromZeros, Immutable)]
 #[repr(C, align(32))]
 pub(super) struct Bucket {
-    tags: Tags,
+    tags: [u16; WAYS],
     /// Bit w: way w was used since [`Bucket::give_up`] last passed it.
     used: u8,
     /// Where it looks next.
@@ -51,25 +41,22 @@ pub(super) struct Bucket {
 }
 
 impl Bucket {
-    /// The ways that may hold a flow of this tag: all that do, and now and then another. Eight
-    /// comparisons at once, of lanes of 16 bits in two words: a lane that is equal becomes 0, and
-    /// from a lane of 0 subtracting one borrows its upper bit.
+    /// The ways that may hold a flow of this tag.
     #[inline(always)]
     pub(super) fn ways(&self, tag: u16) -> Ways {
-        let [low, high]: &[u64; 2] = zerocopy::transmute_ref!(&self.tags);
-        let wanted = u64::from(tag) * LOWEST_BITS;
-        let equal = |lanes: u64| {
-            let differ = lanes ^ wanted;
-            differ.wrapping_sub(LOWEST_BITS) & !differ & (LOWEST_BITS << 15)
-        };
-        // Lane n of the lower word is bit 16 n, of the upper word bit 16 n + 1.
-        Ways(equal(*low) >> 15 | equal(*high) >> 14)
+        // Eight comparisons at once: the compiler makes vectors of this.
+        let equal = self.tags.map(|other| u8::from(other == tag));
+        Ways(u64::from_le_bytes(equal))
     }
 
     /// Notes that a way was used.
     #[inline]
     pub(super) fn use_way(&mut self, way: usize) {
-        self.used |= 1 << (way % WAYS);
+        let bit = 1 << (way % WAYS);
+        // Mostly it is set: then the line is only read.
+        if self.used & bit == 0 {
+            self.used |= bit;
+        }
     }
 
     /// A way for another flow: the next that was not used since it was last passed.
@@ -87,7 +74,7 @@ impl Bucket {
 
     /// Gives a way to a flow of this tag. It has to be used to be kept.
     pub(super) fn take(&mut self, way: usize, tag: u16) {
-        self.tags.0[way % WAYS] = tag;
+        self.tags[way % WAYS] = tag;
         self.used &= !(1 << (way % WAYS));
     }
 }

@@ -112,7 +112,7 @@ impl Accepted {
             let region = regions
                 .get(usize::from(spec.region))
                 .ok_or(Refusal::RingRegion(spec.region))?;
-            let ring = Ring::new(region.clone(), spec);
+            let ring = Ring::new(region.clone(), spec)?;
             let cookie = ring.cookie()?;
             if cookie != COOKIE && !out("ring-cookie") {
                 return Err(Refusal::RingCookie(cookie));

@@ -148,7 +148,7 @@ fn build(memory: Memory, interrupts: bool) -> Result<(Queues, u64), Refusal> {
             continue;
         };
         let part = Part {
-            ring: Ring::new(region.clone(), spec),
+            ring: Ring::new(region.clone(), spec)?,
             event,
         };
         match spec.direction {

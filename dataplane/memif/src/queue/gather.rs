@@ -29,7 +29,7 @@ pub(super) fn posted<'region>(
     regions: &'region [SharedRegion],
     slot: u16,
 ) -> Result<(Descriptor, &'region SharedRegion), Fault> {
-    let buffer = ring.read(slot)?;
+    let buffer = ring.read(slot);
     let Some(region) = regions.get(usize::from(buffer.region)) else {
         return Err(Fault::Region(buffer.region));
     };
@@ -75,7 +75,8 @@ impl Gather<'_> {
                 length,
                 ..buffer
             },
-        )
+        );
+        Ok(())
     }
 
     /// Into as many posted buffers as it takes, the first of which was read already. Returns how
@@ -158,7 +159,7 @@ impl Gather<'_> {
                     length,
                     ..descriptor
                 },
-            )?;
+            );
             n += 1;
         }
         Ok(())

@@ -2,12 +2,12 @@
 
 use std::sync::atomic::{Ordering, fence};
 
-use sluice_mem::{OutOfRange, SharedRegion};
+use sluice_mem::{OutOfRange, SharedRegion, SharedTable};
 
 use crate::fault::Fault;
 use crate::layout::{
-    COOKIE, COOKIE_AT, DESCRIPTOR_LEN, DESCRIPTORS_AT, Descriptor, FLAG_MASK_INT, FLAGS_AT,
-    HEAD_AT, RingSpec, TAIL_AT,
+    COOKIE, COOKIE_AT, DESCRIPTORS_AT, Descriptor, FLAG_MASK_INT, FLAGS_AT, HEAD_AT, RingSpec,
+    TAIL_AT,
 };
 
 /// Descriptors of 16 bytes in a cache line.
@@ -16,9 +16,8 @@ const DESCRIPTORS_A_LINE: u16 = 4;
 /// A ring whose [`RingSpec`] was checked against its region.
 #[derive(Debug)]
 pub(crate) struct Ring {
-    region: SharedRegion,
+    descriptors: SharedTable,
     base: usize,
-    mask: u16,
 }
 
 /// Cannot happen, the ring is inside its region; an error costs less thought than a panic.
@@ -27,44 +26,50 @@ fn gone(_: OutOfRange) -> Fault {
 }
 
 impl Ring {
-    pub(crate) fn new(region: SharedRegion, spec: &RingSpec) -> Ring {
-        Ring {
-            region,
-            base: spec.offset as usize,
-            mask: (1 << spec.log2) - 1,
-        }
+    pub(crate) fn new(region: SharedRegion, spec: &RingSpec) -> Result<Ring, Fault> {
+        let base = spec.offset as usize;
+        let descriptors = SharedTable::new(region, base + DESCRIPTORS_AT, spec.log2);
+        Ok(Ring {
+            descriptors: descriptors.map_err(gone)?,
+            base,
+        })
+    }
+
+    #[inline(always)]
+    fn region(&self) -> &SharedRegion {
+        self.descriptors.region()
     }
 
     /// Descriptors, 2 to 16384.
     #[inline(always)]
     pub(crate) fn size(&self) -> u16 {
-        self.mask + 1
+        self.mask() + 1
     }
 
     /// Turns an index into a slot.
     #[inline(always)]
     pub(crate) fn mask(&self) -> u16 {
-        self.mask
+        self.descriptors.mask()
     }
 
     /// Writes an empty ring: cookie, indices 0.
     pub(crate) fn format(&self, masked: bool) -> Result<(), Fault> {
         let flags = if masked { FLAG_MASK_INT } else { 0 };
         let store = |at, value| {
-            self.region
+            self.region()
                 .store_u16(self.base + at, value, Ordering::Relaxed)
                 .map_err(gone)
         };
         store(FLAGS_AT, flags)?;
         store(HEAD_AT, 0)?;
         store(TAIL_AT, 0)?;
-        self.region
+        self.region()
             .store_u32(self.base + COOKIE_AT, COOKIE, Ordering::Release)
             .map_err(gone)
     }
 
     pub(crate) fn cookie(&self) -> Result<u32, Fault> {
-        self.region
+        self.region()
             .load_u32(self.base + COOKIE_AT, Ordering::Acquire)
             .map_err(gone)
     }
@@ -73,7 +78,7 @@ impl Ring {
     #[inline(always)]
     pub(crate) fn peer_head(&self) -> Result<u16, Fault> {
         self.alive()?;
-        self.region
+        self.region()
             .load_u16(self.base + HEAD_AT, Ordering::Acquire)
             .map_err(gone)
     }
@@ -82,7 +87,7 @@ impl Ring {
     #[inline(always)]
     pub(crate) fn peer_tail(&self) -> Result<u16, Fault> {
         self.alive()?;
-        self.region
+        self.region()
             .load_u16(self.base + TAIL_AT, Ordering::Acquire)
             .map_err(gone)
     }
@@ -90,7 +95,7 @@ impl Ring {
     /// Moves the head; the release makes the descriptors before it visible first.
     #[inline(always)]
     pub(crate) fn publish_head(&self, head: u16) -> Result<(), Fault> {
-        self.region
+        self.region()
             .store_u16(self.base + HEAD_AT, head, Ordering::Release)
             .map_err(gone)
     }
@@ -98,7 +103,7 @@ impl Ring {
     /// Moves the tail; the release makes the descriptors before it visible first.
     #[inline(always)]
     pub(crate) fn publish_tail(&self, tail: u16) -> Result<(), Fault> {
-        self.region
+        self.region()
             .store_u16(self.base + TAIL_AT, tail, Ordering::Release)
             .map_err(gone)
     }
@@ -112,7 +117,7 @@ impl Ring {
     pub(crate) fn wants_interrupt(&self) -> Result<bool, Fault> {
         fence(Ordering::SeqCst);
         let flags = self
-            .region
+            .region()
             .load_u16(self.base + FLAGS_AT, Ordering::Relaxed)
             .map_err(gone)?;
         Ok(flags & FLAG_MASK_INT == 0)
@@ -121,7 +126,7 @@ impl Ring {
     /// For a consumer: whether it polls and wants no interrupts.
     pub(crate) fn set_masked(&self, masked: bool) -> Result<(), Fault> {
         let flags = if masked { FLAG_MASK_INT } else { 0 };
-        self.region
+        self.region()
             .store_u16(self.base + FLAGS_AT, flags, Ordering::Relaxed)
             .map_err(gone)?;
         if !masked {
@@ -133,62 +138,53 @@ impl Ring {
     /// Hints that the descriptors of `count` slots from `first` on will be read soon.
     #[inline(always)]
     pub(crate) fn prefetch(&self, first: u16, count: u16) {
-        self.each_line(first, count, |at| self.region.prefetch(at));
+        self.each_line(first, count, |slot| self.descriptors.prefetch(slot));
     }
 
     /// The same, and written.
     #[inline(always)]
     pub(crate) fn prefetch_to_write(&self, first: u16, count: u16) {
-        self.each_line(first, count, |at| self.region.prefetch_to_write(at));
+        self.each_line(first, count, |slot| {
+            self.descriptors.prefetch_to_write(slot);
+        });
     }
 
     #[inline(always)]
-    fn each_line(&self, first: u16, count: u16, visit: impl Fn(usize)) {
+    fn each_line(&self, first: u16, count: u16, visit: impl Fn(u16)) {
         let mut at = first;
         let mut left = count;
         while left > 0 {
-            visit(self.at(at & self.mask));
+            visit(at);
             let line = DESCRIPTORS_A_LINE - at % DESCRIPTORS_A_LINE;
             at = at.wrapping_add(line);
             left = left.saturating_sub(line);
         }
     }
 
-    /// Reads a descriptor once. `slot` is below [`Ring::size`].
+    /// Reads a descriptor once. Slots are taken modulo [`Ring::size`].
     #[inline(always)]
-    pub(crate) fn read(&self, slot: u16) -> Result<Descriptor, Fault> {
-        self.region
-            .read16(self.at(slot))
-            .map(Descriptor::decode)
-            .map_err(gone)
+    pub(crate) fn read(&self, slot: u16) -> Descriptor {
+        Descriptor::decode(self.descriptors.read(slot))
     }
 
-    /// Writes a descriptor. `slot` is below [`Ring::size`].
+    /// Writes a descriptor.
     #[inline(always)]
-    pub(crate) fn write(&self, slot: u16, descriptor: Descriptor) -> Result<(), Fault> {
-        self.region
-            .write16(self.at(slot), descriptor.encode())
-            .map_err(gone)
+    pub(crate) fn write(&self, slot: u16, descriptor: Descriptor) {
+        self.descriptors.write(slot, descriptor.encode());
     }
 
     /// Writes the half of a descriptor that says how long a packet is, and leaves the half that says
-    /// where. `slot` is below [`Ring::size`].
+    /// where.
     #[inline(always)]
-    pub(crate) fn write_length(&self, slot: u16, descriptor: Descriptor) -> Result<(), Fault> {
+    pub(crate) fn write_length(&self, slot: u16, descriptor: Descriptor) {
         let [a, b, c, d, e, f, g, h, ..] = descriptor.encode();
-        self.region
-            .write8(self.at(slot), [a, b, c, d, e, f, g, h])
-            .map_err(gone)
-    }
-
-    #[inline(always)]
-    fn at(&self, slot: u16) -> usize {
-        self.base + DESCRIPTORS_AT + DESCRIPTOR_LEN * usize::from(slot)
+        let half = [a, b, c, d, e, f, g, h];
+        self.descriptors.write_first_half(slot, half);
     }
 
     #[inline(always)]
     fn alive(&self) -> Result<(), Fault> {
-        if self.region.is_dead() {
+        if self.region().is_dead() {
             Err(Fault::MemoryGone)
         } else {
             Ok(())

@@ -289,7 +289,7 @@ impl RxQueue {
         let head = self.next.wrapping_add(self.ring.size());
         for back in (1..=count).rev() {
             let slot = head.wrapping_sub(back) & self.ring.mask();
-            self.ring.write(slot, own.buffer(slot))?;
+            self.ring.write(slot, own.buffer(slot));
         }
         self.ring.publish_head(head)
     }
@@ -326,7 +326,7 @@ impl Burst<'_> {
         for segment in segments.iter_mut().take(ready) {
             let at = slot & mask;
             slot = slot.wrapping_add(1);
-            let descriptor = self.ring.read(at)?;
+            let descriptor = self.ring.read(at);
             check(at, &descriptor)?;
             bytes = bytes.saturating_add(descriptor.length);
             if bytes as usize > MAX_PACKET && !out("long-packet") {

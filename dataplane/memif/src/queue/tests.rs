@@ -63,6 +63,7 @@ impl Rig {
                 log2: LOG2,
             },
         )
+        .unwrap()
     }
 
     fn regions(&self) -> Arc<[SharedRegion]> {
@@ -101,17 +102,15 @@ impl Rig {
 
     /// The peer writes a descriptor.
     fn write(&self, slot: u16, flags: u16, region: u16, offset: u32, length: u32) {
-        self.ring
-            .write(
-                slot % SIZE,
-                Descriptor {
-                    flags,
-                    region,
-                    length,
-                    offset,
-                },
-            )
-            .unwrap();
+        self.ring.write(
+            slot % SIZE,
+            Descriptor {
+                flags,
+                region,
+                length,
+                offset,
+            },
+        );
     }
 
     /// Good descriptors all round, each with its own buffer.
@@ -257,7 +256,7 @@ fn chains_without_end_are_faults() {
         offset: 0,
         log2: 8,
     };
-    let ring = Ring::new(region.clone(), &spec);
+    let ring = Ring::new(region.clone(), &spec).unwrap();
     for slot in 0..256 {
         let flags = if slot == 63 { 0 } else { FLAG_NEXT };
         ring.write(
@@ -268,8 +267,7 @@ fn chains_without_end_are_faults() {
                 length: 1,
                 offset: 0,
             },
-        )
-        .unwrap();
+        );
     }
     ring.publish_head(256).unwrap();
     let buffers = RxBuffers::Peer([region].into());
@@ -294,7 +292,7 @@ fn a_full_burst_of_the_longest_chains_is_taken_in_turns() {
         offset: 0,
         log2: 10,
     };
-    let ring = Ring::new(region.clone(), &spec);
+    let ring = Ring::new(region.clone(), &spec).unwrap();
     for slot in 0..1024 {
         let flags = if slot % 60 == 59 || slot == 1023 {
             0
@@ -309,8 +307,7 @@ fn a_full_burst_of_the_longest_chains_is_taken_in_turns() {
                 length: 10,
                 offset: 0,
             },
-        )
-        .unwrap();
+        );
     }
     ring.publish_head(1024).unwrap();
     let buffers = RxBuffers::Peer([region].into());
@@ -385,7 +382,7 @@ fn a_client_posts_the_same_buffers_again_whatever_the_server_wrote() {
         rig.ring.publish_tail(n + 1).unwrap();
         assert_eq!(recv(&mut queue), Ok(1));
         assert_eq!(rig.ring.peer_head(), Ok(SIZE + n + 1));
-        let posted = rig.ring.read(slot).unwrap();
+        let posted = rig.ring.read(slot);
         let fresh = Descriptor {
             flags: 0,
             region: 0,

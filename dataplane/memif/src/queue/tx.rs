@@ -271,8 +271,8 @@ impl TxQueue {
             // A peer's descriptor keeps the peer's own offset: a store less, of which the core can
             // keep only so many in flight.
             match self.buffers {
-                TxBuffers::Peer(_) => self.ring.write_length(slot, filled)?,
-                TxBuffers::Own(..) => self.ring.write(slot, filled)?,
+                TxBuffers::Peer(_) => self.ring.write_length(slot, filled),
+                TxBuffers::Own(..) => self.ring.write(slot, filled),
             }
             used += 1;
             bytes += frame.len();

@@ -1,19 +1,20 @@
 //! A bucket: eight places for flows, told apart by sixteen bits of their hash.
 
+use sluice_mem::equal_lanes;
 use zerocopy::{FromZeros, Immutable};
 
 /// Places of a bucket.
 pub(super) const WAYS: usize = 8;
 
-/// Ways that are still to be looked at: byte `w` is 1 for way `w`, else 0.
+/// Ways that are still to be looked at: bit `w` for way `w`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Ways(u64);
+pub(super) struct Ways(u8);
 
 impl Ways {
     /// One of them, or the last way if there is none.
     #[inline(always)]
     pub(super) fn first(self) -> usize {
-        ((self.0 | 1 << 63).trailing_zeros() >> 3) as usize
+        (u32::from(self.0) | 1 << (WAYS - 1)).trailing_zeros() as usize
     }
 
     /// Whether there is none.
@@ -44,9 +45,7 @@ impl Bucket {
     /// The ways that may hold a flow of this tag.
     #[inline(always)]
     pub(super) fn ways(&self, tag: u16) -> Ways {
-        // Eight comparisons at once: the compiler makes vectors of this.
-        let equal = self.tags.map(|other| u8::from(other == tag));
-        Ways(u64::from_le_bytes(equal))
+        Ways(equal_lanes(&self.tags, tag))
     }
 
     /// Notes that a way was used.

@@ -51,8 +51,10 @@ pub struct TxQueue {
     kick: Kick,
     /// The next descriptor to fill.
     next: u16,
-    /// Filled, not yet published.
-    unpublished: u16,
+    /// What `next` was when it was last published. (That and no count of what is not yet published: two
+    /// counts that go up together are one vector to the compiler, and its load waits for whichever of
+    /// its neighbours was just written alone, and with that for all copies before it.)
+    published: u16,
     /// As a server: the next buffers that are posted, read and checked once, each at its slot's
     /// number modulo [`BURST`]. From `next` on, `seen` of them; as a client the same number counts
     /// buffers that are on their way.
@@ -86,7 +88,7 @@ impl TxQueue {
             buffers,
             kick,
             next: 0,
-            unpublished: 0,
+            published: 0,
             posted: Box::new([NOWHERE; BURST]),
             seen: 0,
             prepared: 0,
@@ -156,7 +158,6 @@ impl TxQueue {
         self.next = self.next.wrapping_add(count);
         self.seen = self.seen.saturating_sub(count);
         self.peer.take(count);
-        self.unpublished = self.unpublished.wrapping_add(count);
     }
 
     /// Adds one packet, the bytes of `parts` in their order. It is on its way only after
@@ -292,7 +293,7 @@ impl TxQueue {
     /// The shared memory is gone; the connection must end.
     #[inline]
     pub fn publish(&mut self) -> Result<bool, Fault> {
-        if self.unpublished == 0 {
+        if self.published == self.next {
             return Ok(false);
         }
         match &self.buffers {
@@ -309,7 +310,7 @@ impl TxQueue {
                 self.ring.publish_head(self.next)?;
             }
         }
-        self.unpublished = 0;
+        self.published = self.next;
         #[allow(
             clippy::cast_possible_truncation,
             reason = "a burst is no more than 64"

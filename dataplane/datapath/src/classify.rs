@@ -1,7 +1,7 @@
 //! The first stage of both flows: what is this frame, in which segment, and where does it go? What
 //! it cannot say it removes, with the reason.
 
-use sluice_mem::{BURST, Burst, Mbuf};
+use sluice_mem::{Burst, Mbuf};
 use sluice_packet::{
     FlowKey, InnerTag, ParseError, Vid, VlanTag, outer_tag, parse_into, parse_plain,
 };
@@ -266,40 +266,14 @@ pub(crate) fn read_each(
     removed: impl FnMut(Mbuf, DropReason),
 ) -> Places {
     let mut places = Places::new();
-    let mut unreadable = [None; BURST];
-    let mut all = true;
-    for (n, mbuf) in burst.iter_mut().enumerate() {
-        match read(mbuf) {
-            Ok(place) => places.set(n, place),
-            Err(reason) => {
-                unreadable[n % BURST] = Some(reason);
-                all = false;
-            }
-        }
-    }
-    if !all {
-        take_out(burst, &mut places, &unreadable, removed);
-    }
+    let mut kept = 0;
+    let step = |mbuf: &mut Mbuf| {
+        places.set(kept, read(mbuf)?);
+        kept += 1;
+        Ok(())
+    };
+    each(burst, step, removed);
     places
-}
-
-#[cold]
-fn take_out(
-    burst: &mut Burst,
-    places: &mut Places,
-    unreadable: &[Option<DropReason>; BURST],
-    mut removed: impl FnMut(Mbuf, DropReason),
-) {
-    let mut all = std::mem::take(burst);
-    for ((n, mbuf), reason) in all.drain_front(BURST).enumerate().zip(unreadable) {
-        if let Some(reason) = *reason {
-            removed(mbuf, reason);
-            continue;
-        }
-        places.shift(n, burst.len());
-        // It came out of a burst.
-        let _ = burst.push(mbuf);
-    }
 }
 
 /// Runs one step over a burst and takes out what has no further way, handing it to `removed` with

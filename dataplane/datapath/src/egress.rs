@@ -5,13 +5,12 @@ use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::classify;
 use crate::flows::Places;
-use crate::frame::{FrameInfo, Goal};
+use crate::frame::FrameInfo;
 use crate::ids::AttachmentId;
 use crate::judge::{Decision, judge_burst, remove_refused};
 use crate::mark::{Mark, Source};
 use crate::port::PortContext;
-use crate::recognise::{Recognised, recognise};
-use crate::route::{route, route_known};
+use crate::route::recognise_and_route;
 use crate::state::State;
 use crate::tables::Tables;
 
@@ -28,17 +27,10 @@ pub(crate) fn egress(tables: &Tables, state: &mut State, slot: usize) -> usize {
         return 0;
     }
     let places = egress_read(state, slot, &mut burst);
-    let mut goals = [Goal::UNKNOWN; BURST];
-    match recognise(tables, state, &places, &mut burst, &mut goals) {
-        Recognised::AllPass => route_known(tables, state, &goals, &mut burst),
-        Recognised::Some { unknown } => {
-            if unknown > 0 {
-                egress_classify(tables, state, slot, &mut burst);
-                egress_judge(tables, state, id, &mut burst);
-            }
-            route(tables, state, &mut burst);
-        }
-    }
+    recognise_and_route(tables, state, &places, &mut burst, |state, burst| {
+        egress_classify(tables, state, slot, burst);
+        egress_judge(tables, state, id, burst);
+    });
     received
 }
 

@@ -7,13 +7,12 @@ use crate::attachment::Attachment;
 use crate::classify;
 use crate::drops::DropReason;
 use crate::flows::Places;
-use crate::frame::{FrameInfo, Goal, Tagging};
+use crate::frame::{FrameInfo, Tagging};
 use crate::ids::{AttachmentId, UplinkId};
 use crate::judge::{Decision, judge, judge_burst, remove_refused};
 use crate::mark::{Mark, Source};
 use crate::port::PortContext;
-use crate::recognise::{Recognised, recognise};
-use crate::route::{route, route_known};
+use crate::route::recognise_and_route;
 use crate::state::{State, UplinkState};
 use crate::tables::Tables;
 
@@ -26,16 +25,9 @@ pub(crate) fn ingress(tables: &Tables, state: &mut State, id: UplinkId) -> usize
         return 0;
     }
     let places = ingress_read(tables, state, id, &mut burst);
-    let mut goals = [Goal::UNKNOWN; BURST];
-    match recognise(tables, state, &places, &mut burst, &mut goals) {
-        Recognised::AllPass => route_known(tables, state, &goals, &mut burst),
-        Recognised::Some { unknown } => {
-            if unknown > 0 {
-                ingress_classify(tables, state, id, &mut burst);
-            }
-            route(tables, state, &mut burst);
-        }
-    }
+    recognise_and_route(tables, state, &places, &mut burst, |state, burst| {
+        ingress_classify(tables, state, id, burst);
+    });
     received
 }
 

@@ -26,14 +26,30 @@ pub(crate) fn route(tables: &Tables, state: &mut State, burst: &mut Burst) {
     }
 }
 
-/// As [`route`], for frames of which every one is known to go to the goal beside it, and to be let
-/// pass there. That is not in their facts yet, and for most is never written there.
-pub(crate) fn route_known(
+/// Looks up the flows of frames that were read, and sends them on their way; those of which something
+/// is not known go through `judge` first.
+pub(crate) fn recognise_and_route(
     tables: &Tables,
     state: &mut State,
-    goals: &[Goal; BURST],
+    places: &Places,
     burst: &mut Burst,
+    judge: impl FnOnce(&mut State, &mut Burst),
 ) {
+    let mut goals = [Goal::UNKNOWN; BURST];
+    match recognise(tables, state, places, burst, &mut goals) {
+        Recognised::AllPass => route_known(tables, state, &goals, burst),
+        Recognised::Some { unknown } => {
+            if unknown > 0 {
+                judge(state, burst);
+            }
+            route(tables, state, burst);
+        }
+    }
+}
+
+/// As [`route`], for frames of which every one is known to go to the goal beside it, and to be let
+/// pass there. That is not in their facts yet, and for most is never written there.
+fn route_known(tables: &Tables, state: &mut State, goals: &[Goal; BURST], burst: &mut Burst) {
     let mut goals = &goals[..burst.len()];
     while let Some(&goal) = goals.first() {
         let run = goals.iter().take_while(|&&other| other == goal).count();
@@ -296,11 +312,8 @@ fn route_handed_over(tables: &Tables, state: &mut State, burst: &mut Burst) {
             FrameInfo::of_mut(mbuf).set_version(version);
         }
         let places = Places::of(&state.flows, others.as_slice());
-        let mut goals = [Goal::UNKNOWN; BURST];
-        match recognise(tables, state, &places, &mut others, &mut goals) {
-            Recognised::AllPass => route_known(tables, state, &goals, &mut others),
-            Recognised::Some { .. } => route(tables, state, &mut others),
-        }
+        // Classified where they came in; their receiver judges them in its ingress flow.
+        recognise_and_route(tables, state, &places, &mut others, |_, _| ());
     }
 }
 

@@ -97,12 +97,6 @@ impl Places {
         self.buckets[n % BURST] = place.bucket;
         self.tags[n % BURST] = place.tag;
     }
-
-    /// Moves that of frame `from` to frame `to`.
-    pub(crate) fn shift(&mut self, from: usize, to: usize) {
-        self.buckets[to % BURST] = self.buckets[from % BURST];
-        self.tags[to % BURST] = self.tags[from % BURST];
-    }
 }
 
 /// The entries that the flows of a burst's frames can be in.
@@ -152,7 +146,8 @@ impl FlowCache {
         }
     }
 
-    /// What [`FrameInfo`]s are marked with until the tables change.
+    /// What [`FrameInfo`]s of the next burst are marked with: it changes with the tables, and when the
+    /// cache grows.
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
@@ -242,8 +237,10 @@ impl FlowCache {
         let way = match free {
             Some(way) => way,
             None if !all_in_use => {
-                // This frame's mark is of the version that ends here: its flow is learned next time.
+                // The marks of this burst are of the version that ends here: its flows are learned
+                // when they come again.
                 self.empty(2 * self.in_use);
+                self.left = 0;
                 return None;
             }
             None => bucket.give_up(),

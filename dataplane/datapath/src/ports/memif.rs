@@ -272,10 +272,10 @@ impl Sink for IntoBurst<'_> {
             self.drops.add(DropReason::NoMbuf, 1);
             return None;
         };
-        let room = FrameInfo::begin_filling(mbuf, len);
-        debug_assert!(room.is_some(), "it was chosen by its size");
+        // Chosen by its size, it has room.
+        let room = FrameInfo::begin_filling(mbuf, len)?;
         self.filled += 1;
-        room
+        Some(room)
     }
 }
 

@@ -8,85 +8,12 @@
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
-use std::sync::mpsc::channel;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_benches::scene::{PODS, pod, policies, wire};
-use sluice_benches::{Flows, none_allocated, pools, udp_frame};
-use sluice_datapath::SteppedWorker;
-use sluice_datapath::ports::memif::MemifPort;
-use sluice_memif::{
-    Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, Sink, TxQueue,
-    endpoint,
-};
-
-const BURST: usize = 32;
-/// Entries of the flow cache.
-const FLOWS: usize = 131_072;
-
-/// Receives into one buffer, over and over.
-struct Scratch(Vec<u8>);
-
-impl Sink for Scratch {
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
-        self.0.get_mut(..len)
-    }
-}
-
-fn scratch() -> Scratch {
-    Scratch(vec![0; 65_536])
-}
-
-/// Both ends of one memif: the server's first.
-struct Pair {
-    server: Connection,
-    client: Connection,
-    _handles: [EndpointHandle; 2],
-}
-
-fn pair() -> Pair {
-    static NEXT: AtomicU32 = AtomicU32::new(0);
-    let number = NEXT.fetch_add(1, Ordering::Relaxed);
-    let address: Address = format!("@sluicegate/bench-{}-{number}", std::process::id())
-        .parse()
-        .unwrap();
-    let start = |role| {
-        let (sender, receiver) = channel();
-        let handle = endpoint::spawn(
-            EndpointConfig::new(role, "bench"),
-            address.clone(),
-            move |event| {
-                if let Event::Connected(connection) = event {
-                    let _ = sender.send(connection);
-                }
-            },
-        )
-        .unwrap();
-        (handle, receiver)
-    };
-    let (server_handle, server) = start(Role::Server);
-    let (client_handle, client) = start(Role::Client);
-    let limit = Duration::from_secs(10);
-    Pair {
-        server: server.recv_timeout(limit).unwrap(),
-        client: client.recv_timeout(limit).unwrap(),
-        _handles: [server_handle, client_handle],
-    }
-}
-
-fn send(queue: &mut TxQueue, frame: &[u8]) -> usize {
-    let room = queue.room().unwrap().min(BURST);
-    for _ in 0..room {
-        queue.push(&[frame]).unwrap();
-    }
-    queue.publish().unwrap();
-    room
-}
-
-fn receive(queue: &mut RxQueue, sink: &mut Scratch) -> usize {
-    queue.recv(BURST, sink).unwrap()
-}
+use sluice_benches::links::{pair, pod_to_pod, receive, scratch, send};
+use sluice_benches::none_allocated;
+use sluice_benches::scene::{BURST, frames};
 
 fn one_way(c: &mut Criterion) {
     let mut group = c.benchmark_group("memif_one_way");
@@ -134,32 +61,13 @@ fn forward(c: &mut Criterion) {
     group.sample_size(20);
     group.throughput(Throughput::Elements(1));
     for rules in [1, 100, 1000] {
-        let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
-        let uplink = worker.add_uplink(wire()).unwrap();
-        let mut pods = Vec::new();
-        let mut handles = Vec::new();
-        for number in 0..PODS.len() {
-            let Pair {
-                server,
-                client,
-                _handles,
-            } = pair();
-            worker
-                .attach(pod(uplink, number, 0), Box::new(MemifPort::new(server)))
-                .unwrap();
-            pods.push(client);
-            handles.push(_handles);
-        }
-        let mut flows = Flows::new(rules);
-        let frames: Vec<_> = (0..1024)
-            .map(|_| udp_frame(PODS[1].0, PODS[0].0, flows.next_port()))
-            .collect();
+        let (mut worker, mut pods) = pod_to_pod(rules);
+        let frames = frames(rules);
         group.bench_function(format!("{rules}_rules"), |b| {
             b.iter_custom(|iterations| {
                 let stop = AtomicBool::new(false);
-                let [sender, receiver] = &mut pods[..] else {
-                    panic!("two pods")
-                };
+                let [sender, receiver] = &mut pods;
+                let (sender, receiver) = (&mut sender.client, &mut receiver.client);
                 let received = AtomicU32::new(0);
                 let counter = &received;
                 std::thread::scope(|scope| {

@@ -10,55 +10,17 @@ use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use sluice_benches::scene::{PODS, pod, policies, wire};
-use sluice_benches::{Flows, none_allocated, pools, udp_frame};
-use sluice_datapath::ports::generator::Generator;
-use sluice_datapath::ports::null::NullPort;
-use sluice_datapath::{AttachmentId, FrameInfo, SteppedWorker};
+use sluice_benches::none_allocated;
+use sluice_benches::scene::{BURST, fill, frames, generator_to_null};
 use sluice_mem::Burst;
 use sluice_packet::{InnerTag, parse};
 
-const BURST: usize = 32;
-/// Entries of the flow cache.
-const FLOWS: usize = 131_072;
 /// Bursts that are made ready before the clock starts.
 const BATCH: u64 = 16;
 
-fn frames(rules: u16) -> Vec<Vec<u8>> {
-    let mut flows = Flows::new(rules);
-    (0..1024)
-        .map(|_| udp_frame(PODS[1].0, PODS[0].0, flows.next_port()))
-        .collect()
-}
-
-/// A worker with a sending pod and a receiving one in VLAN 210.
-fn worker(rules: u16) -> (SteppedWorker, AttachmentId) {
-    let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
-    let uplink = worker.add_uplink(wire()).unwrap();
-    let generator = Generator::new(&frames(rules)).unwrap();
-    let sender = worker
-        .attach(pod(uplink, 0, 0), Box::new(generator))
-        .unwrap();
-    worker
-        .attach(pod(uplink, 1, 0), Box::new(NullPort))
-        .unwrap();
-    (worker, sender)
-}
-
-fn fill(worker: &mut SteppedWorker, frames: &[Vec<u8>]) -> Burst {
-    let mut burst = Burst::new();
-    for frame in &frames[..BURST] {
-        let mut mbuf = worker.pools().alloc_for(frame.len()).unwrap();
-        assert!(mbuf.copy_from(frame));
-        FrameInfo::begin(&mut mbuf, None);
-        burst.push(mbuf).unwrap();
-    }
-    burst
-}
-
 fn stages(c: &mut Criterion) {
     let frames = frames(100);
-    let (mut worker, sender) = worker(100);
+    let (mut worker, sender) = generator_to_null(100);
     let mut group = c.benchmark_group("stage");
     group.throughput(Throughput::Elements(BURST as u64));
 
@@ -133,7 +95,7 @@ fn stages(c: &mut Criterion) {
 fn whole(c: &mut Criterion) {
     let mut group = c.benchmark_group("generator_pipeline_null");
     for rules in [1, 100, 1000] {
-        let (mut worker, _) = worker(rules);
+        let (mut worker, _) = generator_to_null(rules);
         let received = worker.round();
         assert!(received > 0);
         group.throughput(Throughput::Elements(received as u64));

@@ -1,6 +1,7 @@
 //! What the benches share: an allocator that counts, and traffic that is the same in every run.
 
 mod allocations;
+pub mod links;
 mod memory;
 pub mod scene;
 mod traffic;

@@ -1,0 +1,211 @@
+//! The stages that are counted.
+#![allow(clippy::unwrap_used, reason = "a count stops where it cannot go on")]
+
+use std::hint::black_box;
+
+use anyhow::{Context, Result, ensure};
+use sluice_benches::links::{pair, pod_to_pod, receive, scratch, send};
+use sluice_benches::scene::{BURST, fill, frames, generator_to_null};
+use sluice_datapath::{AttachmentId, SteppedWorker};
+use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig};
+use sluice_packet::{InnerTag, parse};
+use sluice_ring::{Mpmc, spsc};
+
+/// Something to count.
+pub(crate) struct Stage {
+    /// As it is printed.
+    pub(crate) name: &'static str,
+    /// What a round has some of.
+    pub(crate) of: &'static str,
+    /// So many.
+    pub(crate) per_round: u32,
+    run: fn(u32) -> Result<()>,
+}
+
+impl Stage {
+    /// Runs it for `rounds` rounds.
+    pub(crate) fn run(&self, rounds: u32) -> Result<()> {
+        (self.run)(rounds)
+    }
+}
+
+/// The stage of that name.
+pub(crate) fn find(name: &str) -> Result<&'static Stage> {
+    ALL.iter()
+        .find(|stage| stage.name == name)
+        .with_context(|| format!("there is no stage {name:?}"))
+}
+
+const fn stage(
+    name: &'static str,
+    of: &'static str,
+    per_round: u32,
+    run: fn(u32) -> Result<()>,
+) -> Stage {
+    Stage {
+        name,
+        of,
+        per_round,
+        run,
+    }
+}
+
+/// All of them, from the parts to the whole.
+pub(crate) const ALL: &[Stage] = &[
+    stage("ring_spsc_1", "value", 1, ring_spsc::<1>),
+    stage("ring_spsc_8", "value", 8, ring_spsc::<8>),
+    stage("ring_spsc_32", "value", 32, ring_spsc::<32>),
+    stage("ring_mpmc_1", "value", 1, ring_mpmc::<1>),
+    stage("ring_mpmc_8", "value", 8, ring_mpmc::<8>),
+    stage("ring_mpmc_32", "value", 32, ring_mpmc::<32>),
+    stage("mempool_1", "buffer", 1, |n| mempool(n, 1)),
+    stage("mempool_32", "buffer", 32, |n| mempool(n, 32)),
+    stage("memif_one_way_64", "frame", 32, |n| one_way(n, 60)),
+    stage("memif_one_way_1500", "frame", 32, |n| one_way(n, 1496)),
+    stage("parse", "frame", 32, parse_each),
+    stage("read", "frame", 32, |n| {
+        with_burst(n, |worker, sender, burst| worker.read(sender, burst))
+    }),
+    stage("recognise", "frame", 32, recognise),
+    stage("classify_and_anti_spoof", "frame", 32, |n| {
+        with_burst(n, |worker, sender, burst| worker.classify(sender, burst))
+    }),
+    stage("judge_100_rules", "frame", 32, |n| {
+        with_burst(n, |worker, sender, burst| worker.judge(sender, burst))
+    }),
+    stage("generator_pipeline_null_100", "frame", 64, whole),
+    stage("memif_pipeline_memif_100", "frame", 32, forward),
+];
+
+fn ring_spsc<const BURST: usize>(rounds: u32) -> Result<()> {
+    let (mut producer, mut consumer) = spsc::<u64>(1024);
+    let mut out = [0; BURST];
+    for _ in 0..rounds {
+        producer.push_slice(black_box(&[7; BURST]));
+        consumer.pop_slice(black_box(&mut out));
+    }
+    Ok(())
+}
+
+fn ring_mpmc<const BURST: usize>(rounds: u32) -> Result<()> {
+    let ring = Mpmc::<u64>::new(1024)?;
+    let mut out = [0; BURST];
+    for _ in 0..rounds {
+        ring.push_slice(black_box(&[7; BURST]));
+        ring.pop_slice(black_box(&mut out));
+    }
+    Ok(())
+}
+
+fn mempool(rounds: u32, per: usize) -> Result<()> {
+    let mut cache = Mempool::new(PoolConfig {
+        buffers: 8192,
+        size: BufSize::Small,
+        numa_node: None,
+        huge_pages: HugePages::Off,
+    })?
+    .cache(512);
+    let mut burst = Burst::new();
+    for _ in 0..rounds {
+        if per == 1 {
+            let mbuf = cache.alloc().context("the mempool is empty")?;
+            cache.free(black_box(mbuf));
+        } else {
+            cache.alloc_burst(&mut burst, per);
+            cache.free_burst(black_box(&mut burst));
+        }
+    }
+    Ok(())
+}
+
+fn one_way(rounds: u32, bytes: usize) -> Result<()> {
+    let frame = vec![0x5a; bytes];
+    let mut pair = pair();
+    let mut sink = scratch();
+    for _ in 0..rounds {
+        send(&mut pair.client.tx[0], &frame);
+        black_box(receive(&mut pair.server.rx[0], &mut sink));
+    }
+    Ok(())
+}
+
+fn parse_each(rounds: u32) -> Result<()> {
+    let frames = frames(100);
+    for _ in 0..rounds {
+        for frame in &frames[..BURST] {
+            let _ = black_box(parse(frame, InnerTag::Allow));
+        }
+    }
+    Ok(())
+}
+
+/// One burst of known flows through one step, over and over: an untagged frame of an access pod is
+/// the same after each stage as before.
+fn with_burst(
+    rounds: u32,
+    step: impl Fn(&mut SteppedWorker, AttachmentId, &mut Burst),
+) -> Result<()> {
+    let (mut worker, sender) = generator_to_null(100);
+    let mut burst = fill(&mut worker, &frames(100));
+    for _ in 0..rounds {
+        step(&mut worker, sender, &mut burst);
+    }
+    worker.pools().free_burst(&mut burst);
+    Ok(())
+}
+
+fn recognise(rounds: u32) -> Result<()> {
+    let (mut worker, sender) = generator_to_null(100);
+    learn(&mut worker);
+    let mut burst = fill(&mut worker, &frames(100));
+    worker.read(sender, &mut burst);
+    for _ in 0..rounds {
+        assert_eq!(worker.recognise(&mut burst), 0);
+    }
+    worker.pools().free_burst(&mut burst);
+    Ok(())
+}
+
+fn whole(rounds: u32) -> Result<()> {
+    let (mut worker, _) = generator_to_null(100);
+    learn(&mut worker);
+    for _ in 0..rounds {
+        black_box(worker.round());
+    }
+    Ok(())
+}
+
+/// With what the pods do: to send, and to receive.
+fn forward(rounds: u32) -> Result<()> {
+    let (mut worker, [mut sender, mut receiver]) = pod_to_pod(100);
+    let frames = frames(100);
+    let mut bursts = frames.chunks_exact(BURST).cycle();
+    let mut sink = scratch();
+    let mut round = || -> Result<()> {
+        let queue = &mut sender.client.tx[0];
+        for frame in bursts.next().into_iter().flatten() {
+            queue.push(&[frame])?;
+        }
+        queue.publish()?;
+        worker.round();
+        let came = receive(&mut receiver.client.rx[0], &mut sink);
+        ensure!(came == BURST, "{came} frames came of {BURST}");
+        Ok(())
+    };
+    for _ in 0..LEARN {
+        round()?;
+    }
+    for _ in 0..rounds {
+        round()?;
+    }
+    Ok(())
+}
+
+/// Rounds after which every flow is known.
+const LEARN: u32 = 1000;
+
+fn learn(worker: &mut SteppedWorker) {
+    for _ in 0..LEARN {
+        worker.round();
+    }
+}

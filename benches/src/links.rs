@@ -1,0 +1,126 @@
+//! memif's two ends in one process.
+#![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
+
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::channel;
+use std::time::Duration;
+
+use sluice_datapath::SteppedWorker;
+use sluice_datapath::ports::memif::MemifPort;
+use sluice_memif::{
+    Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, Sink, TxQueue,
+    endpoint,
+};
+
+use crate::pools;
+use crate::scene::{BURST, FLOWS, PODS, pod, policies, wire};
+
+/// Receives into one buffer, over and over.
+#[derive(Debug)]
+pub struct Scratch(Vec<u8>);
+
+impl Sink for Scratch {
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        self.0.get_mut(..len)
+    }
+}
+
+/// One that holds any frame.
+pub fn scratch() -> Scratch {
+    Scratch(vec![0; 65_536])
+}
+
+/// Both ends of one memif: the server's first.
+#[derive(Debug)]
+pub struct Pair {
+    /// The end that listened.
+    pub server: Connection,
+    /// The end that connected, whose regions the frames are in.
+    pub client: Connection,
+    _handles: [EndpointHandle; 2],
+}
+
+/// Two ends in this process, of one queue each way.
+///
+/// # Panics
+/// They do not find each other within ten seconds.
+pub fn pair() -> Pair {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let number = NEXT.fetch_add(1, Ordering::Relaxed);
+    let address: Address = format!("@sluicegate/bench-{}-{number}", std::process::id())
+        .parse()
+        .unwrap();
+    let start = |role| {
+        let (sender, receiver) = channel();
+        let handle = endpoint::spawn(
+            EndpointConfig::new(role, "bench"),
+            address.clone(),
+            move |event| {
+                if let Event::Connected(connection) = event {
+                    let _ = sender.send(connection);
+                }
+            },
+        )
+        .unwrap();
+        (handle, receiver)
+    };
+    let (server_handle, server) = start(Role::Server);
+    let (client_handle, client) = start(Role::Client);
+    let limit = Duration::from_secs(10);
+    Pair {
+        server: server.recv_timeout(limit).unwrap(),
+        client: client.recv_timeout(limit).unwrap(),
+        _handles: [server_handle, client_handle],
+    }
+}
+
+/// Sends `frame` as often as there is room, [`BURST`] times at most.
+///
+/// # Panics
+/// The peer broke the rules: a bug.
+pub fn send(queue: &mut TxQueue, frame: &[u8]) -> usize {
+    let room = queue.room().unwrap().min(BURST);
+    for _ in 0..room {
+        queue.push(&[frame]).unwrap();
+    }
+    queue.publish().unwrap();
+    room
+}
+
+/// Receives up to [`BURST`] frames.
+///
+/// # Panics
+/// The peer broke the rules: a bug.
+pub fn receive(queue: &mut RxQueue, sink: &mut Scratch) -> usize {
+    queue.recv(BURST, sink).unwrap()
+}
+
+/// A pod's end of its memif, for as long as this lives.
+#[derive(Debug)]
+pub struct PodEnd {
+    /// The connection.
+    pub client: Connection,
+    _handles: [EndpointHandle; 2],
+}
+
+/// A worker whose two pods are at memif sockets, and the pods' ends.
+///
+/// # Panics
+/// The memory for it cannot be had, or the ends do not find each other.
+pub fn pod_to_pod(rules: u16) -> (SteppedWorker, [PodEnd; 2]) {
+    let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
+    let uplink = worker.add_uplink(wire()).unwrap();
+    let ends = std::array::from_fn(|number| {
+        let Pair {
+            server,
+            client,
+            _handles,
+        } = pair();
+        worker
+            .attach(pod(uplink, number, 0), Box::new(MemifPort::new(server)))
+            .unwrap();
+        PodEnd { client, _handles }
+    });
+    assert_eq!(ends.len(), PODS.len());
+    (worker, ends)
+}

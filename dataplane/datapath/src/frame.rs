@@ -1,7 +1,9 @@
 //! What the pipeline knows of a frame: kept in the mbuf's scratch, so that it goes with the mbuf
 //! through bursts and from worker to worker.
 
-use sluice_mem::Mbuf;
+#[cfg(doc)]
+use sluice_mem::Filler;
+use sluice_mem::{Mbuf, Scratch};
 use sluice_packet::{FlowKey, IpProto, VlanTag};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
@@ -110,14 +112,15 @@ impl FrameInfo {
         FrameInfo::of_mut(mbuf).start(tag);
     }
 
-    /// As [`FrameInfo::begin`], for `len` bytes that the port will write into what is returned:
-    /// what the mbuf's data becomes. `None` if it cannot hold them.
+    /// As [`FrameInfo::begin`], for bytes that the port will write: what [`Filler::fill`] or
+    /// [`Mbuf::fill`] said is the mbuf's data, beside its scratch.
     #[inline(always)]
-    pub(crate) fn begin_filling(mbuf: &mut Mbuf, len: usize) -> Option<&mut [u8]> {
-        let (data, scratch) = mbuf.fill(len)?;
+    pub(crate) fn begin_filling<'m>(
+        (data, scratch): (&'m mut [u8], &'m mut Scratch),
+    ) -> &'m mut [u8] {
         let info: &mut FrameInfo = zerocopy::transmute_mut!(scratch);
         info.start(None);
-        Some(data)
+        data
     }
 
     #[inline(always)]

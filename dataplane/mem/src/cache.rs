@@ -12,6 +12,7 @@ use crossbeam::utils::CachePadded;
 
 use crate::burst::Burst;
 use crate::depot::{BATCH, Batch, Books};
+use crate::filler::Filler;
 use crate::mbuf::{Mbuf, POOL_MASK, index_of};
 use crate::pool::Mempool;
 
@@ -29,6 +30,7 @@ pub struct Cache {
     fresh: NonZeroU64,
     books: Arc<CachePadded<Books>>,
     pool: Mempool,
+    filler: Filler,
     /// One thread at a time.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -45,6 +47,7 @@ impl Cache {
             fresh: pool.fresh(),
             books: pool.depot().enrol(),
             pool,
+            filler: Filler::new(pool, pool.config().size),
             not_sync: PhantomData,
         }
     }
@@ -52,6 +55,12 @@ impl Cache {
     /// The pool it belongs to.
     pub fn pool(&self) -> Mempool {
         self.pool
+    }
+
+    /// What fills this cache's fresh mbufs.
+    #[inline(always)]
+    pub fn filler(&self) -> Filler {
+        self.filler
     }
 
     /// A fresh mbuf, or `None` if neither the cache nor the pool has one left.

@@ -24,8 +24,8 @@
 //!
 //! # Where the unsafe code is
 //!
-//! `backing`, `burst`, `mbuf`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`: hints. `lanes`: comparisons. `copy`, `region`, `table`, `sigbus`: pod-shared
-//! memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
+//! `backing`, `burst`, `mbuf`, `filler`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`:
+//! hints. `lanes`: comparisons. `copy`, `region`, `table`, `sigbus`: pod-shared memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
 mod array;
 mod backing;
@@ -35,6 +35,7 @@ mod copy;
 mod depot;
 mod dma;
 mod error;
+mod filler;
 mod lanes;
 mod loose;
 mod mbuf;
@@ -54,6 +55,7 @@ pub use burst::{BURST, Burst, DrainFront};
 pub use cache::Cache;
 pub use dma::Posted;
 pub use error::Error;
+pub use filler::Filler;
 pub use lanes::equal_lanes;
 pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES, Scratch};
 pub use pool::{BufSize, Conservation, Mempool, PoolConfig};

@@ -112,6 +112,13 @@ impl Mbuf {
         self.0 = unsafe { NonZeroU64::new_unchecked(bits) };
     }
 
+    /// Gives a fresh mbuf its length: below 2^14, as it lies within a buffer.
+    #[inline(always)]
+    pub(crate) fn set_fresh_len(&mut self, len: usize) {
+        debug_assert_eq!((self.offset(), self.len()), (HEADROOM, 0));
+        self.0 |= (len as u64) << LENGTH_SHIFT;
+    }
+
     /// Bytes of data.
     #[inline(always)]
     pub fn len(&self) -> usize {

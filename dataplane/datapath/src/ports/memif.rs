@@ -7,7 +7,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use sluice_mem::{BufSize, Burst, Mbuf, Pools};
+use sluice_mem::{BufSize, Burst, Filler, Mbuf, Pools};
 use sluice_memif::{Connection, Fault, RxQueue, Sink, TxQueue};
 use sluice_packet::FlowKey;
 
@@ -174,6 +174,7 @@ impl PodPort for MemifPort {
     ) -> Result<(), PortFault> {
         let before = out.len();
         let mut sink = IntoBurst {
+            filler: context.pools.small.filler(),
             pools: context.pools,
             drops: context.drops,
             filled: before,
@@ -206,6 +207,7 @@ impl PodPort for MemifPort {
 
 /// Gives each packet an mbuf at the end of a burst.
 struct IntoBurst<'a> {
+    filler: Filler,
     pools: &'a mut Pools,
     drops: &'a DropCounts,
     /// Of `out`, the first so many have a packet; the others are ready for one.
@@ -228,9 +230,13 @@ impl IntoBurst<'_> {
         }
     }
 
-    /// Puts a large mbuf where a small one is ready.
+    /// Room for a packet for which no small mbuf is ready, or none that holds it.
     #[cold]
-    fn enlarge(&mut self, len: usize) -> Option<()> {
+    fn place_large(&mut self, len: usize) -> Option<&mut [u8]> {
+        if self.filled == self.out.len() {
+            self.drops.add(DropReason::NoMbuf, 1);
+            return None;
+        }
         let Some(mut large) = self.pools.alloc_for(len) else {
             let too_long = len > BufSize::Large.data_bytes();
             let reason = if too_long {
@@ -241,16 +247,13 @@ impl IntoBurst<'_> {
             self.drops.add(reason, 1);
             return None;
         };
-        match self.out.as_mut_slice().get_mut(self.filled) {
-            Some(small) => std::mem::swap(small, &mut large),
-            None => {
-                self.drops.add(DropReason::NoMbuf, 1);
-                self.pools.free(large);
-                return None;
-            }
-        }
+        let mbuf = self.out.as_mut_slice().get_mut(self.filled)?;
+        std::mem::swap(mbuf, &mut large);
         self.pools.free(large);
-        Some(())
+        // Chosen by its size, it has room.
+        let room = mbuf.fill(len)?;
+        self.filled += 1;
+        Some(FrameInfo::begin_filling(room))
     }
 }
 
@@ -265,17 +268,17 @@ impl Sink for IntoBurst<'_> {
 
     #[inline(always)]
     fn place(&mut self, len: usize) -> Option<&mut [u8]> {
-        if len > BufSize::Small.data_bytes() {
-            self.enlarge(len)?;
-        }
-        let Some(mbuf) = self.out.as_mut_slice().get_mut(self.filled) else {
-            self.drops.add(DropReason::NoMbuf, 1);
-            return None;
+        let fits = match self.out.as_slice().get(self.filled) {
+            Some(mbuf) => self.filler.fits(mbuf, len),
+            None => false,
         };
-        // Chosen by its size, it has room.
-        let room = FrameInfo::begin_filling(mbuf, len)?;
+        if !fits {
+            return self.place_large(len);
+        }
+        let mbuf = self.out.as_mut_slice().get_mut(self.filled)?;
+        let room = self.filler.fill(mbuf, len)?;
         self.filled += 1;
-        Some(room)
+        Some(FrameInfo::begin_filling(room))
     }
 }
 

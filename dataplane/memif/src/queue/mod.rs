@@ -5,15 +5,19 @@
 //! once into a local, checked, then used; nothing is believed twice.
 
 mod gather;
+mod plain;
 mod ring;
 mod rx;
+mod scan;
+mod sink;
 mod tx;
 
 use crate::checks::out;
 use crate::layout::Descriptor;
 pub(crate) use ring::Ring;
 pub(crate) use rx::RxBuffers;
-pub use rx::{FrameList, RxCounters, RxQueue, Sink};
+pub use rx::{RxCounters, RxQueue};
+pub use sink::{FrameList, Sink};
 pub(crate) use tx::TxBuffers;
 pub use tx::{Pushed, TxCounters, TxQueue};
 

@@ -1,73 +1,17 @@
-//! Receiving: descriptors are scanned and checked first, then a whole burst is copied out.
+//! Receiving: descriptors are scanned and checked first, then a whole burst is copied out, the plain
+//! way if all its packets are plain.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
-use super::{BURST, OwnBuffers, PeerIndex, Ring};
+use super::plain::{self, Piece, Pieces, Within};
+use super::scan::{Burst, SEGMENTS, Segment, copy, out_of};
+use super::{BURST, OwnBuffers, PeerIndex, Ring, Sink};
 use crate::checks::out;
 use crate::fault::Fault;
-use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
-
-/// Descriptors that one call takes at most: a burst of single ones and the longest chain.
-const SEGMENTS: usize = 4 * BURST;
-const _: () = assert!(SEGMENTS >= BURST + MAX_CHAIN);
-const _: () = assert!(MAX_PACKET <= u16::MAX as usize);
-
-/// Where received packets go.
-pub trait Sink {
-    /// As many packets as this will come now, if nothing is wrong with them.
-    fn expect(&mut self, packets: usize) {
-        let _ = packets;
-    }
-
-    /// Room for the next packet of `len` bytes (1 to 65535): exactly that many. It is filled before
-    /// the next call. `None`, or a slice of another length, drops the packet, which is counted.
-    fn place(&mut self, len: usize) -> Option<&mut [u8]>;
-}
-
-/// A list of frames, each in a vector of its own; recycles the vectors. For pods and tests, where
-/// an allocation now and then does not matter.
-#[derive(Debug, Default)]
-pub struct FrameList {
-    frames: std::collections::VecDeque<Vec<u8>>,
-    spare: Vec<Vec<u8>>,
-}
-
-impl FrameList {
-    /// The oldest frame. Give it back to [`FrameList::recycle`] after use.
-    pub fn pop(&mut self) -> Option<Vec<u8>> {
-        self.frames.pop_front()
-    }
-
-    /// Keeps a vector for a later frame.
-    pub fn recycle(&mut self, frame: Vec<u8>) {
-        if self.spare.len() < 4 * BURST {
-            self.spare.push(frame);
-        }
-    }
-
-    /// Frames waiting.
-    pub fn len(&self) -> usize {
-        self.frames.len()
-    }
-
-    /// Whether none waits.
-    pub fn is_empty(&self) -> bool {
-        self.frames.is_empty()
-    }
-}
-
-impl Sink for FrameList {
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
-        let mut frame = self.spare.pop().unwrap_or_default();
-        frame.clear();
-        frame.resize(len, 0);
-        self.frames.push_back(frame);
-        self.frames.back_mut().map(Vec::as_mut_slice)
-    }
-}
+use crate::layout::Descriptor;
 
 /// What a receive queue counted since its connection began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -91,17 +35,6 @@ pub(crate) enum RxBuffers {
     Own(SharedRegion, OwnBuffers),
 }
 
-/// One checked descriptor.
-#[derive(Debug, Clone, Copy, Default)]
-struct Segment {
-    offset: u32,
-    /// At most [`MAX_PACKET`].
-    len: u16,
-    region: u16,
-    /// The packet goes on in the next one.
-    next: bool,
-}
-
 /// A ring on which the peer sends.
 #[derive(Debug)]
 pub struct RxQueue {
@@ -111,6 +44,7 @@ pub struct RxQueue {
     /// The next descriptor to take.
     next: u16,
     peer: PeerIndex,
+    pieces: Box<Pieces>,
     segments: Box<[Segment; SEGMENTS]>,
     counters: RxCounters,
 }
@@ -130,6 +64,7 @@ impl RxQueue {
             event,
             next: 0,
             peer: PeerIndex::default(),
+            pieces: Box::new([Piece::default(); BURST]),
             segments: Box::new([Segment::default(); SEGMENTS]),
             counters: RxCounters::default(),
         };
@@ -154,7 +89,76 @@ impl RxQueue {
             return Ok(0);
         }
         let max = max.min(BURST);
-        let (taken, packets) = match &self.buffers {
+        let soon = usize::from(ready).min(max);
+        // The other core wrote them last: asked for together, they come in the time of one.
+        #[allow(clippy::cast_possible_truncation, reason = "at most a burst")]
+        self.ring.prefetch(self.next, soon as u16);
+        let (taken, packets) = if self.recv_plain(soon, sink)? {
+            (soon, soon)
+        } else {
+            self.recv_any(ready, max, sink)?
+        };
+        let dead = match &self.buffers {
+            RxBuffers::Peer(regions) => regions.iter().any(SharedRegion::is_dead),
+            RxBuffers::Own(region, _) => region.is_dead(),
+        };
+        if dead {
+            return Err(Fault::MemoryGone);
+        }
+        #[allow(clippy::cast_possible_truncation, reason = "at most SEGMENTS")]
+        self.give_back(taken as u16)?;
+        Ok(packets)
+    }
+
+    /// Receives `count` packets (at most [`BURST`]) that wait, if all are of one piece and in one
+    /// region; else does nothing and says false.
+    #[inline(always)]
+    fn recv_plain(&mut self, count: usize, sink: &mut impl Sink) -> Result<bool, Fault> {
+        let Some(pieces) = self.pieces.get_mut(..count) else {
+            return Ok(false);
+        };
+        let (ring, next) = (&self.ring, self.next);
+        let (region, sound) = match &self.buffers {
+            RxBuffers::Peer(regions) => {
+                let number = ring.read(next & ring.mask()).region;
+                let Some(region) = regions.get(usize::from(number)) else {
+                    return Ok(false);
+                };
+                let bounds = Within(region.len() as u64);
+                let sound = plain::scan(ring, next, (number, region), &bounds, pieces);
+                (region, sound)
+            }
+            RxBuffers::Own(region, own) => {
+                let sound = plain::scan(ring, next, (0, region), own, pieces);
+                (region, sound)
+            }
+        };
+        if !sound {
+            return Ok(false);
+        }
+        sink.expect(count);
+        let (packets, bytes) = plain::copy(pieces, region, sink)?;
+        self.counters.packets += packets;
+        self.counters.bytes += bytes;
+        self.counters.no_room += count as u64 - packets;
+        Ok(true)
+    }
+
+    /// Receives packets of any number of pieces: how many descriptors were taken, and how many packets.
+    #[inline(never)]
+    fn recv_any(
+        &mut self,
+        ready: u16,
+        max: usize,
+        sink: &mut impl Sink,
+    ) -> Result<(usize, usize), Fault> {
+        let burst = Burst {
+            ring: &self.ring,
+            next: self.next,
+            ready,
+            max,
+        };
+        match &self.buffers {
             RxBuffers::Peer(regions) => {
                 let check = |_: u16, descriptor: &Descriptor| {
                     let Some(region) = regions.get(usize::from(descriptor.region)) else {
@@ -167,21 +171,12 @@ impl RxQueue {
                     region.prefetch(descriptor.offset as usize);
                     Ok(())
                 };
-                let burst = Burst {
-                    ring: &self.ring,
-                    next: self.next,
-                    ready,
-                    max,
-                };
                 let (taken, packets) = burst.scan(&mut self.segments, check)?;
                 sink.expect(packets);
-                let segments = &self.segments[..taken];
                 let region = |number| regions.get(number);
-                copy(segments, packets, region, sink, &mut self.counters)?;
-                if regions.iter().any(SharedRegion::is_dead) {
-                    return Err(Fault::MemoryGone);
-                }
-                (taken, packets)
+                let segments = &self.segments[..taken];
+                copy(segments, region, sink, &mut self.counters)?;
+                Ok((taken, packets))
             }
             RxBuffers::Own(region, own) => {
                 let check = |slot: u16, descriptor: &Descriptor| {
@@ -197,31 +192,13 @@ impl RxQueue {
                         Ok(())
                     }
                 };
-                let burst = Burst {
-                    ring: &self.ring,
-                    next: self.next,
-                    ready,
-                    max,
-                };
                 let (taken, packets) = burst.scan(&mut self.segments, check)?;
                 sink.expect(packets);
                 let segments = &self.segments[..taken];
-                copy(
-                    segments,
-                    packets,
-                    |_| Some(region),
-                    sink,
-                    &mut self.counters,
-                )?;
-                if region.is_dead() {
-                    return Err(Fault::MemoryGone);
-                }
-                (taken, packets)
+                copy(segments, |_| Some(region), sink, &mut self.counters)?;
+                Ok((taken, packets))
             }
-        };
-        #[allow(clippy::cast_possible_truncation, reason = "at most SEGMENTS")]
-        self.give_back(taken as u16)?;
-        Ok(packets)
+        }
     }
 
     /// Descriptors that wait, at most. Not 0: [`RxQueue::recv`] will take something.
@@ -292,163 +269,5 @@ impl RxQueue {
             self.ring.write(slot, own.buffer(slot));
         }
         self.ring.publish_head(head)
-    }
-}
-
-/// What one call looks at.
-struct Burst<'ring> {
-    ring: &'ring Ring,
-    next: u16,
-    ready: u16,
-    max: usize,
-}
-
-impl Burst<'_> {
-    /// Reads and checks descriptors into `segments`. Returns how many belong to whole packets, and
-    /// how many packets these are.
-    #[inline(always)]
-    fn scan(
-        &self,
-        segments: &mut [Segment; SEGMENTS],
-        check: impl Fn(u16, &Descriptor) -> Result<(), Fault>,
-    ) -> Result<(usize, usize), Fault> {
-        let mut whole = 0;
-        let mut packets = 0;
-        let mut chain = 0;
-        let mut bytes = 0_u32;
-        let mut seen = 0;
-        let (mask, ready) = (self.ring.mask(), usize::from(self.ready));
-        let mut slot = self.next;
-        // The other core wrote them last: asked for together, they come in the time of one.
-        #[allow(clippy::cast_possible_truncation, reason = "at most a burst")]
-        let soon = ready.min(self.max) as u16;
-        self.ring.prefetch(slot, soon);
-        for segment in segments.iter_mut().take(ready) {
-            let at = slot & mask;
-            slot = slot.wrapping_add(1);
-            let descriptor = self.ring.read(at);
-            check(at, &descriptor)?;
-            bytes = bytes.saturating_add(descriptor.length);
-            if bytes as usize > MAX_PACKET && !out("long-packet") {
-                return Err(Fault::LongPacket(bytes));
-            }
-            #[allow(
-                clippy::cast_possible_truncation,
-                reason = "at most MAX_PACKET, just checked"
-            )]
-            let len = descriptor.length as u16;
-            *segment = Segment {
-                offset: descriptor.offset,
-                len,
-                region: descriptor.region,
-                next: descriptor.has_next(),
-            };
-            seen += 1;
-            if descriptor.has_next() {
-                chain += 1;
-                if chain == MAX_CHAIN && !out("long-chain") {
-                    return Err(Fault::LongChain);
-                }
-            } else {
-                (chain, bytes) = (0, 0);
-                whole = seen;
-                packets += 1;
-                if packets == self.max {
-                    break;
-                }
-            }
-        }
-        // A chain cut by the end of `segments` is taken next time; one cut by the peer never ends.
-        if whole != seen && seen == ready && !out("open-chain") {
-            return Err(Fault::OpenChain);
-        }
-        Ok((whole, packets))
-    }
-}
-
-/// Copies `packets` whole packets out.
-#[inline(always)]
-fn copy<'region>(
-    segments: &[Segment],
-    packets: usize,
-    region: impl Fn(usize) -> Option<&'region SharedRegion>,
-    sink: &mut impl Sink,
-    counters: &mut RxCounters,
-) -> Result<(), Fault> {
-    let copy_one = |segment: &Segment, to: &mut [u8]| {
-        let memory = region(usize::from(segment.region)).ok_or(Fault::Region(segment.region))?;
-        memory
-            .copy_in(segment.offset as usize, to)
-            .map_err(|_| Fault::MemoryGone)
-    };
-    // What is counted is in a local: a copy out of shared memory may change any memory, as far as the
-    // compiler knows.
-    let mut count = *counters;
-    if packets == segments.len() {
-        // Every packet is of one piece, as nearly all are.
-        for segment in segments {
-            if let Some(to) = room_for(segment.len.into(), sink, &mut count) {
-                copy_one(segment, to)?;
-            }
-        }
-    } else {
-        copy_chains(segments, copy_one, sink, &mut count)?;
-    }
-    *counters = count;
-    Ok(())
-}
-
-/// Copies packets of which some are of several pieces.
-fn copy_chains(
-    mut segments: &[Segment],
-    copy_one: impl Fn(&Segment, &mut [u8]) -> Result<(), Fault>,
-    sink: &mut impl Sink,
-    count: &mut RxCounters,
-) -> Result<(), Fault> {
-    while !segments.is_empty() {
-        // Up to and with the first that does not go on; the scan left no open chain.
-        let last = segments.iter().position(|segment| !segment.next);
-        let (packet, later) = segments.split_at(last.map_or(segments.len(), |last| last + 1));
-        segments = later;
-        let len = packet.iter().map(|segment| usize::from(segment.len)).sum();
-        let Some(mut to) = room_for(len, sink, count) else {
-            continue;
-        };
-        for segment in packet {
-            let Some((now, left)) = to.split_at_mut_checked(usize::from(segment.len)) else {
-                return Err(Fault::MemoryGone);
-            };
-            copy_one(segment, now)?;
-            to = left;
-        }
-    }
-    Ok(())
-}
-
-/// Where a packet of `len` bytes is copied to, and counts it as received; else why it is not.
-#[inline(always)]
-fn room_for<'s>(
-    len: usize,
-    sink: &'s mut impl Sink,
-    count: &mut RxCounters,
-) -> Option<&'s mut [u8]> {
-    if len == 0 {
-        count.empty += 1;
-        return None;
-    }
-    let to = sink.place(len).filter(|to| to.len() == len);
-    if to.is_some() {
-        count.packets += 1;
-        count.bytes += len as u64;
-    } else {
-        count.no_room += 1;
-    }
-    to
-}
-
-fn out_of(descriptor: &Descriptor) -> Fault {
-    Fault::Range {
-        offset: descriptor.offset,
-        length: descriptor.length,
     }
 }

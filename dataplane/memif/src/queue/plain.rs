@@ -1,0 +1,100 @@
+//! Bursts of packets that are of one piece each and lie in one region, as nearly all are: read, checked
+//! and copied in loops that ask nothing else. Whatever is otherwise, and whatever is wrong, is left to
+//! the general way, which looks at the descriptors anew.
+
+use sluice_mem::SharedRegion;
+
+use super::{BURST, OwnBuffers, Ring, Sink};
+use crate::fault::Fault;
+use crate::layout::{Descriptor, MAX_PACKET};
+
+/// One checked packet.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Piece {
+    offset: u32,
+    /// 1 to [`MAX_PACKET`].
+    len: u32,
+}
+
+/// The pieces of a burst.
+pub(super) type Pieces = [Piece; BURST];
+
+/// Where a packet may lie.
+pub(super) trait Bounds {
+    /// Whether that of descriptor `slot`, `len` bytes from `offset` on, is within them.
+    fn hold(&self, slot: u16, offset: u32, len: u32) -> bool;
+}
+
+/// Anywhere in a region of so many bytes.
+pub(super) struct Within(pub(super) u64);
+
+impl Bounds for Within {
+    #[inline(always)]
+    fn hold(&self, _: u16, offset: u32, len: u32) -> bool {
+        u64::from(offset) + u64::from(len) <= self.0
+    }
+}
+
+/// The server may move the data within the buffer of its slot, but not out of it.
+impl Bounds for OwnBuffers {
+    #[inline(always)]
+    fn hold(&self, slot: u16, offset: u32, len: u32) -> bool {
+        let shift = offset.wrapping_sub(self.offset(slot));
+        u64::from(shift) + u64::from(len) <= u64::from(self.capacity)
+    }
+}
+
+/// Reads and checks as many descriptors as there are `pieces`, from number `next` on. `false` if any of
+/// them is not of a whole packet in region `number`, which is `region`, and within `bounds`.
+#[inline(always)]
+pub(super) fn scan(
+    ring: &Ring,
+    next: u16,
+    (number, region): (u16, &SharedRegion),
+    bounds: &impl Bounds,
+    pieces: &mut [Piece],
+) -> bool {
+    let mask = ring.mask();
+    let mut at = next;
+    for piece in pieces {
+        let slot = at & mask;
+        at = at.wrapping_add(1);
+        let Descriptor {
+            flags,
+            region: its,
+            length: len,
+            offset,
+        } = ring.read(slot);
+        let whole = flags == 0 && its == number;
+        let sound = len != 0 && len as usize <= MAX_PACKET && bounds.hold(slot, offset, len);
+        if !(whole && sound) {
+            return false;
+        }
+        region.prefetch(offset as usize);
+        *piece = Piece { offset, len };
+    }
+    true
+}
+
+/// Copies checked packets out. Returns how many found room, and their bytes.
+#[inline(always)]
+pub(super) fn copy(
+    pieces: &[Piece],
+    region: &SharedRegion,
+    sink: &mut impl Sink,
+) -> Result<(u64, u64), Fault> {
+    // What is counted is in locals: a copy out of shared memory may change any memory, as far as the
+    // compiler knows.
+    let (mut packets, mut bytes) = (0, 0);
+    for piece in pieces {
+        let len = piece.len as usize;
+        if let Some(to) = sink.place(len).filter(|to| to.len() == len) {
+            region
+                .copy_in(piece.offset as usize, to)
+                .map_err(|_| Fault::MemoryGone)?;
+            packets += 1;
+            bytes += u64::from(piece.len);
+        }
+    }
+    Ok((packets, bytes))
+}

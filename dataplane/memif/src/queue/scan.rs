@@ -1,0 +1,150 @@
+//! Receiving whatever comes: descriptors are read and checked first, then the packets copied out, of
+//! however many pieces they are.
+
+use sluice_mem::SharedRegion;
+
+use super::rx::RxCounters;
+use super::{BURST, Ring, Sink};
+use crate::checks::out;
+use crate::fault::Fault;
+use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
+
+/// Descriptors that one call takes at most: a burst of single ones and the longest chain.
+pub(super) const SEGMENTS: usize = 4 * BURST;
+const _: () = assert!(SEGMENTS >= BURST + MAX_CHAIN);
+const _: () = assert!(MAX_PACKET <= u16::MAX as usize);
+
+/// One checked descriptor.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Segment {
+    offset: u32,
+    /// At most [`MAX_PACKET`].
+    len: u16,
+    region: u16,
+    /// The packet goes on in the next one.
+    next: bool,
+}
+
+/// What one call looks at.
+pub(super) struct Burst<'ring> {
+    pub(super) ring: &'ring Ring,
+    pub(super) next: u16,
+    pub(super) ready: u16,
+    pub(super) max: usize,
+}
+
+impl Burst<'_> {
+    /// Reads and checks descriptors into `segments`. Returns how many belong to whole packets, and
+    /// how many packets these are.
+    pub(super) fn scan(
+        &self,
+        segments: &mut [Segment; SEGMENTS],
+        check: impl Fn(u16, &Descriptor) -> Result<(), Fault>,
+    ) -> Result<(usize, usize), Fault> {
+        let mut whole = 0;
+        let mut packets = 0;
+        let mut chain = 0;
+        let mut bytes = 0_u32;
+        let mut seen = 0;
+        let (mask, ready) = (self.ring.mask(), usize::from(self.ready));
+        let mut slot = self.next;
+        for segment in segments.iter_mut().take(ready) {
+            let at = slot & mask;
+            slot = slot.wrapping_add(1);
+            let descriptor = self.ring.read(at);
+            check(at, &descriptor)?;
+            bytes = bytes.saturating_add(descriptor.length);
+            if bytes as usize > MAX_PACKET && !out("long-packet") {
+                return Err(Fault::LongPacket(bytes));
+            }
+            #[allow(
+                clippy::cast_possible_truncation,
+                reason = "at most MAX_PACKET, just checked"
+            )]
+            let len = descriptor.length as u16;
+            *segment = Segment {
+                offset: descriptor.offset,
+                len,
+                region: descriptor.region,
+                next: descriptor.has_next(),
+            };
+            seen += 1;
+            if descriptor.has_next() {
+                chain += 1;
+                if chain == MAX_CHAIN && !out("long-chain") {
+                    return Err(Fault::LongChain);
+                }
+            } else {
+                (chain, bytes) = (0, 0);
+                whole = seen;
+                packets += 1;
+                if packets == self.max {
+                    break;
+                }
+            }
+        }
+        // A chain cut by the end of `segments` is taken next time; one cut by the peer never ends.
+        if whole != seen && seen == ready && !out("open-chain") {
+            return Err(Fault::OpenChain);
+        }
+        Ok((whole, packets))
+    }
+}
+
+/// Copies whole packets out.
+pub(super) fn copy<'region>(
+    mut segments: &[Segment],
+    region: impl Fn(usize) -> Option<&'region SharedRegion>,
+    sink: &mut impl Sink,
+    counters: &mut RxCounters,
+) -> Result<(), Fault> {
+    while !segments.is_empty() {
+        // Up to and with the first that does not go on; the scan left no open chain.
+        let last = segments.iter().position(|segment| !segment.next);
+        let (packet, later) = segments.split_at(last.map_or(segments.len(), |last| last + 1));
+        segments = later;
+        let len = packet.iter().map(|segment| usize::from(segment.len)).sum();
+        let Some(mut to) = room_for(len, sink, counters) else {
+            continue;
+        };
+        for segment in packet {
+            let number = segment.region;
+            let memory = region(usize::from(number)).ok_or(Fault::Region(number))?;
+            let Some((now, left)) = to.split_at_mut_checked(usize::from(segment.len)) else {
+                return Err(Fault::MemoryGone);
+            };
+            memory
+                .copy_in(segment.offset as usize, now)
+                .map_err(|_| Fault::MemoryGone)?;
+            to = left;
+        }
+    }
+    Ok(())
+}
+
+/// Where a packet of `len` bytes is copied to, and counts it as received; else why it is not.
+fn room_for<'s>(
+    len: usize,
+    sink: &'s mut impl Sink,
+    count: &mut RxCounters,
+) -> Option<&'s mut [u8]> {
+    if len == 0 {
+        count.empty += 1;
+        return None;
+    }
+    let to = sink.place(len).filter(|to| to.len() == len);
+    if to.is_some() {
+        count.packets += 1;
+        count.bytes += len as u64;
+    } else {
+        count.no_room += 1;
+    }
+    to
+}
+
+pub(super) fn out_of(descriptor: &Descriptor) -> Fault {
+    Fault::Range {
+        offset: descriptor.offset,
+        length: descriptor.length,
+    }
+}

@@ -1,0 +1,59 @@
+//! Where received packets go.
+
+use std::collections::VecDeque;
+
+use super::BURST;
+
+/// Where received packets go.
+pub trait Sink {
+    /// As many packets as this will come now, if nothing is wrong with them.
+    fn expect(&mut self, packets: usize) {
+        let _ = packets;
+    }
+
+    /// Room for the next packet of `len` bytes (1 to 65535): exactly that many. It is filled before
+    /// the next call. `None`, or a slice of another length, drops the packet, which is counted.
+    fn place(&mut self, len: usize) -> Option<&mut [u8]>;
+}
+
+/// A list of frames, each in a vector of its own; recycles the vectors. For pods and tests, where
+/// an allocation now and then does not matter.
+#[derive(Debug, Default)]
+pub struct FrameList {
+    frames: VecDeque<Vec<u8>>,
+    spare: Vec<Vec<u8>>,
+}
+
+impl FrameList {
+    /// The oldest frame. Give it back to [`FrameList::recycle`] after use.
+    pub fn pop(&mut self) -> Option<Vec<u8>> {
+        self.frames.pop_front()
+    }
+
+    /// Keeps a vector for a later frame.
+    pub fn recycle(&mut self, frame: Vec<u8>) {
+        if self.spare.len() < 4 * BURST {
+            self.spare.push(frame);
+        }
+    }
+
+    /// Frames waiting.
+    pub fn len(&self) -> usize {
+        self.frames.len()
+    }
+
+    /// Whether none waits.
+    pub fn is_empty(&self) -> bool {
+        self.frames.is_empty()
+    }
+}
+
+impl Sink for FrameList {
+    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        let mut frame = self.spare.pop().unwrap_or_default();
+        frame.clear();
+        frame.resize(len, 0);
+        self.frames.push_back(frame);
+        self.frames.back_mut().map(Vec::as_mut_slice)
+    }
+}

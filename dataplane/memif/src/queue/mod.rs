@@ -4,6 +4,7 @@
 //! release store per burst and ring, no system call and no allocation. Every descriptor is read
 //! once into a local, checked, then used; nothing is believed twice.
 
+mod ahead;
 mod gather;
 mod plain;
 mod ring;

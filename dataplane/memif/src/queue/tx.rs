@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
-use super::gather::{Fit, Gather, NOWHERE, posted};
+use super::ahead::Ahead;
+use super::gather::{Fit, Gather, posted};
 use super::{BURST, OwnBuffers, PeerIndex, Ring};
 use crate::fault::Fault;
 use crate::kick::Kick;
@@ -55,11 +56,8 @@ pub struct TxQueue {
     /// counts that go up together are one vector to the compiler, and its load waits for whichever of
     /// its neighbours was just written alone, and with that for all copies before it.)
     published: u16,
-    /// As a server: the next buffers that are posted, read and checked once, each at its slot's
-    /// number modulo [`BURST`]. From `next` on, `seen` of them; as a client the same number counts
-    /// buffers that are on their way.
-    posted: Box<[Descriptor; BURST]>,
-    seen: u16,
+    /// The next buffers, from `next` on.
+    ahead: Ahead,
     /// What `next` was when buffers were last asked for.
     prepared: u16,
     /// As a server: how far the posted buffers are ahead of `next`. As a client: the same, a free
@@ -89,8 +87,7 @@ impl TxQueue {
             kick,
             next: 0,
             published: 0,
-            posted: Box::new([NOWHERE; BURST]),
-            seen: 0,
+            ahead: Ahead::new(),
             prepared: 0,
             peer,
             counters: TxCounters::default(),
@@ -135,28 +132,22 @@ impl TxQueue {
             reason = "a burst is no more than 64"
         )]
         let count = self.peer.ahead().min(BURST as u16);
-        let mask = self.ring.mask();
-        for n in self.seen..count {
-            let number = self.next.wrapping_add(n);
-            let slot = number & mask;
-            match &self.buffers {
-                TxBuffers::Own(region, own) => region.prefetch_to_write(own.offset(slot) as usize),
-                TxBuffers::Peer(regions) => {
-                    let (buffer, region) = posted(&self.ring, regions, slot)?;
-                    region.prefetch_to_write(buffer.offset as usize);
-                    self.posted[usize::from(number) % BURST] = buffer;
-                }
+        let next = self.next;
+        match &self.buffers {
+            TxBuffers::Own(region, own) => {
+                let mask = self.ring.mask();
+                self.ahead.look_at_own(mask, (region, own), next, count);
+                Ok(())
             }
+            TxBuffers::Peer(regions) => self.ahead.look(&self.ring, regions, next, count),
         }
-        self.seen = self.seen.max(count);
-        Ok(())
     }
 
     /// Notes that the next `count` descriptors are filled.
     #[inline(always)]
     fn used(&mut self, count: u16) {
         self.next = self.next.wrapping_add(count);
-        self.seen = self.seen.saturating_sub(count);
+        self.ahead.used(count);
         self.peer.take(count);
     }
 
@@ -237,46 +228,49 @@ impl TxQueue {
         pushed: &mut Pushed,
     ) -> Result<Option<&'f [u8]>, Fault> {
         self.look_ahead()?;
-        let (mask, available) = (self.ring.mask(), self.seen);
+        let (mask, available) = (self.ring.mask(), self.ahead.seen());
         let (mut used, mut bytes) = (0_u16, 0);
         let mut left = None;
-        for frame in frames {
-            let number = self.next.wrapping_add(used);
-            let slot = number & mask;
-            if used == available || frame.is_empty() {
-                left = Some(frame);
-                break;
-            }
-            let (buffer, region) = match &self.buffers {
-                TxBuffers::Peer(regions) => {
-                    let buffer = self.posted[usize::from(number) % BURST];
-                    let region = regions.get(usize::from(buffer.region));
-                    (buffer, region.ok_or(Fault::Region(buffer.region))?)
+        match &self.buffers {
+            TxBuffers::Peer(regions) => {
+                let number = self.ahead.region();
+                let region = regions.get(usize::from(number));
+                let region = region.ok_or(Fault::Region(number))?;
+                for frame in frames {
+                    let at = self.next.wrapping_add(used);
+                    let buffer = self.ahead.buffer(at);
+                    if used == available || !fits(frame, buffer.room) {
+                        left = Some(frame);
+                        break;
+                    }
+                    region
+                        .copy_out(buffer.offset as usize, frame)
+                        .map_err(|_| Fault::MemoryGone)?;
+                    let filled = filled(number, buffer.offset, frame);
+                    // The descriptor keeps the peer's own offset: a store less, of which the core can
+                    // keep only so many in flight.
+                    self.ring.write_length(at & mask, filled);
+                    used += 1;
+                    bytes += frame.len();
                 }
-                TxBuffers::Own(region, own) => (own.buffer(slot), region),
-            };
-            if (buffer.length as usize) < frame.len() || frame.len() > MAX_PACKET {
-                left = Some(frame);
-                break;
             }
-            region
-                .copy_out(buffer.offset as usize, frame)
-                .map_err(|_| Fault::MemoryGone)?;
-            #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
-            let length = frame.len() as u32;
-            let filled = Descriptor {
-                flags: 0,
-                length,
-                ..buffer
-            };
-            // A peer's descriptor keeps the peer's own offset: a store less, of which the core can
-            // keep only so many in flight.
-            match self.buffers {
-                TxBuffers::Peer(_) => self.ring.write_length(slot, filled),
-                TxBuffers::Own(..) => self.ring.write(slot, filled),
+            TxBuffers::Own(region, own) => {
+                for frame in frames {
+                    let slot = self.next.wrapping_add(used) & mask;
+                    let room = own.capacity;
+                    if used == available || !fits(frame, room) {
+                        left = Some(frame);
+                        break;
+                    }
+                    let offset = own.offset(slot);
+                    region
+                        .copy_out(offset as usize, frame)
+                        .map_err(|_| Fault::MemoryGone)?;
+                    self.ring.write(slot, filled(0, offset, frame));
+                    used += 1;
+                    bytes += frame.len();
+                }
             }
-            used += 1;
-            bytes += frame.len();
         }
         self.used(used);
         self.counters.packets += u64::from(used);
@@ -402,5 +396,24 @@ impl TxQueue {
         #[allow(clippy::cast_possible_truncation, reason = "at most the ring's size")]
         self.used(used as u16);
         Ok(Fit::Yes)
+    }
+}
+
+/// Whether a frame has bytes, and no more than there is room for, nor than any packet may have.
+#[inline(always)]
+fn fits(frame: &[u8], room: u32) -> bool {
+    frame.len().wrapping_sub(1) < (room as usize).min(MAX_PACKET)
+}
+
+/// The descriptor of a packet of one piece, which fits.
+#[inline(always)]
+fn filled(region: u16, offset: u32, frame: &[u8]) -> Descriptor {
+    #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]
+    let length = frame.len() as u32;
+    Descriptor {
+        flags: 0,
+        region,
+        length,
+        offset,
     }
 }

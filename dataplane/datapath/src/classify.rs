@@ -266,13 +266,11 @@ pub(crate) fn read_each(
     removed: impl FnMut(Mbuf, DropReason),
 ) -> Places {
     let mut places = Places::new();
-    let mut kept = 0;
-    let step = |mbuf: &mut Mbuf| {
-        places.set(kept, read(mbuf)?);
-        kept += 1;
+    let step = |n: usize, mbuf: &mut Mbuf| {
+        places.set(n, read(mbuf)?);
         Ok(())
     };
-    each(burst, step, removed);
+    burst.retain_or(step, removed);
     places
 }
 
@@ -281,17 +279,7 @@ pub(crate) fn read_each(
 pub(crate) fn each(
     burst: &mut Burst,
     mut step: impl FnMut(&mut Mbuf) -> Result<(), DropReason>,
-    mut removed: impl FnMut(Mbuf, DropReason),
+    removed: impl FnMut(Mbuf, DropReason),
 ) {
-    let why = std::cell::Cell::new(DropReason::BadHeader);
-    burst.retain_or(
-        |mbuf| match step(mbuf) {
-            Ok(()) => true,
-            Err(reason) => {
-                why.set(reason);
-                false
-            }
-        },
-        |mbuf| removed(mbuf, why.get()),
-    );
+    burst.retain_or(|_, mbuf| step(mbuf), removed);
 }

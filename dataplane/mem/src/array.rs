@@ -10,6 +10,8 @@ use std::slice;
 use zerocopy::FromZeros;
 
 use crate::backing::{HUGE_PAGE, map_ordinary, unmap_ordinary};
+use crate::pool::CACHE_LINE;
+use crate::prefetch::prefetch_line;
 
 /// A fixed number of values, all zero at first, on transparent huge pages where the kernel has them
 /// to give, every page present. A lookup in a table of some megabytes touches another page each
@@ -43,6 +45,18 @@ impl<T: FromZeros + Copy> Array<T> {
         let base = map_ordinary(rounded(bytes), None)?;
         let base = NonNull::new(base.cast()).ok_or_else(too_large)?;
         Ok(Array { base, len })
+    }
+}
+
+impl<T> Array<T> {
+    /// Hints that value `at` will be used soon, all of its cache lines. If there is no such value,
+    /// nothing comes of it.
+    #[inline(always)]
+    pub fn prefetch(&self, at: usize) {
+        let value = self.base.as_ptr().wrapping_add(at).cast::<u8>();
+        for line in (0..size_of::<T>()).step_by(CACHE_LINE) {
+            prefetch_line(value.wrapping_add(line));
+        }
     }
 }
 

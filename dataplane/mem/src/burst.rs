@@ -144,13 +144,13 @@ impl Burst {
         other.len -= n;
     }
 
-    /// Keeps the mbufs for which `keep` says true, in order, and gives each of the others to
-    /// `removed`.
-    #[inline]
-    pub fn retain_or(
+    /// Keeps the mbufs for which `keep` says so, in order, and gives each of the others to `removed`
+    /// with what was said of it. `keep` is told which number among those kept it will have.
+    #[inline(always)]
+    pub fn retain_or<Why>(
         &mut self,
-        mut keep: impl FnMut(&mut Mbuf) -> bool,
-        mut removed: impl FnMut(Mbuf),
+        mut keep: impl FnMut(usize, &mut Mbuf) -> Result<(), Why>,
+        mut removed: impl FnMut(Mbuf, Why),
     ) {
         let mut walk = Walk {
             next: 0,
@@ -162,23 +162,32 @@ impl Burst {
         // if a closure panics.
         walk.burst.len = 0;
         while walk.next < walk.all {
-            let slot = &mut walk.burst.mbufs[walk.next];
-            // SAFETY: mbufs from `next` to `all` exist.
-            if keep(unsafe { slot.assume_init_mut() }) {
-                if walk.kept != walk.next {
-                    // SAFETY: the mbuf moves to a slot that was moved out of; `next` passes it.
-                    unsafe {
-                        let mbuf = walk.burst.mbufs[walk.next].assume_init_read();
-                        walk.burst.mbufs[walk.kept].write(mbuf);
+            // SAFETY: `next` is below `all`, which is at most BURST, and mbufs from `next` to `all`
+            // exist.
+            let mbuf = unsafe {
+                walk.burst
+                    .mbufs
+                    .get_unchecked_mut(walk.next)
+                    .assume_init_mut()
+            };
+            match keep(walk.kept, mbuf) {
+                Ok(()) => {
+                    if walk.kept != walk.next {
+                        // SAFETY: the mbuf moves to a slot that was moved out of; `next` passes it.
+                        unsafe {
+                            let mbuf = walk.burst.mbufs[walk.next].assume_init_read();
+                            walk.burst.mbufs[walk.kept].write(mbuf);
+                        }
                     }
+                    walk.next += 1;
+                    walk.kept += 1;
                 }
-                walk.next += 1;
-                walk.kept += 1;
-            } else {
-                // SAFETY: it exists, and `next` passes it before anything else can happen.
-                let mbuf = unsafe { slot.assume_init_read() };
-                walk.next += 1;
-                removed(mbuf);
+                Err(why) => {
+                    // SAFETY: it exists, and `next` passes it before anything else can happen.
+                    let mbuf = unsafe { walk.burst.mbufs[walk.next].assume_init_read() };
+                    walk.next += 1;
+                    removed(mbuf, why);
+                }
             }
         }
     }

@@ -60,6 +60,5 @@ pub use lanes::equal_lanes;
 pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES, Scratch};
 pub use pool::{BufSize, Conservation, Mempool, PoolConfig};
 pub use pools::Pools;
-pub use prefetch::prefetch;
 pub use region::{OutOfRange, SharedRegion};
 pub use table::SharedTable;

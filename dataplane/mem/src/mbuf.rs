@@ -11,7 +11,6 @@ use std::num::NonZeroU64;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::pool::{self, BufSize};
-use crate::prefetch::prefetch_line;
 
 /// Bytes before the data of a fresh mbuf, for what is prepended: tags, headers of a reject.
 pub const HEADROOM: usize = 128;
@@ -141,7 +140,7 @@ impl Mbuf {
     /// [`Mbuf::set_len`] takes.
     #[inline(always)]
     pub fn capacity(&self) -> usize {
-        pool::entry(self.pool_id()).buffer_bytes() - self.offset()
+        pool::entry_of(self.bits()).buffer_bytes() - self.offset()
     }
 
     /// The data.
@@ -278,7 +277,7 @@ impl Mbuf {
     /// scratch. `None`, and nothing changed, if that is more than [`Mbuf::capacity`].
     #[inline(always)]
     pub fn fill(&mut self, len: usize) -> Option<(&mut [u8], &mut Scratch)> {
-        let entry = pool::entry(self.pool_id());
+        let entry = pool::entry_of(self.bits());
         let offset = self.offset();
         if len > entry.buffer_bytes() - offset {
             return None;
@@ -294,30 +293,21 @@ impl Mbuf {
         }
     }
 
-    /// Hints that the first line of the data will be read soon.
-    #[inline(always)]
-    pub fn prefetch(&self) {
-        prefetch_line(self.start());
-    }
-
-    /// Hints that the scratch will be used soon.
-    #[inline(always)]
-    pub fn prefetch_scratch(&self) {
-        prefetch_line(self.scratch_start().cast());
-    }
-
     /// The first byte of data.
     #[inline(always)]
     fn start(&self) -> *mut u8 {
-        let buffer = pool::entry(self.pool_id()).buffer(self.index());
+        let buffer = pool::entry_of(self.bits()).buffer(self.index());
         // SAFETY: the offset lies within the buffer, and `buffer` carries the whole mapping's
-        // provenance.
-        unsafe { buffer.add(self.offset()) }
+        // provenance; no buffer is at address 0.
+        unsafe {
+            std::hint::assert_unchecked(!buffer.is_null());
+            buffer.add(self.offset())
+        }
     }
 
     #[inline(always)]
     fn scratch_start(&self) -> *mut Scratch {
-        pool::entry(self.pool_id()).scratch(self.index())
+        pool::entry_of(self.bits()).scratch(self.index())
     }
 }
 

@@ -21,7 +21,7 @@ use crate::mbuf::{HEADROOM, INDEX_BITS, Mbuf, POOL_BITS, SCRATCH_BYTES, Scratch}
 const MAX_BUFFERS: u32 = 1 << INDEX_BITS;
 /// Most pools of one process, and one more: number 0 is never given out.
 const MAX_POOLS: usize = 1 << POOL_BITS;
-const CACHE_LINE: usize = 64;
+pub(crate) const CACHE_LINE: usize = 64;
 
 /// How much data a buffer holds, [`HEADROOM`] not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -251,6 +251,19 @@ fn next_id() -> Result<u32, Error> {
 #[inline(always)]
 pub(crate) fn entry(pool_id: usize) -> &'static Entry {
     &ENTRIES[pool_id & (MAX_POOLS - 1)]
+}
+
+/// The entry of the pool of a handle, of which these are the bits.
+#[inline(always)]
+pub(crate) fn entry_of(bits: u64) -> &'static Entry {
+    // The pool's number times the size of an entry, in one shift. That is worth a line here: every
+    // stage asks for it for every frame.
+    const SIZE_BITS: u32 = size_of::<Entry>().ilog2();
+    const { assert!(size_of::<Entry>().is_power_of_two() && MAX_POOLS == 1 << POOL_BITS) };
+    #[allow(clippy::cast_possible_truncation, reason = "masked to a table's bytes")]
+    let at = (bits >> (INDEX_BITS - SIZE_BITS)) as usize & ((MAX_POOLS - 1) << SIZE_BITS);
+    // SAFETY: `at` is where one of the entries begins.
+    unsafe { &*ENTRIES.as_ptr().byte_add(at) }
 }
 
 impl Entry {

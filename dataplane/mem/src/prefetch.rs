@@ -1,14 +1,6 @@
 //! Hints to the CPU that memory will be wanted soon.
 #![allow(unsafe_code, reason = "an instruction that faults on no address")]
 
-use std::ptr;
-
-/// Hints that the first line of `what` will be read soon.
-#[inline(always)]
-pub fn prefetch<T>(what: &T) {
-    prefetch_line(ptr::from_ref(what).cast());
-}
-
 /// Hints that a line will be read soon.
 #[inline(always)]
 pub(crate) fn prefetch_line(_line: *const u8) {

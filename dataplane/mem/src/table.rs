@@ -16,11 +16,16 @@ const RECORD: usize = 16;
 #[derive(Debug)]
 pub struct SharedTable {
     region: SharedRegion,
-    /// Where the first lies; a multiple of [`RECORD`].
-    offset: usize,
+    /// The first of them, aligned to its size.
+    first: *mut u8,
     /// How many, less one.
     mask: u16,
 }
+
+// SAFETY: as of the region's handle, which it holds.
+unsafe impl Send for SharedTable {}
+// SAFETY: as above.
+unsafe impl Sync for SharedTable {}
 
 impl SharedTable {
     /// The `2^log2` records that begin at `offset` of `region`; `log2` is 15 at most.
@@ -40,8 +45,8 @@ impl SharedTable {
         #[allow(clippy::cast_possible_truncation, reason = "at most 2^15")]
         let mask = (records - 1) as u16;
         Ok(SharedTable {
+            first: region.base().wrapping_add(offset),
             region,
-            offset,
             mask,
         })
     }
@@ -98,7 +103,7 @@ impl SharedTable {
 
     #[inline(always)]
     fn at(&self, number: u16) -> *mut u8 {
-        let record = self.offset + usize::from(number & self.mask) * RECORD;
-        self.region.base().wrapping_add(record)
+        self.first
+            .wrapping_add(usize::from(number & self.mask) * RECORD)
     }
 }

@@ -105,8 +105,15 @@ proptest! {
                 Op::Retain(mask) => {
                     let keep = |number: u32| mask >> (number % 64) & 1 == 1;
                     let mut removed = Vec::new();
-                    burst.retain_or(|mbuf| keep(number(mbuf)), |mbuf| {
-                        removed.push(number(&mbuf));
+                    let mut kept = 0;
+                    let step = |n, mbuf: &mut Mbuf| {
+                        assert_eq!(n, kept);
+                        let number = number(mbuf);
+                        keep(number).then(|| kept += 1).ok_or(number)
+                    };
+                    burst.retain_or(step, |mbuf, why| {
+                        assert_eq!(why, number(&mbuf));
+                        removed.push(why);
                         cache.free(mbuf);
                     });
                     let gone: Vec<u32> = model.iter().copied().filter(|&n| !keep(n)).collect();
@@ -165,11 +172,11 @@ fn a_panic_in_the_middle_of_a_retain_loses_no_mbuf() {
             let mut removed = Vec::new();
             let result = catch_unwind(AssertUnwindSafe(|| {
                 burst.retain_or(
-                    |mbuf| {
+                    |_, mbuf| {
                         assert!(!(in_keep && number(mbuf) == at), "on purpose");
-                        number(mbuf).is_multiple_of(2)
+                        number(mbuf).is_multiple_of(2).then_some(()).ok_or(())
                     },
-                    |mbuf| {
+                    |mbuf, ()| {
                         let n = number(&mbuf);
                         removed.push(mbuf);
                         assert!(in_keep || n < at, "on purpose");

@@ -1,6 +1,6 @@
 //! A two-legged forwarder in a pod: what comes in on one memif goes out on the other, unchanged and
-//! in order. A full ring on one side holds back the other; nothing is dropped but what is on its
-//! way when a link goes down.
+//! in order. A full ring on one side holds back the other, and so does a link that has not come up
+//! yet; nothing is dropped but what is on its way when a link goes down.
 
 #[path = "pod/mod.rs"]
 mod pod;
@@ -40,6 +40,8 @@ struct Args {
 struct Leg {
     name: String,
     memif: Memif,
+    /// Whether its link was ever up.
+    was_up: bool,
     /// The frame that found no room, and those behind it: which queue they came on is the same
     /// for all, since no further queue is read until they are gone.
     held: Option<Vec<u8>>,
@@ -66,6 +68,7 @@ impl Leg {
         Ok(Leg {
             name: arg.name.clone(),
             memif: arg.open()?,
+            was_up: false,
             held: None,
             waiting: FrameList::default(),
             queue: 0,
@@ -75,6 +78,10 @@ impl Leg {
 
     /// Moves frames to the other leg. Whether any moved.
     fn pass(&mut self, to: &mut Leg) -> bool {
+        to.was_up |= to.memif.is_up();
+        if !to.was_up {
+            return false;
+        }
         let mut moved = self.pass_on(to);
         for queue in 0..self.memif.queues().0 {
             if self.held.is_some() {

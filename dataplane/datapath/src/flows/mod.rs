@@ -26,7 +26,7 @@ mod path;
 
 use std::io;
 
-use sluice_mem::{Array, BURST, Mbuf, prefetch};
+use sluice_mem::{Array, BURST, Mbuf};
 use zerocopy::FromZeros;
 
 use crate::frame::FrameInfo;
@@ -48,8 +48,8 @@ pub(crate) struct FlowCache {
     hasher: Hasher,
     /// A power of two, or none: then nothing is ever known.
     buckets: Array<Bucket>,
-    /// Of these, the first so many are in use: a power of two, or none.
-    in_use: usize,
+    /// Of these, the first are in use, a power of two or none: so many less one.
+    mask: usize,
     /// Way `w` of bucket `b` is entry `b * WAYS + w`.
     entries: Array<Entry>,
     /// Entries of another version count as free.
@@ -117,7 +117,7 @@ impl FlowCache {
         };
         Ok(FlowCache {
             hasher: Hasher::new(),
-            in_use: buckets.min(FIRST_BUCKETS),
+            mask: buckets.min(FIRST_BUCKETS).saturating_sub(1),
             buckets: Array::zeroed(buckets)?,
             entries: Array::zeroed(buckets * WAYS)?,
             version: 1,
@@ -137,7 +137,7 @@ impl FlowCache {
 
     /// Begins anew with so many buckets.
     fn empty(&mut self, buckets: usize) {
-        self.in_use = buckets;
+        self.mask = buckets.saturating_sub(1);
         self.version += 1;
         if self.version == Mark::VERSIONS {
             // After a thousand million versions the oldest would come to life again.
@@ -157,9 +157,7 @@ impl FlowCache {
     pub(crate) fn place(&self, info: &FrameInfo) -> Place {
         let hash = self.hasher.hash(info);
         let at = self.bucket_of(hash);
-        if let Some(bucket) = self.buckets.get(at) {
-            prefetch(bucket);
-        }
+        self.buckets.prefetch(at);
         #[allow(clippy::cast_possible_truncation, reason = "32 bits of a hash, masked")]
         Place {
             bucket: at as u32,
@@ -169,7 +167,7 @@ impl FlowCache {
 
     #[inline(always)]
     fn bucket_of(&self, hash: u64) -> usize {
-        index(hash) & self.in_use.wrapping_sub(1)
+        index(hash) & self.mask
     }
 
     /// The entries that the flows of `frames` frames can be in, the first of each on its way to this
@@ -181,13 +179,12 @@ impl FlowCache {
         let mut found = Candidates {
             ways: [Ways::default(); BURST],
         };
-        let places = places.buckets.iter().zip(&places.tags);
-        for ((&at, &tag), ways) in places.zip(&mut found.ways).take(frames) {
-            if let Some(bucket) = self.buckets.get(at as usize) {
-                *ways = bucket.ways(tag);
-            }
-            if let Some(entry) = self.entries.get(at as usize * WAYS + ways.first()) {
-                entry.prefetch();
+        for n in 0..frames.min(BURST) {
+            let at = places.buckets[n] as usize;
+            if let Some(bucket) = self.buckets.get(at) {
+                let ways = bucket.ways(places.tags[n]);
+                found.ways[n] = ways;
+                self.entries.prefetch(at * WAYS + ways.first());
             }
         }
         found
@@ -224,7 +221,7 @@ impl FlowCache {
             return None;
         }
         let hash = self.hasher.hash(info);
-        let (at, all_in_use) = (self.bucket_of(hash), self.in_use == self.buckets.len());
+        let (at, all_in_use) = (self.bucket_of(hash), self.mask + 1 >= self.buckets.len());
         let bucket = self.buckets.get_mut(at)?;
         let base = at * WAYS;
         let entries = self.entries.get_mut(base..base + WAYS)?;
@@ -239,7 +236,7 @@ impl FlowCache {
             None if !all_in_use => {
                 // The marks of this burst are of the version that ends here: its flows are learned
                 // when they come again.
-                self.empty(2 * self.in_use);
+                self.empty(2 * (self.mask + 1));
                 self.left = 0;
                 return None;
             }

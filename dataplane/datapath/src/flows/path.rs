@@ -1,6 +1,5 @@
 //! An entry: a flow, and what its frames come to.
 
-use sluice_mem::prefetch;
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 use crate::frame::{FrameInfo, Goal};
@@ -162,12 +161,5 @@ impl Entry {
             ..
         } = self.path;
         self.path = Path::new(goal, max_frame.min(before), egress, ingress);
-    }
-
-    /// Hints that it will be read soon.
-    #[inline(always)]
-    pub(super) fn prefetch(&self) {
-        prefetch(&self.line);
-        prefetch(&self.path);
     }
 }

@@ -239,7 +239,7 @@ impl TxQueue {
                 for frame in frames {
                     let at = self.next.wrapping_add(used);
                     let buffer = self.ahead.buffer(at);
-                    if used == available || !fits(frame, buffer.room) {
+                    if used == available || !fits(frame, buffer.room as usize) {
                         left = Some(frame);
                         break;
                     }
@@ -249,15 +249,15 @@ impl TxQueue {
                     let filled = filled(number, buffer.offset, frame);
                     // The descriptor keeps the peer's own offset: a store less, of which the core can
                     // keep only so many in flight.
-                    self.ring.write_length(at & mask, filled);
+                    self.ring.write_length(at, filled);
                     used += 1;
                     bytes += frame.len();
                 }
             }
             TxBuffers::Own(region, own) => {
+                let room = (own.capacity as usize).min(MAX_PACKET);
                 for frame in frames {
                     let slot = self.next.wrapping_add(used) & mask;
-                    let room = own.capacity;
                     if used == available || !fits(frame, room) {
                         left = Some(frame);
                         break;
@@ -399,10 +399,10 @@ impl TxQueue {
     }
 }
 
-/// Whether a frame has bytes, and no more than there is room for, nor than any packet may have.
+/// Whether a frame has bytes, and no more than there is room for.
 #[inline(always)]
-fn fits(frame: &[u8], room: u32) -> bool {
-    frame.len().wrapping_sub(1) < (room as usize).min(MAX_PACKET)
+fn fits(frame: &[u8], room: usize) -> bool {
+    frame.len().wrapping_sub(1) < room
 }
 
 /// The descriptor of a packet of one piece, which fits.

@@ -45,30 +45,34 @@ pub(crate) fn recognise(
         return nothing;
     }
     let candidates = state.flows.candidates(places, burst.len());
-    let (mut unknown, mut pass, mut denied) = (0, 0_u64, 0_u64);
-    for ((n, mbuf), goal) in burst.iter_mut().enumerate().zip(goals.iter_mut()) {
+    // Frames that do not pass or are not known, and those of them that are denied: mostly none.
+    let (mut unknown, mut other, mut denied) = (0, 0_u64, 0_u64);
+    for (n, mbuf) in burst.iter_mut().enumerate() {
         let bytes = mbuf.len();
         let info = FrameInfo::of_mut(mbuf);
-        let found = state.flows.find(places, &candidates, n, info);
+        let found = state.flows.find(&candidates, n, info);
         let Some((flow, path)) = found.filter(|(_, path)| bytes <= path.max_frame as usize) else {
             unknown += 1;
+            other |= 1 << n;
             continue;
         };
         count(rules, path.egress, bytes);
         if path.passes() {
             count(rules, path.ingress, bytes);
-            *goal = path.goal;
-            pass |= 1 << n;
-        } else if !go_on(rules, info, flow, path, bytes) {
+            goals[n % BURST] = path.goal;
+            continue;
+        }
+        other |= 1 << n;
+        if !go_on(rules, info, flow, path, bytes) {
             denied |= 1 << n;
         }
     }
     state.counts.known.add((burst.len() - unknown) as u64);
-    if pass.count_ones() as usize == burst.len() {
+    if other == 0 {
         return Recognised::AllPass;
     }
     for ((n, mbuf), goal) in burst.iter_mut().enumerate().zip(goals) {
-        if pass & 1 << n != 0 {
+        if other & 1 << n == 0 {
             FrameInfo::of_mut(mbuf).set_known(*goal, true);
         }
     }

@@ -35,10 +35,8 @@ impl Ways {
 #[repr(C, align(32))]
 pub(super) struct Bucket {
     tags: [u16; WAYS],
-    /// Bit w: way w was used since [`Bucket::give_up`] last passed it.
-    used: u8,
-    /// Where it looks next.
-    hand: u8,
+    /// Where [`Bucket::give_up`] looks next.
+    hand: u16,
 }
 
 impl Bucket {
@@ -48,33 +46,21 @@ impl Bucket {
         Ways(equal_lanes(&self.tags, tag))
     }
 
-    /// Notes that a way was used.
-    #[inline]
-    pub(super) fn use_way(&mut self, way: usize) {
-        let bit = 1 << (way % WAYS);
-        // Mostly it is set: then the line is only read.
-        if self.used & bit == 0 {
-            self.used |= bit;
-        }
-    }
-
-    /// A way for another flow: the next that was not used since it was last passed.
-    pub(super) fn give_up(&mut self) -> usize {
+    /// A way for another flow: the next that was not used since it was last passed, which is what
+    /// `was_used` says of a way and forgets.
+    pub(super) fn give_up(&mut self, mut was_used: impl FnMut(usize) -> bool) -> usize {
         loop {
             let way = usize::from(self.hand) % WAYS;
             self.hand = self.hand.wrapping_add(1);
-            let bit = 1 << way;
-            if self.used & bit == 0 {
+            if !was_used(way) {
                 return way;
             }
-            self.used &= !bit;
         }
     }
 
-    /// Gives a way to a flow of this tag. It has to be used to be kept.
+    /// Gives a way to a flow of this tag.
     pub(super) fn take(&mut self, way: usize, tag: u16) {
         self.tags[way % WAYS] = tag;
-        self.used &= !(1 << (way % WAYS));
     }
 }
 
@@ -82,15 +68,21 @@ impl Bucket {
 mod tests {
     use super::*;
 
+    /// Gives up a way of those that are marked in `used`.
+    fn give_up(bucket: &mut Bucket, used: &mut [bool; WAYS]) -> usize {
+        bucket.give_up(|way| std::mem::take(&mut used[way]))
+    }
+
     #[test]
     fn what_is_used_stays() {
         let mut bucket = Bucket::new_zeroed();
+        let mut used = [false; WAYS];
         for way in 0..WAYS {
             bucket.take(way, 1);
         }
         for _ in 0..100 {
-            bucket.use_way(3);
-            let way = bucket.give_up();
+            used[3] = true;
+            let way = give_up(&mut bucket, &mut used);
             assert_ne!(way, 3);
             bucket.take(way, 2);
         }
@@ -120,9 +112,9 @@ mod tests {
     #[test]
     fn if_all_are_used_one_goes_all_the_same() {
         let mut bucket = Bucket::new_zeroed();
-        (0..WAYS).for_each(|way| bucket.use_way(way));
-        let way = bucket.give_up();
+        let mut used = [true; WAYS];
+        let way = give_up(&mut bucket, &mut used);
         assert!(way < WAYS);
-        assert_eq!(bucket.used, 0, "each was passed once");
+        assert_eq!(used, [false; WAYS], "each was passed once");
     }
 }

@@ -102,7 +102,10 @@ impl Places {
 /// The entries that the flows of a burst's frames can be in.
 #[derive(Debug)]
 pub(crate) struct Candidates {
-    ways: [Ways; BURST],
+    /// Of each frame the likely one.
+    first: [u32; BURST],
+    /// The other ways of its bucket with the same tag, hardly ever any.
+    rest: [Ways; BURST],
 }
 
 impl FlowCache {
@@ -177,14 +180,19 @@ impl FlowCache {
     pub(crate) fn candidates(&mut self, places: &Places, frames: usize) -> Candidates {
         self.left = LEARNED_PER_BURST;
         let mut found = Candidates {
-            ways: [Ways::default(); BURST],
+            first: [0; BURST],
+            rest: [Ways::default(); BURST],
         };
         for n in 0..frames.min(BURST) {
             let at = places.buckets[n] as usize;
             if let Some(bucket) = self.buckets.get(at) {
                 let ways = bucket.ways(places.tags[n]);
-                found.ways[n] = ways;
-                self.entries.prefetch(at * WAYS + ways.first());
+                let entry = at * WAYS + ways.first();
+                self.entries.prefetch(entry);
+                #[allow(clippy::cast_possible_truncation, reason = "no cache is so large")]
+                let first = entry as u32;
+                found.first[n] = first;
+                found.rest[n] = ways.rest();
             }
         }
         found
@@ -194,19 +202,26 @@ impl FlowCache {
     #[inline(always)]
     pub(crate) fn find(
         &mut self,
-        places: &Places,
         candidates: &Candidates,
         n: usize,
         info: &FrameInfo,
     ) -> Option<(FlowNumber, &Path)> {
-        let bucket = places.buckets[n % BURST] as usize;
-        let mut ways = candidates.ways[n % BURST];
+        let mut at = candidates.first[n % BURST] as usize;
+        if !self.entries.get(at)?.is_of(info) {
+            at = self.find_later(at, candidates.rest[n % BURST], info)?;
+        }
+        let entry = self.entries.get_mut(at)?;
+        entry.use_it();
+        Some((FlowNumber::of(at), entry.path()))
+    }
+
+    /// The entry, in the bucket of that at `first`, that is of this flow, among `ways`.
+    #[cold]
+    fn find_later(&self, first: usize, mut ways: Ways, info: &FrameInfo) -> Option<usize> {
         while !ways.is_empty() {
-            let way = ways.first();
-            let at = bucket * WAYS + way;
+            let at = first / WAYS * WAYS + ways.first();
             if self.entries.get(at)?.is_of(info) {
-                self.buckets.get_mut(bucket)?.use_way(way);
-                return Some((FlowNumber::of(at), self.entries.get(at)?.path()));
+                return Some(at);
             }
             ways = ways.rest();
         }
@@ -240,7 +255,7 @@ impl FlowCache {
                 self.left = 0;
                 return None;
             }
-            None => bucket.give_up(),
+            None => bucket.give_up(|way| entries[way].was_used()),
         };
         bucket.take(way, tag(hash));
         entries[way] = Entry::new(info, path);

@@ -111,6 +111,8 @@ impl Half {
 pub(super) struct Entry {
     line: Line,
     path: Path,
+    /// Not 0: it was used since it was last passed over.
+    used: u32,
 }
 
 /// As [`FrameInfo::flow_words`] has it.
@@ -121,11 +123,12 @@ struct Line([u64; 8]);
 const _: () = assert!(size_of::<Entry>() == 128);
 
 impl Entry {
-    /// Of the flow of `info`.
+    /// Of the flow of `info`. It has to be used to be kept.
     pub(super) fn new(info: &FrameInfo, path: Path) -> Entry {
         Entry {
             line: Line(*info.flow_words()),
             path,
+            used: 0,
         }
     }
 
@@ -144,6 +147,20 @@ impl Entry {
     pub(super) fn is_version(&self, version: u32) -> bool {
         let [.., mark] = self.line.0;
         Mark::from_bits(mark).version() == u64::from(version)
+    }
+
+    /// Notes that it was used.
+    #[inline(always)]
+    pub(super) fn use_it(&mut self) {
+        // Mostly it is noted: then the line is only read.
+        if self.used == 0 {
+            self.used = 1;
+        }
+    }
+
+    /// Whether it was used since this was last asked.
+    pub(super) fn was_used(&mut self) -> bool {
+        std::mem::take(&mut self.used) != 0
     }
 
     /// What comes of it.

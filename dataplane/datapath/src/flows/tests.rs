@@ -44,17 +44,16 @@ fn path(n: u32) -> Path {
 }
 
 /// Where the flows of some frames are looked for.
-fn look_for(cache: &mut FlowCache, frames: &[Mbuf]) -> (Places, Candidates) {
+fn look_for(cache: &mut FlowCache, frames: &[Mbuf]) -> Candidates {
     let places = Places::of(cache, frames);
-    let candidates = cache.candidates(&places, frames.len());
-    (places, candidates)
+    cache.candidates(&places, frames.len())
 }
 
 /// What is known of one frame, looked up alone.
 fn known(cache: &mut FlowCache, mbuf: &Mbuf) -> Option<Path> {
-    let (places, candidates) = look_for(cache, std::slice::from_ref(mbuf));
+    let candidates = look_for(cache, std::slice::from_ref(mbuf));
     cache
-        .find(&places, &candidates, 0, FrameInfo::of(mbuf))
+        .find(&candidates, 0, FrameInfo::of(mbuf))
         .map(|(_, path)| *path)
 }
 

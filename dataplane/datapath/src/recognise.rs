@@ -51,7 +51,7 @@ pub(crate) fn recognise(
         let bytes = mbuf.len();
         let info = FrameInfo::of_mut(mbuf);
         let found = state.flows.find(&candidates, n, info);
-        let Some((flow, path)) = found.filter(|(_, path)| bytes <= path.max_frame as usize) else {
+        let Some((at, path)) = found.filter(|(_, path)| bytes <= path.max_frame as usize) else {
             unknown += 1;
             other |= 1 << n;
             continue;
@@ -63,7 +63,7 @@ pub(crate) fn recognise(
             continue;
         }
         other |= 1 << n;
-        if !go_on(rules, info, flow, path, bytes) {
+        if !go_on(rules, info, FlowNumber::of(at), path, bytes) {
             denied |= 1 << n;
         }
     }

@@ -198,34 +198,45 @@ impl FlowCache {
         found
     }
 
-    /// The entry of the `n`th frame's flow, and what is known of it; notes that it was used.
+    /// The number of the entry of the `n`th frame's flow, and what is known of it; notes that it was
+    /// used.
     #[inline(always)]
     pub(crate) fn find(
         &mut self,
         candidates: &Candidates,
         n: usize,
         info: &FrameInfo,
-    ) -> Option<(FlowNumber, &Path)> {
-        let mut at = candidates.first[n % BURST] as usize;
-        if !self.entries.get(at)?.is_of(info) {
-            at = self.find_later(at, candidates.rest[n % BURST], info)?;
+    ) -> Option<(usize, &Path)> {
+        let at = candidates.first[n % BURST] as usize;
+        if self.entries.get(at)?.is_of(info) {
+            return self.used(at);
         }
-        let entry = self.entries.get_mut(at)?;
-        entry.use_it();
-        Some((FlowNumber::of(at), entry.path()))
+        self.find_later(at, candidates.rest[n % BURST], info)
     }
 
-    /// The entry, in the bucket of that at `first`, that is of this flow, among `ways`.
+    /// The same, in the bucket of the entry `first`, among `ways`.
     #[cold]
-    fn find_later(&self, first: usize, mut ways: Ways, info: &FrameInfo) -> Option<usize> {
+    fn find_later(
+        &mut self,
+        first: usize,
+        mut ways: Ways,
+        info: &FrameInfo,
+    ) -> Option<(usize, &Path)> {
         while !ways.is_empty() {
             let at = first / WAYS * WAYS + ways.first();
             if self.entries.get(at)?.is_of(info) {
-                return Some(at);
+                return self.used(at);
             }
             ways = ways.rest();
         }
         None
+    }
+
+    #[inline(always)]
+    fn used(&mut self, at: usize) -> Option<(usize, &Path)> {
+        let entry = self.entries.get_mut(at)?;
+        entry.use_it();
+        Some((at, entry.path()))
     }
 
     /// Learns how a frame's flow passes its first judge, or what a flow from the wire comes to.

@@ -17,7 +17,10 @@ use crate::tables::Tables;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Recognised {
     /// Every frame passes both its judges; where each goes is said beside it, and not in its facts.
-    AllPass,
+    AllPass {
+        /// All go to where the first goes.
+        together: bool,
+    },
     /// Of so many nothing is known. The others are marked.
     Some {
         /// How many.
@@ -47,6 +50,7 @@ pub(crate) fn recognise(
     let candidates = state.flows.candidates(places, burst.len());
     // Frames that do not pass or are not known, and those of them that are denied: mostly none.
     let (mut unknown, mut other, mut denied) = (0, 0_u64, 0_u64);
+    let mut together = true;
     for (n, mbuf) in burst.iter_mut().enumerate() {
         let bytes = mbuf.len();
         let info = FrameInfo::of_mut(mbuf);
@@ -60,6 +64,7 @@ pub(crate) fn recognise(
         if path.passes() {
             count(rules, path.ingress, bytes);
             goals[n % BURST] = path.goal;
+            together &= path.goal == goals[0];
             continue;
         }
         other |= 1 << n;
@@ -69,7 +74,7 @@ pub(crate) fn recognise(
     }
     state.counts.known.add((burst.len() - unknown) as u64);
     if other == 0 {
-        return Recognised::AllPass;
+        return Recognised::AllPass { together };
     }
     for ((n, mbuf), goal) in burst.iter_mut().enumerate().zip(goals) {
         if other & 1 << n == 0 {

@@ -37,7 +37,15 @@ pub(crate) fn recognise_and_route(
 ) {
     let mut goals = [Goal::UNKNOWN; BURST];
     match recognise(tables, state, places, burst, &mut goals) {
-        Recognised::AllPass => route_known(tables, state, &goals, burst),
+        Recognised::AllPass { together: true } => send_known(tables, state, goals[0], burst),
+        Recognised::AllPass { together: false } => {
+            let mut goals = &goals[..burst.len()];
+            while let Some(&goal) = goals.first() {
+                let run = goals.iter().take_while(|&&other| other == goal).count();
+                goals = &goals[run..];
+                send_known(tables, state, goal, &mut take_front(burst, run));
+            }
+        }
         Recognised::Some { unknown } => {
             if unknown > 0 {
                 judge(state, burst);
@@ -47,25 +55,17 @@ pub(crate) fn recognise_and_route(
     }
 }
 
-/// As [`route`], for frames of which every one is known to go to the goal beside it, and to be let
-/// pass there. That is not in their facts yet, and for most is never written there.
-fn route_known(tables: &Tables, state: &mut State, goals: &[Goal; BURST], burst: &mut Burst) {
-    let mut goals = &goals[..burst.len()];
-    while let Some(&goal) = goals.first() {
-        let run = goals.iter().take_while(|&&other| other == goal).count();
-        goals = &goals[run..];
-        let mut together = take_front(burst, run);
-        let destination = goal.destination();
-        match destination {
-            Destination::Attachment(id) if state.attachment(id).is_some() => {
-                deliver(state, id, &mut together);
+/// As [`send`], for frames that are known to go to `goal` and to be let pass there. That is not in their
+/// facts yet, and for most is never written there.
+fn send_known(tables: &Tables, state: &mut State, goal: Goal, burst: &mut Burst) {
+    let destination = goal.destination();
+    match destination {
+        Destination::Attachment(id) if state.attachment(id).is_some() => deliver(state, id, burst),
+        _ => {
+            for mbuf in burst.iter_mut() {
+                FrameInfo::of_mut(mbuf).set_known(goal, true);
             }
-            _ => {
-                for mbuf in together.iter_mut() {
-                    FrameInfo::of_mut(mbuf).set_known(goal, true);
-                }
-                send(tables, state, destination, &mut together);
-            }
+            send(tables, state, destination, burst);
         }
     }
 }

@@ -139,7 +139,7 @@ impl SteppedWorker {
         let places = Places::of(&state.flows, burst.as_slice());
         let mut goals = [Goal::UNKNOWN; BURST];
         match recognise(tables, state, &places, burst, &mut goals) {
-            Recognised::AllPass => 0,
+            Recognised::AllPass { .. } => 0,
             Recognised::Some { unknown } => unknown,
         }
     }

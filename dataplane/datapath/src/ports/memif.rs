@@ -280,6 +280,36 @@ impl Sink for IntoBurst<'_> {
         self.filled += 1;
         Some(FrameInfo::begin_filling(room))
     }
+
+    /// A loop over the mbufs that are ready, which keeps in registers what [`IntoBurst::place`] would
+    /// look up for each.
+    #[inline(always)]
+    fn place_each<P, E>(
+        &mut self,
+        packets: &[P],
+        len: impl Fn(&P) -> usize,
+        mut fill: impl FnMut(&P, &mut [u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let filler = self.filler;
+        let ready = self.out.as_mut_slice().get_mut(self.filled..);
+        let mut placed = 0;
+        for (mbuf, packet) in ready.unwrap_or_default().iter_mut().zip(packets) {
+            let Some(room) = filler.fill(mbuf, len(packet)) else {
+                break;
+            };
+            fill(packet, FrameInfo::begin_filling(room))?;
+            placed += 1;
+        }
+        self.filled += placed;
+        // For the others no small mbuf is ready.
+        for packet in packets.get(placed..).unwrap_or_default() {
+            if let Some(room) = self.place(len(packet)) {
+                fill(packet, room)?;
+                placed += 1;
+            }
+        }
+        Ok(placed)
+    }
 }
 
 /// The transmit queue of a flow, below `queues`: always the same, so that its frames stay in order.

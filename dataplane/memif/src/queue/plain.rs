@@ -82,19 +82,15 @@ pub(super) fn copy(
     pieces: &[Piece],
     region: &SharedRegion,
     sink: &mut impl Sink,
-) -> Result<(u64, u64), Fault> {
-    // What is counted is in locals: a copy out of shared memory may change any memory, as far as the
-    // compiler knows.
-    let (mut packets, mut bytes) = (0, 0);
-    for piece in pieces {
-        let len = piece.len as usize;
-        if let Some(to) = sink.place(len).filter(|to| to.len() == len) {
-            region
-                .copy_in(piece.offset as usize, to)
-                .map_err(|_| Fault::MemoryGone)?;
-            packets += 1;
-            bytes += u64::from(piece.len);
-        }
-    }
-    Ok((packets, bytes))
+) -> Result<(usize, u64), Fault> {
+    // A local: a copy out of shared memory may change any memory, as far as the compiler knows.
+    let mut bytes = 0;
+    let len = |piece: &Piece| piece.len as usize;
+    let placed = sink.place_each(pieces, len, |piece, to| {
+        bytes += u64::from(piece.len);
+        region
+            .copy_in(piece.offset as usize, to)
+            .map_err(|_| Fault::MemoryGone)
+    })?;
+    Ok((placed, bytes))
 }

@@ -138,9 +138,9 @@ impl RxQueue {
         }
         sink.expect(count);
         let (packets, bytes) = plain::copy(pieces, region, sink)?;
-        self.counters.packets += packets;
+        self.counters.packets += packets as u64;
         self.counters.bytes += bytes;
-        self.counters.no_room += count as u64 - packets;
+        self.counters.no_room += (count - packets) as u64;
         Ok(true)
     }
 

@@ -14,6 +14,29 @@ pub trait Sink {
     /// Room for the next packet of `len` bytes (1 to 65535): exactly that many. It is filled before
     /// the next call. `None`, or a slice of another length, drops the packet, which is counted.
     fn place(&mut self, len: usize) -> Option<&mut [u8]>;
+
+    /// Room for some packets one by one, each as from [`Sink::place`], for `fill` to fill at once.
+    /// Returns how many had room.
+    ///
+    /// # Errors
+    /// What `fill` returns; the packets behind are not placed.
+    #[inline(always)]
+    fn place_each<P, E>(
+        &mut self,
+        packets: &[P],
+        len: impl Fn(&P) -> usize,
+        mut fill: impl FnMut(&P, &mut [u8]) -> Result<(), E>,
+    ) -> Result<usize, E> {
+        let mut placed = 0;
+        for packet in packets {
+            let len = len(packet);
+            if let Some(to) = self.place(len).filter(|to| to.len() == len) {
+                fill(packet, to)?;
+                placed += 1;
+            }
+        }
+        Ok(placed)
+    }
 }
 
 /// A list of frames, each in a vector of its own; recycles the vectors. For pods and tests, where

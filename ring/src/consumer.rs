@@ -108,6 +108,28 @@ impl<T> Consumer<T> {
     where
         T: Copy,
     {
+        let (n, head) = (out.len(), self.head);
+        // As in `push_slice`.
+        if self.values_for(n) >= n
+            && let Some(run) = self.shared.run(head, n)
+        {
+            for (slot, out) in run.iter().zip(out) {
+                // SAFETY: the slot is one of `n` full ones from `head` on, and empty from here on.
+                *out = unsafe { slot.read() };
+            }
+            self.head = head.wrapping_add(n);
+            self.shared.set_head(self.head);
+            return n;
+        }
+        self.pop_some(out)
+    }
+
+    /// As [`Consumer::pop_slice`], where the slots wrap round or the values are too few.
+    #[inline(never)]
+    fn pop_some(&mut self, out: &mut [T]) -> usize
+    where
+        T: Copy,
+    {
         let n = self.values_for(out.len()).min(out.len());
         let [start, wrapped] = self.shared.parts(self.head, n);
         let (first, second) = out.split_at_mut(start.len());

@@ -6,7 +6,7 @@ use std::fmt;
 use crossbeam::utils::CachePadded;
 
 use crate::CapacityError;
-use crate::shared::Slot;
+use crate::shared::{Slot, parts};
 use crate::sync::{
     AtomicUsize,
     Ordering::{Acquire, Relaxed, Release},
@@ -122,12 +122,16 @@ impl<T> Mpmc<T> {
         T: Copy,
     {
         let (first, claimed) = self.claim(&self.tail, 0, values.len());
-        for (offset, &value) in values.iter().take(claimed).enumerate() {
-            let position = first.wrapping_add(offset);
-            let cell = self.cell(position);
-            // SAFETY: as in `push`.
-            unsafe { cell.slot.write(value) };
-            cell.turn.store(position.wrapping_add(1), Release);
+        let [start, wrapped] = parts(&self.cells, first, claimed);
+        let (values, later) = values.split_at(start.len());
+        let mut turn = first;
+        for (part, values) in [(start, values), (wrapped, later)] {
+            for (cell, &value) in part.iter().zip(values) {
+                // SAFETY: as in `push`.
+                unsafe { cell.slot.write(value) };
+                turn = turn.wrapping_add(1);
+                cell.turn.store(turn, Release);
+            }
         }
         claimed
     }
@@ -139,13 +143,16 @@ impl<T> Mpmc<T> {
         T: Copy,
     {
         let (first, claimed) = self.claim(&self.head, 1, out.len());
-        for (offset, place) in out.iter_mut().take(claimed).enumerate() {
-            let position = first.wrapping_add(offset);
-            let cell = self.cell(position);
-            // SAFETY: as in `pop`.
-            *place = unsafe { cell.slot.read() };
-            cell.turn
-                .store(position.wrapping_add(self.capacity()), Release);
+        let [start, wrapped] = parts(&self.cells, first, claimed);
+        let (out, later) = out.split_at_mut(start.len());
+        let mut turn = first.wrapping_add(self.capacity());
+        for (part, out) in [(start, out), (wrapped, later)] {
+            for (cell, place) in part.iter().zip(out) {
+                // SAFETY: as in `pop`.
+                *place = unsafe { cell.slot.read() };
+                cell.turn.store(turn, Release);
+                turn = turn.wrapping_add(1);
+            }
         }
         claimed
     }
@@ -161,17 +168,21 @@ impl<T> Mpmc<T> {
     /// 1 to pop. The first one, and how many.
     #[inline(always)]
     fn claim(&self, index: &AtomicUsize, ahead: usize, wanted: usize) -> (usize, usize) {
+        let wanted = wanted.min(self.capacity());
         let mut first = index.load(Relaxed);
         loop {
-            let mut ready = 0;
-            while ready < wanted {
-                let position = first.wrapping_add(ready);
-                // Acquire: what the one before did to the slot is done.
-                if self.cell(position).turn.load(Acquire) != position.wrapping_add(ahead) {
-                    break;
+            let turn = first.wrapping_add(ahead);
+            let ready = if wanted == 1 {
+                at_turn(std::slice::from_ref(self.cell(first)), turn)
+            } else {
+                let [start, wrapped] = parts(&self.cells, first, wanted);
+                let ready = at_turn(start, turn);
+                if ready == start.len() {
+                    ready + at_turn(wrapped, turn.wrapping_add(ready))
+                } else {
+                    ready
                 }
-                ready += 1;
-            }
+            };
             if ready == 0 {
                 let now = index.load(Relaxed);
                 if now == first || wanted == 0 {
@@ -189,6 +200,17 @@ impl<T> Mpmc<T> {
             }
         }
     }
+}
+
+/// How many of `cells` from the first on have the turns from `turn` on.
+#[inline(always)]
+fn at_turn<T>(cells: &[Cell<T>], turn: usize) -> usize {
+    let has_not = |(n, cell): (usize, &Cell<T>)| {
+        // Acquire: what the one before did to the slot is done.
+        (cell.turn.load(Acquire) != turn.wrapping_add(n)).then_some(n)
+    };
+    let first_other = cells.iter().enumerate().find_map(has_not);
+    first_other.unwrap_or(cells.len())
 }
 
 impl<T> Drop for Mpmc<T> {

@@ -108,6 +108,28 @@ impl<T> Producer<T> {
     where
         T: Copy,
     {
+        let (n, tail) = (values.len(), self.tail);
+        // As many rounds as there are values, and no other number: where that is known it is no loop.
+        if self.slots_for(n) >= n
+            && let Some(run) = self.shared.run(tail, n)
+        {
+            for (slot, &value) in run.iter().zip(values) {
+                // SAFETY: the slot is one of `n` empty ones from `tail` on.
+                unsafe { slot.write(value) };
+            }
+            self.tail = tail.wrapping_add(n);
+            self.shared.set_tail(self.tail);
+            return n;
+        }
+        self.push_some(values)
+    }
+
+    /// As [`Producer::push_slice`], where the slots wrap round or are too few.
+    #[inline(never)]
+    fn push_some(&mut self, values: &[T]) -> usize
+    where
+        T: Copy,
+    {
         let n = self.slots_for(values.len()).min(values.len());
         let [start, wrapped] = self.shared.parts(self.tail, n);
         let (first, second) = values.split_at(start.len());

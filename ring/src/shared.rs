@@ -101,18 +101,32 @@ impl<T> Shared<T> {
         unsafe { self.slots.get_unchecked(at) }
     }
 
-    /// `n` slots from `index` on, in order: they wrap round the end at most once. As two slices and
-    /// not one by one, so that loops over them are loops over plain memory and can be vectorised.
+    /// As [`parts`] of the slots.
     #[inline(always)]
     pub(crate) fn parts(&self, index: usize, n: usize) -> [&[Slot<T>]; 2] {
-        debug_assert!(n <= self.slots.len());
+        parts(&self.slots, index, n)
+    }
+
+    /// The `n` slots from `index` on, if they do not wrap round the end: mostly they do not.
+    #[inline(always)]
+    pub(crate) fn run(&self, index: usize, n: usize) -> Option<&[Slot<T>]> {
         let at = index & (self.slots.len() - 1);
-        let first = n.min(self.slots.len() - at);
-        // SAFETY: `at + first` is at most the length, and `n - first` at most `at`.
-        unsafe {
-            let start = self.slots.get_unchecked(at..at + first);
-            [start, self.slots.get_unchecked(..n - first)]
-        }
+        self.slots.get(at..).and_then(|rest| rest.get(..n))
+    }
+}
+
+/// `n` of `slots`, at most all, from `index` on, in order: they wrap round the end at most once. As two
+/// slices and not one by one, so that loops over them are loops over plain memory and can be vectorised.
+/// There is a power of two of slots.
+#[inline(always)]
+pub(crate) fn parts<S>(slots: &[S], index: usize, n: usize) -> [&[S]; 2] {
+    debug_assert!(n <= slots.len() && slots.len().is_power_of_two());
+    let at = index & (slots.len() - 1);
+    let first = n.min(slots.len() - at);
+    // SAFETY: `at + first` is at most the length, and `n - first` at most `at`.
+    unsafe {
+        let start = slots.get_unchecked(at..at + first);
+        [start, slots.get_unchecked(..n - first)]
     }
 }
 

@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test test-sriov test-cluster fuzz bench bench-peers bench-cni fmt lint build install-needs
+.PHONY: help demo test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint build install-needs
 
 CARGO ?= cargo
 
@@ -31,6 +31,10 @@ bench: ## criterion benches of every stage
 bench-peers: ## figures under the names that programs for other data planes print theirs by (PEERS_ARGS; benches/README.md)
 	$(CARGO) build --release --locked -p sluice-benches --bin peers
 	sh benches/peers.sh $(PEERS_ARGS)
+
+bench-instructions: ## instructions of each stage per frame or value (INSTRUCTIONS_ARGS; needs valgrind)
+	$(CARGO) build --release --locked -p sluice-benches --bin instructions
+	$${CARGO_TARGET_DIR:-target}/release/instructions $(INSTRUCTIONS_ARGS)
 
 bench-cni: install-needs build ## what the meta plugin adds to a call, with and without an API server (root)
 	sh tests/cluster/needs.sh target/cluster

@@ -34,6 +34,7 @@ mod snapshot;
 mod spec;
 mod state;
 mod stepped;
+mod stepped_flows;
 mod tables;
 mod topology;
 mod worker;
@@ -53,3 +54,4 @@ pub use spec::{
     VlanSet, WorkerConfig, WorkerSnapshot,
 };
 pub use stepped::SteppedWorker;
+pub use stepped_flows::SteppedFlows;

@@ -70,8 +70,11 @@ pub(crate) const ALL: &[Stage] = &[
     stage("classify_and_anti_spoof", "frame", 32, |n| {
         with_burst(n, |worker, sender, burst| worker.classify(sender, burst))
     }),
-    stage("judge_100_rules", "frame", 32, |n| {
-        with_burst(n, |worker, sender, burst| worker.judge(sender, burst))
+    stage("classify_and_judge_100_rules", "frame", 32, |n| {
+        with_burst(n, |worker, sender, burst| {
+            worker.classify(sender, burst);
+            worker.judge(sender, burst);
+        })
     }),
     stage("generator_pipeline_null_100", "frame", 64, whole),
     stage("memif_pipeline_memif_100", "frame", 32, forward),

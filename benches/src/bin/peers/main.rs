@@ -4,6 +4,8 @@
 mod acl;
 mod engine;
 mod frames;
+mod hash;
+mod kernel;
 mod latency;
 mod memif;
 mod mempool;
@@ -44,9 +46,11 @@ enum Section {
     Ring,
     Mempool,
     Acl,
+    Hash,
     Pmd,
     Workers,
     Memif,
+    Kernel,
     Latency,
 }
 
@@ -95,9 +99,11 @@ fn run(options: &Options) -> Result<()> {
         Section::Ring,
         Section::Mempool,
         Section::Acl,
+        Section::Hash,
         Section::Pmd,
         Section::Workers,
         Section::Memif,
+        Section::Kernel,
         Section::Latency,
     ];
     let sections = if options.sections.is_empty() {
@@ -111,9 +117,11 @@ fn run(options: &Options) -> Result<()> {
             Section::Ring => ring::run(options)?,
             Section::Mempool => mempool::run(options)?,
             Section::Acl => acl::run(options)?,
+            Section::Hash => hash::run(options)?,
             Section::Pmd => pmd::run(options)?,
             Section::Workers => workers::run(options, cores)?,
             Section::Memif => memif::run(options)?,
+            Section::Kernel => kernel::run(options)?,
             Section::Latency => latency::run(options)?,
         }
     }

@@ -138,6 +138,20 @@ impl FlowCache {
         self.empty(self.buckets.len().min(FIRST_BUCKETS));
     }
 
+    /// How many flows fit into the buckets that are in use.
+    pub(crate) fn room(&self) -> usize {
+        if self.is_on() {
+            (self.mask + 1) * WAYS
+        } else {
+            0
+        }
+    }
+
+    /// Forgets every flow, and begins anew with room for so many: a power of two of buckets.
+    pub(crate) fn empty_to(&mut self, room: usize) {
+        self.empty(room / WAYS);
+    }
+
     /// Begins anew with so many buckets.
     fn empty(&mut self, buckets: usize) {
         self.mask = buckets.saturating_sub(1);

@@ -1,7 +1,7 @@
 //! A ring whose other side writes anything at any moment, against a live queue of each kind. The first byte
 //! says which; then come operations.
 
-use sluice_memif::fuzzing::{Live, Queue};
+use sluice_memif::fuzzing::{Queue, Side};
 use sluice_memif::layout::MAX_PACKET;
 use sluice_memif::{Fault, FrameList, TxQueue};
 
@@ -12,9 +12,14 @@ const LOG2: u8 = 4;
 
 /// Does what the bytes say, until they end or the queue finds a fault.
 pub(crate) fn body(bytes: &[u8]) {
+    thread_local! {
+        static SIDE: Option<Side> = Side::new(LOG2).ok();
+    }
     let mut bytes = Bytes(bytes);
-    let Ok(mut live) = Live::new(bytes.u8(), LOG2) else {
-        return;
+    let kind = bytes.u8();
+    let live = SIDE.with(|side| side.as_ref().and_then(|side| side.live(kind).ok()));
+    let Some(mut live) = live else {
+        panic!("the system has no memory for a ring");
     };
     let mut frames = FrameList::default();
     let frame = [0x55_u8; 3000];

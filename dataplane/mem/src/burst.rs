@@ -10,7 +10,8 @@ use std::num::NonZeroU64;
 use std::ptr;
 use std::slice;
 
-use crate::mbuf::{Mbuf, word_of};
+use crate::mbuf::Mbuf;
+use crate::words;
 
 /// Most mbufs of a burst.
 pub const BURST: usize = 64;
@@ -201,10 +202,8 @@ impl Burst {
         let Some(slots) = self.mbufs.get_mut(self.len..self.len + words.len()) else {
             return;
         };
-        for (slot, &word) in slots.iter_mut().zip(words) {
-            // SAFETY: the caller's promise.
-            slot.write(unsafe { Mbuf::from_free(fresh, word) });
-        }
+        // SAFETY: the caller's promise.
+        unsafe { words::to_mbufs(fresh, words, slots) };
         self.len += words.len();
     }
 
@@ -213,12 +212,7 @@ impl Burst {
     #[inline(always)]
     pub(crate) fn copy_words(&self, slots: &mut [u32], fresh: NonZeroU64) -> u64 {
         debug_assert_eq!(slots.len(), self.len);
-        let mut odd = 0;
-        for (slot, mbuf) in slots.iter_mut().zip(self) {
-            odd |= mbuf.bits() ^ fresh.get();
-            *slot = word_of(mbuf.bits());
-        }
-        odd
+        words::of_mbufs(self.as_slice(), fresh, slots)
     }
 
     /// Empties the burst without freeing its mbufs: their words are free buffers now.

@@ -24,7 +24,7 @@
 //!
 //! # Where the unsafe code is
 //!
-//! `backing`, `burst`, `mbuf`, `filler`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`:
+//! `backing`, `burst`, `mbuf`, `words`, `filler`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`:
 //! hints. `lanes`: comparisons. `copy`, `region`, `table`, `sigbus`: pod-shared memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
 
 mod array;
@@ -48,6 +48,7 @@ pub mod sigbus;
 mod sync;
 mod table;
 pub mod tap;
+mod words;
 
 pub use array::Array;
 pub use backing::{Backing, HugePages};

@@ -1,5 +1,7 @@
 //! A queue with its other side in the hands of a fuzzer.
 
+use std::io;
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
@@ -23,6 +25,17 @@ pub enum Queue {
     Tx(TxQueue),
 }
 
+/// Memory for a ring of one queue, and what interrupts its peer: made once for many queues, one after
+/// the other, as making it takes longer than most of what a fuzzer tries.
+#[derive(Debug)]
+pub struct Side {
+    region: SharedRegion,
+    spec: RingSpec,
+    own: OwnBuffers,
+    zeros: Vec<u8>,
+    kicker: Kicker,
+}
+
 /// A live queue, and the memory that it shares.
 #[derive(Debug)]
 pub struct Live {
@@ -30,63 +43,84 @@ pub struct Live {
     ring: Ring,
     own: OwnBuffers,
     queue: Queue,
-    _kicker: Kicker,
 }
 
-impl Live {
-    /// One of the four kinds, by the last two bits of `kind`: server's or client's, receiving or sending;
-    /// its ring has `1 << log2` descriptors.
+fn broken(fault: Fault) -> io::Error {
+    io::Error::other(fault.to_string())
+}
+
+fn event() -> io::Result<OwnedFd> {
+    Ok(eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?)
+}
+
+impl Side {
+    /// For rings of `1 << log2` descriptors.
     ///
     /// # Errors
-    /// The system has no memory for it.
-    pub fn new(kind: u8, log2: u8) -> std::io::Result<Live> {
+    /// The system has no memory for it, or no thread.
+    pub fn new(log2: u8) -> io::Result<Side> {
         let first = u32::try_from(ring_bytes(log2).next_multiple_of(4096)).unwrap_or(4096);
-        let bytes = first + (BUFFER << log2);
-        let failed = |error: sluice_mem::Error| std::io::Error::other(error.to_string());
-        let (region, _) = SharedRegion::create_sealed("fuzz", bytes as usize).map_err(failed)?;
-        let spec = RingSpec {
-            direction: Direction::ClientToServer,
-            index: 0,
-            region: 0,
-            offset: 0,
-            log2,
-        };
-        let broken = |fault: Fault| std::io::Error::other(fault.to_string());
-        let ring = || Ring::new(region.clone(), &spec).map_err(broken);
-        let own = OwnBuffers {
-            first,
-            stride: BUFFER,
-            capacity: BUFFER,
-        };
-        let event = || eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
-        let kicker = Kicker::spawn(vec![event()?])?;
+        let bytes = (first + (BUFFER << log2)) as usize;
+        let failed = |error: sluice_mem::Error| io::Error::other(error.to_string());
+        let (region, _) = SharedRegion::create_sealed("fuzz", bytes).map_err(failed)?;
+        Ok(Side {
+            region,
+            spec: RingSpec {
+                direction: Direction::ClientToServer,
+                index: 0,
+                region: 0,
+                offset: 0,
+                log2,
+            },
+            own: OwnBuffers {
+                first,
+                stride: BUFFER,
+                capacity: BUFFER,
+            },
+            zeros: vec![0; bytes],
+            kicker: Kicker::spawn(vec![event()?])?,
+        })
+    }
+
+    /// A queue on memory that is all zero, but for the ring's cookie. One of the four kinds, by the last
+    /// two bits of `kind`: server's or client's, receiving or sending. The one before is not to be used
+    /// any more.
+    ///
+    /// # Errors
+    /// The system has no more file descriptors.
+    pub fn live(&self, kind: u8) -> io::Result<Live> {
+        let Side {
+            region, spec, own, ..
+        } = self;
+        region.copy_out(0, &self.zeros).map_err(io::Error::other)?;
+        let ring = || Ring::new(region.clone(), spec).map_err(broken);
         ring()?.format(false).map_err(broken)?;
         let regions: Arc<[SharedRegion]> = [region.clone()].into();
         let queue = if kind & 2 == 0 {
             let buffers = match kind & 1 {
                 0 => RxBuffers::Peer(regions),
-                _ => RxBuffers::Own(region.clone(), own),
+                _ => RxBuffers::Own(region.clone(), *own),
             };
             RxQueue::new(ring()?, buffers, event()?, false).map(Queue::Rx)
         } else {
             let buffers = match kind & 1 {
                 0 => TxBuffers::Peer(regions),
-                _ => TxBuffers::Own(region.clone(), own),
+                _ => TxBuffers::Own(region.clone(), *own),
             };
-            let kick = kicker
-                .kick(0)
-                .ok_or_else(|| std::io::Error::other("no kick"))?;
+            let kick = self.kicker.kick(0);
+            let kick = kick.ok_or_else(|| io::Error::other("no kick"))?;
             TxQueue::new(ring()?, buffers, kick).map(Queue::Tx)
         };
         Ok(Live {
             ring: ring()?,
             queue: queue.map_err(broken)?,
-            region,
-            own,
-            _kicker: kicker,
+            region: region.clone(),
+            own: *own,
         })
     }
+}
 
+impl Live {
     /// The queue.
     pub fn queue(&mut self) -> &mut Queue {
         &mut self.queue

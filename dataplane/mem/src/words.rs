@@ -1,0 +1,123 @@
+//! Words of free buffers into mbufs, and back: what allocating and freeing a burst is. Both are loops that
+//! the compiler makes vectors of; where the CPU has wider ones than every x86-64 has, of those.
+#![allow(
+    unsafe_code,
+    reason = "makes mbufs; asks the CPU what it has, then uses it"
+)]
+
+use std::mem::MaybeUninit;
+use std::num::NonZeroU64;
+
+use crate::mbuf::{Mbuf, word_of};
+
+/// Whether there are vectors of 32 bytes: a look at a number that is kept.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn has_avx2() -> bool {
+    is_x86_feature_detected!("avx2")
+}
+
+/// Makes the mbufs of `words`, as many as there are `slots` for.
+///
+/// # Safety
+/// As for [`Mbuf::from_free`], for each of the words.
+#[inline(always)]
+pub(crate) unsafe fn to_mbufs(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the caller's promise, and the CPU has it.
+        return unsafe { to_mbufs_avx2(fresh, words, slots) };
+    }
+    // SAFETY: the caller's promise.
+    unsafe { to_mbufs_with(fresh, words, slots) }
+}
+
+/// # Safety
+/// As for [`to_mbufs`], and the CPU has AVX2.
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+unsafe fn to_mbufs_avx2(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
+    // SAFETY: the caller's promise.
+    unsafe { to_mbufs_with(fresh, words, slots) }
+}
+
+/// # Safety
+/// As for [`to_mbufs`].
+#[inline(always)]
+unsafe fn to_mbufs_with(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
+    for (slot, &word) in slots.iter_mut().zip(words) {
+        // SAFETY: the caller's promise.
+        slot.write(unsafe { Mbuf::from_free(fresh, word) });
+    }
+}
+
+/// Copies the words of `mbufs` to `words`, and returns the bits in which any of them differs from
+/// `fresh`.
+#[inline(always)]
+pub(crate) fn of_mbufs(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
+    #[cfg(target_arch = "x86_64")]
+    if has_avx2() {
+        // SAFETY: the CPU has it.
+        return unsafe { of_mbufs_avx2(mbufs, fresh, words) };
+    }
+    of_mbufs_with(mbufs, fresh, words)
+}
+
+#[cfg(target_arch = "x86_64")]
+#[target_feature(enable = "avx2")]
+fn of_mbufs_avx2(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
+    of_mbufs_with(mbufs, fresh, words)
+}
+
+#[inline(always)]
+fn of_mbufs_with(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
+    let mut odd = 0;
+    for (word, mbuf) in words.iter_mut().zip(mbufs) {
+        odd |= mbuf.bits() ^ fresh.get();
+        *word = word_of(mbuf.bits());
+    }
+    odd
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+    use super::*;
+    use crate::{BURST, BufSize, Burst, HugePages, Mempool, PoolConfig};
+
+    #[test]
+    fn mbufs_come_out_as_they_went_in_whatever_the_vectors() {
+        let pool = Mempool::new(PoolConfig {
+            buffers: 512,
+            size: BufSize::Small,
+            numa_node: None,
+            huge_pages: HugePages::Off,
+        })
+        .unwrap();
+        let mut cache = pool.cache(128);
+        let fresh = pool.fresh();
+        for n in 0..=BURST {
+            let mut burst = Burst::new();
+            assert_eq!(cache.alloc_burst(&mut burst, n), n);
+            let (mut wide, mut narrow) = ([0; BURST], [0; BURST]);
+            let odd = of_mbufs(burst.as_slice(), fresh, &mut wide[..n]);
+            assert_eq!(
+                odd,
+                of_mbufs_with(burst.as_slice(), fresh, &mut narrow[..n])
+            );
+            assert_eq!(wide, narrow);
+            let bits: Vec<u64> = burst.iter().map(Mbuf::bits).collect();
+            burst.forget_all();
+            let mut slots = [const { MaybeUninit::uninit() }; BURST];
+            // SAFETY: the burst has forgotten them, so that there is no handle to any.
+            unsafe { to_mbufs_with(fresh, &wide[..n], &mut slots[..n]) };
+            for (slot, bits) in slots.iter().zip(bits) {
+                // SAFETY: the first `n` were made just now, and each is taken once.
+                let mbuf = unsafe { slot.assume_init_read() };
+                assert_eq!(mbuf.bits(), bits);
+                cache.free(mbuf);
+            }
+        }
+        assert!(pool.conservation().holds());
+    }
+}

@@ -202,15 +202,28 @@ impl<T> Mpmc<T> {
     }
 }
 
-/// How many of `cells` from the first on have the turns from `turn` on.
+/// How many of `cells` from the first on have the turns from `turn` on. Acquire: what the one before did
+/// to these slots is done.
 #[inline(always)]
 fn at_turn<T>(cells: &[Cell<T>], turn: usize) -> usize {
-    let has_not = |(n, cell): (usize, &Cell<T>)| {
-        // Acquire: what the one before did to the slot is done.
-        (cell.turn.load(Acquire) != turn.wrapping_add(n)).then_some(n)
-    };
-    let first_other = cells.iter().enumerate().find_map(has_not);
-    first_other.unwrap_or(cells.len())
+    /// Looked at with one branch.
+    const TOGETHER: usize = 8;
+    let difference = |n: usize, cell: &Cell<T>| cell.turn.load(Acquire) ^ turn.wrapping_add(n);
+    let mut ready = 0;
+    for some in cells.chunks_exact(TOGETHER) {
+        let others = (ready..)
+            .zip(some)
+            .fold(0, |all, (n, cell)| all | difference(n, cell));
+        if others != 0 {
+            break;
+        }
+        ready += TOGETHER;
+    }
+    let rest = cells.get(ready..).unwrap_or_default();
+    let same = (ready..)
+        .zip(rest)
+        .take_while(|(n, cell)| difference(*n, cell) == 0);
+    ready + same.count()
 }
 
 impl<T> Drop for Mpmc<T> {

@@ -10,11 +10,15 @@ use std::num::NonZeroU64;
 
 use crate::mbuf::{Mbuf, word_of};
 
-/// Whether there are vectors of 32 bytes: a look at a number that is kept.
+/// Fewer are through before a call for wider vectors would have begun.
+#[cfg(target_arch = "x86_64")]
+const MANY: usize = 16;
+
+/// Whether wider vectors are worth it for `n`, and there: a look at a number that is kept.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
-fn has_avx2() -> bool {
-    is_x86_feature_detected!("avx2")
+fn has_avx2_for(n: usize) -> bool {
+    n >= MANY && is_x86_feature_detected!("avx2")
 }
 
 /// Makes the mbufs of `words`, as many as there are `slots` for.
@@ -24,7 +28,7 @@ fn has_avx2() -> bool {
 #[inline(always)]
 pub(crate) unsafe fn to_mbufs(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
+    if has_avx2_for(words.len()) {
         // SAFETY: the caller's promise, and the CPU has it.
         return unsafe { to_mbufs_avx2(fresh, words, slots) };
     }
@@ -56,7 +60,7 @@ unsafe fn to_mbufs_with(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUnin
 #[inline(always)]
 pub(crate) fn of_mbufs(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2() {
+    if has_avx2_for(mbufs.len()) {
         // SAFETY: the CPU has it.
         return unsafe { of_mbufs_avx2(mbufs, fresh, words) };
     }

@@ -74,7 +74,7 @@ fn measure(options: &Options, size: usize, ends: [AfPacket; 2]) -> Result<()> {
     let mut receiver = worker(back, 1, Box::new(NullPort))?;
     two(
         options,
-        &format!("afpacket_veth_{size}"),
+        (&format!("afpacket_veth_{size}"), "Mpps"),
         move || sender.round(),
         || receiver.round(),
     )

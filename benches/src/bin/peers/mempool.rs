@@ -7,7 +7,7 @@ use sluice_mem::{BufSize, Burst, Cache, HugePages, Mbuf, Mempool, PoolConfig};
 use sluice_ring::spsc;
 
 use crate::Options;
-use crate::ring::two;
+use crate::ring::{OBJECTS, two};
 use crate::timing::one_core;
 
 /// Every figure of this section.
@@ -70,7 +70,7 @@ fn across(options: &Options, pool: &Mempool) -> Result<()> {
     let mut burst = Burst::new();
     two(
         options,
-        "pktmbuf_2t_alloc_ring_free_burst32",
+        ("pktmbuf_2t_alloc_ring_free_burst32", OBJECTS),
         move || {
             if waiting.is_empty() {
                 there.alloc_burst(&mut waiting, 32);

@@ -14,6 +14,8 @@ use crate::report::Windows;
 use crate::timing::one_core;
 
 const WINDOW: Duration = Duration::from_millis(10);
+/// What most figures of two cores are in.
+pub(crate) const OBJECTS: &str = "Mobj/s";
 
 /// Every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
@@ -87,7 +89,7 @@ fn two_spsc<const N: usize>(options: &Options, size: usize) -> Result<()> {
     let mut out = [0; N];
     two(
         options,
-        &format!("ring_2t_spsc_bulk{N}_size{size}"),
+        (&format!("ring_2t_spsc_bulk{N}_size{size}"), OBJECTS),
         move || producer.push_slice(&values),
         || {
             let taken = consumer.pop_slice(&mut out);
@@ -101,7 +103,7 @@ fn two_one_at_a_time(options: &Options) -> Result<()> {
     let (mut producer, mut consumer) = spsc::<u64>(1024);
     two(
         options,
-        "ring_2t_spsc_bulk1_size1024",
+        ("ring_2t_spsc_bulk1_size1024", OBJECTS),
         move || usize::from(producer.push(black_box(7)).is_ok()),
         || usize::from(black_box(consumer.pop()).is_some()),
     )?;
@@ -109,7 +111,7 @@ fn two_one_at_a_time(options: &Options) -> Result<()> {
     let other = ring.clone();
     two(
         options,
-        "ring_2t_mpmc_bulk1_size1024",
+        ("ring_2t_mpmc_bulk1_size1024", OBJECTS),
         move || usize::from(other.push(black_box(7)).is_ok()),
         || usize::from(black_box(ring.pop()).is_some()),
     )
@@ -122,7 +124,7 @@ fn two_mpmc<const N: usize>(options: &Options) -> Result<()> {
     let mut out = [0; N];
     two(
         options,
-        &format!("ring_2t_mpmc_bulk{N}_size1024"),
+        (&format!("ring_2t_mpmc_bulk{N}_size1024"), OBJECTS),
         move || other.push_slice(&values),
         || {
             let taken = ring.pop_slice(&mut out);
@@ -132,11 +134,12 @@ fn two_mpmc<const N: usize>(options: &Options) -> Result<()> {
     )
 }
 
-/// One thread puts in, this one takes out; both say how many they could.
+/// One thread puts in, this one takes out; both say how many they could. Reported under a name, in a
+/// unit of millions a second.
 #[allow(clippy::cast_precision_loss, reason = "a window has few objects")]
 pub(crate) fn two(
     options: &Options,
-    name: &str,
+    (name, unit): (&str, &str),
     mut put: impl FnMut() -> usize + Send,
     mut take: impl FnMut() -> usize,
 ) -> Result<()> {
@@ -178,6 +181,6 @@ pub(crate) fn two(
         }
         stop.store(true, Ordering::Relaxed);
     });
-    windows.report(name, "Mobj/s");
+    windows.report(name, unit);
     Ok(())
 }

@@ -176,6 +176,8 @@ impl Side {
             return Ok(());
         };
         self.until_told(probe, &mut || {
+            // The buffers come while there is nothing else to do: the receiver had them last.
+            link.tx.prepare()?;
             sent += send(&mut link.tx, &mut source)?;
             Ok(sent)
         })

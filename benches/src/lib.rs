@@ -8,4 +8,4 @@ mod traffic;
 
 pub use allocations::{allocations, none_allocated};
 pub use memory::pools;
-pub use traffic::{Flows, keys, policy_of, udp_frame};
+pub use traffic::{Flows, keys, policy_of, splitmix64, udp_frame};

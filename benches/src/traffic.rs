@@ -24,12 +24,7 @@ impl Flows {
     /// The destination port of the next frame. Half of the frames match in the last tenth of the
     /// rules of [`policy_of`] with as many rules, the others anywhere.
     pub fn next_port(&mut self) -> u16 {
-        // splitmix64
-        self.state = self.state.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.state;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^= z >> 31;
+        let z = splitmix64(&mut self.state);
         let low = u16::try_from(z & 0xffff).unwrap_or(0);
         let tenth = (self.ports / 10).max(1);
         if z & 1 << 20 == 0 {
@@ -38,6 +33,15 @@ impl Flows {
             self.ports - 1 - low % tenth
         }
     }
+}
+
+/// The next of a row of numbers without pattern, the same in every run.
+pub fn splitmix64(state: &mut u64) -> u64 {
+    *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
+    let mut z = *state;
+    z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+    z ^ (z >> 31)
 }
 
 /// A UDP frame of 64 bytes on the wire (60 without its check sequence).

@@ -5,6 +5,7 @@ use std::hint::black_box;
 use std::time::Instant;
 
 use anyhow::Result;
+use sluice_benches::splitmix64;
 use sluice_datapath::SteppedFlows;
 use sluice_packet::{EtherType, FlowKey, IpProto};
 
@@ -101,16 +102,12 @@ fn millions(count: usize, since: Instant) -> f64 {
     count as f64 / since.elapsed().as_secs_f64() / 1e6
 }
 
-/// splitmix64, so that every run has the same flows.
+/// So that every run has the same flows.
 struct Random(u64);
 
 impl Random {
     fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
+        splitmix64(&mut self.0)
     }
 
     fn below(&mut self, end: usize) -> usize {

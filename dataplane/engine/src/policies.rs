@@ -430,7 +430,7 @@ mod tests {
 
     #[test]
     fn the_samples_are_good() {
-        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/policies");
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../deploy/policies");
         let files = PolicyFolder::new(dir).read().unwrap();
         assert!(files.len() >= 2, "{:?}", files.keys());
         let compiled = compile(1, &files, None).unwrap();

@@ -1,4 +1,4 @@
-//! The control side of the engine `sluiced`, and the operator's tool `sluicectl`.
+//! Control side of the engine `sluiced`.
 //!
 //! | module | what it is for |
 //! |---|---|
@@ -11,17 +11,13 @@
 //! | [`records`], [`lock`] | what outlives an engine, and that there is one at a time |
 //! | [`netns`] | pods' network namespaces |
 //! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
-//! | [`ctl`] | `sluicectl` |
-//! | [`demo`] | `sluicectl demo`: the whole path shown on one machine |
 //!
 //! Nothing here runs per packet. What does is in `sluice-datapath`, behind [`engine`].
 #![forbid(unsafe_code)]
 
 pub mod config;
 pub mod control;
-pub mod ctl;
 pub mod daemon;
-pub mod demo;
 pub mod engine;
 pub mod links;
 pub mod lock;

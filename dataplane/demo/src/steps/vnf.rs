@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use super::ground::Ground;
 use super::pod::Pod;
-use crate::demo::Scene;
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::interface::{Interface, is_up};
-use crate::demo::interrupt::Look;
-use crate::demo::plan::ECHO_PORT;
-use crate::demo::process::Daemon;
-use crate::demo::report::Told;
+use crate::Scene;
+use crate::failure::{Failure, expect_eq};
+use crate::interface::{Interface, is_up};
+use crate::interrupt::Look;
+use crate::plan::ECHO_PORT;
+use crate::process::Daemon;
+use crate::report::Told;
 
 /// How long its links may take to come up, and it to end.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -24,28 +24,28 @@ const NOBODY: u32 = 65_534;
 
 /// The VNF; ended on drop.
 #[derive(Debug)]
-pub(in crate::demo) struct Vnf {
+pub(crate) struct Vnf {
     daemon: Daemon,
 }
 
 impl Vnf {
     /// Fails if it has ended.
-    pub(in crate::demo) fn check_alive(&mut self) -> Result<(), Failure> {
+    pub(crate) fn check_alive(&mut self) -> Result<(), Failure> {
         self.daemon.check_alive()
     }
 
     /// Its pid.
-    pub(in crate::demo) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.daemon.pid()
     }
 
     /// Ends it.
-    pub(in crate::demo) fn end(self) -> Result<(), Failure> {
+    pub(crate) fn end(self) -> Result<(), Failure> {
         self.daemon.end().map(drop)
     }
 }
 
-pub(in crate::demo) fn start(
+pub(crate) fn start(
     scene: &Scene,
     ground: &Ground<'_>,
     pod: &Pod<'_>,

@@ -18,6 +18,7 @@
 //! `steps` holds one file per step, in the order in which `perform` takes them. Every other file
 //! here is one thing that they use. What is made goes in reverse when its value is dropped, so a
 //! failure or Ctrl-C at any point cleans up too.
+#![forbid(unsafe_code)]
 
 mod columns;
 mod counters;

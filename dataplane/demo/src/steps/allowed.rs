@@ -10,13 +10,13 @@ use sluice_packet::{Mac, Vid};
 
 use super::ground::Ground;
 use super::pod::Pod;
-use crate::demo::Scene;
-use crate::demo::counters::{Reading, expect_rise};
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::frames::{Path, What};
-use crate::demo::interface::Interface;
-use crate::demo::plan::{ECHO_PORT, VOICE};
-use crate::demo::report::Told;
+use crate::Scene;
+use crate::counters::{Reading, expect_rise};
+use crate::failure::{Failure, expect_eq};
+use crate::frames::{Path, What};
+use crate::interface::Interface;
+use crate::plan::{ECHO_PORT, VOICE};
+use crate::report::Told;
 
 /// How long an answer may take on a busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -27,7 +27,7 @@ const PINGS: u16 = 5;
 /// Datagrams in each VLAN.
 const DATAGRAMS: u16 = 20;
 
-pub(in crate::demo) fn show(
+pub(crate) fn show(
     scene: &Scene,
     ground: &mut Ground<'_>,
     pod: &Pod<'_>,

@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use super::allowed::path;
 use super::ground::Ground;
 use super::pod::Pod;
-use crate::demo::Scene;
-use crate::demo::counters::Reading;
-use crate::demo::engine::Engine;
-use crate::demo::failure::Failure;
-use crate::demo::interrupt::{Interrupt, Look};
-use crate::demo::plan::{self, ECHO_PORT, UPLINK};
-use crate::demo::report::Told;
-use crate::demo::stream::{self, Account, Lane};
+use crate::Scene;
+use crate::counters::Reading;
+use crate::engine::Engine;
+use crate::failure::Failure;
+use crate::interrupt::{Interrupt, Look};
+use crate::plan::{self, ECHO_PORT, UPLINK};
+use crate::report::Told;
+use crate::stream::{self, Account, Lane};
 
 /// Datagrams a second in the VLAN whose policy changes.
 const RATE: u32 = 2000;
@@ -29,7 +29,7 @@ const LIMIT: Duration = Duration::from_secs(20);
 /// On a machine so busy that the kernel drops frames before the engine gets them, it is shown again.
 const ATTEMPTS: usize = 3;
 
-pub(in crate::demo) fn show(
+pub(crate) fn show(
     scene: &Scene,
     ground: &mut Ground<'_>,
     pod: &Pod<'_>,

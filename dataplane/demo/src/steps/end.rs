@@ -7,27 +7,27 @@ use super::ground::Ground;
 use super::pair::{Pair, Played};
 use super::pod::Pod;
 use super::vnf::Vnf;
-use crate::demo::Scene;
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::interrupt::Look;
-use crate::demo::namespace::Namespace;
-use crate::demo::plan::UPLINK_DEVICE;
-use crate::demo::report::Told;
-use crate::demo::runtime::Sandbox;
-use crate::demo::snapshot::{Left, Snapshot};
+use crate::Scene;
+use crate::failure::{Failure, expect_eq};
+use crate::interrupt::Look;
+use crate::namespace::Namespace;
+use crate::plan::UPLINK_DEVICE;
+use crate::report::Told;
+use crate::runtime::Sandbox;
+use crate::snapshot::{Left, Snapshot};
 
 /// How long the kernel may take to let go of what was deleted.
 const SETTLE: Duration = Duration::from_secs(10);
 
 /// All that was made.
-pub(in crate::demo) struct Cast<'a> {
-    pub(in crate::demo) pair: Pair<'a>,
-    pub(in crate::demo) vnf: Vnf,
-    pub(in crate::demo) pod: Pod<'a>,
-    pub(in crate::demo) ground: Ground<'a>,
+pub(crate) struct Cast<'a> {
+    pub(crate) pair: Pair<'a>,
+    pub(crate) vnf: Vnf,
+    pub(crate) pod: Pod<'a>,
+    pub(crate) ground: Ground<'a>,
 }
 
-pub(in crate::demo) fn take_down(
+pub(crate) fn take_down(
     scene: &Scene,
     before: &Snapshot,
     cast: Cast<'_>,
@@ -191,7 +191,7 @@ fn given_back(scene: &Scene, node: &Namespace) -> Result<(), Failure> {
 }
 
 /// What is left, once the kernel has had time to let go.
-pub(in crate::demo) fn settle(scene: &Scene, before: &Snapshot) -> Left {
+pub(crate) fn settle(scene: &Scene, before: &Snapshot) -> Left {
     // A failure comes here with the folder still in use.
     let _ = scene.home.remove();
     let end = Instant::now() + SETTLE;

@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use super::ground::Ground;
 use super::pair::Pair;
-use crate::demo::Scene;
-use crate::demo::counters::{Reading, expect_rise};
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::plan::{LOCAL, RATE_RULES};
-use crate::demo::rate;
-use crate::demo::report::Told;
+use crate::Scene;
+use crate::counters::{Reading, expect_rise};
+use crate::failure::{Failure, expect_eq};
+use crate::plan::{LOCAL, RATE_RULES};
+use crate::rate;
+use crate::report::Told;
 
 /// How long is measured.
 const TIME: Duration = Duration::from_secs(3);
 
-pub(in crate::demo) fn show(
+pub(crate) fn show(
     scene: &Scene,
     ground: &Ground<'_>,
     pair: &mut Pair<'_>,

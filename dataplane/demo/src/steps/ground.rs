@@ -2,28 +2,25 @@
 
 use std::sync::Arc;
 
-use crate::demo::Scene;
-use crate::demo::engine::Engine;
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::namespace::Namespace;
-use crate::demo::plan::{self, UPLINK, UPLINK_DEVICE, WIRE_DEVICE};
-use crate::demo::report::Told;
-use crate::demo::wire::WireHost;
+use crate::Scene;
+use crate::engine::Engine;
+use crate::failure::{Failure, expect_eq};
+use crate::namespace::Namespace;
+use crate::plan::{self, UPLINK, UPLINK_DEVICE, WIRE_DEVICE};
+use crate::report::Told;
+use crate::wire::WireHost;
 
 /// What pods are put on.
 #[derive(Debug)]
-pub(in crate::demo) struct Ground<'a> {
+pub(crate) struct Ground<'a> {
     // In this order: the engine gives its uplink back before the namespaces go.
-    pub(in crate::demo) host: WireHost,
-    pub(in crate::demo) engine: Engine<'a>,
-    pub(in crate::demo) node: Arc<Namespace>,
-    pub(in crate::demo) wire: Arc<Namespace>,
+    pub(crate) host: WireHost,
+    pub(crate) engine: Engine<'a>,
+    pub(crate) node: Arc<Namespace>,
+    pub(crate) wire: Arc<Namespace>,
 }
 
-pub(in crate::demo) fn prepare<'a>(
-    scene: &'a Scene,
-    told: &mut Told,
-) -> Result<Ground<'a>, Failure> {
+pub(crate) fn prepare<'a>(scene: &'a Scene, told: &mut Told) -> Result<Ground<'a>, Failure> {
     let (home, ip) = (&scene.home, &scene.programs.ip);
     let wire = Arc::new(Namespace::add(ip, &format!("{}-wire", home.mark()))?);
     let node = Arc::new(Namespace::add(ip, &format!("{}-node", home.mark()))?);

@@ -22,7 +22,7 @@ const EXAMPLE: &str = concat!(
      everything back. Attachments stay recorded: the next engine serves them again.\n\n\
      Exit codes: 0 ended as told, 1 failed, 2 bad command line or configuration.\n\n\
      The configuration file, all of it:\n\n",
-    include_str!("../../../deploy/sluiced.yaml")
+    include_str!("../../../../deploy/sluiced.yaml")
 );
 
 /// The engine: polls uplinks and pods, and judges every frame by the policy of its VLAN.

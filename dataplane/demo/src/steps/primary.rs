@@ -5,15 +5,15 @@ use std::time::Duration;
 
 use super::ground::Ground;
 use super::pod::Pod;
-use crate::demo::Scene;
-use crate::demo::failure::Failure;
-use crate::demo::process::{run, said};
-use crate::demo::report::Told;
+use crate::Scene;
+use crate::failure::Failure;
+use crate::process::{run, said};
+use crate::report::Told;
 
 /// Echo requests.
 const PINGS: usize = 3;
 
-pub(in crate::demo) fn show(
+pub(crate) fn show(
     scene: &Scene,
     ground: &Ground<'_>,
     pod: &Pod<'_>,

@@ -9,12 +9,12 @@ use sluice_packet::tcp::flag;
 use super::allowed::{LIMIT, SILENCE, path, ping};
 use super::ground::Ground;
 use super::pod::Pod;
-use crate::demo::Scene;
-use crate::demo::counters::{Reading, Rule, expect_refused};
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::frames::{Path, What};
-use crate::demo::plan::{DENIED_PORT, REJECTED_PORT, UNKNOWN_PORT};
-use crate::demo::report::Told;
+use crate::Scene;
+use crate::counters::{Reading, Rule, expect_refused};
+use crate::failure::{Failure, expect_eq};
+use crate::frames::{Path, What};
+use crate::plan::{DENIED_PORT, REJECTED_PORT, UNKNOWN_PORT};
+use crate::report::Told;
 
 /// Datagrams to a port that a rule drops.
 const DENIED: u16 = 25;
@@ -25,7 +25,7 @@ const REJECTED: u16 = 3;
 /// Where they come from: one port each.
 const FROM: u16 = 42_000;
 
-pub(in crate::demo) fn show(
+pub(crate) fn show(
     scene: &Scene,
     ground: &mut Ground<'_>,
     pod: &Pod<'_>,

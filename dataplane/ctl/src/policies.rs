@@ -7,7 +7,7 @@ use sluice_api::{PolicyFile, PolicyFiles, PolicyReport};
 
 use super::output::Output;
 use super::{Failure, tables};
-use crate::policies::{Files, PolicyFolder, compile, read_file, statuses};
+use sluiced::policies::{Files, PolicyFolder, compile, read_file, statuses};
 
 /// Checks files with the engine's own reader and compiler, without an engine. Problems bear the
 /// paths that were given.

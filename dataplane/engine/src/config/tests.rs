@@ -158,7 +158,7 @@ fn wrong_structure_is_named_with_its_place() {
 #[test]
 fn a_node_whose_pods_have_vfs_needs_no_uplink() {
     assert_eq!(parse("log: info\n").unwrap().uplinks, []);
-    let sample = include_str!("../../../deploy/sriov/sluiced.yaml");
+    let sample = include_str!("../../../../deploy/sriov/sluiced.yaml");
     assert_eq!(parse(sample).unwrap().uplinks, []);
 }
 
@@ -226,7 +226,7 @@ uplinks:
 }
 
 /// The sample that `sluiced --help` shows.
-const SAMPLE: &str = include_str!("../../../deploy/sluiced.yaml");
+const SAMPLE: &str = include_str!("../../../../deploy/sluiced.yaml");
 
 #[test]
 fn the_sample_is_good_and_shows_the_defaults() {

@@ -2,6 +2,7 @@
 //!
 //! Answers go to standard output, as tables or (`--json`) as JSON; complaints go to standard error.
 //! Exit codes: [`EXIT_OK`], [`EXIT_REFUSED`], [`EXIT_USAGE`], [`EXIT_DOWN`].
+#![forbid(unsafe_code)]
 
 mod args;
 mod counters;
@@ -111,7 +112,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         }
         Command::Doctor => doctor::run(&mut output)?,
         Command::Demo(options) => {
-            if !crate::demo::run(options, args.json) {
+            if !sluice_demo::run(options, args.json) {
                 return Err(Failure::Shown);
             }
         }

@@ -2,19 +2,16 @@
 
 use rustix::process::geteuid;
 
-use crate::demo::failure::Failure;
-use crate::demo::home::Home;
-use crate::demo::interrupt::Interrupt;
-use crate::demo::programs::Programs;
-use crate::demo::report::Told;
-use crate::demo::snapshot::Snapshot;
-use crate::demo::{Options, Scene};
+use crate::failure::Failure;
+use crate::home::Home;
+use crate::interrupt::Interrupt;
+use crate::programs::Programs;
+use crate::report::Told;
+use crate::snapshot::Snapshot;
+use crate::{Options, Scene};
 
 /// Checks everything, takes the snapshot that the end is compared with, and makes the folder.
-pub(in crate::demo) fn check(
-    options: &Options,
-    told: &mut Told,
-) -> Result<(Scene, Snapshot), Failure> {
+pub(crate) fn check(options: &Options, told: &mut Told) -> Result<(Scene, Snapshot), Failure> {
     let found = Programs::find(options.bin_dir.as_deref());
     let mut missing = found.as_ref().err().cloned().unwrap_or_default();
     if !geteuid().is_root() {

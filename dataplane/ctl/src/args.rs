@@ -89,7 +89,7 @@ pub enum Command {
     /// Whether this node has what VFs and memifs need, and the command that mends what is missing
     Doctor,
     /// Show the whole path on this machine, in network namespaces of its own, and clean up (root)
-    Demo(crate::demo::Options),
+    Demo(sluice_demo::Options),
     /// Print a completion script: `source <(sluicectl completions bash)`
     Completions {
         /// For which shell

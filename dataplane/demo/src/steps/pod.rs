@@ -5,26 +5,26 @@ use std::sync::Arc;
 use ipnet::IpNet;
 
 use super::ground::Ground;
-use crate::demo::Scene;
-use crate::demo::columns::row;
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::interface::Interface;
-use crate::demo::namespace::Namespace;
-use crate::demo::plan::{self, DATA, VOICE};
-use crate::demo::report::Told;
-use crate::demo::runtime::{Plugin, Sandbox, address_of, mac_of};
+use crate::Scene;
+use crate::columns::row;
+use crate::failure::{Failure, expect_eq};
+use crate::interface::Interface;
+use crate::namespace::Namespace;
+use crate::plan::{self, DATA, VOICE};
+use crate::report::Told;
+use crate::runtime::{Plugin, Sandbox, address_of, mac_of};
 
 /// The VNF's pod.
 #[derive(Debug)]
-pub(in crate::demo) struct Pod<'a> {
-    pub(in crate::demo) sandbox: Sandbox<'a>,
+pub(crate) struct Pod<'a> {
+    pub(crate) sandbox: Sandbox<'a>,
     /// eth0's address.
-    pub(in crate::demo) eth0: IpNet,
-    pub(in crate::demo) voice: Interface,
-    pub(in crate::demo) data: Interface,
+    pub(crate) eth0: IpNet,
+    pub(crate) voice: Interface,
+    pub(crate) data: Interface,
 }
 
-pub(in crate::demo) fn add<'a>(
+pub(crate) fn add<'a>(
     scene: &'a Scene,
     ground: &Ground<'_>,
     told: &mut Told,

@@ -11,15 +11,15 @@ use sluice_packet::{EtherType, Mac, VlanTag};
 
 use super::allowed::SILENCE;
 use super::ground::Ground;
-use crate::demo::Scene;
-use crate::demo::counters::Reading;
-use crate::demo::failure::{Failure, expect_eq};
-use crate::demo::interface::{Interface, open_memif};
-use crate::demo::interrupt::Look;
-use crate::demo::namespace::Namespace;
-use crate::demo::plan::{self, LOCAL, RATE_PORT, VOICE};
-use crate::demo::report::Told;
-use crate::demo::runtime::{Plugin, Sandbox};
+use crate::Scene;
+use crate::counters::Reading;
+use crate::failure::{Failure, expect_eq};
+use crate::interface::{Interface, open_memif};
+use crate::interrupt::Look;
+use crate::namespace::Namespace;
+use crate::plan::{self, LOCAL, RATE_PORT, VOICE};
+use crate::report::Told;
+use crate::runtime::{Plugin, Sandbox};
 
 /// Frames of each lie.
 const LIES: usize = 10;
@@ -28,21 +28,21 @@ const LIMIT: Duration = Duration::from_secs(10);
 
 /// A pod that this program plays.
 #[derive(Debug)]
-pub(in crate::demo) struct Played<'a> {
+pub(crate) struct Played<'a> {
     // Closed before the DEL.
-    pub(in crate::demo) memif: Memif,
-    pub(in crate::demo) interface: Interface,
-    pub(in crate::demo) sandbox: Sandbox<'a>,
+    pub(crate) memif: Memif,
+    pub(crate) interface: Interface,
+    pub(crate) sandbox: Sandbox<'a>,
 }
 
 /// Two of them.
 #[derive(Debug)]
-pub(in crate::demo) struct Pair<'a> {
-    pub(in crate::demo) a: Played<'a>,
-    pub(in crate::demo) b: Played<'a>,
+pub(crate) struct Pair<'a> {
+    pub(crate) a: Played<'a>,
+    pub(crate) b: Played<'a>,
 }
 
-pub(in crate::demo) fn show<'a>(
+pub(crate) fn show<'a>(
     scene: &'a Scene,
     ground: &Ground<'_>,
     told: &mut Told,

@@ -1,0 +1,6 @@
+//! The operator's tool; see [`sluicectl`].
+#![forbid(unsafe_code)]
+
+fn main() -> std::process::ExitCode {
+    sluicectl::main()
+}

@@ -2,9 +2,9 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
+use crate::control::spec::Traffic;
 use crate::drops::DropCounts;
-use crate::port::{NicCounters, UplinkLink, UplinkReport};
-use crate::spec::Traffic;
+use crate::ports::seam::{NicCounters, UplinkLink, UplinkReport};
 
 /// One count. A load and a store lose nothing with one writer, and cost less than an atomic add.
 #[derive(Debug, Default)]

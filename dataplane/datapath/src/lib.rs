@@ -1,57 +1,46 @@
 //! The workers: the loop, the two pipelines, and the ports they poll.
 //!
-//! Start with `worker`, which holds the loop; `ingress` and `egress` are the two flows, each one
-//! function over one burst. Control talks to the workers through [`Engine`] alone.
+//! Start with `worker`, which holds the loop; `pipeline::ingress` and `pipeline::egress` are the two
+//! flows, each one function over one burst. Control talks to the workers through [`Engine`] alone.
+//!
+//! | folder | holds |
+//! |---|---|
+//! | `control` | [`Engine`] and what control's threads use: specifications, topology, snapshots |
+//! | `testing` | a worker and a flow cache that the caller's thread steps; fakes |
+//! | `worker` | the loop, the idle ladder, control's commands |
+//! | `pipeline` | ingress, egress, their stages, and the tables and state that these work on |
+//! | `flows` | the flow cache |
+//! | [`ports`] | the drivers, a file or a folder each, and the traits they implement |
+//! | `frame` | the facts of one frame |
 //!
 //! Nothing here depends on an asynchronous runtime or on a serialiser: the manifest says so.
 #![forbid(unsafe_code)]
 
-mod antispoof;
-mod attachment;
-mod bucket;
-mod classify;
-mod command;
+mod control;
 mod counters;
 mod drops;
-mod egress;
-mod engine;
 mod error;
 mod flows;
 mod frame;
-mod idle;
 mod ids;
-mod ingress;
-mod judge;
-mod link;
-mod macs;
-mod mark;
-mod port;
+mod pipeline;
 pub mod ports;
-mod recognise;
-mod reject;
-mod route;
-mod snapshot;
-mod spec;
-mod state;
-mod stepped;
-mod stepped_flows;
-mod tables;
-mod topology;
+mod testing;
 mod worker;
 
-pub use drops::{DropCounts, DropReason};
-pub use engine::{Attached, Engine};
-pub use error::Error;
-pub use frame::{Destination, FrameInfo, Tagging};
-pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
-pub use mark::Source;
-pub use port::{
-    NicCounters, PodPort, PortContext, PortFault, Sent, Uplink, UplinkLink, UplinkReport, Wake,
-};
-pub use spec::{
+pub use control::engine::{Attached, Engine};
+pub use control::spec::{
     AttachmentSnapshot, AttachmentSpec, Drops, EngineConfig, Event, IdleConfig, LogRecord,
     MemorySnapshot, RuleSnapshot, SegmentSnapshot, Snapshot, Traffic, UplinkSnapshot, UplinkSpec,
     VlanSet, WorkerConfig, WorkerSnapshot,
 };
-pub use stepped::SteppedWorker;
-pub use stepped_flows::SteppedFlows;
+pub use drops::{DropCounts, DropReason};
+pub use error::Error;
+pub use frame::origin::Source;
+pub use frame::{Destination, FrameInfo, Tagging};
+pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
+pub use ports::seam::{
+    NicCounters, PodPort, PortContext, PortFault, Sent, Uplink, UplinkLink, UplinkReport, Wake,
+};
+pub use testing::stepped_flows::SteppedFlows;
+pub use testing::stepped_worker::SteppedWorker;

@@ -30,8 +30,8 @@ use sluice_mem::{Array, BURST, Mbuf};
 use zerocopy::FromZeros;
 
 use crate::frame::FrameInfo;
+use crate::frame::origin::Mark;
 use crate::ids::FlowNumber;
-use crate::mark::Mark;
 use bucket::{Bucket, WAYS, Ways};
 use hash::{Hasher, index, tag};
 use path::Entry;

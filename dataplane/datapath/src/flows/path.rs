@@ -2,8 +2,8 @@
 
 use zerocopy::{FromZeros, Immutable, KnownLayout};
 
+use crate::frame::origin::Mark;
 use crate::frame::{FrameInfo, Goal};
-use crate::mark::Mark;
 
 /// Of two policies at most: the VLAN's and the attachment's own.
 const POLICIES: usize = 2;

@@ -6,10 +6,10 @@ use sluice_mem::Burst;
 use sluice_packet::{FlowKey, IpProto};
 
 use super::*;
+use crate::frame::origin::Source;
 use crate::frame::{Destination, Goal};
 use crate::ids::AttachmentId;
-use crate::mark::Source;
-use crate::ports::lent::Lent;
+use crate::testing::fake_port_context::Lent;
 
 fn cache(entries: usize) -> FlowCache {
     FlowCache::new(entries).unwrap()

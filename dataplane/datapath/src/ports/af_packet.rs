@@ -24,7 +24,7 @@ use super::device::Devices;
 use super::host_stack::ENGINE_MARK;
 use super::tagged::Tagged;
 use crate::drops::DropReason;
-use crate::port::{PortContext, Sent, Uplink, Wake};
+use crate::ports::seam::{PortContext, Sent, Uplink, Wake};
 
 /// Bytes of an Ethernet header, without tags.
 const ETH_HEADER: usize = 14;

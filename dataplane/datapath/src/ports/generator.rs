@@ -11,7 +11,7 @@ use super::frame_list::FrameList;
 use super::tagged::Tagged;
 use crate::drops::DropReason;
 use crate::frame::{FrameInfo, Tagging};
-use crate::port::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
+use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
 /// Longest frame that fits an mbuf, in bytes.
 const FRAME_MAX: usize = 10240;
@@ -240,8 +240,8 @@ impl PodPort for Generator {
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
-    use super::super::lent::Lent;
     use super::*;
+    use crate::testing::fake_port_context::Lent;
 
     fn templates() -> Vec<Vec<u8>> {
         (0..3u8)

@@ -26,6 +26,5 @@ mod arrival;
 mod crc32c;
 mod device;
 mod frame_list;
-#[cfg(test)]
-pub(crate) mod lent;
+pub(crate) mod seam;
 mod tagged;

@@ -7,7 +7,7 @@ use sluice_mem::{Burst, Mbuf};
 
 use super::tagged::Tagged;
 use crate::frame::Tagging;
-use crate::port::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
+use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
 /// An uplink to nowhere.
 #[derive(Debug, Clone, Copy)]

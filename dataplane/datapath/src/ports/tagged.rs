@@ -5,7 +5,7 @@ use sluice_mem::Mbuf;
 use sluice_packet::VlanTag;
 
 use crate::frame::{FrameInfo, Tagging};
-use crate::port::Sent;
+use crate::ports::seam::Sent;
 
 /// Both MACs: what stands before the tag.
 const MACS_LEN: usize = 12;

@@ -7,8 +7,8 @@ use sluice_packet::build::FrameBuilder;
 use sluice_packet::tcp::{TcpFields, flag};
 use sluice_packet::{InnerTag, Mac, parse};
 
-use super::super::lent::Lent;
 use super::*;
+use crate::testing::fake_port_context::Lent;
 
 const SRC: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const DST: Mac = Mac([2, 0, 0, 0, 0, 2]);

@@ -25,9 +25,9 @@
 //! is passed over: the pod judges them.
 
 mod bring_up;
-mod mailbox;
 #[cfg(test)]
-mod model;
+mod fake_vf;
+mod mailbox;
 mod regs;
 mod rx;
 mod stats;
@@ -42,7 +42,7 @@ use sluice_mem::{BufSize, Burst, Mempool, Pools};
 use sluice_packet::{Mac, Vid};
 use sluice_vfio::{Device, Interrupt, PciAddr, Registers};
 
-use crate::port::{PortContext, Sent, Uplink, UplinkLink, UplinkReport, Wake};
+use crate::ports::seam::{PortContext, Sent, Uplink, UplinkLink, UplinkReport, Wake};
 use bring_up::{BringUp, Progress, Wishes};
 use mailbox::{Heard, Mailbox};
 use regs::{EIAC, EIAM, EIMC, EIMS, IVAR_MISC, IVAR_VALID, IVAR0, STATUS, STATUS_LU};

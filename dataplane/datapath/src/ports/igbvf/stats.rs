@@ -4,7 +4,7 @@
 use sluice_vfio::{RegOffset, Registers};
 
 use super::regs::{GORC, GOTC, GPRC, GPTC, MPRC};
-use crate::port::NicCounters;
+use crate::ports::seam::NicCounters;
 
 /// Counts so far.
 #[derive(Debug, Default)]

@@ -8,12 +8,12 @@ use sluice_packet::{Mac, Vid, VlanTag};
 use sluice_vfio::emulated::{EmulatedDevice, Event, Model};
 use sluice_vfio::{Counted, Device};
 
-use super::model::{self, MAC, Pf, Vf};
+use super::fake_vf::{self, MAC, Pf, Vf};
 use super::regs::*;
 use super::{IgbVf, IgbVfConfig, IgbVfError, Refusal, VfVlans};
 use crate::drops::{DropCounts, DropReason};
 use crate::frame::FrameInfo;
-use crate::port::{PortContext, Uplink, UplinkLink, Wake};
+use crate::ports::seam::{PortContext, Uplink, UplinkLink, Wake};
 
 const BUFFERS: u32 = 4096;
 
@@ -52,7 +52,7 @@ fn config(mempools: [Mempool; 2], vlans: VfVlans) -> IgbVfConfig {
 
 fn lab(pf: Pf, vlans: VfVlans) -> Lab {
     lab_on(
-        model::device(Vf::of(pf)),
+        fake_vf::device(Vf::of(pf)),
         |device| device.model(),
         |device| device,
         vlans,
@@ -193,7 +193,7 @@ fn a_pf_without_a_mac_address_takes_ours_and_another_s_is_refused() {
         admin_mac: Some(Mac([2, 0, 0, 0, 0, 9])),
         ..Pf::default()
     };
-    let device = model::device(Vf::of(other));
+    let device = fake_vf::device(Vf::of(other));
     let error = IgbVf::open(device, config(mempools, VfVlans::Untagged)).unwrap_err();
     assert!(
         matches!(
@@ -206,7 +206,7 @@ fn a_pf_without_a_mac_address_takes_ours_and_another_s_is_refused() {
         "{error}"
     );
     let vlans = VfVlans::Trunk(vec![Vid::new(7).unwrap()]);
-    let device = model::device(Vf::of(Pf {
+    let device = fake_vf::device(Vf::of(Pf {
         refuses_vlans: true,
         ..Pf::default()
     }));
@@ -256,7 +256,7 @@ fn frames_come_and_go_byte_for_byte_and_in_order() {
 #[test]
 fn one_doorbell_per_burst() {
     let vf = Vf::default();
-    let device = model::device(vf);
+    let device = fake_vf::device(vf);
     let mut counts = None;
     let mut lab = lab_on(
         device,
@@ -506,7 +506,7 @@ fn what_the_nic_cannot_have_is_refused() {
     let open = |change: &dyn Fn(&mut IgbVfConfig)| {
         let mut config = config(mempools, VfVlans::Untagged);
         change(&mut config);
-        let opened = IgbVf::open(model::device(Vf::default()), config);
+        let opened = IgbVf::open(fake_vf::device(Vf::default()), config);
         opened.map(|_| ()).unwrap_err().to_string()
     };
     assert!(open(&|config| config.mtu = 9500).contains("MTU of 9500"));
@@ -517,7 +517,7 @@ fn what_the_nic_cannot_have_is_refused() {
 #[test]
 fn jumbo_frames_go_into_large_mbufs() {
     let mempools = [pool(BufSize::Small), pool(BufSize::Large)];
-    let device = model::device(Vf::default());
+    let device = fake_vf::device(Vf::default());
     let nic = device.model();
     let jumbo = IgbVfConfig {
         mtu: 9000,

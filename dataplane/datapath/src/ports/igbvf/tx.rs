@@ -15,7 +15,7 @@ use super::regs::{
 use super::rx::{base, index};
 use crate::drops::{DropCounts, DropReason};
 use crate::frame::FrameInfo;
-use crate::port::Sent;
+use crate::ports::seam::Sent;
 
 type Descriptor = [u64; 2];
 

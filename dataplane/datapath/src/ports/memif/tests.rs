@@ -16,9 +16,9 @@ use sluice_memif::{
 use sluice_packet::build::FrameBuilder;
 use sluice_packet::{InnerTag, Mac, Vid, parse};
 
-use super::super::lent::Lent;
 use super::*;
 use crate::ids::{SegmentId, UplinkId};
+use crate::testing::fake_port_context::Lent;
 
 /// A pod and its port.
 struct Rig {

@@ -10,9 +10,9 @@ use pcap_file::pcapng::blocks::simple_packet::SimplePacketBlock;
 use proptest::prelude::*;
 use sluice_packet::{Vid, VlanTag};
 
-use super::super::lent::Lent;
 use super::*;
 use crate::ids::{SegmentId, UplinkId};
+use crate::testing::fake_port_context::Lent;
 
 /// A frame of `len` bytes with a tag of VID 210 in its bytes.
 fn frame(fill: u8, len: usize) -> Vec<u8> {

@@ -10,7 +10,7 @@ use sluice_packet::{FlowKey, Mac, Vid};
 
 use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
-use crate::port::{PortFault, Uplink, UplinkReport};
+use crate::ports::seam::{PortFault, Uplink, UplinkReport};
 
 /// Workers, memory and idling.
 #[derive(Debug, Clone)]

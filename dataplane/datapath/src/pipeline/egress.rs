@@ -3,16 +3,16 @@
 use sluice_firewall::Direction;
 use sluice_mem::{BURST, Burst, Mbuf};
 
-use crate::classify;
 use crate::flows::Places;
 use crate::frame::FrameInfo;
+use crate::frame::origin::{Mark, Source};
 use crate::ids::AttachmentId;
-use crate::judge::{Decision, judge_burst, remove_refused};
-use crate::mark::{Mark, Source};
-use crate::port::PortContext;
-use crate::route::recognise_and_route;
-use crate::state::State;
-use crate::tables::Tables;
+use crate::pipeline::classify;
+use crate::pipeline::dispatch::recognise_and_route;
+use crate::pipeline::judge::{Decision, judge_burst, remove_refused};
+use crate::pipeline::state::State;
+use crate::pipeline::tables::Tables;
+use crate::ports::seam::PortContext;
 
 /// The egress flow: `copy in -> classify -> judge -> uplink.tx`, over one burst; a frame for a local
 /// attachment goes on in that one's ingress flow. Frames of known flows are neither classified nor

@@ -4,8 +4,8 @@
 use sluice_packet::sender::{Claim, claim_of};
 use sluice_packet::{FlowKey, IpProto, Mac};
 
-use crate::attachment::{Attachment, key_address};
 use crate::drops::DropReason;
+use crate::pipeline::attachment::{Attachment, key_address};
 
 /// Checks one parsed frame of a pod.
 ///

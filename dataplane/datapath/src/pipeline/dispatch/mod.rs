@@ -4,18 +4,18 @@
 use sluice_firewall::Direction;
 use sluice_mem::{BURST, Burst, Mbuf};
 
-use crate::classify::{is_untagged_on, tag_for_wire};
 use crate::drops::DropReason;
 use crate::flows::Places;
+use crate::frame::origin::Source;
 use crate::frame::{Destination, FrameInfo, Goal};
 use crate::ids::{AttachmentId, FlowNumber, UplinkId, WorkerId};
-use crate::ingress::{decide, deliver, deliver_borrowed, ingress_from_judge};
-use crate::judge::Decision;
-use crate::mark::Source;
-use crate::port::PortContext;
-use crate::recognise::{Recognised, recognise};
-use crate::state::State;
-use crate::tables::Tables;
+use crate::pipeline::classify::{is_untagged_on, tag_for_wire};
+use crate::pipeline::ingress::{decide, deliver, deliver_borrowed, ingress_from_judge};
+use crate::pipeline::judge::Decision;
+use crate::pipeline::lookup::{Recognised, recognise};
+use crate::pipeline::state::State;
+use crate::pipeline::tables::Tables;
+use crate::ports::seam::PortContext;
 
 /// Sends every frame of `burst` on its way. Consecutive frames for one destination stay together.
 pub(crate) fn route(tables: &Tables, state: &mut State, burst: &mut Burst) {

@@ -11,16 +11,16 @@ use std::time::{Duration, Instant};
 use sluice_mem::{Mbuf, Pools};
 use sluice_ring::{Consumer, Producer, spsc};
 
-use crate::command::{Answer, Command, Numbered};
+use crate::control::spec::IdleConfig;
 use crate::counters::WorkerCounts;
 use crate::error::Error;
 use crate::flows::FlowCache;
-use crate::idle::{Doorbell, Idle};
 use crate::ids::WorkerId;
-use crate::spec::IdleConfig;
-use crate::state::{HANDOVER_FRAMES, State, WorkerEvent};
-use crate::tables::Tables;
+use crate::pipeline::state::{HANDOVER_FRAMES, State, WorkerEvent};
+use crate::pipeline::tables::Tables;
 use crate::worker::Worker;
+use crate::worker::commands::{Answer, Command, Numbered};
+use crate::worker::idle::{Doorbell, Idle};
 
 /// How long control waits for a worker. A worker answers between two bursts, so within
 /// microseconds, unless its core is taken from it.

@@ -9,7 +9,7 @@ use sluice_packet::{VlanTag, checksum};
 use super::crc32c::crc32c;
 use crate::drops::DropReason;
 use crate::frame::FrameInfo;
-use crate::port::PortContext;
+use crate::ports::seam::PortContext;
 
 /// Most segments that one super-frame is cut into: 64 KiB at 64 bytes each. Whoever asks for more
 /// only wants to keep the worker busy.

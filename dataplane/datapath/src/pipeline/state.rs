@@ -9,14 +9,14 @@ use sluice_mem::{Burst, Mbuf, Pools};
 use sluice_packet::FlowKey;
 use sluice_ring::{Consumer, Producer};
 
-use crate::attachment::Attachment;
-use crate::bucket::TokenBucket;
 use crate::counters::{UplinkCounts, WorkerCounts};
 use crate::drops::DropReason;
 use crate::flows::FlowCache;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
-use crate::port::{PodPort, PortFault, Uplink};
-use crate::tables::Tables;
+use crate::pipeline::attachment::Attachment;
+use crate::pipeline::tables::Tables;
+use crate::pipeline::token_bucket::TokenBucket;
+use crate::ports::seam::{PodPort, PortFault, Uplink};
 
 /// Frames that may wait between each two workers.
 pub(crate) const HANDOVER_FRAMES: usize = 1024;

@@ -14,7 +14,7 @@ use sluice_packet::FlowKey;
 use super::tagged::Tagged;
 use crate::drops::{DropCounts, DropReason};
 use crate::frame::{FrameInfo, Tagging};
-use crate::port::{PodPort, PortContext, PortFault, Sent, Wake};
+use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Wake};
 
 /// The port of one memif connection. When the peer goes and another comes, there is another port.
 #[derive(Debug)]

@@ -7,22 +7,22 @@ use sluice_firewall::PolicySet;
 use sluice_mem::{BURST, Burst, Pools};
 use sluice_ring::{Consumer, spsc};
 
-use crate::attachment::Attachment;
-use crate::command::{Answer, Change, Command, Numbered};
-use crate::egress::{egress_classify, egress_judge, egress_read};
-use crate::engine::flow_cache;
+use crate::control::engine::flow_cache;
+use crate::control::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
+use crate::control::topology::Topology;
 use crate::error::Error;
 use crate::flows::Places;
 use crate::frame::Goal;
-use crate::idle::{Doorbell, Idle};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
-use crate::port::PodPort;
-use crate::recognise::{Recognised, recognise};
-use crate::route::{flush, route};
-use crate::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
-use crate::state::{State, UplinkState, WorkerEvent};
-use crate::topology::Topology;
+use crate::pipeline::attachment::Attachment;
+use crate::pipeline::dispatch::{flush, route};
+use crate::pipeline::egress::{egress_classify, egress_judge, egress_read};
+use crate::pipeline::lookup::{Recognised, recognise};
+use crate::pipeline::state::{State, UplinkState, WorkerEvent};
+use crate::ports::seam::PodPort;
 use crate::worker::Worker;
+use crate::worker::commands::{Answer, Change, Command, Numbered};
+use crate::worker::idle::{Doorbell, Idle};
 
 /// One worker, its tables and its ports.
 pub struct SteppedWorker {

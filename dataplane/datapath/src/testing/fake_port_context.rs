@@ -3,7 +3,7 @@
 use sluice_mem::{BufSize, Conservation, HugePages, Mempool, PoolConfig, Pools};
 
 use crate::drops::DropCounts;
-use crate::port::PortContext;
+use crate::ports::seam::PortContext;
 
 /// Mempools, caches and drop counts of a worker that is not there.
 #[derive(Debug)]

@@ -5,12 +5,12 @@ use sluice_mem::BURST;
 use sluice_packet::FlowKey;
 use zerocopy::FromZeros;
 
-use crate::engine::flow_cache;
+use crate::control::engine::flow_cache;
 use crate::error::Error;
 use crate::flows::{FlowCache, Half, LEARNED_PER_BURST, Path, Places};
+use crate::frame::origin::{Mark, Source};
 use crate::frame::{Destination, FrameInfo};
 use crate::ids::{AttachmentId, SegmentId};
-use crate::mark::{Mark, Source};
 
 /// Where all flows come from, and where they go.
 const PODS: [u32; 2] = [1, 2];

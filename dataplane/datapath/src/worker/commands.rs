@@ -3,11 +3,11 @@
 
 use std::sync::Arc;
 
-use crate::attachment::Attachment;
 use crate::ids::{AttachmentId, UplinkId};
-use crate::port::PodPort;
-use crate::state::UplinkState;
-use crate::tables::Tables;
+use crate::pipeline::attachment::Attachment;
+use crate::pipeline::state::UplinkState;
+use crate::pipeline::tables::Tables;
+use crate::ports::seam::PodPort;
 
 /// One thing to be done between two bursts.
 pub(crate) enum Command {

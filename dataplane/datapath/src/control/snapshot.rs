@@ -3,13 +3,13 @@
 use sluice_firewall::Direction;
 use sluice_packet::Vid;
 
-use crate::engine::Inner;
-use crate::spec::{
+use crate::control::engine::Inner;
+use crate::control::spec::{
     AttachmentSnapshot, Event, LogRecord, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot,
     WorkerSnapshot, drops_of,
 };
-use crate::state::{RawRecord, WorkerEvent};
-use crate::topology::Topology;
+use crate::control::topology::Topology;
+use crate::pipeline::state::{RawRecord, WorkerEvent};
 
 /// Everything that is counted.
 pub(crate) fn read(inner: &Inner) -> Snapshot {

@@ -5,12 +5,12 @@ use sluice_mem::{BURST, Burst, Mbuf};
 
 use crate::drops::DropReason;
 use crate::flows::{Half, Path};
+use crate::frame::origin::Source;
 use crate::frame::{Destination, FrameInfo};
 use crate::ids::{AttachmentId, FlowNumber};
-use crate::mark::Source;
-use crate::reject;
-use crate::state::State;
-use crate::tables::{OwnPolicy, Tables};
+use crate::pipeline::reject;
+use crate::pipeline::state::State;
+use crate::pipeline::tables::{OwnPolicy, Tables};
 
 /// What becomes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,14 +1,16 @@
 //! What the pipeline knows of a frame: kept in the mbuf's scratch, so that it goes with the mbuf
 //! through bursts and from worker to worker.
 
+pub(crate) mod origin;
+
 #[cfg(doc)]
 use sluice_mem::Filler;
 use sluice_mem::{Mbuf, Scratch};
 use sluice_packet::{FlowKey, IpProto, VlanTag};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
 
+use crate::frame::origin::{Mark, Source};
 use crate::ids::{AttachmentId, FlowNumber, SegmentId, UplinkId};
-use crate::mark::{Mark, Source};
 
 /// Facts of one frame. Inside the engine a frame's outermost tag is never among its bytes: it is
 /// here, whoever took it off: the NIC, the kernel or classify.

@@ -6,12 +6,12 @@ use sluice_packet::reject::{self, RejectBuffer};
 use sluice_packet::{InnerTag, parse};
 
 use crate::drops::DropReason;
+use crate::frame::origin::Source;
 use crate::frame::{Destination, FrameInfo};
 use crate::ids::AttachmentId;
-use crate::mark::Source;
-use crate::route::{to_attachment, to_uplink};
-use crate::state::State;
-use crate::tables::Tables;
+use crate::pipeline::dispatch::{to_attachment, to_uplink};
+use crate::pipeline::state::State;
+use crate::pipeline::tables::Tables;
 
 /// Answers a frame that was rejected on its way to or from attachment `judge`, on the port it came
 /// from, within that attachment's limit. What is never answered (RST, ICMP errors, groups, later

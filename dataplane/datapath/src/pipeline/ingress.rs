@@ -3,18 +3,18 @@
 use sluice_firewall::Direction;
 use sluice_mem::{BURST, Burst, Mbuf, Pools};
 
-use crate::attachment::Attachment;
-use crate::classify;
 use crate::drops::DropReason;
 use crate::flows::Places;
+use crate::frame::origin::{Mark, Source};
 use crate::frame::{FrameInfo, Tagging};
 use crate::ids::{AttachmentId, UplinkId};
-use crate::judge::{Decision, judge, judge_burst, remove_refused};
-use crate::mark::{Mark, Source};
-use crate::port::PortContext;
-use crate::route::recognise_and_route;
-use crate::state::{State, UplinkState};
-use crate::tables::Tables;
+use crate::pipeline::attachment::Attachment;
+use crate::pipeline::classify;
+use crate::pipeline::dispatch::recognise_and_route;
+use crate::pipeline::judge::{Decision, judge, judge_burst, remove_refused};
+use crate::pipeline::state::{State, UplinkState};
+use crate::pipeline::tables::Tables;
+use crate::ports::seam::PortContext;
 
 /// The ingress flow: `uplink.rx -> classify -> judge -> deliver`, over one burst. Frames of known
 /// flows are neither classified nor judged again. Returns the number of frames received.

@@ -1,19 +1,22 @@
 //! The worker: one pinned thread, and the loop it runs.
 
+pub(crate) mod commands;
+pub(crate) mod idle;
+
 use std::sync::Arc;
 
 use rustix::time::{ClockId, clock_gettime};
 use sluice_ring::{Consumer, Producer};
 
-use crate::command::{Answer, Change, Command, Numbered, Removed};
-use crate::egress::egress;
-use crate::idle::{Doorbell, Idle, Slept};
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
-use crate::ingress::ingress;
-use crate::port::{PodPort, PortContext, Wake};
-use crate::route::{flush, take_over};
-use crate::state::{HANDOVER_FRAMES, State};
-use crate::tables::Tables;
+use crate::pipeline::dispatch::{flush, take_over};
+use crate::pipeline::egress::egress;
+use crate::pipeline::ingress::ingress;
+use crate::pipeline::state::{HANDOVER_FRAMES, State};
+use crate::pipeline::tables::Tables;
+use crate::ports::seam::{PodPort, PortContext, Wake};
+use crate::worker::commands::{Answer, Change, Command, Numbered, Removed};
+use crate::worker::idle::{Doorbell, Idle, Slept};
 
 /// Milliseconds between two rounds of the uplinks' housekeeping.
 const TEND_EVERY_MS: u64 = 10;

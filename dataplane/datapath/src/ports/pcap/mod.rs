@@ -23,7 +23,7 @@ use super::frame_list::FrameList;
 use super::tagged::Tagged;
 use crate::drops::DropReason;
 use crate::frame::{FrameInfo, Tagging};
-use crate::port::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
+use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
 /// Which files.
 #[derive(Debug, Clone, Default)]

@@ -12,17 +12,19 @@ use sluice_firewall::{PolicySet, carry_over};
 use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
 use sluice_packet::Vid;
 
-use crate::attachment::Attachment;
-use crate::command::{Answer, Change, Command, Removed};
+use crate::control::link::{WorkerLink, WorkerParts, start_workers};
+use crate::control::snapshot;
+use crate::control::spec::{
+    AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot, UplinkSpec,
+};
+use crate::control::topology::Topology;
 use crate::error::Error;
 use crate::flows::FlowCache;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
-use crate::link::{WorkerLink, WorkerParts, start_workers};
-use crate::port::{PodPort, Uplink};
-use crate::snapshot;
-use crate::spec::{AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot, UplinkSpec};
-use crate::state::UplinkState;
-use crate::topology::Topology;
+use crate::pipeline::attachment::Attachment;
+use crate::pipeline::state::UplinkState;
+use crate::ports::seam::{PodPort, Uplink};
+use crate::worker::commands::{Answer, Change, Command, Removed};
 
 /// Mbufs that a worker keeps at hand.
 const CACHE_MBUFS: usize = 512;

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use sluice_packet::{FlowKey, Mac, Vid, VlanTag};
 
-use crate::bucket::TokenBucket;
+use crate::control::spec::{AttachmentSpec, VlanSet};
 use crate::counters::AttachmentCounts;
 use crate::frame::{FrameInfo, Tagging};
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
-use crate::port::PodPort;
-use crate::spec::{AttachmentSpec, VlanSet};
+use crate::pipeline::token_bucket::TokenBucket;
+use crate::ports::seam::PodPort;
 
 /// Rejects that an attachment's rules may cause a second, and how many at once.
 const REJECT_PER_SECOND: u64 = 1_000;

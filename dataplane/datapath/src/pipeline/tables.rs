@@ -6,10 +6,10 @@ use std::sync::Arc;
 use sluice_firewall::{PolicyIndex, PolicySet};
 use sluice_packet::Vid;
 
-use crate::bucket::TokenBucket;
 use crate::counters::RuleCounts;
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
-use crate::macs::MacTable;
+use crate::pipeline::macs::MacTable;
+use crate::pipeline::token_bucket::TokenBucket;
 
 /// Frames a second that a segment may flood from each worker, and how many at once. Enough for the
 /// ARP and ND of a large segment; a pod has a limit of its own well below it.

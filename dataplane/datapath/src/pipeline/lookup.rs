@@ -7,11 +7,11 @@ use sluice_mem::{BURST, Burst, Mbuf};
 use crate::counters::RuleSlots;
 use crate::drops::DropReason;
 use crate::flows::{Half, Path, Places, Said};
+use crate::frame::origin::Source;
 use crate::frame::{Destination, FrameInfo, Goal};
 use crate::ids::{AttachmentId, FlowNumber};
-use crate::mark::Source;
-use crate::state::State;
-use crate::tables::Tables;
+use crate::pipeline::state::State;
+use crate::pipeline::tables::Tables;
 
 /// What is known of a burst.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

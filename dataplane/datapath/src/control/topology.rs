@@ -6,17 +6,17 @@ use std::sync::Arc;
 use sluice_firewall::PolicySet;
 use sluice_packet::{Mac, Vid};
 
-use crate::attachment::ETHERNET_HEADER_BYTES;
-use crate::bucket::TokenBucket;
+use crate::control::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::Error;
 use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
-use crate::macs::MacTable;
-use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
-use crate::tables::{
+use crate::pipeline::attachment::ETHERNET_HEADER_BYTES;
+use crate::pipeline::macs::MacTable;
+use crate::pipeline::tables::{
     AttachmentEntry, FLOOD_BURST, FLOOD_PER_SECOND, Member, NO_SEGMENT, OwnPolicy, SegmentTable,
     Tables, UplinkTable,
 };
+use crate::pipeline::token_bucket::TokenBucket;
 
 /// As many attachments as a slot number can tell apart.
 const MAX_ATTACHMENTS: usize = 4096;

@@ -6,14 +6,14 @@ use sluice_packet::{
     FlowKey, InnerTag, ParseError, Vid, VlanTag, outer_tag, parse_into, parse_plain,
 };
 
-use crate::antispoof;
-use crate::attachment::{Attachment, Vlans};
 use crate::drops::DropReason;
 use crate::flows::{FlowCache, Place, Places};
+use crate::frame::origin::Mark;
 use crate::frame::{Destination, FrameInfo};
 use crate::ids::{SegmentId, UplinkId};
-use crate::mark::Mark;
-use crate::tables::{SegmentTable, Tables, UplinkTable};
+use crate::pipeline::antispoof;
+use crate::pipeline::attachment::{Attachment, Vlans};
+use crate::pipeline::tables::{SegmentTable, Tables, UplinkTable};
 
 /// TPIDs that a pod's frames may be tagged with.
 const POD_TPIDS: [u16; 2] = [0x8100, 0x88a8];

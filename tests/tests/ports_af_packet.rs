@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ports_worker::{
-    Received, Worker, checksum_is_right, ifindex, is_ipv4, mac, tcp_transfer, tx_packets,
+    Received, Worker, af_packet_config, checksum_is_right, ifindex, is_ipv4, mac, tcp_transfer,
+    tx_packets,
 };
 use rustix::event::epoll;
 use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig};
@@ -34,7 +35,7 @@ impl Rig {
     }
 
     fn uplink(&self, change: fn(&mut AfPacketConfig)) -> Result<AfPacket> {
-        let mut config = AfPacketConfig::new("up0");
+        let mut config = af_packet_config(&self.engine, "up0")?;
         change(&mut config);
         self.engine.enter(move || Ok(AfPacket::open(config)?))
     }

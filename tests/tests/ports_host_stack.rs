@@ -8,11 +8,11 @@ use std::net::UdpSocket;
 use std::time::Duration;
 
 use anyhow::Result;
-use ports_worker::{Worker, is_ipv4};
+use ports_worker::{Worker, af_packet_config, is_ipv4};
 use sluice_datapath::Uplink;
-use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig};
-use sluice_datapath::ports::host_stack::{HostStackGuard, HostStackRecord};
+use sluice_datapath::ports::af_packet::AfPacket;
 use sluice_tests::{Netns, program_or_skip, root_or_skip, wait_for};
+use sluiced::uplinks::host_stack::{HostStackGuard, HostStackRecord};
 
 const HOST_V4: &str = "10.78.0.2";
 const HOST_V6: &str = "fd78::2";
@@ -133,10 +133,8 @@ fn the_host_is_silent_while_guarded_and_answers_again() {
     );
     assert_eq!(rig.tables(), "", "taking the record changes nothing");
 
-    let mut uplink = rig
-        .host
-        .enter(|| Ok(AfPacket::open(AfPacketConfig::new("up-0.1"))?))
-        .unwrap();
+    let config = af_packet_config(&rig.host, "up-0.1").unwrap();
+    let mut uplink = rig.host.enter(move || Ok(AfPacket::open(config)?)).unwrap();
     let guard = rig.engage(&record);
     assert!(guard.sending_blocked());
     assert_eq!(rig.ipv6_disabled().trim(), "1");

@@ -10,6 +10,7 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use sluice_datapath::ports::af_packet::AfPacketConfig;
 use sluice_datapath::{DropCounts, DropReason, FrameInfo, PortContext, Uplink};
 use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig, Pools};
 use sluice_packet::{InnerTag, checksum, parse};
@@ -138,6 +139,15 @@ pub(crate) fn ifindex(netns: &Netns, device: &str) -> Result<u32> {
     let line = netns.ip(&["-o", "link", "show", device])?;
     let index = line.split(':').next().unwrap_or_default();
     index.parse().with_context(|| format!("no index in {line}"))
+}
+
+/// The usual configuration of an uplink on a netdev.
+pub(crate) fn af_packet_config(netns: &Netns, device: &str) -> Result<AfPacketConfig> {
+    let line = netns.ip(&["-o", "link", "show", device])?;
+    let mut words = line.split_whitespace();
+    let mtu = words.find(|word| *word == "mtu").and(words.next());
+    let mtu = mtu.with_context(|| format!("no MTU in {line}"))?.parse()?;
+    Ok(AfPacketConfig::new(device, ifindex(netns, device)?, mtu))
 }
 
 /// Frames that a netdev has sent, a super-frame as one.

@@ -42,12 +42,15 @@ fn ends() -> Result<[AfPacket; 2]> {
         ip("link add pv0 type veth peer name pv1")?;
         ip("link set pv0 up")?;
         ip("link set pv1 up")?;
-        let open = |device| {
-            AfPacket::open(AfPacketConfig {
+        let open = |device: &str| -> Result<AfPacket> {
+            let line = ip(&format!("-o link show {device}"))?;
+            let index = line.split(':').next().unwrap_or_default().parse()?;
+            let uplink = AfPacket::open(AfPacketConfig {
                 // There are no super-frames on a pair that no kernel sends on.
                 super_frames: false,
-                ..AfPacketConfig::new(device)
-            })
+                ..AfPacketConfig::new(device, index, 1500)
+            })?;
+            Ok(uplink)
         };
         Ok([open("pv0")?, open("pv1")?])
     });
@@ -55,7 +58,7 @@ fn ends() -> Result<[AfPacket; 2]> {
         .unwrap_or_else(|_| Err(anyhow::anyhow!("it panicked")))
 }
 
-fn ip(arguments: &str) -> Result<()> {
+fn ip(arguments: &str) -> Result<String> {
     let mut command = Command::new("ip");
     let out = command
         .args(arguments.split(' '))
@@ -63,7 +66,7 @@ fn ip(arguments: &str) -> Result<()> {
         .context("running ip")?;
     let said = String::from_utf8_lossy(&out.stderr);
     ensure!(out.status.success(), "ip {arguments}: {said}");
-    Ok(())
+    Ok(String::from_utf8_lossy(&out.stdout).into_owned())
 }
 
 fn measure(options: &Options, size: usize, ends: [AfPacket; 2]) -> Result<()> {

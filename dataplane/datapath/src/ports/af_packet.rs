@@ -6,8 +6,8 @@
 //! are filled in, and the super-frames of its own TCP are cut to the size it names. Frames that this
 //! host sends on the netdev never come back.
 //!
-//! Sent frames carry their tag in the bytes, and a mark by which
-//! [`super::host_stack::HostStackGuard`] tells them from the host's own. A frame may have the MTU and
+//! Sent frames carry their tag in the bytes, and [`SKB_MARK`], by which control's nftables rules tell
+//! them from the host's own. Facts about the netdev are handed in: no netlink is spoken here. A frame may have the MTU and
 //! four bytes of tag, which is what netdevs grant a VLAN; for a second tag the uplink's MTU must be
 //! raised by four. Longer ones are [`DropReason::TooLong`], since a netdev would lose them in
 //! silence.
@@ -20,11 +20,12 @@ use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket, RX_FRAME_BYTES_G
 use sluice_packet::VlanTag;
 
 use super::arrival::{Arrival, Arrivals, Taken};
-use super::device::Devices;
-use super::host_stack::ENGINE_MARK;
 use super::tagged::Tagged;
 use crate::drops::DropReason;
 use crate::ports::seam::{PortContext, Sent, Uplink, Wake};
+
+/// The skb mark of frames that the engine sends. Frames lose it when they leave the namespace.
+pub const SKB_MARK: u32 = 0x736c_7565;
 
 /// Bytes of an Ethernet header, without tags.
 const ETH_HEADER: usize = 14;
@@ -41,6 +42,10 @@ const LOSING_LOOPS: u32 = 256;
 pub struct AfPacketConfig {
     /// The netdev's name, in the network namespace of the thread that opens it.
     pub device: String,
+    /// Interface index of the netdev in that namespace.
+    pub index: u32,
+    /// MTU of the netdev in bytes.
+    pub mtu: u32,
     /// Frames of the receive ring, 1 to 65536.
     pub rx_frames: u32,
     /// Frames of the send ring, 1 to 65536. Each takes the MTU and some.
@@ -56,7 +61,7 @@ pub struct AfPacketConfig {
 
 impl AfPacketConfig {
     /// The usual: 512 frames in (34 MB), 1024 out, promiscuous, with super-frames.
-    pub fn new(device: impl Into<String>) -> AfPacketConfig {
+    pub fn new(device: impl Into<String>, index: u32, mtu: u32) -> AfPacketConfig {
         let PacketConfig {
             rx_frames,
             tx_frames,
@@ -64,6 +69,8 @@ impl AfPacketConfig {
         } = PacketConfig::default();
         AfPacketConfig {
             device: device.into(),
+            index,
+            mtu,
             rx_frames,
             tx_frames,
             promiscuous: true,
@@ -75,22 +82,6 @@ impl AfPacketConfig {
 /// Why a netdev cannot be an uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum AfPacketError {
-    /// No such netdev.
-    #[error(
-        "there is no netdev {device} in this network namespace: `ip link` lists those there are"
-    )]
-    NoDevice {
-        /// The name asked for.
-        device: String,
-    },
-    /// The kernel does not tell about it.
-    #[error("cannot ask the kernel about netdev {device}: {source}")]
-    Ask {
-        /// The device.
-        device: String,
-        /// Why.
-        source: std::io::Error,
-    },
     /// Frames sent could not be marked.
     #[error("cannot mark what is sent on netdev {device}: {source}; this needs CAP_NET_ADMIN")]
     Mark {
@@ -158,52 +149,49 @@ impl KernelDrops {
 }
 
 impl AfPacket {
-    /// Opens a netdev of the calling thread's network namespace; afterwards it works from any. Its
-    /// MTU is read now: after a change, open it anew.
+    /// Opens a netdev of the calling thread's network namespace; afterwards it works from any.
+    /// After a change of its MTU, open it anew.
     ///
     /// # Errors
-    /// There is no such netdev, or the kernel refuses: it takes CAP_NET_RAW and CAP_NET_ADMIN.
+    /// The kernel refuses: there is no netdev of that index, or CAP_NET_RAW or CAP_NET_ADMIN is missing.
     pub fn open(config: AfPacketConfig) -> Result<AfPacket, AfPacketError> {
         let AfPacketConfig {
             device,
+            index,
+            mtu,
             rx_frames,
             tx_frames,
             promiscuous,
             super_frames,
         } = config;
-        let found = match Devices::open().and_then(|devices| devices.find(&device)) {
-            Ok(Some(found)) => found,
-            Ok(None) => return Err(AfPacketError::NoDevice { device }),
-            Err(source) => return Err(AfPacketError::Ask { device, source }),
-        };
         let rx_frame_bytes = if super_frames {
             RX_FRAME_BYTES_GSO
         } else {
-            found.mtu.saturating_add(RX_OVERHEAD)
+            mtu.saturating_add(RX_OVERHEAD)
         };
         let rings = PacketConfig {
             rx_frames,
             rx_frame_bytes,
             tx_frames,
             promiscuous,
-            ..PacketConfig::for_mtu(found.mtu)
+            ..PacketConfig::for_mtu(mtu)
         };
-        let socket = match PacketSocket::open(found.index, rings) {
+        let socket = match PacketSocket::open(index, rings) {
             Ok(socket) => socket,
             Err(source) => return Err(AfPacketError::Open { device, source }),
         };
-        if let Err(errno) = setsockopt(&socket, sockopt::Mark, &ENGINE_MARK) {
+        if let Err(errno) = setsockopt(&socket, sockopt::Mark, &SKB_MARK) {
             return Err(AfPacketError::Mark {
                 device,
                 source: errno.into(),
             });
         }
-        let longest = found.mtu as usize + ETH_HEADER + VlanTag::LEN;
+        let longest = mtu as usize + ETH_HEADER + VlanTag::LEN;
         Ok(AfPacket {
             longest: longest.min(socket.max_frame()),
             socket,
             device,
-            mtu: found.mtu,
+            mtu,
             arrivals: Arrivals::default(),
             unsent: false,
             kernel: KernelDrops::default(),
@@ -331,13 +319,5 @@ mod tests {
         assert_eq!(asked, 1, "once when it falls quiet");
         let asked = (0..2560).filter(|_| kernel.due(64, true)).count();
         assert_eq!(asked, 10);
-    }
-
-    #[test]
-    fn a_missing_device_is_named() {
-        let error = AfPacket::open(AfPacketConfig::new("sg-none"))
-            .err()
-            .map(|e| e.to_string());
-        assert!(error.is_some_and(|error| error.contains("no netdev sg-none")));
     }
 }

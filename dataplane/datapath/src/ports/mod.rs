@@ -10,12 +10,9 @@
 //! | [`pcap`] | files | files |
 //! | [`generator`] | frames from templates | the same |
 //! | [`null`] | swallows everything | the same |
-//!
-//! [`host_stack`] is no port: it keeps the host's own stack off a netdev that is an uplink.
 
 pub mod af_packet;
 pub mod generator;
-pub mod host_stack;
 pub mod igbvf;
 pub mod memif;
 pub mod null;
@@ -24,7 +21,6 @@ pub mod tap;
 
 mod arrival;
 mod crc32c;
-mod device;
 mod frame_list;
 pub(crate) mod seam;
 mod tagged;

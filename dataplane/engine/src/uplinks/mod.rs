@@ -1,6 +1,9 @@
 //! The uplinks: opened at start, given back at the end. What an uplink takes from the host is on
 //! disk before it is taken, so that the next engine gives it back if this one dies.
 
+pub mod host_stack;
+pub mod netdev;
+
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::time::Duration;
@@ -8,10 +11,10 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use sluice_api::ApiError;
 use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig};
-use sluice_datapath::ports::host_stack::{HostStackError, HostStackGuard, HostStackRecord};
 use sluice_datapath::ports::pcap::{PcapConfig, PcapUplink};
 use sluice_datapath::{Uplink, UplinkId, UplinkSpec};
 
+use self::host_stack::{HostStackError, HostStackGuard, HostStackRecord};
 use crate::config::{UplinkConfig, UplinkDriver};
 use crate::engine::SharedEngine;
 use crate::records::Records;
@@ -149,7 +152,8 @@ pub fn open(
                     config.name
                 );
             }
-            let added = AfPacket::open(AfPacketConfig::new(device))
+            let netdev = guard.netdev();
+            let added = AfPacket::open(AfPacketConfig::new(device, netdev.index, netdev.mtu))
                 .map_err(|error| failed(&error))
                 .and_then(|port| add(config, Box::new(port), engine, None));
             match added {

@@ -7,7 +7,7 @@
 //!   on the device. AF_PACKET sees frames before that hook: `__netif_receive_skb_core` calls the
 //!   packet taps, then `nf_ingress`;
 //! - the same table drops what leaves by the device unless it bears the mark that
-//!   [`super::af_packet::AfPacket`] sets on its socket. Kernels before 5.16 lack the hook for this:
+//!   [`AfPacket`](sluice_datapath::ports::af_packet::AfPacket) sets on its socket. Kernels before 5.16 lack the hook for this:
 //!   see [`HostStackGuard::sending_blocked`];
 //! - IPv6 is disabled on the device, so that the kernel does not retry router solicitations and
 //!   address detection into the void;
@@ -31,8 +31,7 @@ mod nft;
 use std::net::Ipv6Addr;
 
 pub use self::error::HostStackError;
-pub(super) use self::nft::ENGINE_MARK;
-use super::device::{Device, Devices};
+use super::netdev::{self, Netdev};
 
 /// What the host had set on a device before the engine took it: all that is needed to give it back,
 /// and nothing else.
@@ -53,6 +52,7 @@ pub struct HostStackRecord {
 #[must_use = "the device stays guarded until release is called"]
 pub struct HostStackGuard {
     record: HostStackRecord,
+    netdev: Netdev,
     sending_blocked: bool,
 }
 
@@ -63,7 +63,7 @@ impl HostStackRecord {
     /// There is no such device, its name cannot be used in a ruleset, or the kernel does not tell.
     pub fn take(device: &str) -> Result<HostStackRecord, HostStackError> {
         check_name(device)?;
-        let found = find(&open(device)?, device)?.ok_or_else(|| HostStackError::NoDevice {
+        let found = find(device)?.ok_or_else(|| HostStackError::NoDevice {
             device: device.to_owned(),
         })?;
         let refused = |what| HostStackError::kernel(what, device);
@@ -83,17 +83,16 @@ impl HostStackRecord {
     /// What could not be put back; all the rest was.
     pub fn restore(&self) -> Result<(), HostStackError> {
         check_name(&self.device)?;
-        let devices = open(&self.device)?;
-        let found = find(&devices, &self.device)?;
+        let found = find(&self.device)?;
         let mut errors = Vec::new();
         if let Some(found) = found.as_ref().filter(|found| found.up && !self.was_up) {
-            let down = devices.set_up(found.index, false);
+            let down = netdev::set_up(found.index, false);
             errors.extend(down.map_err(self.refused("set down")).err());
         }
         // Before IPv6 comes back: its duplicate address detection must be heard, and must hear.
         errors.extend(nft::unblock(&self.device).err());
         if let Some(found) = &found {
-            self.restore_ipv6(&devices, found, &mut errors);
+            self.restore_ipv6(found, &mut errors);
         }
         if errors.is_empty() {
             Ok(())
@@ -102,7 +101,7 @@ impl HostStackRecord {
         }
     }
 
-    fn restore_ipv6(&self, devices: &Devices, found: &Device, errors: &mut Vec<HostStackError>) {
+    fn restore_ipv6(&self, found: &Netdev, errors: &mut Vec<HostStackError>) {
         let Some(disabled) = self.ipv6_disabled else {
             return;
         };
@@ -115,7 +114,7 @@ impl HostStackRecord {
             return;
         }
         for &(address, prefix_len) in &self.ipv6_addresses {
-            let added = devices.add_ipv6(found.index, address, prefix_len);
+            let added = netdev::add_ipv6(found.index, address, prefix_len);
             errors.extend(
                 added
                     .map_err(self.refused("put back an IPv6 address of"))
@@ -124,11 +123,11 @@ impl HostStackRecord {
         }
     }
 
-    /// What [`HostStackGuard::engage`] does; whether sending is blocked too.
-    fn apply(&self) -> Result<bool, HostStackError> {
+    /// Does what [`HostStackGuard::engage`] promises. Returns the netdev, and whether sending is
+    /// blocked too.
+    fn apply(&self) -> Result<(Netdev, bool), HostStackError> {
         check_name(&self.device)?;
-        let devices = open(&self.device)?;
-        let found = find(&devices, &self.device)?.ok_or_else(|| HostStackError::NoDevice {
+        let found = find(&self.device)?.ok_or_else(|| HostStackError::NoDevice {
             device: self.device.clone(),
         })?;
         let sending_blocked = match nft::block(&self.device, true) {
@@ -139,11 +138,9 @@ impl HostStackRecord {
             ipv6::set_disabled(&self.device, true).map_err(self.refused("disable IPv6 on"))?;
         }
         if !found.up {
-            devices
-                .set_up(found.index, true)
-                .map_err(self.refused("set up"))?;
+            netdev::set_up(found.index, true).map_err(self.refused("set up"))?;
         }
-        Ok(sending_blocked)
+        Ok((found, sending_blocked))
     }
 
     fn refused(&self, what: &'static str) -> impl FnOnce(std::io::Error) -> HostStackError {
@@ -158,8 +155,9 @@ impl HostStackGuard {
     /// What failed first; what had been changed by then has been put back as far as possible.
     pub fn engage(record: HostStackRecord) -> Result<HostStackGuard, HostStackError> {
         match record.apply() {
-            Ok(sending_blocked) => Ok(HostStackGuard {
+            Ok((netdev, sending_blocked)) => Ok(HostStackGuard {
                 record,
+                netdev,
                 sending_blocked,
             }),
             Err(error) => {
@@ -173,6 +171,11 @@ impl HostStackGuard {
     /// What will be put back.
     pub fn record(&self) -> &HostStackRecord {
         &self.record
+    }
+
+    /// The device as it was when the guard was engaged.
+    pub fn netdev(&self) -> &Netdev {
+        &self.netdev
     }
 
     /// Whether the host's stack can no longer send by the device either. False on kernels before
@@ -203,14 +206,8 @@ fn check_name(device: &str) -> Result<(), HostStackError> {
     }
 }
 
-fn open(device: &str) -> Result<Devices, HostStackError> {
-    Devices::open().map_err(HostStackError::kernel("ask about", device))
-}
-
-fn find(devices: &Devices, device: &str) -> Result<Option<Device>, HostStackError> {
-    devices
-        .find(device)
-        .map_err(HostStackError::kernel("find", device))
+fn find(device: &str) -> Result<Option<Netdev>, HostStackError> {
+    netdev::find(device).map_err(HostStackError::kernel("find", device))
 }
 
 #[cfg(test)]

@@ -3,11 +3,9 @@
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};
 
-use super::HostStackError;
+use sluice_datapath::ports::af_packet::SKB_MARK;
 
-/// The mark of frames that the engine sends, by which the table knows them. Frames lose it when they
-/// leave the namespace.
-pub(in crate::ports) const ENGINE_MARK: u32 = 0x736c_7565;
+use super::HostStackError;
 
 /// Drops what comes in on `device` and, if `sending` says so, what leaves by it without the mark.
 /// Replaces the table that may be there, in one transaction.
@@ -16,7 +14,7 @@ pub(super) fn block(device: &str, sending: bool) -> Result<(), HostStackError> {
     let hook = |name| format!("type filter hook {name} device \"{device}\" priority -500");
     let ingress = format!("chain in {{ {}; policy drop; }}", hook("ingress"));
     let egress = if sending {
-        let mark = format!("meta mark {ENGINE_MARK:#x} accept");
+        let mark = format!("meta mark {SKB_MARK:#x} accept");
         format!("chain out {{ {}; policy drop; {mark}; }}", hook("egress"))
     } else {
         String::new()

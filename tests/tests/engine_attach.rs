@@ -70,7 +70,7 @@ fn a_memif_from_attach_to_detach() {
     assert_eq!((reply.pod_role, reply.mtu), (Some(MemifRole::Client), 1500));
     assert!(reply.warnings.is_empty(), "{:?}", reply.warnings);
     let mac: Mac = reply.mac.parse().unwrap();
-    assert!(mac.is_local() && mac.is_unicast());
+    assert!(mac.is_locally_administered() && mac.is_unicast());
     assert_eq!(node.attachment(&pod, "net1").link, LinkState::Down);
 
     let mut memif = PodMemif::client(&pod, "net1");

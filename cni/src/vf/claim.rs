@@ -70,7 +70,7 @@ fn plan(
     let at = netns::identity(&path)?;
     let mac = conf.mac.as_deref().and_then(|mac| mac.parse::<Mac>().ok());
     let mac = mac.map_or_else(
-        || derived_mac(&call.container_id, &call.ifname, 0),
+        || derived_mac(&call.container_id, &call.ifname, 0).octets(),
         |mac| mac.0,
     );
     Ok(Plan {

@@ -1,12 +1,14 @@
 //! The MAC address of an attachment that asked for none: plugin and engine come to the same one.
 
+use sluice_packet::Mac;
+
 /// FNV-1a's parameters for 64 bits (draft-eastlake-fnv).
 const OFFSET_BASIS: u64 = 0xcbf2_9ce4_8422_2325;
 const PRIME: u64 = 0x0000_0100_0000_01b3;
 
 /// A locally administered unicast address that is always the same for a container's interface: 46
 /// bits of a hash. `attempt` gives another one, for when one is taken.
-pub fn derived_mac(container_id: &str, ifname: &str, attempt: u8) -> [u8; 6] {
+pub fn derived_mac(container_id: &str, ifname: &str, attempt: u8) -> Mac {
     // A NUL between them: neither can hold one, so no two interfaces are hashed alike.
     let parts = [container_id.as_bytes(), ifname.as_bytes(), &[attempt]];
     let mut hash = OFFSET_BASIS;
@@ -18,7 +20,7 @@ pub fn derived_mac(container_id: &str, ifname: &str, attempt: u8) -> [u8; 6] {
     hash = (hash ^ (hash >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
     hash ^= hash >> 31;
     let [a, b, c, d, e, f, ..] = hash.to_le_bytes();
-    [a & 0xfc | 0x02, b, c, d, e, f]
+    Mac::new([a & 0xfc | 0x02, b, c, d, e, f])
 }
 
 #[cfg(test)]
@@ -34,16 +36,15 @@ mod tests {
         for container in 0..2000 {
             for attempt in 0..2 {
                 let mac = derived_mac(&format!("{container:x}"), "net1", attempt);
-                assert_eq!(
-                    mac[0] & 0x03,
-                    0x02,
-                    "{mac:x?} is not a local unicast address"
+                assert!(
+                    mac.is_unicast() && mac.is_locally_administered(),
+                    "{mac} is not a local unicast address"
                 );
-                assert!(seen.insert(mac), "{mac:x?} twice");
+                assert!(seen.insert(mac), "{mac} twice");
             }
         }
         assert_ne!(derived_mac("ab", "c", 0), derived_mac("a", "bc", 0));
     }
 
-    const PINNED: [u8; 6] = [0xc6, 0xec, 0x02, 0xa6, 0xc6, 0xc5];
+    const PINNED: Mac = Mac::new([0xc6, 0xec, 0x02, 0xa6, 0xc6, 0xc5]);
 }

@@ -18,6 +18,7 @@ mod key;
 mod mac;
 mod parse;
 mod proto;
+mod vid;
 
 pub mod arp;
 pub mod build;
@@ -40,4 +41,5 @@ pub use key::FlowKey;
 pub use mac::{Mac, MacError};
 pub use parse::{InnerTag, Layout, ParseError, Parsed, parse, parse_into, parse_plain};
 pub use proto::IpProto;
-pub use vlan::{Vid, VlanTag, outer_tag};
+pub use vid::{Vid, VidError, VidRange};
+pub use vlan::{VlanTag, outer_tag};

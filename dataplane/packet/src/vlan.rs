@@ -1,75 +1,8 @@
-//! VLAN identifiers and tags: 802.1Q and 802.1ad (QinQ), IEEE 802.1Q-2022 clause 9.
+//! VLAN tags: 802.1Q and 802.1ad (QinQ), IEEE 802.1Q-2022 clause 9.
 
 use std::fmt;
 
-use crate::EtherType;
-
-/// A VLAN identifier, 0 to 4094, where 0 stands for untagged. 4095 is reserved (IEEE 802.1Q, table
-/// 9-2) and cannot be one.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
-pub struct Vid(u16);
-
-impl Vid {
-    /// No VLAN: untagged frames, and frames that carry only a priority (VID 0).
-    pub const UNTAGGED: Vid = Vid(0);
-    /// The highest VLAN identifier.
-    pub const MAX: Vid = Vid(4094);
-
-    /// `None` above 4094.
-    #[inline]
-    #[must_use]
-    pub const fn new(vid: u16) -> Option<Vid> {
-        if vid <= 4094 { Some(Vid(vid)) } else { None }
-    }
-
-    /// The number, 0 to 4094.
-    #[inline]
-    #[must_use]
-    pub const fn get(self) -> u16 {
-        self.0
-    }
-
-    /// Whether this stands for untagged.
-    #[inline]
-    #[must_use]
-    pub const fn is_untagged(self) -> bool {
-        self.0 == 0
-    }
-}
-
-impl From<Vid> for u16 {
-    fn from(vid: Vid) -> u16 {
-        vid.0
-    }
-}
-
-impl TryFrom<u16> for Vid {
-    type Error = VidError;
-
-    fn try_from(vid: u16) -> Result<Vid, VidError> {
-        Vid::new(vid).ok_or(VidError { vid })
-    }
-}
-
-impl fmt::Display for Vid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(&self.0, f)
-    }
-}
-
-impl fmt::Debug for Vid {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Vid({})", self.0)
-    }
-}
-
-/// Why a number is no VLAN identifier.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("{vid} is not a VLAN identifier: use 1 to 4094, or 0 for untagged")]
-pub struct VidError {
-    /// What was given.
-    pub vid: u16,
-}
+use crate::{EtherType, Vid};
 
 /// One VLAN tag: its protocol number and its control information, both in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
@@ -88,7 +21,10 @@ impl VlanTag {
     #[inline]
     #[must_use]
     pub const fn new(tpid: u16, vid: Vid) -> VlanTag {
-        VlanTag { tpid, tci: vid.0 }
+        VlanTag {
+            tpid,
+            tci: vid.get(),
+        }
     }
 
     /// From the four bytes that follow the source MAC.
@@ -205,14 +141,6 @@ impl<'a> Vlan<'a> {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-
-    #[test]
-    fn vid_range() {
-        assert_eq!(Vid::new(0), Some(Vid::UNTAGGED));
-        assert_eq!(Vid::new(4094).map(Vid::get), Some(4094));
-        assert_eq!(Vid::new(4095), None);
-        assert_eq!(Vid::try_from(9000), Err(VidError { vid: 9000 }));
-    }
 
     #[test]
     fn tag_fields() {

@@ -155,7 +155,7 @@ impl Control {
     ) -> Result<(Attached, Mac), ApiError> {
         let mut attempt = 0;
         loop {
-            let derived = || Mac(derived_mac(&key.container_id, &key.ifname, attempt));
+            let derived = || derived_mac(&key.container_id, &key.ifname, attempt);
             let mac = checked.mac.unwrap_or_else(derived);
             let spec = AttachmentSpec {
                 name: key.to_string(),

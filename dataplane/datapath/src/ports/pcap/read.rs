@@ -1,39 +1,50 @@
-//! Reading a whole capture file.
+//! Reader of whole capture files, pcap (draft-ietf-opsawg-pcap) and pcapng.
+//!
+//! Both formats are read here by hand: the package pcap-file brings two further generations of
+//! procedural-macro packages, and its parsers check time stamps that are of no use here.
 
-use std::borrow::Cow;
 use std::path::Path;
 
-use pcap_file::DataLink;
-use pcap_file::pcap::PcapParser;
-use pcap_file::pcapng::{Block, PcapNgParser};
-
 use super::PcapError;
+use super::fields::{ByteOrder, Fields};
+use super::pcapng::{self, SECTION_HEADER};
 use crate::ports::frame_list::FrameList;
 
 /// Longest frame that fits an mbuf, in bytes.
 const FRAME_MAX: usize = 10240;
-/// The type of a pcapng file's first block, the same in both byte orders.
-const PCAPNG_MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
+/// Magic numbers of pcap files with time stamps in microseconds and in nanoseconds.
+const PCAP_MAGICS: [u32; 2] = [0xa1b2_c3d4, 0xa1b2_3c4d];
+/// Link type of Ethernet, LINKTYPE_ETHERNET.
+pub(super) const ETHERNET: u32 = 1;
+/// Problem of a file that is shorter than its own lengths say.
+pub(super) const TRUNCATED: &str = "the file ends in the middle of it";
 
-/// The frames of the capture file at `path`.
+/// Problem found while parsing: with the file as such, or with the frame after those read so far.
+#[derive(Debug)]
+pub(super) enum Defect {
+    File(String),
+    Frame(String),
+}
+
+/// Reads every frame of the capture file at `path`.
 pub(super) fn read_frames(path: &Path) -> Result<FrameList, PcapError> {
     let bytes = std::fs::read(path).map_err(|source| PcapError::Read {
         path: path.to_owned(),
         source,
     })?;
     let mut frames = FrameList::default();
-    let parsed = if bytes.starts_with(&PCAPNG_MAGIC) {
-        parse_pcapng(&bytes, &mut frames)
+    let parsed = if bytes.starts_with(&SECTION_HEADER) {
+        pcapng::parse(&bytes, &mut frames)
     } else {
         parse_pcap(&bytes, &mut frames)
     };
     match parsed {
         Ok(()) => Ok(frames),
-        Err(Wrong::File(problem)) => Err(PcapError::Header {
+        Err(Defect::File(problem)) => Err(PcapError::Header {
             path: path.to_owned(),
             problem,
         }),
-        Err(Wrong::Frame(problem)) => Err(PcapError::Frame {
+        Err(Defect::Frame(problem)) => Err(PcapError::Frame {
             path: path.to_owned(),
             frame: frames.len() + 1,
             problem,
@@ -41,76 +52,45 @@ pub(super) fn read_frames(path: &Path) -> Result<FrameList, PcapError> {
     }
 }
 
-/// What is wrong: the file as such, or the frame after those that were read.
-enum Wrong {
-    File(String),
-    Frame(String),
-}
-
-fn parse_pcap(bytes: &[u8], frames: &mut FrameList) -> Result<(), Wrong> {
-    let (mut rest, parser) = PcapParser::new(bytes).map_err(|error| Wrong::File(said(&error)))?;
-    check_link(parser.header().datalink)?;
-    while !rest.is_empty() {
-        let (after, packet) = parser
-            .next_raw_packet(rest)
-            .map_err(|error| Wrong::Frame(said(&error)))?;
-        take(frames, &packet.data, packet.orig_len)?;
-        rest = after;
+fn parse_pcap(bytes: &[u8], frames: &mut FrameList) -> Result<(), Defect> {
+    let order = bytes.first_chunk().and_then(|magic| {
+        PCAP_MAGICS
+            .iter()
+            .find_map(|known| ByteOrder::of_magic(*magic, *known))
+    });
+    let Some(order) = order else {
+        return Err(Defect::File("no pcap or pcapng header".to_owned()));
+    };
+    let mut fields = Fields::new(bytes, order);
+    // Magic, version, time zone, accuracy and snapshot length: nothing of them matters here.
+    let link = fields.bytes(20).and_then(|_| fields.u32());
+    check_link(link.ok_or_else(|| Defect::File(TRUNCATED.to_owned()))?)?;
+    while !fields.is_empty() {
+        let (data, original_len) =
+            next_packet(&mut fields).ok_or_else(|| Defect::Frame(TRUNCATED.to_owned()))?;
+        take(frames, data, original_len)?;
     }
     Ok(())
 }
 
-fn parse_pcapng(bytes: &[u8], frames: &mut FrameList) -> Result<(), Wrong> {
-    let (mut rest, mut parser) =
-        PcapNgParser::new(bytes).map_err(|error| Wrong::File(said(&error)))?;
-    while !rest.is_empty() {
-        let (after, block) = parser
-            .next_block(rest)
-            .map_err(|error| Wrong::Frame(said(&error)))?;
-        let (interface, data, original_len) = match block {
-            Block::EnhancedPacket(packet) => {
-                (packet.interface_id, packet.data, packet.original_len)
-            }
-            Block::Packet(packet) => (
-                u32::from(packet.interface_id),
-                packet.data,
-                packet.original_len,
-            ),
-            // Its data has the padding behind it.
-            Block::SimplePacket(packet) => {
-                let len = packet.data.len().min(packet.original_len as usize);
-                (
-                    0,
-                    Cow::Owned(packet.data[..len].to_vec()),
-                    packet.original_len,
-                )
-            }
-            _ => {
-                rest = after;
-                continue;
-            }
-        };
-        let Some(interface) = parser.interfaces().get(interface as usize) else {
-            return Err(Wrong::Frame(format!(
-                "its interface {interface} is not described"
-            )));
-        };
-        check_link(interface.linktype)?;
-        take(frames, &data, original_len)?;
-        rest = after;
-    }
-    Ok(())
+/// Reads one record: the captured bytes, and the length that the frame had on the wire.
+fn next_packet<'a>(fields: &mut Fields<'a>) -> Option<(&'a [u8], u32)> {
+    let _time = fields.bytes(8)?;
+    let captured = fields.len()?;
+    let original_len = fields.u32()?;
+    Some((fields.bytes(captured)?, original_len))
 }
 
-fn take(frames: &mut FrameList, data: &[u8], original_len: u32) -> Result<(), Wrong> {
+/// Appends a frame, unless it was cut or is longer than an mbuf.
+pub(super) fn take(frames: &mut FrameList, data: &[u8], original_len: u32) -> Result<(), Defect> {
     if data.len() != original_len as usize {
-        return Err(Wrong::Frame(format!(
+        return Err(Defect::Frame(format!(
             "{} of its {original_len} bytes were captured: capture with tcpdump -s 0",
             data.len()
         )));
     }
     if data.len() > FRAME_MAX {
-        return Err(Wrong::Frame(format!(
+        return Err(Defect::Frame(format!(
             "it has {original_len} bytes, and an mbuf holds {FRAME_MAX}: \
              capture with segmentation offloads off"
         )));
@@ -119,18 +99,12 @@ fn take(frames: &mut FrameList, data: &[u8], original_len: u32) -> Result<(), Wr
     Ok(())
 }
 
-fn check_link(link: DataLink) -> Result<(), Wrong> {
-    if link == DataLink::ETHERNET {
+/// Refuses captures of anything but Ethernet.
+pub(super) fn check_link(link: u32) -> Result<(), Defect> {
+    if link == ETHERNET {
         return Ok(());
     }
-    Err(Wrong::File(format!(
-        "its link type is {link:?}, not ETHERNET: capture on one netdev"
+    Err(Defect::File(format!(
+        "its link type is {link}, not ETHERNET ({ETHERNET}): capture on one netdev"
     )))
-}
-
-fn said(error: &pcap_file::PcapError) -> String {
-    match error {
-        pcap_file::PcapError::IncompleteBuffer => "the file ends in the middle of it".to_owned(),
-        other => other.to_string(),
-    }
 }

@@ -1,19 +1,17 @@
-//! Writing a pcap file, frame by frame.
-//!
-//! pcap-file writes the file's header; its packet writer wants a frame in one piece and hides the
-//! file behind it, so the 16 bytes in front of each frame are written here.
+//! Writer of a pcap file, frame by frame.
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
-use pcap_file::pcap::PcapHeader;
-use pcap_file::{DataLink, Endianness};
-
 use super::PcapError;
+use super::read::ETHERNET;
 use crate::ports::tagged::Tagged;
 
-/// A pcap file that grows: little-endian, microseconds.
+/// Snapshot length that the header names, in bytes: more than any frame has.
+const SNAP_LEN: u32 = 65535;
+
+/// Growing pcap file: little-endian, time stamps in microseconds.
 #[derive(Debug)]
 pub(super) struct PcapWriter {
     path: PathBuf,
@@ -22,19 +20,10 @@ pub(super) struct PcapWriter {
 }
 
 impl PcapWriter {
-    /// Makes or empties the file at `path` and writes its header.
+    /// Creates or truncates the file at `path` and writes its header.
     pub(super) fn create(path: PathBuf) -> Result<PcapWriter, PcapError> {
-        let header = PcapHeader {
-            datalink: DataLink::ETHERNET,
-            endianness: Endianness::Little,
-            ..PcapHeader::default()
-        };
-        let mut bytes = Vec::new();
-        let made = header
-            .write_to(&mut bytes)
-            .map_err(std::io::Error::other)
-            .and_then(|_| File::create(&path))
-            .and_then(|mut file| file.write_all(&bytes).map(|()| file));
+        let made =
+            File::create(&path).and_then(|mut file| file.write_all(&file_header()).map(|()| file));
         match made {
             Ok(file) => Ok(PcapWriter {
                 path,
@@ -45,7 +34,7 @@ impl PcapWriter {
         }
     }
 
-    /// Frames written.
+    /// Returns the number of frames written.
     pub(super) fn frames(&self) -> u64 {
         self.frames
     }
@@ -54,13 +43,13 @@ impl PcapWriter {
     pub(super) fn write(&mut self, frame: &Tagged<'_>) -> Result<(), PcapError> {
         let written = self.try_write(frame);
         self.frames += u64::from(written.is_ok());
-        self.named(written)
+        self.with_path(written)
     }
 
-    /// Brings everything into the file.
+    /// Writes what is buffered to the file.
     pub(super) fn flush(&mut self) -> Result<(), PcapError> {
         let flushed = self.file.flush();
-        self.named(flushed)
+        self.with_path(flushed)
     }
 
     fn try_write(&mut self, frame: &Tagged<'_>) -> std::io::Result<()> {
@@ -78,10 +67,22 @@ impl PcapWriter {
             .try_for_each(|part| self.file.write_all(part))
     }
 
-    fn named(&self, result: std::io::Result<()>) -> Result<(), PcapError> {
+    fn with_path(&self, result: std::io::Result<()>) -> Result<(), PcapError> {
         result.map_err(|source| PcapError::Write {
             path: self.path.clone(),
             source,
         })
     }
+}
+
+/// Header of a pcap file of Ethernet frames, version 2.4.
+fn file_header() -> [u8; 24] {
+    let mut header = [0; 24];
+    header[0..4].copy_from_slice(&0xa1b2_c3d4_u32.to_le_bytes());
+    header[4..6].copy_from_slice(&2_u16.to_le_bytes());
+    header[6..8].copy_from_slice(&4_u16.to_le_bytes());
+    // Time zone and accuracy stay 0.
+    header[16..20].copy_from_slice(&SNAP_LEN.to_le_bytes());
+    header[20..24].copy_from_slice(&ETHERNET.to_le_bytes());
+    header
 }

@@ -32,10 +32,11 @@ pub use attach::{
 };
 pub use error::{ApiError, ErrorCode};
 pub use mac::derived_mac;
+pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{
-    AttachmentCounters, AttachmentStatus, Counters, Health, LinkState, MbufCounts, MemoryStatus,
-    NicCounters, PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, PortCounters,
-    RuleCounter, SegmentStatus, Status, UplinkLink, UplinkStatus, WorkerStatus,
+    AttachmentCounters, AttachmentStatus, Counters, Health, MbufCounts, MemoryStatus, PolicyFile,
+    PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, RuleCounter, SegmentStatus, Status,
+    UplinkStatus, WorkerStatus,
 };
 
 /// Where the engine listens unless its configuration says otherwise.

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
+use sluice_stats::{LinkState, NicCounters, Traffic};
 
 use crate::{AttachRequest, Backend, VlanRequest};
 
@@ -84,36 +85,6 @@ pub struct MbufCounts {
     pub in_flight: u64,
 }
 
-/// Whether an uplink has a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum UplinkLink {
-    /// Frames can pass, as far as the driver knows.
-    #[default]
-    Up,
-    /// The device says that there is no link.
-    Down,
-    /// A VF whose PF does not answer: `ip link set PF up`.
-    Waiting,
-}
-
-/// What a NIC has counted itself, since its driver opened it.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct NicCounters {
-    /// Frames received without error.
-    pub rx_frames: u64,
-    /// Their bytes.
-    pub rx_bytes: u64,
-    /// Of these, multicast frames.
-    pub rx_multicast: u64,
-    /// Frames sent.
-    pub tx_frames: u64,
-    /// Their bytes.
-    pub tx_bytes: u64,
-    /// How often the driver had to reset the function and set it up again.
-    pub resets: u64,
-}
-
 /// One uplink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkStatus {
@@ -127,7 +98,7 @@ pub struct UplinkStatus {
     pub owner: Option<String>,
     /// Its link.
     #[serde(default)]
-    pub link: UplinkLink,
+    pub link: LinkState,
     /// What the NIC has counted, where the engine drives the NIC itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nic: Option<NicCounters>,
@@ -140,7 +111,7 @@ pub struct UplinkStatus {
     /// Its MTU in bytes.
     pub mtu: u32,
     /// Its counters.
-    pub counters: PortCounters,
+    pub counters: Traffic,
     /// Frames that ended here, by drop reason.
     pub drops: BTreeMap<String, u64>,
 }
@@ -157,26 +128,6 @@ pub struct SegmentStatus {
     pub policy: Option<String>,
     /// Attachments in it.
     pub attachments: usize,
-}
-
-/// Frames and bytes through a port, seen from the engine: `rx` is what it received.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[allow(missing_docs, reason = "said in the line above")]
-pub struct PortCounters {
-    pub rx_frames: u64,
-    pub rx_bytes: u64,
-    pub tx_frames: u64,
-    pub tx_bytes: u64,
-}
-
-/// State of an attachment's link.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LinkState {
-    /// A peer is connected.
-    Up,
-    /// No peer is connected.
-    Down,
 }
 
 /// One attachment.
@@ -223,7 +174,7 @@ impl AttachmentStatus {
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentCounters {
     /// Frames and bytes.
-    pub port: PortCounters,
+    pub port: Traffic,
     /// Frames that ended here, by drop reason, towards the pod.
     pub ingress_drops: BTreeMap<String, u64>,
     /// Frames that ended here, by drop reason, from the pod.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use comfy_table::Cell;
 use sluice_api::client::Client;
-use sluice_api::{Counters, PortCounters, RuleCounter};
+use sluice_api::{Counters, RuleCounter, Traffic};
 
 use super::Failure;
 use super::output::{Output, Style, render};
@@ -134,7 +134,7 @@ fn table(
 /// A line of the table of ports, and its drops.
 struct Port<'a> {
     name: &'a str,
-    counters: &'a PortCounters,
+    counters: &'a Traffic,
     dropped: &'a [&'a BTreeMap<String, u64>],
 }
 
@@ -144,7 +144,7 @@ impl Port<'_> {
         ports: &mut comfy_table::Table,
         drops: &mut comfy_table::Table,
         ways: &[&str],
-        rates: Option<(&Rates<'_>, Option<PortCounters>)>,
+        rates: Option<(&Rates<'_>, Option<Traffic>)>,
         watching: bool,
         style: Style,
     ) {
@@ -160,7 +160,7 @@ impl Port<'_> {
         let mut row = vec![Cell::new(self.name)];
         row.extend(figures.map(|figure| style.number(figure)));
         if watching {
-            let rate = |of: fn(&PortCounters) -> u64, times: u64| {
+            let rate = |of: fn(&Traffic) -> u64, times: u64| {
                 let Some((rates, before)) = &rates else {
                     return style.number("-");
                 };

@@ -6,7 +6,7 @@ use std::fmt::Write as _;
 use comfy_table::Cell;
 use sluice_api::{
     AttachmentStatus, Backend, LinkState, PolicyProblem, PolicyReport, PolicyStatus, Status,
-    UplinkLink, VlanRequest,
+    VlanRequest,
 };
 
 use super::output::{Style, render};
@@ -91,11 +91,7 @@ pub(super) fn status(status: &Status, style: Style) -> String {
             Cell::new(&uplink.network),
             Cell::new(&uplink.driver),
             Cell::new(&uplink.device),
-            Cell::new(match uplink.link {
-                UplinkLink::Up => "up",
-                UplinkLink::Down => "down",
-                UplinkLink::Waiting => "waiting for its PF",
-            }),
+            Cell::new(uplink.link),
             style.number(uplink.worker),
             style.number(uplink.mtu),
             style.number(uplink.counters.rx_frames),
@@ -145,7 +141,7 @@ pub(super) fn attachments(list: &[AttachmentStatus], verbose: bool, style: Style
         let request = &attachment.request;
         let link = match attachment.link {
             LinkState::Up => style.good("up"),
-            LinkState::Down => style.bad("down"),
+            other => style.bad(other),
         };
         let counters = &attachment.counters;
         let drops = counters

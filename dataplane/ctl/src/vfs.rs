@@ -6,8 +6,8 @@ use std::path::Path;
 
 use comfy_table::Cell;
 use serde::Serialize;
+use sluice_api::UplinkStatus;
 use sluice_api::client::Client;
-use sluice_api::{UplinkLink, UplinkStatus};
 use sluice_vfio::claim::{Entry, Journal, Mode, Phase};
 use sluice_vfio::settings::{Mac, VfLink, VfSettings};
 use sluice_vfio::sysfs::{Function, Sysfs};
@@ -210,18 +210,13 @@ fn row(vf: &Vf, style: Style) -> Vec<Cell> {
         None => Cell::new("-"),
     };
     // The engine knows whether there is a link; the PF only what is laid down.
-    let link = match vf.engine.as_ref().map(|uplink| uplink.link) {
-        Some(UplinkLink::Up) => Some("up"),
-        Some(UplinkLink::Down) => Some("down"),
-        Some(UplinkLink::Waiting) => Some("waiting for its PF"),
-        None => None,
+    let link = match (&vf.engine, settings.link_state) {
+        (Some(uplink), _) => uplink.link.to_string(),
+        (None, Some(VfLink::Auto)) => "auto".to_owned(),
+        (None, Some(VfLink::Enable)) => "enable".to_owned(),
+        (None, Some(VfLink::Disable)) => "disable".to_owned(),
+        (None, None) => "?".to_owned(),
     };
-    let link = link.unwrap_or(match settings.link_state {
-        Some(VfLink::Auto) => "auto",
-        Some(VfLink::Enable) => "enable",
-        Some(VfLink::Disable) => "disable",
-        None => "?",
-    });
     vec![
         style.number(vf.index),
         Cell::new(vf.address),

@@ -2,9 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
-use crate::control::spec::Traffic;
+use sluice_stats::{LinkState, NicCounters, Traffic};
+
 use crate::drops::DropCounts;
-use crate::ports::seam::{NicCounters, UplinkLink, UplinkReport};
+use crate::ports::seam::UplinkReport;
 
 /// One count. A load and a store lose nothing with one writer, and cost less than an atomic add.
 #[derive(Debug, Default)]
@@ -67,60 +68,28 @@ pub(crate) struct ReportCounts {
     link: AtomicU8,
     /// Whether `nic` was ever written.
     has_nic: AtomicBool,
-    /// In the order of the fields of [`NicCounters`].
-    nic: [AtomicU64; 6],
+    /// In the order of [`NicCounters::values`].
+    nic: [AtomicU64; NicCounters::COUNT],
 }
 
 impl ReportCounts {
     /// Notes a report: a few stores, by the worker alone.
     pub(crate) fn write(&self, report: UplinkReport) {
-        let link = match report.link {
-            UplinkLink::Up => 0,
-            UplinkLink::Down => 1,
-            UplinkLink::Waiting => 2,
-        };
-        self.link.store(link, Ordering::Relaxed);
+        self.link.store(report.link.code(), Ordering::Relaxed);
         let Some(nic) = report.nic else { return };
-        let values = [
-            nic.rx_frames,
-            nic.rx_bytes,
-            nic.rx_multicast,
-            nic.tx_frames,
-            nic.tx_bytes,
-            nic.resets,
-        ];
-        for (place, value) in self.nic.iter().zip(values) {
-            place.store(value, Ordering::Relaxed);
+        for (slot, value) in self.nic.iter().zip(nic.values()) {
+            slot.store(value, Ordering::Relaxed);
         }
         self.has_nic.store(true, Ordering::Relaxed);
     }
 
     /// The last report; its figures need not be of one moment.
     pub(crate) fn read(&self) -> UplinkReport {
-        let link = match self.link.load(Ordering::Relaxed) {
-            0 => UplinkLink::Up,
-            1 => UplinkLink::Down,
-            _ => UplinkLink::Waiting,
-        };
-        let [
-            rx_frames,
-            rx_bytes,
-            rx_multicast,
-            tx_frames,
-            tx_bytes,
-            resets,
-        ] = [0, 1, 2, 3, 4, 5].map(|index: usize| self.nic[index].load(Ordering::Relaxed));
+        let values = std::array::from_fn(|index| self.nic[index].load(Ordering::Relaxed));
         let has_nic = self.has_nic.load(Ordering::Relaxed);
         UplinkReport {
-            link,
-            nic: has_nic.then_some(NicCounters {
-                rx_frames,
-                rx_bytes,
-                rx_multicast,
-                tx_frames,
-                tx_bytes,
-                resets,
-            }),
+            link: LinkState::from_code(self.link.load(Ordering::Relaxed)),
+            nic: has_nic.then_some(NicCounters::from_values(values)),
         }
     }
 }

@@ -31,16 +31,15 @@ mod worker;
 pub use control::engine::{Attached, Engine};
 pub use control::spec::{
     AttachmentSnapshot, AttachmentSpec, Drops, EngineConfig, Event, IdleConfig, LogRecord,
-    MemorySnapshot, RuleSnapshot, SegmentSnapshot, Snapshot, Traffic, UplinkSnapshot, UplinkSpec,
-    VlanSet, WorkerConfig, WorkerSnapshot,
+    MemorySnapshot, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot, UplinkSpec, VlanSet,
+    WorkerConfig, WorkerSnapshot,
 };
 pub use drops::{DropCounts, DropReason};
 pub use error::Error;
 pub use frame::origin::Source;
 pub use frame::{Destination, FrameInfo, Tagging};
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
-pub use ports::seam::{
-    NicCounters, PodPort, PortContext, PortFault, Sent, Uplink, UplinkLink, UplinkReport, Wake,
-};
+pub use ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, UplinkReport, Wake};
+pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use testing::stepped_flows::SteppedFlows;
 pub use testing::stepped_worker::SteppedWorker;

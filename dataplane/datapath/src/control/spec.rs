@@ -7,6 +7,7 @@ use std::time::Duration;
 use sluice_firewall::{Direction, Verdict};
 use sluice_mem::{Backing, Conservation};
 use sluice_packet::{FlowKey, Mac, Vid};
+use sluice_stats::Traffic;
 
 use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
@@ -157,19 +158,6 @@ pub struct LogRecord {
     pub verdict: Verdict,
     /// What it matched on.
     pub key: FlowKey,
-}
-
-/// Frames and bytes, as the engine sees them.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Traffic {
-    /// Frames received from the port.
-    pub rx_frames: u64,
-    /// Their bytes.
-    pub rx_bytes: u64,
-    /// Frames sent to the port.
-    pub tx_frames: u64,
-    /// Their bytes.
-    pub tx_bytes: u64,
 }
 
 /// Counts by drop reason; reasons that did not occur are absent.

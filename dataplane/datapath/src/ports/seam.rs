@@ -4,6 +4,7 @@
 use std::os::fd::BorrowedFd;
 
 use sluice_mem::{Burst, Mbuf, Pools};
+use sluice_stats::{LinkState, NicCounters};
 
 use crate::drops::DropCounts;
 use crate::frame::Tagging;
@@ -72,42 +73,13 @@ pub trait Uplink: Wake + Send {
     }
 }
 
-/// Whether an uplink has a link.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub enum UplinkLink {
-    /// Frames can pass, as far as the port knows.
-    #[default]
-    Up,
-    /// The device says that there is no link.
-    Down,
-    /// A VF whose PF does not answer: it is down, or was reset and has not come back yet.
-    Waiting,
-}
-
 /// How an uplink is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UplinkReport {
     /// Its link.
-    pub link: UplinkLink,
+    pub link: LinkState,
     /// What the NIC itself counted, where the port is a NIC's driver.
     pub nic: Option<NicCounters>,
-}
-
-/// Counts of a NIC's own registers, from when it was opened.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct NicCounters {
-    /// Frames received without error.
-    pub rx_frames: u64,
-    /// Their bytes.
-    pub rx_bytes: u64,
-    /// Of these, multicast frames.
-    pub rx_multicast: u64,
-    /// Frames sent.
-    pub tx_frames: u64,
-    /// Their bytes.
-    pub tx_bytes: u64,
-    /// How often the driver had to reset the function and set it up again.
-    pub resets: u64,
 }
 
 /// What a burst came to.

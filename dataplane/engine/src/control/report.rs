@@ -4,12 +4,10 @@ use std::collections::BTreeMap;
 
 use sluice_api::{
     ApiError, AttachmentCounters, AttachmentStatus, Counters, Health, LinkState, MbufCounts,
-    MemoryStatus, NicCounters, PortCounters, RuleCounter, SegmentStatus, Status, UplinkStatus,
-    WorkerStatus,
+    MemoryStatus, RuleCounter, SegmentStatus, Status, UplinkStatus, WorkerStatus,
 };
 use sluice_datapath::{
-    AttachmentSnapshot, Drops, Engine, MemorySnapshot, Snapshot, Traffic, UplinkLink,
-    UplinkSnapshot,
+    AttachmentSnapshot, Drops, Engine, MemorySnapshot, Snapshot, UplinkSnapshot,
 };
 use sluice_mem::Backing;
 
@@ -197,24 +195,13 @@ fn uplink(found: &UplinkSnapshot, owner: Option<String>) -> UplinkStatus {
         name: found.name.clone(),
         network: found.network.clone(),
         owner,
-        link: match found.report.link {
-            UplinkLink::Up => sluice_api::UplinkLink::Up,
-            UplinkLink::Down => sluice_api::UplinkLink::Down,
-            UplinkLink::Waiting => sluice_api::UplinkLink::Waiting,
-        },
-        nic: found.report.nic.map(|nic| NicCounters {
-            rx_frames: nic.rx_frames,
-            rx_bytes: nic.rx_bytes,
-            rx_multicast: nic.rx_multicast,
-            tx_frames: nic.tx_frames,
-            tx_bytes: nic.tx_bytes,
-            resets: nic.resets,
-        }),
+        link: found.report.link,
+        nic: found.report.nic,
         driver: found.driver.to_owned(),
         device: found.device.clone(),
         worker: found.worker,
         mtu: found.mtu,
-        counters: port(&found.traffic),
+        counters: found.traffic,
         drops: drops(&found.drops),
     }
 }
@@ -241,7 +228,7 @@ fn status_of(attachment: &Attachment, snapshot: &Snapshot) -> AttachmentStatus {
         mtu: attachment.mtu,
         socket: attachment.reply.socket.clone(),
         worker: attachment.worker,
-        link: if up { LinkState::Up } else { LinkState::Down },
+        link: LinkState::of_peer(up),
         last_down,
         peer,
         counters: found.map(attachment_counters).unwrap_or_default(),
@@ -250,18 +237,9 @@ fn status_of(attachment: &Attachment, snapshot: &Snapshot) -> AttachmentStatus {
 
 fn attachment_counters(found: &AttachmentSnapshot) -> AttachmentCounters {
     AttachmentCounters {
-        port: port(&found.traffic),
+        port: found.traffic,
         ingress_drops: drops(&found.ingress_drops),
         egress_drops: drops(&found.egress_drops),
-    }
-}
-
-fn port(traffic: &Traffic) -> PortCounters {
-    PortCounters {
-        rx_frames: traffic.rx_frames,
-        rx_bytes: traffic.rx_bytes,
-        tx_frames: traffic.tx_frames,
-        tx_bytes: traffic.tx_bytes,
     }
 }
 

@@ -12,7 +12,7 @@
 //! down it forgets its VFs; they say "link up" all the same and get nothing. So the mailbox is looked at
 //! every 10 ms (and wakes a sleeping worker), and when the PF no longer knows this VF the function is
 //! reset and everything agreed anew. As long as a PF does not answer the port is
-//! [`UplinkLink::Waiting`].
+//! [`LinkState::Waiting`].
 //!
 //! *VLANs.* A trunk asks for its VLANs by mailbox; the PF then takes tags off, and they come from the
 //! descriptor. Under a port VLAN the descriptor has a tag too: it is the PF's, not the frame's. Tags of
@@ -40,9 +40,10 @@ use std::time::{Duration, Instant};
 
 use sluice_mem::{BufSize, Burst, Mempool, Pools};
 use sluice_packet::{Mac, Vid};
+use sluice_stats::LinkState;
 use sluice_vfio::{Device, Interrupt, PciAddr, Registers};
 
-use crate::ports::seam::{PortContext, Sent, Uplink, UplinkLink, UplinkReport, Wake};
+use crate::ports::seam::{PortContext, Sent, Uplink, UplinkReport, Wake};
 use bring_up::{BringUp, Progress, Wishes};
 use mailbox::{Heard, Mailbox};
 use regs::{EIAC, EIAM, EIMC, EIMS, IVAR_MISC, IVAR_VALID, IVAR0, STATUS, STATUS_LU};
@@ -186,7 +187,7 @@ pub struct IgbVf<D: Device> {
     tx: TxQueue<D>,
     mailbox: Mailbox,
     state: State,
-    link: UplinkLink,
+    link: LinkState,
     stats: Stats,
     stats_at_ms: u64,
 }
@@ -213,7 +214,7 @@ impl<D: Device> std::fmt::Debug for IgbVf<D> {
 
 impl<D: Device> IgbVf<D> {
     /// Opens the VF and brings it up. If its PF does not answer within 600 ms, it is brought up when the
-    /// PF does: the port is [`UplinkLink::Waiting`] till then.
+    /// PF does: the port is [`LinkState::Waiting`] till then.
     ///
     /// # Errors
     /// Another device, sizes that the NIC cannot have, a refusal by the PF, no memory or mbufs. The
@@ -258,7 +259,7 @@ impl<D: Device> IgbVf<D> {
             interrupt,
             mailbox: Mailbox::default(),
             state: State::From(0),
-            link: UplinkLink::Waiting,
+            link: LinkState::Waiting,
             stats: Stats::default(),
             stats_at_ms: 0,
         };
@@ -333,9 +334,9 @@ impl<D: Device> IgbVf<D> {
 
     fn read_link(&mut self) {
         self.link = if self.registers.read32(STATUS) & STATUS_LU != 0 {
-            UplinkLink::Up
+            LinkState::Up
         } else {
-            UplinkLink::Down
+            LinkState::Down
         };
     }
 
@@ -348,7 +349,7 @@ impl<D: Device> IgbVf<D> {
         TxQueue::<D>::stop(&self.registers);
         let bring_up = BringUp::begin(&self.registers, &mut self.mailbox, now_ms);
         self.state = State::BringUp(bring_up);
-        self.link = UplinkLink::Waiting;
+        self.link = LinkState::Waiting;
     }
 
     fn bring_up(&mut self, pools: &mut Pools, now_ms: u64) {

@@ -1,39 +1,36 @@
 //! The NIC's own counts: 32-bit registers that never clear and wrap round, added up from when the VF was
 //! opened.
 
+use sluice_stats::NicCounters;
 use sluice_vfio::{RegOffset, Registers};
 
 use super::regs::{GORC, GOTC, GPRC, GPTC, MPRC};
-use crate::ports::seam::NicCounters;
 
 /// Counts so far.
 #[derive(Debug, Default)]
 pub(super) struct Stats {
     counters: NicCounters,
-    /// The registers at the last reading, in the order of [`ALL`]; none before the first.
-    last: Option<[u32; ALL.len()]>,
+    /// The registers at the last reading, in the order of [`REGISTERS`]; none before the first.
+    last: Option<[u32; REGISTERS.len()]>,
 }
 
-const ALL: [RegOffset; 5] = [GPRC, GORC, MPRC, GPTC, GOTC];
+/// Each counter register, and the counter it is added to.
+const REGISTERS: [(RegOffset, fn(&mut NicCounters) -> &mut u64); 5] = [
+    (GPRC, |nic| &mut nic.rx_frames),
+    (GORC, |nic| &mut nic.rx_bytes),
+    (MPRC, |nic| &mut nic.rx_multicast),
+    (GPTC, |nic| &mut nic.tx_frames),
+    (GOTC, |nic| &mut nic.tx_bytes),
+];
 
 impl Stats {
     /// Adds what has been counted since the last reading. Between two of them no register may wrap
     /// twice: at 10 Gbit/s bytes take more than 3 seconds to wrap.
     pub(super) fn read(&mut self, registers: &impl Registers) {
-        let now = ALL.map(|register| registers.read32(register));
+        let now = REGISTERS.map(|(register, _)| registers.read32(register));
         if let Some(last) = self.last {
-            let mut grown = now
-                .iter()
-                .zip(last)
-                .map(|(now, last)| u64::from(now.wrapping_sub(last)));
-            for count in [
-                &mut self.counters.rx_frames,
-                &mut self.counters.rx_bytes,
-                &mut self.counters.rx_multicast,
-                &mut self.counters.tx_frames,
-                &mut self.counters.tx_bytes,
-            ] {
-                *count += grown.next().unwrap_or(0);
+            for (((_, counter), now), last) in REGISTERS.iter().zip(now).zip(last) {
+                *counter(&mut self.counters) += u64::from(now.wrapping_sub(last));
             }
         }
         self.last = Some(now);

@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use rustix::event::{PollFd, PollFlags, poll};
 use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig, Pools};
 use sluice_packet::{Mac, Vid, VlanTag};
+use sluice_stats::LinkState;
 use sluice_vfio::emulated::{EmulatedDevice, Event, Model};
 use sluice_vfio::{Counted, Device};
 
@@ -13,7 +14,7 @@ use super::regs::*;
 use super::{IgbVf, IgbVfConfig, IgbVfError, Refusal, VfVlans};
 use crate::drops::{DropCounts, DropReason};
 use crate::frame::FrameInfo;
-use crate::ports::seam::{PortContext, Uplink, UplinkLink, Wake};
+use crate::ports::seam::{PortContext, Uplink, Wake};
 
 const BUFFERS: u32 = 4096;
 
@@ -119,7 +120,7 @@ impl<D: Device> Lab<D> {
         }
     }
 
-    fn link(&self) -> UplinkLink {
+    fn link(&self) -> LinkState {
         self.port.as_ref().unwrap().report().link
     }
 
@@ -159,7 +160,7 @@ fn frame(number: u32, len: usize) -> Vec<u8> {
 fn a_vf_agrees_with_its_pf_and_starts() {
     let vlans = VfVlans::Trunk([210, 220].map(|vid| Vid::new(vid).unwrap()).to_vec());
     let lab = lab(Pf::default(), vlans);
-    assert_eq!(lab.link(), UplinkLink::Up);
+    assert_eq!(lab.link(), LinkState::Up);
     lab.nic.with(|vf, _| {
         let asked: Vec<u32> = vf.pf.asked.iter().map(|word| word & 0xffff).collect();
         let all = [
@@ -319,14 +320,14 @@ fn a_pf_that_was_down_is_waited_for() {
         ..Pf::default()
     };
     let mut lab = lab(down, VfVlans::Untagged);
-    assert_eq!(lab.link(), UplinkLink::Waiting, "and it does not pretend");
+    assert_eq!(lab.link(), LinkState::Waiting, "and it does not pretend");
     assert_eq!(lab.send(&[frame(1, 60)], None), 0);
     lab.tend(100);
-    assert_eq!(lab.link(), UplinkLink::Waiting);
+    assert_eq!(lab.link(), LinkState::Waiting);
     assert!(lab.port.as_ref().unwrap().may_miss_wakeups());
     lab.nic.with(|vf, _| vf.pf_up());
     lab.tend(60);
-    assert_eq!(lab.link(), UplinkLink::Up);
+    assert_eq!(lab.link(), LinkState::Up);
     lab.arrive(&frame(7, 60), None);
     let mut burst = lab.receive();
     assert_eq!(burst.as_slice()[0].data(), frame(7, 60));
@@ -351,10 +352,10 @@ fn a_pf_that_forgets_the_vf_is_asked_anew() {
                 }
             });
             lab.tend(1);
-            assert_eq!(lab.link(), UplinkLink::Waiting);
+            assert_eq!(lab.link(), LinkState::Waiting);
             lab.nic.with(|vf, _| vf.pf_up());
             lab.tend(60);
-            assert_eq!(lab.link(), UplinkLink::Up, "round {round}");
+            assert_eq!(lab.link(), LinkState::Up, "round {round}");
             let resets = lab.port.as_ref().unwrap().report().nic.unwrap().resets;
             assert_eq!(resets, round);
             // What was in the ring is lost; what comes now is whole.
@@ -375,7 +376,7 @@ fn a_ping_of_the_pf_changes_nothing() {
         vf.pf.asked.len()
     });
     lab.tend(5);
-    assert_eq!(lab.link(), UplinkLink::Up);
+    assert_eq!(lab.link(), LinkState::Up);
     lab.nic.with(|vf, _| assert_eq!(vf.pf.asked.len(), asked));
     lab.end();
 }

@@ -9,7 +9,7 @@ use sluice_packet::icmp::Icmp;
 use sluice_packet::ipv4::Ipv4;
 use sluice_packet::tcp::Tcp;
 use sluice_packet::udp::Udp;
-use sluice_packet::{EtherType, InnerTag, IpProto, Mac, Vid, VlanTag, checksum, parse};
+use sluice_packet::{EtherType, InnerTag, IpProto, Mac, Vid, VlanTag, l4, parse};
 
 /// Two parties in a segment, and who speaks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -141,7 +141,7 @@ impl Heard {
         let broken = |error: sluice_packet::ParseError| error.to_string();
         let parsed = parse(frame, InnerTag::Refuse).map_err(broken)?;
         let ip = Ipv4::new(eth.payload()).map_err(broken)?;
-        if !ip.checksum_ok() || checksum::verify(frame, &parsed) == Some(false) {
+        if !ip.checksum_ok() || l4::verify_checksum(frame, &parsed) == Some(false) {
             return Err("a checksum is wrong".to_owned());
         }
         let what = match ip.proto() {

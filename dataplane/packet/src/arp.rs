@@ -3,7 +3,9 @@
 use std::net::Ipv4Addr;
 
 use crate::bytes::{be16, part, put};
-use crate::{EtherType, Mac, ParseError};
+use crate::error::ParseError;
+use crate::ethertype::EtherType;
+use crate::mac::Mac;
 
 /// Bytes of an ARP packet for IPv4 over Ethernet.
 pub const LEN: usize = 28;

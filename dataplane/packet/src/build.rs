@@ -4,10 +4,10 @@ mod write;
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use self::write::Cursor;
 pub use crate::arp::ArpFields;
+use crate::mac::Mac;
 pub use crate::tcp::TcpFields;
-use crate::{EtherType, Mac, VlanTag, eth};
+use crate::vlan::VlanTag;
 
 const MAX_TAGS: usize = 3;
 const MAX_EXTENSIONS: usize = 10;
@@ -222,52 +222,13 @@ impl<'a> FrameBuilder<'a> {
         self.padded = true;
         self
     }
-
-    /// The frame.
-    #[must_use]
-    pub fn build(&self) -> Vec<u8> {
-        // All headers at their longest, and each extension header.
-        let extensions: usize = self.extensions.iter().flatten().map(|e| e.1.len()).sum();
-        let mut out = vec![0; 256 + extensions + self.payload.len()];
-        let len = self.write(&mut out).unwrap_or(0);
-        out.truncate(len);
-        out
-    }
-
-    /// Writes the frame to the front of `out` without allocating; returns its length, or `None` if it
-    /// does not fit (`out` then holds part of it).
-    pub fn write(&self, out: &mut [u8]) -> Option<usize> {
-        let mut to = Cursor { out, at: 0 };
-        let ethertype = match self.l3 {
-            L3::Other(ethertype) => ethertype,
-            L3::Arp(_) => EtherType::ARP,
-            L3::V4(..) => EtherType::IPV4,
-            L3::V6(..) => EtherType::IPV6,
-        };
-        to.put(&self.dst.0)?;
-        to.put(&self.src.0)?;
-        for tag in self.tags.iter().flatten() {
-            to.put(&tag.to_bytes())?;
-        }
-        to.put(&ethertype.to_be_bytes())?;
-        match self.l3 {
-            L3::Other(_) => to.put(self.payload)?,
-            L3::Arp(fields) => to.put(&fields.to_bytes())?,
-            L3::V4(src, dst) => self.put_v4(&mut to, src, dst)?,
-            L3::V6(src, dst) => self.put_v6(&mut to, src, dst)?,
-        }
-        if self.padded && to.at < eth::MIN_FRAME_LEN {
-            to.put(&[0; eth::MIN_FRAME_LEN][to.at..])?;
-        }
-        Some(to.at)
-    }
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use crate::{InnerTag, checksum, ipv4::Ipv4, parse};
+    use crate::{InnerTag, ipv4::Ipv4, l4, parse};
 
     const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
     const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -293,7 +254,7 @@ mod tests {
             ] {
                 let parsed = parse(&frame, InnerTag::Refuse).unwrap();
                 assert_eq!(
-                    checksum::verify(&frame, &parsed),
+                    l4::verify_checksum(&frame, &parsed),
                     Some(true),
                     "{frame:02x?}"
                 );

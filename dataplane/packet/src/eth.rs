@@ -1,7 +1,8 @@
 //! Ethernet II (IEEE 802.3-2022, 3.1.1).
 
 use crate::bytes::{be16, part};
-use crate::{Mac, ParseError};
+use crate::error::ParseError;
+use crate::mac::Mac;
 
 /// Bytes of the two MACs and the EtherType.
 pub const HEADER_LEN: usize = 14;

@@ -8,12 +8,16 @@
 
 use crate::bytes::be16;
 use crate::checksum::{self, Sum};
+use crate::error::ParseError;
+use crate::ethertype::EtherType;
 use crate::ipv4::Ipv4;
 use crate::ipv6::Ipv6;
+use crate::key::FlowKey;
 use crate::parse::network;
+use crate::proto::IpProto;
 use crate::tcp::{Tcp, flag};
 use crate::udp::Udp;
-use crate::{EtherType, FlowKey, IpProto, ParseError, eth, udp};
+use crate::{eth, udp};
 
 /// The longest headers, Ethernet's to TCP's, that can be repeated on each segment: two tags, IPv6,
 /// 60 bytes of TCP and 134 bytes of extension headers.

@@ -1,7 +1,7 @@
 //! ICMP for IPv4 (RFC 792).
 
-use crate::ParseError;
 use crate::bytes::{be16, part};
+use crate::error::ParseError;
 
 /// Bytes of the header that all messages have.
 pub const HEADER_LEN: usize = 8;

@@ -1,7 +1,7 @@
 //! ICMP for IPv6 (RFC 4443). Neighbour discovery is in [`crate::nd`].
 
-use crate::ParseError;
 use crate::bytes::{be16, part};
+use crate::error::ParseError;
 
 /// Bytes of the header that all messages have.
 pub const HEADER_LEN: usize = 8;
@@ -11,6 +11,8 @@ pub const UNREACHABLE: u8 = 1;
 pub const ECHO_REQUEST: u8 = 128;
 /// Echo reply.
 pub const ECHO_REPLY: u8 = 129;
+/// Redirect, the one neighbour discovery message that no error may answer.
+pub const REDIRECT: u8 = 137;
 /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 4443, 3.1).
 pub const CODE_ADMIN_PROHIBITED: u8 = 1;
 
@@ -63,7 +65,7 @@ impl<'a> Icmpv6<'a> {
 /// which are all types below 128, and redirects.
 #[must_use]
 pub const fn is_error(icmp_type: u8) -> bool {
-    icmp_type < 128 || icmp_type == crate::nd::REDIRECT
+    icmp_type < 128 || icmp_type == REDIRECT
 }
 
 /// A header with a checksum of 0, to be filled in over pseudo header and message.

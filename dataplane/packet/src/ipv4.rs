@@ -3,7 +3,8 @@
 use std::net::Ipv4Addr;
 
 use crate::bytes::{be16, part, put};
-use crate::{ParseError, checksum};
+use crate::checksum;
+use crate::error::ParseError;
 
 /// Bytes of a header without options.
 pub const MIN_HEADER_LEN: usize = 20;

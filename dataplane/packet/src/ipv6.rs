@@ -3,7 +3,8 @@
 use std::net::Ipv6Addr;
 
 use crate::bytes::{be16, be32, part, put};
-use crate::{IpProto, ParseError};
+use crate::error::ParseError;
+use crate::proto::IpProto;
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;

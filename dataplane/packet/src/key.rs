@@ -5,7 +5,9 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
-use crate::{EtherType, IpProto, Mac};
+use crate::ethertype::EtherType;
+use crate::mac::Mac;
+use crate::proto::IpProto;
 
 /// What rules can match of a frame, in 56 bytes without padding.
 ///

@@ -13,6 +13,7 @@
 #![forbid(unsafe_code)]
 
 mod bytes;
+mod error;
 mod ethertype;
 mod key;
 mod mac;
@@ -29,6 +30,7 @@ pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
+pub mod l4;
 pub mod nd;
 pub mod reject;
 pub mod sender;
@@ -36,10 +38,11 @@ pub mod tcp;
 pub mod udp;
 pub mod vlan;
 
+pub use error::ParseError;
 pub use ethertype::EtherType;
 pub use key::FlowKey;
 pub use mac::{Mac, MacError};
-pub use parse::{InnerTag, Layout, ParseError, Parsed, parse, parse_into, parse_plain};
+pub use parse::{InnerTag, Layout, Parsed, parse, parse_into, parse_plain};
 pub use proto::IpProto;
 pub use vid::{Vid, VidError, VidRange};
 pub use vlan::{VlanTag, outer_tag};

@@ -3,8 +3,10 @@
 use std::net::Ipv6Addr;
 
 use crate::bytes::part;
+use crate::error::ParseError;
 use crate::icmpv6::Icmpv6;
-use crate::{Mac, ParseError};
+pub use crate::icmpv6::REDIRECT;
+use crate::mac::Mac;
 
 /// Router solicitation.
 pub const ROUTER_SOLICIT: u8 = 133;
@@ -14,8 +16,6 @@ pub const ROUTER_ADVERT: u8 = 134;
 pub const NEIGHBOUR_SOLICIT: u8 = 135;
 /// Neighbour advertisement.
 pub const NEIGHBOUR_ADVERT: u8 = 136;
-/// Redirect.
-pub const REDIRECT: u8 = 137;
 /// Option: the sender's MAC.
 pub const OPTION_SOURCE_MAC: u8 = 1;
 /// Option: the target's MAC.

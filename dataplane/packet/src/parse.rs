@@ -19,9 +19,14 @@
 
 use crate::arp::Arp;
 use crate::bytes::{be16, be32, part};
+use crate::error::ParseError;
+use crate::ethertype::EtherType;
 use crate::ipv4::Ipv4;
 use crate::ipv6::Ipv6;
-use crate::{EtherType, FlowKey, IpProto, VlanTag, eth, icmp, tcp, udp};
+use crate::key::FlowKey;
+use crate::proto::IpProto;
+use crate::vlan::VlanTag;
+use crate::{eth, icmp, tcp, udp};
 
 /// Whether a tag in the bytes (a second one: the outer tag is out of them already) is tolerated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -72,23 +77,6 @@ impl Layout {
             inner: self.inner,
         }
     }
-}
-
-/// Why a frame has no key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
-pub enum ParseError {
-    /// A header, or a length that a header states, goes past the end of the bytes.
-    #[error("the frame ends before its headers or its stated length do; capture it at its sender")]
-    Truncated,
-    /// A header contradicts itself or its specification.
-    #[error("a header contradicts itself or its specification; capture the frame at its sender")]
-    BadHeader,
-    /// A second tag where none is allowed.
-    #[error("the frame has a second VLAN tag; allow it with qinq on the attachment")]
-    InnerTag,
-    /// A third tag, which is never allowed.
-    #[error("the frame has a third VLAN tag; two are the most that any attachment may use")]
-    ThirdTag,
 }
 
 /// Headers of plain TCP over IPv4: the length that one check makes safe to read.

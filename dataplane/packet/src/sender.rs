@@ -4,10 +4,14 @@
 use std::net::{Ipv4Addr, Ipv6Addr};
 
 use crate::arp::Arp;
+use crate::error::ParseError;
 use crate::icmpv6::Icmpv6;
 use crate::ipv6::Ipv6;
+use crate::key::FlowKey;
+use crate::mac::Mac;
 use crate::nd::{self, Kind, Nd, OPTION_SOURCE_MAC, OPTION_TARGET_MAC};
-use crate::{FlowKey, IpProto, Mac, ParseError, Parsed};
+use crate::parse::Parsed;
+use crate::proto::IpProto;
 
 /// What other hosts would write into their neighbour tables because of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! TCP (RFC 9293, 3.1).
 
-use crate::ParseError;
 use crate::bytes::{be16, be32, put};
+use crate::error::ParseError;
 use crate::ipv4::Options;
 
 /// Bytes of a header without options.

@@ -1,7 +1,7 @@
 //! UDP (RFC 768).
 
-use crate::ParseError;
 use crate::bytes::{be16, put};
+use crate::error::ParseError;
 
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;

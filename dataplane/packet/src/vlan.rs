@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{EtherType, Vid};
+use crate::ethertype::EtherType;
+use crate::vid::Vid;
 
 /// One VLAN tag: its protocol number and its control information, both in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]

@@ -19,7 +19,8 @@ use sluice_packet::tcp::{Tcp, TcpFields};
 use sluice_packet::udp::Udp;
 use sluice_packet::vlan::Vlan;
 use sluice_packet::{
-    EtherType, FlowKey, InnerTag, Mac, ParseError, Vid, VlanTag, outer_tag, parse, reject, sender,
+    EtherType, FlowKey, InnerTag, Mac, ParseError, Vid, VlanTag, l4, outer_tag, parse, reject,
+    sender,
 };
 
 /// Calls everything that reads.
@@ -85,11 +86,11 @@ fn run(frame: &[u8]) {
         assert!(key.has(FlowKey::PORTS) || (key.src_port, key.dst_port) == (0, 0));
         assert!(inner == InnerTag::Allow || parsed.inner.is_none());
         let _ = (key.to_string(), sender::claim(frame, &parsed));
-        let _ = checksum::verify(frame, &parsed);
+        let _ = l4::verify_checksum(frame, &parsed);
 
         let mut filled = frame.to_vec();
-        if checksum::fill(&mut filled, &parsed) {
-            assert_eq!(checksum::verify(&filled, &parsed), Some(true));
+        if l4::fill_checksum(&mut filled, &parsed) {
+            assert_eq!(l4::verify_checksum(&filled, &parsed), Some(true));
         }
         let mut answer = frame.to_vec();
         match reject::build(&mut answer, &parsed) {
@@ -97,7 +98,7 @@ fn run(frame: &[u8]) {
             Ok(_) => {
                 let again = parse(&answer, inner).unwrap();
                 assert_eq!((again.key.src, again.key.dst), (key.dst, key.src));
-                assert_eq!(checksum::verify(&answer, &again), Some(true));
+                assert_eq!(l4::verify_checksum(&answer, &again), Some(true));
                 // An answer is never answered.
                 assert!(reject::answer(&answer, &again).is_err());
             }
@@ -406,7 +407,7 @@ proptest! {
         checksum::complete(&mut frame, parsed.l4, u16::try_from(offset).unwrap()).unwrap();
         prop_assert_eq!(&frame, &whole);
         frame[l4 + offset] ^= 0x55;
-        prop_assert!(checksum::fill(&mut frame, &parsed));
+        prop_assert!(l4::fill_checksum(&mut frame, &parsed));
         prop_assert_eq!(frame, whole);
     }
 
@@ -419,7 +420,7 @@ proptest! {
         Oversize::new(&frame).unwrap().segments(size, |headers, payload| {
             let segment = [headers, payload].concat();
             let parsed = parse(&segment, InnerTag::Refuse).unwrap();
-            if checksum::verify(&segment, &parsed) != Some(true) {
+            if l4::verify_checksum(&segment, &parsed) != Some(true) {
                 bad = Some(segment);
             }
             whole.extend_from_slice(payload);

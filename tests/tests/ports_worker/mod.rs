@@ -13,7 +13,7 @@ use anyhow::{Context, Result, ensure};
 use sluice_datapath::ports::af_packet::AfPacketConfig;
 use sluice_datapath::{DropCounts, DropReason, FrameInfo, PortContext, Uplink};
 use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig, Pools};
-use sluice_packet::{InnerTag, checksum, parse};
+use sluice_packet::{InnerTag, l4, parse};
 use sluice_tests::{Netns, wait_for};
 
 /// A worker as a port sees it: mempools and drop counts.
@@ -115,7 +115,7 @@ pub(crate) struct Received {
 /// Whether the transport checksum of a frame is there and right.
 pub(crate) fn checksum_is_right(frame: &[u8]) -> bool {
     parse(frame, InnerTag::Refuse)
-        .is_ok_and(|parsed| checksum::verify(frame, &parsed) == Some(true))
+        .is_ok_and(|parsed| l4::verify_checksum(frame, &parsed) == Some(true))
 }
 
 /// Whether a frame is IPv4 with this protocol.

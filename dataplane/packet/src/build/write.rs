@@ -2,14 +2,55 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use super::{FrameBuilder, L4, MAX_TAGS};
+use super::{FrameBuilder, L3, L4, MAX_TAGS};
 use crate::checksum::{self, Sum};
+use crate::ethertype::EtherType;
 use crate::ipv4::Ipv4Fields;
 use crate::ipv6::Ipv6Fields;
-use crate::{IpProto, icmp, ipv4, ipv6, tcp, udp};
+use crate::proto::IpProto;
+use crate::{eth, icmp, ipv4, ipv6, tcp, udp};
 
 impl<'a> FrameBuilder<'a> {
-    pub(super) fn put_v4(&self, to: &mut Cursor<'_>, src: Ipv4Addr, dst: Ipv4Addr) -> Option<()> {
+    /// The frame.
+    #[must_use]
+    pub fn build(&self) -> Vec<u8> {
+        // All headers at their longest, and each extension header.
+        let extensions: usize = self.extensions.iter().flatten().map(|e| e.1.len()).sum();
+        let mut out = vec![0; 256 + extensions + self.payload.len()];
+        let len = self.write(&mut out).unwrap_or(0);
+        out.truncate(len);
+        out
+    }
+
+    /// Writes the frame to the front of `out` without allocating; returns its length, or `None` if it
+    /// does not fit (`out` then holds part of it).
+    pub fn write(&self, out: &mut [u8]) -> Option<usize> {
+        let mut to = Cursor { out, at: 0 };
+        let ethertype = match self.l3 {
+            L3::Other(ethertype) => ethertype,
+            L3::Arp(_) => EtherType::ARP,
+            L3::V4(..) => EtherType::IPV4,
+            L3::V6(..) => EtherType::IPV6,
+        };
+        to.put(&self.dst.0)?;
+        to.put(&self.src.0)?;
+        for tag in self.tags.iter().flatten() {
+            to.put(&tag.to_bytes())?;
+        }
+        to.put(&ethertype.to_be_bytes())?;
+        match self.l3 {
+            L3::Other(_) => to.put(self.payload)?,
+            L3::Arp(fields) => to.put(&fields.to_bytes())?,
+            L3::V4(src, dst) => self.put_v4(&mut to, src, dst)?,
+            L3::V6(src, dst) => self.put_v6(&mut to, src, dst)?,
+        }
+        if self.padded && to.at < eth::MIN_FRAME_LEN {
+            to.put(&[0; eth::MIN_FRAME_LEN][to.at..])?;
+        }
+        Some(to.at)
+    }
+
+    fn put_v4(&self, to: &mut Cursor<'_>, src: Ipv4Addr, dst: Ipv4Addr) -> Option<()> {
         let (padding, options) = padded_options(self.ip_options);
         let header_len = ipv4::MIN_HEADER_LEN + options.len() + padding.len();
         let (l4_len, payload) = self.fit(usize::from(u16::MAX) - header_len);
@@ -45,7 +86,7 @@ impl<'a> FrameBuilder<'a> {
         self.put_l4(to, payload, pseudo, Sum::new())
     }
 
-    pub(super) fn put_v6(&self, to: &mut Cursor<'_>, src: Ipv6Addr, dst: Ipv6Addr) -> Option<()> {
+    fn put_v6(&self, to: &mut Cursor<'_>, src: Ipv6Addr, dst: Ipv6Addr) -> Option<()> {
         let proto = self.proto_number(IpProto::ICMPV6);
         let piece = self.fragment.map(|(offset, more)| {
             let [a, b] = (offset | u16::from(more)).to_be_bytes();
@@ -166,13 +207,13 @@ fn padded_options(options: &[u8]) -> (&'static [u8], &[u8]) {
     (&[0; 3][..padding], options)
 }
 
-pub(super) struct Cursor<'b> {
-    pub(super) out: &'b mut [u8],
-    pub(super) at: usize,
+struct Cursor<'b> {
+    out: &'b mut [u8],
+    at: usize,
 }
 
 impl Cursor<'_> {
-    pub(super) fn put(&mut self, bytes: &[u8]) -> Option<()> {
+    fn put(&mut self, bytes: &[u8]) -> Option<()> {
         let end = self.at + bytes.len();
         self.out.get_mut(self.at..end)?.copy_from_slice(bytes);
         self.at = end;

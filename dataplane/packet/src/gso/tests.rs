@@ -5,7 +5,7 @@ use std::net::Ipv6Addr;
 use super::*;
 use crate::build::FrameBuilder;
 use crate::tcp::TcpFields;
-use crate::{InnerTag, Mac, Parsed, Vid, VlanTag, parse};
+use crate::{InnerTag, Mac, Parsed, Vid, VlanTag, l4, parse};
 
 const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -41,7 +41,7 @@ fn cut(frame: &[u8], size: u16) -> Vec<Vec<u8>> {
 /// Parses a segment whose bytes, lengths and checksums must all be right.
 fn checked(segment: &[u8]) -> Parsed {
     let parsed = parse(segment, InnerTag::Allow).unwrap();
-    assert_eq!(checksum::verify(segment, &parsed), Some(true));
+    assert_eq!(l4::verify_checksum(segment, &parsed), Some(true));
     let packet = &segment[usize::from(parsed.l3)..];
     if let Ok(ip) = Ipv4::new(packet) {
         assert!(ip.checksum_ok());

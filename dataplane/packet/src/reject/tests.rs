@@ -10,8 +10,8 @@ use crate::icmp::Icmp;
 use crate::icmpv6::Icmpv6;
 use crate::ipv4::Ipv4;
 use crate::ipv6::Ipv6;
-use crate::tcp::{Tcp, TcpFields};
-use crate::{EtherType, InnerTag, Mac, Vid, VlanTag, checksum, parse};
+use crate::tcp::{Tcp, TcpFields, flag};
+use crate::{EtherType, FlowKey, InnerTag, Mac, Vid, VlanTag, l4, parse};
 
 const A: Mac = Mac([2, 0, 0, 0, 0, 1]);
 const B: Mac = Mac([2, 0, 0, 0, 0, 2]);
@@ -48,7 +48,7 @@ fn answered(frame: &[u8], expected: Answer) -> Vec<u8> {
     assert_eq!(parsed.key.src_mac, before.key.dst_mac);
     assert_eq!(parsed.key.dst_mac, before.key.src_mac);
     assert_eq!(parsed.inner, before.inner);
-    assert_eq!(checksum::verify(&buf, &parsed), Some(true));
+    assert_eq!(l4::verify_checksum(&buf, &parsed), Some(true));
     let packet = &buf[usize::from(parsed.l3)..];
     let len = match Ipv4::new(packet) {
         Ok(ip) => {

@@ -1,12 +1,16 @@
 //! Writing the answers.
 
-use super::{HEADROOM, NoAnswer, RejectBuffer};
+use super::answer::NoAnswer;
+use super::buffer::{HEADROOM, RejectBuffer};
 use crate::bytes::put;
 use crate::checksum::{self, Sum};
 use crate::ipv4::{Ipv4, Ipv4Fields};
 use crate::ipv6::{Ipv6, Ipv6Fields};
+use crate::key::FlowKey;
+use crate::parse::Parsed;
+use crate::proto::IpProto;
 use crate::tcp::{Tcp, TcpFields, flag};
-use crate::{FlowKey, IpProto, Parsed, eth, icmp, icmpv6, ipv4, ipv6, tcp};
+use crate::{eth, icmp, icmpv6, ipv4, ipv6, tcp};
 
 /// The longest IPv4 answer (RFC 1812, 4.3.2.3).
 const MAX_V4: usize = 576;

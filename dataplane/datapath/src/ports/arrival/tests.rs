@@ -5,7 +5,7 @@ use std::net::Ipv4Addr;
 
 use sluice_packet::build::FrameBuilder;
 use sluice_packet::tcp::{TcpFields, flag};
-use sluice_packet::{InnerTag, Mac, parse};
+use sluice_packet::{InnerTag, Mac, l4, parse};
 
 use super::*;
 use crate::testing::fake_port_context::Lent;
@@ -53,7 +53,7 @@ fn super_frame(payload: &[u8]) -> Vec<u8> {
 
 fn right_checksum(frame: &[u8]) -> bool {
     let parsed = parse(frame, InnerTag::Refuse).unwrap();
-    checksum::verify(frame, &parsed) == Some(true)
+    l4::verify_checksum(frame, &parsed) == Some(true)
 }
 
 #[test]

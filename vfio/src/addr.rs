@@ -6,8 +6,8 @@ use std::str::FromStr;
 /// The address of one PCI function: domain, bus, device, function (PCI Local Bus Specification,
 /// section 3.2.2.3), as Linux writes it: `0000:01:10.0`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[cfg_attr(feature = "node", derive(serde::Serialize, serde::Deserialize))]
-#[cfg_attr(feature = "node", serde(try_from = "String", into = "String"))]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(try_from = "String", into = "String"))]
 pub struct PciAddr {
     /// PCI domain; VMs of some clouds have 32-bit ones.
     domain: u32,

@@ -1,12 +1,12 @@
-//! What can go wrong between this process, the kernel and a device.
+//! [`Error`]: failures between this process, the kernel and a device driven through VFIO.
 
 use std::io;
 use std::path::PathBuf;
 
 use crate::PciAddr;
-use crate::iommu::Blocker;
+use crate::host_tree::Blocker;
 
-/// Why a device, or a VF of this node, could not be had, changed or given back.
+/// Reason why a device could not be opened, driven or given memory.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -21,7 +21,6 @@ pub enum Error {
         source: io::Error,
     },
 
-    // -- Devices driven through VFIO.
     /// A device without that BAR, or one that cannot be mapped.
     #[error("{device}: there is no BAR {index} that can be mapped; is this the NIC meant?")]
     NoBar {
@@ -75,14 +74,6 @@ pub enum Error {
         "{device} is with VFIO without an IOMMU (enable_unsafe_noiommu_mode), where it could reach all memory: refused. Boot with intel_iommu=on or amd_iommu=on, and give a virtual machine a virtual IOMMU; for a pod that you trust with the whole node there is allowUnsafeNoIommu in mode vfio"
     )]
     UnsafeNoIommu {
-        /// The device.
-        device: PciAddr,
-    },
-    /// The mode without an IOMMU is asked for, and VFIO has it not on.
-    #[error(
-        "{device} has no IOMMU before it and allowUnsafeNoIommu is set, but VFIO refuses such a device: echo Y > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, or better boot with intel_iommu=on or amd_iommu=on"
-    )]
-    NoUnsafeNoIommu {
         /// The device.
         device: PciAddr,
     },
@@ -185,195 +176,31 @@ pub enum Error {
         /// Vectors there are.
         has: u32,
     },
-
-    // -- PFs and VFs of the node.
-    /// A file of sysfs could not be read, or a namespace entered.
-    #[error("cannot {what} {}: {source}", path.display())]
-    File {
-        /// `read`, `open`, ...
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The function is not a VF.
-    #[error(
-        "{0} is not an SR-IOV VF: name a VF (/sys/bus/pci/devices/PF/virtfn*), or its PF by if0"
-    )]
-    NotVf(PciAddr),
-    /// There is no such netdev, or it is no PF.
-    #[error(
-        "there is no SR-IOV PF {0} on this node: a PF is the netdev of a NIC that has sriov_totalvfs"
-    )]
-    NoPf(String),
-    /// The PF has fewer VFs.
-    #[error("PF {pf} has no VF {index}: it has {count}, from 0")]
-    NoSuchVf {
-        /// The PF's netdev.
-        pf: String,
-        /// The index asked for.
-        index: u32,
-        /// How many there are.
-        count: usize,
-    },
-    /// The PF's driver refused a setting of a VF.
-    #[error(
-        "PF {pf} refuses {setting} for VF {index}: {why}; leave the key out, or see `dmesg` for what its driver says"
-    )]
-    Setting {
-        /// The PF's netdev.
-        pf: String,
-        /// The VF's index.
-        index: u32,
-        /// Which setting, with its value.
-        setting: String,
-        /// What the kernel said.
-        why: String,
-    },
-    // -- VFs change hands.
-    /// Somebody has the VF.
-    #[error("{device} is held by {holder}")]
-    Busy {
-        /// The VF.
-        device: PciAddr,
-        /// Who, for people.
-        holder: String,
-    },
-    /// No VF of the PF is free.
-    #[error("PF {pf} has no free VF: {why}")]
-    Exhausted {
-        /// The PF's netdev.
-        pf: String,
-        /// What each of them is.
-        why: String,
-    },
-    /// The PF has no VFs at all.
-    #[error("PF {pf} has no VFs: echo N > /sys/class/net/{pf}/device/sriov_numvfs makes N")]
-    NoVfs {
-        /// The PF's netdev.
-        pf: String,
-    },
-    /// The PF is down: its VFs carry nothing, and their driver gets no answer.
-    #[error("PF {pf} is down: ip link set {pf} up")]
-    PfDown {
-        /// The PF's netdev.
-        pf: String,
-    },
-    /// The VF is of another PF than the one named.
-    #[error("{device} is not a VF of {pf} but of {is}: name the one or the other")]
-    OtherPf {
-        /// The VF.
-        device: PciAddr,
-        /// The PF named.
-        pf: String,
-        /// Netdevs of the PF that it is of.
-        is: String,
-    },
-    /// Another call works on the VF, or chooses one.
-    #[error("another call still works on {what}")]
-    Locked {
-        /// The VF, or `allocation`.
-        what: String,
-    },
-    /// A record of the VF journal makes no sense.
-    #[error(
-        "the record of {device} in the VF journal is torn ({why}): see what the VF is, put it back by hand, then remove vfs/{device}.json from the state directory"
-    )]
-    TornRecord {
-        /// The VF.
-        device: PciAddr,
-        /// What the parser said.
-        why: String,
-    },
-    /// A driver did not take the function.
-    #[error(
-        "{driver} does not take {device}; is it loaded, and does it know the device? `dmesg` says more"
-    )]
-    NotTaken {
-        /// The function.
-        device: PciAddr,
-        /// The driver.
-        driver: String,
-    },
-    /// A driver made no netdev of the VF.
-    #[error("{device} has no netdev: {driver} makes none")]
-    NoNetdev {
-        /// The VF.
-        device: PciAddr,
-        /// Its driver.
-        driver: String,
-    },
-    /// Several things failed.
-    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
-    Several(Vec<Error>),
-
-    /// A question to the kernel, or an order, about a netdev failed.
-    #[error("cannot {what} netdev {netdev}: {why}")]
-    Netdev {
-        /// What was tried.
-        what: &'static str,
-        /// The netdev.
-        netdev: String,
-        /// What the kernel said.
-        why: String,
-    },
 }
 
-/// What is to be done about an error.
+/// Kind of an error, by what to do about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ErrorKind {
-    /// What was asked cannot be done on this node: ask for something else.
+    /// The request cannot be met on this node: ask for something else.
     Invalid,
-    /// Not now: ask again later.
+    /// The object is in use: ask again later.
     Busy,
     /// The host failed.
     Host,
 }
 
 impl Error {
-    /// What is to be done about it. Several errors have the first one's.
+    /// Kind of the error: what to do about it.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Error::NoDevice { .. }
-            | Error::NotVf(_)
-            | Error::NoPf(_)
-            | Error::NoSuchVf { .. }
-            | Error::OtherPf { .. }
             | Error::NoIommu { .. }
             | Error::UnsafeNoIommu { .. }
-            | Error::NoUnsafeNoIommu { .. }
-            | Error::NoReset { .. }
-            | Error::Setting { .. } => ErrorKind::Invalid,
-            Error::Busy { .. }
-            | Error::DeviceBusy { .. }
-            | Error::Exhausted { .. }
-            | Error::NoVfs { .. }
-            | Error::PfDown { .. }
-            | Error::Locked { .. } => ErrorKind::Busy,
-            Error::Several(errors) => errors.first().map_or(ErrorKind::Host, Error::kind),
+            | Error::NoReset { .. } => ErrorKind::Invalid,
+            Error::DeviceBusy { .. } => ErrorKind::Busy,
             _ => ErrorKind::Host,
         }
     }
-
-    /// All of `errors` as one, or nothing if there is none.
-    #[cfg(feature = "node")]
-    pub(crate) fn collect(mut errors: Vec<Error>) -> Result<(), Error> {
-        match errors.len() {
-            0 => Ok(()),
-            1 => Err(errors.remove(0)),
-            _ => Err(Error::Several(errors)),
-        }
-    }
-}
-
-/// A failed use of a file.
-pub(crate) fn file(
-    what: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> Error {
-    let path = path.into();
-    move |source| Error::File { what, path, source }
 }
 
 /// One after another, or that nobody is known.

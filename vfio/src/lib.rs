@@ -1,15 +1,12 @@
-//! PCI and SR-IOV on a node.
+//! Devices driven through VFIO.
 //!
-//! *Devices driven through VFIO.* [`VfioDevice`] is a function that this process has to itself,
-//! [`Iommu`] the address space that its devices see. NIC drivers know neither: they are generic over
-//! [`Device`] and its [`Registers`] and [`Descriptors`], the hardware seam ([`seam`]), and hold no
-//! unsafe code. In tests emulated devices stand behind it (feature `emulated`), and
-//! [`Counted`] counts what crosses it.
+//! [`VfioDevice`] is a function that this process has to itself, [`Iommu`] the address space that its
+//! devices see. NIC drivers know neither: they are generic over [`Device`] and its [`Registers`] and
+//! [`Descriptors`], the hardware seam ([`seam`]), and hold no unsafe code. In tests emulated devices
+//! stand behind it (feature `emulated`), and [`Counted`] counts the accesses that cross it.
 //!
-//! *PFs and VFs of the node.* [`sysfs`] finds them, [`links`] asks about and changes what a PF lays
-//! down for a VF ([`settings`]) and moves netdevs between network namespaces, through rtnetlink.
-//! [`claim`] takes a VF for a pod, writes down what it was, and puts it back. This half is control's
-//! (feature `node`); drivers are built without it.
+//! [`PciAddr`] and [`HostTree`] serve the crate `sluice-sriov` too, which finds, configures and claims
+//! the VFs that are opened here.
 //!
 //! The unsafe code is in `ioctl` (the system calls), `bar` (mapped registers), `dma`
 //! (rings in memory that devices write), `iommu` (what devices may reach) and `emulated::bus`. What
@@ -22,17 +19,6 @@
 //! a reset fails it says nothing, where an access to configuration space fails it logs a line.
 
 mod addr;
-#[cfg(feature = "node")]
-pub mod claim;
-mod error;
-#[cfg(feature = "node")]
-pub mod links;
-pub mod seam;
-#[cfg(feature = "node")]
-pub mod settings;
-pub mod sysfs;
-
-// Devices driven through VFIO.
 mod bar;
 mod config_space;
 mod counted;
@@ -40,9 +26,12 @@ mod device;
 mod dma;
 #[cfg(any(test, feature = "emulated"))]
 pub mod emulated;
+mod error;
+mod host_tree;
 mod ioctl;
 mod iommu;
 mod iova;
+pub mod seam;
 
 pub use addr::{BadPciAddr, PciAddr};
 pub use error::{Error, ErrorKind};
@@ -52,4 +41,5 @@ pub use bar::Bar;
 pub use counted::{Counted, CountedRegisters, CountedRing, Counts, Tally};
 pub use device::VfioDevice;
 pub use dma::DmaRing;
-pub use iommu::{Blocker, Iommu, IommuKind};
+pub use host_tree::{Blocker, HostTree};
+pub use iommu::{Iommu, IommuKind};

@@ -1,7 +1,7 @@
 //! ADD: the interface is made, step by step, or everything is as it was.
 
 use serde_json::{Map, Value};
-use sluice_vfio::claim::{Mode, Record as VfRecord};
+use sluice_sriov::claim::{Mode, Record as VfRecord};
 
 use super::conf::{Place, VfConf};
 use super::engine::Engine;

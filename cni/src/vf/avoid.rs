@@ -6,7 +6,7 @@ use std::io::ErrorKind;
 use std::path::Path;
 
 use serde_json::Value;
-use sluice_vfio::PciAddr;
+use sluice_sriov::PciAddr;
 
 use crate::Error;
 

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde_json::Value;
 use sluice_api::{AttachmentStatus, Backend, MemifRole};
-use sluice_vfio::claim::Mode;
+use sluice_sriov::claim::Mode;
 
 use super::conf::{Place, VfConf};
 use super::engine::Engine;

@@ -3,9 +3,9 @@
 use std::time::Instant;
 
 use sluice_api::derived_mac;
-use sluice_vfio::claim::{Claimed, Netns, Node, Owner, Pick, Plan, Record as VfRecord};
-use sluice_vfio::settings::{Mac, VfSettings};
-use sluice_vfio::{Error as VfError, ErrorKind};
+use sluice_sriov::claim::{Claimed, Netns, Node, Owner, Pick, Plan, Record as VfRecord};
+use sluice_sriov::settings::{Mac, VfSettings};
+use sluice_sriov::{Error as VfError, ErrorKind};
 
 use super::avoid;
 use super::conf::{PickConf, VfConf, VfPlace};

@@ -11,7 +11,7 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 use sluice_api::{AttachReply, MemifRole, MemifSocket};
-use sluice_vfio::PciAddr;
+use sluice_sriov::PciAddr;
 
 use super::conf::VfConf;
 use crate::result::CniResult;

@@ -1,8 +1,8 @@
 //! GC and STATUS of the interface plugin called directly: its own records of one network.
 
 use serde_json::Value;
-use sluice_vfio::claim::Mode;
-use sluice_vfio::sysfs::Sysfs;
+use sluice_sriov::claim::Mode;
+use sluice_sriov::sysfs::Sysfs;
 
 use super::conf::{Place, VfConf, VfPlace};
 use super::engine::Engine;

@@ -8,9 +8,9 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
-use sluice_vfio::PciAddr;
-use sluice_vfio::claim::{Foreign, Mode, NetdevState, Netns, Owner};
-use sluice_vfio::settings::{Mac, VfLink, VfSettings, VfVlan};
+use sluice_sriov::PciAddr;
+use sluice_sriov::claim::{Foreign, Mode, NetdevState, Netns, Owner};
+use sluice_sriov::settings::{Mac, VfLink, VfSettings, VfVlan};
 
 use super::places::Places;
 use crate::budget::Budget;

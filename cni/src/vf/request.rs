@@ -6,8 +6,8 @@ use ipnet::IpNet;
 use sluice_api::{
     AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, NetnsRef, PodRef, VfRequest,
 };
-use sluice_vfio::claim::Record as VfRecord;
-use sluice_vfio::settings::Mac;
+use sluice_sriov::claim::Record as VfRecord;
+use sluice_sriov::settings::Mac;
 
 use super::conf::{Place, VfConf};
 use super::places::Places;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use sluice_vfio::claim::Mode;
+use sluice_sriov::claim::Mode;
 
 use super::conf::VfConf;
 use super::engine::{Detached, Engine};

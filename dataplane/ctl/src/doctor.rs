@@ -6,7 +6,7 @@ use std::path::Path;
 use comfy_table::Cell;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
-use sluice_vfio::sysfs::Sysfs;
+use sluice_sriov::sysfs::Sysfs;
 
 use super::Failure;
 use super::output::{Output, Style, render};

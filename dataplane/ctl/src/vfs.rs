@@ -8,10 +8,10 @@ use comfy_table::Cell;
 use serde::Serialize;
 use sluice_api::UplinkStatus;
 use sluice_api::client::Client;
-use sluice_vfio::claim::{Entry, Journal, Mode, Phase};
-use sluice_vfio::settings::{Mac, VfLink, VfSettings};
-use sluice_vfio::sysfs::{Function, Sysfs};
-use sluice_vfio::{Error, PciAddr, links};
+use sluice_sriov::claim::{Entry, Journal, Mode, Phase};
+use sluice_sriov::settings::{Mac, VfLink, VfSettings};
+use sluice_sriov::sysfs::{Function, Sysfs};
+use sluice_sriov::{Error, PciAddr, links};
 
 use super::Failure;
 use super::output::{Output, Style, render};
@@ -253,7 +253,7 @@ fn or_none(name: Option<&str>) -> &str {
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
     use super::*;
-    use sluice_vfio::settings::VfVlan;
+    use sluice_sriov::settings::VfVlan;
 
     #[test]
     fn what_is_known_and_what_is_not() {

@@ -13,7 +13,7 @@ use sluice_datapath::Uplink;
 use sluice_datapath::ports::igbvf::{IgbVf, IgbVfConfig, IgbVfError, VfVlans};
 use sluice_mem::Mempool;
 use sluice_packet::Mac;
-use sluice_vfio::claim::{Mode, Node, Record};
+use sluice_sriov::claim::{Mode, Node, Record};
 use sluice_vfio::{Error, ErrorKind, Iommu, IommuKind, PciAddr, VfioDevice};
 
 use crate::refusal;

@@ -8,11 +8,10 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use vfio_bindings::bindings::vfio;
 
-use super::node::Roots;
 use super::{Area, open_error};
 use crate::ioctl;
 use crate::iova::UNREPORTED;
-use crate::{Error, Iova, PciAddr};
+use crate::{Error, HostTree, Iova, PciAddr};
 
 /// A container. Its mappings vanish when its last group goes, so whoever owns it replays them when
 /// [`Container::join`] says that the group was the first.
@@ -31,8 +30,8 @@ struct Group {
 
 impl Container {
     /// A container without groups.
-    pub(super) fn open(roots: &Roots) -> Result<Container, Error> {
-        let path = roots.dev.join("vfio/vfio");
+    pub(super) fn open(host: &HostTree) -> Result<Container, Error> {
+        let path = host.dev.join("vfio/vfio");
         let fd = ioctl::open_node(&path).map_err(|source| match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
                 Error::VfioNotLoaded { module: "vfio-pci" }
@@ -58,7 +57,7 @@ impl Container {
     /// Puts `group`, of which `device` is one, into the container; true if it is the first.
     pub(super) fn join(
         &mut self,
-        roots: &Roots,
+        host: &HostTree,
         group: u32,
         device: PciAddr,
     ) -> Result<bool, Error> {
@@ -73,13 +72,13 @@ impl Container {
                 source,
             }
         };
-        let node = roots.group_node(group);
-        let fd = ioctl::open_node(&node).map_err(|e| open_error(roots, device, node, e))?;
+        let node = host.group_node(group);
+        let fd = ioctl::open_node(&node).map_err(|e| open_error(host, device, node, e))?;
         if !ioctl::group_is_viable(fd.as_fd()).map_err(step("VFIO_GROUP_GET_STATUS"))? {
             return Err(Error::NotViable {
                 device,
                 group,
-                blockers: roots.blockers(group),
+                blockers: host.blockers(group),
             });
         }
         ioctl::set_container(fd.as_fd(), self.fd.as_fd())

@@ -6,10 +6,9 @@ use std::io;
 use std::ops::RangeInclusive;
 use std::os::fd::{AsFd, OwnedFd};
 
-use super::node::Roots;
 use super::{Area, open_error};
 use crate::ioctl;
-use crate::{Error, Iova, PciAddr};
+use crate::{Error, HostTree, Iova, PciAddr};
 
 /// One address space that all devices of the process share.
 #[derive(Debug)]
@@ -20,8 +19,8 @@ pub(super) struct Iommufd {
 
 impl Iommufd {
     /// An empty address space.
-    pub(super) fn open(roots: &Roots) -> Result<Iommufd, Error> {
-        let path = roots.dev.join("iommu");
+    pub(super) fn open(host: &HostTree) -> Result<Iommufd, Error> {
+        let path = host.dev.join("iommu");
         let fd = ioctl::open_node(&path).map_err(|source| match source.raw_os_error() {
             Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => {
                 Error::VfioNotLoaded { module: "iommufd" }
@@ -38,25 +37,25 @@ impl Iommufd {
     /// Opens `device` by its own node and attaches it.
     pub(super) fn device(
         &self,
-        roots: &Roots,
+        host: &HostTree,
         group: u32,
         device: PciAddr,
     ) -> Result<OwnedFd, Error> {
-        let node = roots
+        let node = host
             .device_node(device)
             .ok_or(Error::NoDeviceNode { device })?;
-        let fd = ioctl::open_node(&node).map_err(|e| open_error(roots, device, node.clone(), e))?;
+        let fd = ioctl::open_node(&node).map_err(|e| open_error(host, device, node.clone(), e))?;
         match ioctl::bind_and_attach(fd.as_fd(), self.fd.as_fd(), self.ioas) {
             Ok(()) => Ok(fd),
             Err(source) => {
-                let blockers = roots.blockers(group);
+                let blockers = host.blockers(group);
                 Err(match source.raw_os_error() {
                     _ if !blockers.is_empty() => Error::NotViable {
                         device,
                         group,
                         blockers,
                     },
-                    Some(libc::EBUSY) => open_error(roots, device, node, source),
+                    Some(libc::EBUSY) => open_error(host, device, node, source),
                     _ => Error::Step {
                         device,
                         step: "VFIO_DEVICE_BIND_IOMMUFD",

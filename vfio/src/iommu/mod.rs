@@ -11,7 +11,7 @@
 
 mod container;
 mod iommufd;
-mod node;
+
 #[cfg(test)]
 pub(crate) mod tests;
 
@@ -25,12 +25,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::process::Resource;
 
-pub use node::Blocker;
-pub(crate) use node::Roots;
-
 use crate::dma::{Mapping, Pages};
 use crate::iova::{IovaSpace, PAGE, UNREPORTED};
-use crate::{DmaMemory, Error, Iova, PciAddr};
+use crate::{DmaMemory, Error, HostTree, Iova, PciAddr};
 use container::Container;
 use iommufd::Iommufd;
 
@@ -57,7 +54,7 @@ pub struct Iommu {
 }
 
 struct Shared {
-    roots: Roots,
+    host: HostTree,
     state: Mutex<State>,
 }
 
@@ -101,12 +98,12 @@ impl Iommu {
     /// # Errors
     /// [`Error::VfioNotLoaded`], or the node cannot be opened.
     pub fn open(kind: IommuKind) -> Result<Iommu, Error> {
-        Iommu::open_in(Roots::default(), kind)
+        Iommu::open_in(HostTree::default(), kind)
     }
 
-    pub(crate) fn open_in(roots: Roots, kind: IommuKind) -> Result<Iommu, Error> {
-        let container = || Container::open(&roots).map(Backend::Container);
-        let iommufd = || Iommufd::open(&roots).map(Backend::Iommufd);
+    pub(crate) fn open_in(host: HostTree, kind: IommuKind) -> Result<Iommu, Error> {
+        let container = || Container::open(&host).map(Backend::Container);
+        let iommufd = || Iommufd::open(&host).map(Backend::Iommufd);
         let backend = match kind {
             IommuKind::Container => container()?,
             IommuKind::Iommufd => iommufd()?,
@@ -120,7 +117,7 @@ impl Iommu {
         };
         Ok(Iommu {
             shared: Arc::new(Shared {
-                roots,
+                host,
                 state: Mutex::new(state),
             }),
         })
@@ -139,10 +136,10 @@ impl Iommu {
 
     /// Opens `device` and puts its group into the address space.
     pub(crate) fn device(&self, device: PciAddr) -> Result<Opened, Error> {
-        let roots = &self.shared.roots;
-        let group = roots.group(device)?;
+        let host = &self.shared.host;
+        let group = host.group(device)?;
         let mut state = self.lock();
-        let fd = state.open_device(roots, group, device)?;
+        let fd = state.open_device(host, group, device)?;
         drop(state);
         let opened = Opened {
             fd: Some(fd),
@@ -192,15 +189,15 @@ impl State {
 
     fn open_device(
         &mut self,
-        roots: &Roots,
+        host: &HostTree,
         group: u32,
         device: PciAddr,
     ) -> Result<OwnedFd, Error> {
         let container = match &mut self.backend {
-            Backend::Iommufd(iommufd) => return iommufd.device(roots, group, device),
+            Backend::Iommufd(iommufd) => return iommufd.device(host, group, device),
             Backend::Container(container) => container,
         };
-        let first = container.join(roots, group, device)?;
+        let first = container.join(host, group, device)?;
         let opened = if first { self.replay() } else { Ok(()) };
         let Backend::Container(container) = &mut self.backend else {
             unreachable!("the backend is chosen once")
@@ -374,11 +371,11 @@ impl Drop for Opened {
 }
 
 /// What to say when a node of VFIO cannot be opened.
-fn open_error(roots: &Roots, device: PciAddr, path: PathBuf, source: io::Error) -> Error {
+fn open_error(host: &HostTree, device: PciAddr, path: PathBuf, source: io::Error) -> Error {
     match source.raw_os_error() {
         Some(libc::EBUSY) => Error::DeviceBusy {
             device,
-            holders: roots.holders(&path),
+            holders: host.holders(&path),
             node: path,
         },
         _ => Error::Node { path, source },

@@ -13,7 +13,7 @@ use crate::{Device, VfioDevice};
 pub(crate) struct Node {
     /// Gone with the node.
     _folder: TempDir,
-    pub(crate) roots: Roots,
+    pub(crate) host: HostTree,
 }
 
 pub(crate) const VF: &str = "0000:01:10.0";
@@ -22,14 +22,14 @@ const OTHER: &str = "0000:01:10.2";
 impl Node {
     pub(crate) fn new() -> Node {
         let folder = tempfile::tempdir().unwrap();
-        let roots = Roots {
+        let host = HostTree {
             sys: folder.path().join("sys"),
             dev: folder.path().join("dev"),
             proc: folder.path().join("proc"),
         };
         let node = Node {
             _folder: folder,
-            roots,
+            host,
         };
         for driver in ["vfio-pci", "igbvf"] {
             fs::create_dir_all(node.sys("bus/pci/drivers").join(driver)).unwrap();
@@ -40,7 +40,7 @@ impl Node {
     }
 
     fn sys(&self, path: &str) -> PathBuf {
-        self.roots.sys.join(path)
+        self.host.sys.join(path)
     }
 
     fn add(&self, device: &str, group: u32, driver: Option<&str>) {
@@ -62,7 +62,7 @@ impl Node {
     }
 
     pub(crate) fn iommu(&self) -> Iommu {
-        Iommu::open_in(self.roots.clone(), IommuKind::Auto).unwrap()
+        Iommu::open_in(self.host.clone(), IommuKind::Auto).unwrap()
     }
 
     /// What opening the VF fails with.
@@ -176,9 +176,9 @@ fn what_a_device_is_not_ready_for() {
 #[test]
 fn held_by_another() {
     let node = Node::new();
-    let group = node.roots.dev.join("vfio/7");
-    for (pid, program, target) in [("17", "testpmd\n", &group), ("18", "sh\n", &node.roots.dev)] {
-        let process = node.roots.proc.join(pid);
+    let group = node.host.dev.join("vfio/7");
+    for (pid, program, target) in [("17", "testpmd\n", &group), ("18", "sh\n", &node.host.dev)] {
+        let process = node.host.proc.join(pid);
         fs::create_dir_all(process.join("fd")).unwrap();
         fs::write(process.join("comm"), program).unwrap();
         symlink(target, process.join("fd/5")).unwrap();
@@ -189,7 +189,7 @@ fn held_by_another() {
         group.display()
     );
     assert_eq!(node.refusal(), held);
-    fs::remove_dir_all(node.roots.proc.join("17")).unwrap();
+    fs::remove_dir_all(node.host.proc.join("17")).unwrap();
     assert!(
         node.refusal()
             .ends_with("is held by one that cannot be seen from here")
@@ -229,7 +229,7 @@ fn the_limit_of_locked_memory() {
 #[test]
 fn a_kernel_without_containers_has_iommufd() {
     let node = Node::new();
-    let nodes = |name: &str| node.roots.dev.join(name);
+    let nodes = |name: &str| node.host.dev.join(name);
     kernel(|kernel| kernel.refused.insert(nodes("vfio/vfio"), libc::ENOENT));
     let iommu = node.iommu();
     assert_eq!(iommu.kind(), IommuKind::Iommufd);
@@ -247,6 +247,6 @@ fn a_kernel_without_containers_has_iommufd() {
     assert_eq!(kernel(|kernel| kernel.mapped.len()), 0);
 
     kernel(|kernel| kernel.refused.insert(nodes("iommu"), libc::ENOENT));
-    let neither = Iommu::open_in(node.roots.clone(), IommuKind::Auto).unwrap_err();
+    let neither = Iommu::open_in(node.host.clone(), IommuKind::Auto).unwrap_err();
     assert!(neither.to_string().ends_with("modprobe vfio-pci"));
 }

@@ -11,9 +11,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use sluice_api::VlanRequest;
-use sluice_vfio::PciAddr;
-use sluice_vfio::claim::Mode;
-use sluice_vfio::settings::VfSettings;
+use sluice_sriov::PciAddr;
+use sluice_sriov::claim::Mode;
+use sluice_sriov::settings::VfSettings;
 
 use super::memif::MemifConf;
 use crate::Error;

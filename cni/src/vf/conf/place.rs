@@ -1,8 +1,8 @@
 //! What an interface stands on: an uplink of the engine, or a VF.
 
 use serde_json::Value;
-use sluice_vfio::PciAddr;
-use sluice_vfio::claim::Mode;
+use sluice_sriov::PciAddr;
+use sluice_sriov::claim::Mode;
 
 use crate::Error;
 use crate::call::check_ifname;

@@ -1,8 +1,8 @@
 //! What the PF is asked to lay down for the VF.
 
 use sluice_api::VlanRequest;
-use sluice_vfio::claim::Mode;
-use sluice_vfio::settings::{VfLink, VfSettings, VfVlan};
+use sluice_sriov::claim::Mode;
+use sluice_sriov::settings::{VfLink, VfSettings, VfVlan};
 
 use super::place::{Place, switch};
 use crate::Error;

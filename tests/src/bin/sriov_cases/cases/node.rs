@@ -5,10 +5,10 @@ use std::process::Command;
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
+use sluice_sriov::settings::{VfChange, VfLink, VfVlan};
+use sluice_sriov::sysfs::Sysfs;
+use sluice_sriov::{Error, PciAddr, links};
 use sluice_tests::{Netns, bin, run, wait_for};
-use sluice_vfio::settings::{VfChange, VfLink, VfVlan};
-use sluice_vfio::sysfs::Sysfs;
-use sluice_vfio::{Error, PciAddr, links};
 
 use super::{Case, case};
 use crate::rig::{PATIENCE, Rig};

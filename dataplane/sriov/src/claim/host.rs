@@ -6,10 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sluice_vfio::HostTree;
+
 use super::journal::Journal;
 use super::record::Record;
 use crate::error::file;
-use crate::iommu::Roots;
 use crate::links::{self, Netdev};
 use crate::settings::{VfChange, VfSettings};
 use crate::sysfs::{Function, Sysfs};
@@ -163,7 +164,7 @@ impl Host for RealHost {
 
     fn iommu(&self, function: &Function) -> Iommu {
         let group = function.iommu_group;
-        if group.is_some_and(|group| !Roots::default().is_noiommu(group)) {
+        if group.is_some_and(|group| !HostTree::default().is_noiommu(group)) {
             return Iommu::Translates;
         }
         let allowed = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
@@ -178,7 +179,7 @@ impl Host for RealHost {
     }
 
     fn held_open(&self, function: &Function) -> Option<String> {
-        let roots = Roots::default();
+        let roots = HostTree::default();
         let is_open = |node: &Path| {
             // The kernel lets a group be open but once: it knows of processes that we cannot see.
             let busy = fs::OpenOptions::new().read(true).write(true).open(node);

@@ -459,3 +459,56 @@ fn drift_is_named() {
     );
     assert!(!node.check("c2", "net1").unwrap().is_empty());
 }
+
+/// Journal files as version 0.1.0 wrote them, one per mode: the format on disk must not change.
+#[test]
+fn records_of_the_first_version_are_read_and_written_unchanged() {
+    let fixtures = [
+        (
+            include_str!("fixtures/kernel.json"),
+            Mode::Kernel,
+            Phase::Held,
+        ),
+        (
+            include_str!("fixtures/vfio.json"),
+            Mode::Vfio,
+            Phase::Released,
+        ),
+        (
+            include_str!("fixtures/engine.json"),
+            Mode::Engine,
+            Phase::Held,
+        ),
+    ];
+    for (text, mode, phase) in fixtures {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(format!("vfs/{}.json", vf(1)));
+        std::fs::create_dir(dir.path().join("vfs")).unwrap();
+        std::fs::write(&path, text).unwrap();
+        let journal = Journal::below(dir.path());
+        let Entry::Whole(record) = journal.read(vf(1)).unwrap() else {
+            panic!("{mode:?}: not read");
+        };
+        assert_eq!((record.vf, record.mode, record.phase), (vf(1), mode, phase));
+        assert_eq!(record.owner, owner("c1"));
+        assert_eq!(record.identity.index, 1);
+        assert_eq!(record.driver.as_deref(), Some("igbvf"));
+        assert_eq!(record.asked.vlan.unwrap().vid, 210);
+        assert_eq!(record.before.mac, Some([0; 6]));
+        journal.remove(vf(1)).unwrap();
+        journal.write(&record).unwrap();
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_record_of_the_first_version_is_enough_to_give_the_vf_back() {
+    let lab = Lab::new(2);
+    let node = lab.node();
+    node.claim(&plan("c1", Mode::Kernel, Pick::Index(1)), soon())
+        .unwrap();
+    let path = lab.state().join(format!("vfs/{}.json", vf(1)));
+    std::fs::write(path, include_str!("fixtures/kernel.json")).unwrap();
+    assert_eq!(lab.node().release("c1", "net1", soon()).unwrap(), [vf(1)]);
+    lab.all_is_as_it_was();
+}

@@ -209,18 +209,20 @@ impl<H: Host> Node<H> {
         match self.host.iommu(&chosen.function) {
             Iommu::Translates => {}
             Iommu::Off if unsafe_allowed => return Err(Error::NoUnsafeNoIommu { device }),
-            Iommu::Off => return Err(Error::NoIommu { device }),
+            Iommu::Off => return Err(sluice_vfio::Error::NoIommu { device }.into()),
             Iommu::OffAndAllowed if unsafe_allowed => warnings.push(format!(
                 "{device} has no IOMMU before it: its pod can reach all memory of this node \
                  (allowUnsafeNoIommu)"
             )),
-            Iommu::OffAndAllowed => return Err(Error::UnsafeNoIommu { device }),
+            Iommu::OffAndAllowed => {
+                return Err(sluice_vfio::Error::UnsafeNoIommu { device }.into());
+            }
         }
         if self.host.has_driver(&plan.driver) {
             return Ok(plan.driver.clone());
         }
         if !self.host.has_driver("vfio-pci") {
-            return Err(Error::VfioNotLoaded { module: "vfio-pci" });
+            return Err(sluice_vfio::Error::VfioNotLoaded { module: "vfio-pci" }.into());
         }
         warnings.push(format!(
             "driver {} is not loaded: {device} is bound to vfio-pci",

@@ -1,22 +1,22 @@
-//! What sysfs and /proc say of a device on its way to VFIO: whether an IOMMU stands before it, who
-//! drives it and its group's other devices, who holds a node.
+//! [`HostTree`]: sysfs, device nodes and processes of the host, read before a device is opened through
+//! VFIO: its IOMMU group, the drivers in that group, and the processes that hold a node open.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::{Error, PciAddr};
 
-/// Where sysfs, the nodes and the processes are; other places in tests.
+/// Roots of sysfs, the device nodes and procfs: `/sys`, `/dev` and `/proc`; folders in tests.
 #[derive(Debug, Clone)]
-pub(crate) struct Roots {
+pub struct HostTree {
     pub(crate) sys: PathBuf,
     pub(crate) dev: PathBuf,
     pub(crate) proc: PathBuf,
 }
 
-impl Default for Roots {
-    fn default() -> Roots {
-        Roots {
+impl Default for HostTree {
+    fn default() -> HostTree {
+        HostTree {
             sys: "/sys".into(),
             dev: "/dev".into(),
             proc: "/proc".into(),
@@ -24,21 +24,21 @@ impl Default for Roots {
     }
 }
 
-/// A device of a group that keeps the group from VFIO, and the driver that has it.
+/// Device that makes its IOMMU group unusable for VFIO, with its driver.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Blocker {
-    /// Its name on its bus; a PCI address as a rule.
+    /// Name on its bus; a PCI address as a rule.
     pub device: String,
-    /// Its driver.
+    /// Driver of the kernel that has it.
     pub driver: String,
 }
 
-impl Roots {
+impl HostTree {
     fn device(&self, addr: PciAddr) -> PathBuf {
         self.sys.join("bus/pci/devices").join(addr.to_string())
     }
 
-    /// The device's IOMMU group, if the device is there, behind an IOMMU, and bound to VFIO.
+    /// Number of the IOMMU group of a device that is bound to VFIO.
     pub(crate) fn group(&self, addr: PciAddr) -> Result<u32, Error> {
         let device = self.device(addr);
         if !device.exists() {
@@ -64,7 +64,7 @@ impl Roots {
     }
 
     /// Whether VFIO made the group for a device without an IOMMU.
-    pub(crate) fn is_noiommu(&self, group: u32) -> bool {
+    pub fn is_noiommu(&self, group: u32) -> bool {
         let name = fs::read_to_string(self.group_folder(group).join("name"));
         name.is_ok_and(|name| name.trim() == "vfio-noiommu")
     }
@@ -73,20 +73,20 @@ impl Roots {
         self.sys.join(format!("kernel/iommu_groups/{group}"))
     }
 
-    /// The group's node.
-    pub(crate) fn group_node(&self, group: u32) -> PathBuf {
+    /// Path of an IOMMU group's node, `/dev/vfio/N`.
+    pub fn group_node(&self, group: u32) -> PathBuf {
         self.dev.join(format!("vfio/{group}"))
     }
 
-    /// The node of the device itself, where the kernel has one (Linux 6.6, VFIO_DEVICE_CDEV).
-    pub(crate) fn device_node(&self, addr: PciAddr) -> Option<PathBuf> {
+    /// Path of a device's own node, where the kernel has one (Linux 6.6, VFIO_DEVICE_CDEV).
+    pub fn device_node(&self, addr: PciAddr) -> Option<PathBuf> {
         let mut entries = fs::read_dir(self.device(addr).join("vfio-dev")).ok()?;
         let name = entries.find_map(|entry| entry.ok()?.file_name().into_string().ok())?;
         Some(self.dev.join("vfio/devices").join(name))
     }
 
-    /// The devices of the group that keep it from VFIO: those with a driver that does DMA of its own.
-    /// Bridges' and the stub driver do none.
+    /// Devices that make the group unusable for VFIO: those with a driver that may do DMA. The drivers
+    /// of bridges and pci-stub do none.
     pub(crate) fn blockers(&self, group: u32) -> Vec<Blocker> {
         let entries = fs::read_dir(self.group_folder(group).join("devices"));
         let mut blockers: Vec<Blocker> = entries
@@ -106,8 +106,8 @@ impl Roots {
         blockers
     }
 
-    /// Who has `node` open, as "program (pid 17)"; only what this process may look into.
-    pub(crate) fn holders(&self, node: &Path) -> Vec<String> {
+    /// Processes that have `node` open, as "program (pid 17)", as far as this process may look.
+    pub fn holders(&self, node: &Path) -> Vec<String> {
         let mut holders = Vec::new();
         for entry in fs::read_dir(&self.proc).into_iter().flatten().flatten() {
             let Some(pid) = entry
@@ -139,7 +139,7 @@ fn is_vfio(driver: &str) -> bool {
     driver.contains("vfio")
 }
 
-/// The last part of what a symbolic link points to.
+/// Last component of a symbolic link's target.
 fn link_name(link: &Path) -> Option<String> {
     let target = fs::read_link(link).ok()?;
     Some(target.file_name()?.to_str()?.to_owned())

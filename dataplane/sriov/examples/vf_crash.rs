@@ -13,8 +13,8 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
-use sluice_vfio::claim::{CrashAfter, Mode, Netns, Node, Owner, Pick, Plan, RealHost};
-use sluice_vfio::settings::{VfSettings, VfVlan};
+use sluice_sriov::claim::{CrashAfter, Mode, Netns, Node, Owner, Pick, Plan, RealHost};
+use sluice_sriov::settings::{VfSettings, VfVlan};
 
 fn main() {
     let arguments: Vec<String> = env::args().skip(1).collect();

@@ -55,7 +55,6 @@ impl Sysfs {
     }
 
     /// The file by which the kernel is made to look for a function's driver.
-    #[cfg(feature = "node")]
     pub(crate) fn drivers_probe(&self) -> PathBuf {
         self.root.join("bus/pci/drivers_probe")
     }

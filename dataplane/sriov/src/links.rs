@@ -384,4 +384,4 @@ fn why(error: rtnetlink::Error) -> String {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod recorded;
+mod tests;

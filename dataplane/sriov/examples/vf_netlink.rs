@@ -1,7 +1,7 @@
 //! Records what a PF's driver answers to each setting of a VF, byte by byte: what the tests of
 //! `links` read again without a NIC. Lines are `# what`, `> request` and `< answer`, in hex.
 //!
-//! `cargo run -p sluice-vfio --features node --example vf_netlink PF INDEX >exchange.txt`. The VF is
+//! `cargo run -p sluice-sriov --example vf_netlink PF INDEX >exchange.txt`. The VF is
 //! left as it was found, where the driver takes that.
 
 use std::error::Error;
@@ -10,8 +10,8 @@ use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPa
 use rtnetlink::packet_route::RouteNetlinkMessage;
 use rtnetlink::packet_route::link::{LinkAttribute, LinkExtentMask, LinkMessage};
 use rtnetlink::sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
-use sluice_vfio::links;
-use sluice_vfio::settings::{VfChange, VfLink, VfVlan};
+use sluice_sriov::links;
+use sluice_sriov::settings::{VfChange, VfLink, VfVlan};
 
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args().skip(1);

@@ -1,0 +1,200 @@
+//! [`Error`]: failures of looking up, configuring, claiming and giving back VFs.
+
+use std::io;
+use std::path::PathBuf;
+
+use sluice_vfio::{ErrorKind, PciAddr};
+
+/// Reason why a VF could not be found, configured, claimed or given back.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// The VF cannot be driven through VFIO.
+    #[error(transparent)]
+    Vfio(#[from] sluice_vfio::Error),
+    /// No such function.
+    #[error("{device}: no such PCI device; \"lspci -D\" lists them")]
+    NoDevice {
+        /// The address.
+        device: PciAddr,
+    },
+    /// The mode without an IOMMU is asked for, and VFIO has it not on.
+    #[error(
+        "{device} has no IOMMU before it and allowUnsafeNoIommu is set, but VFIO refuses such a device: echo Y > /sys/module/vfio/parameters/enable_unsafe_noiommu_mode, or better boot with intel_iommu=on or amd_iommu=on"
+    )]
+    NoUnsafeNoIommu {
+        /// The device.
+        device: PciAddr,
+    },
+    /// A file of sysfs could not be read, or a namespace entered.
+    #[error("cannot {what} {}: {source}", path.display())]
+    File {
+        /// `read`, `open`, ...
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The function is not a VF.
+    #[error(
+        "{0} is not an SR-IOV VF: name a VF (/sys/bus/pci/devices/PF/virtfn*), or its PF by if0"
+    )]
+    NotVf(PciAddr),
+    /// There is no such netdev, or it is no PF.
+    #[error(
+        "there is no SR-IOV PF {0} on this node: a PF is the netdev of a NIC that has sriov_totalvfs"
+    )]
+    NoPf(String),
+    /// The PF has fewer VFs.
+    #[error("PF {pf} has no VF {index}: it has {count}, from 0")]
+    NoSuchVf {
+        /// The PF's netdev.
+        pf: String,
+        /// The index asked for.
+        index: u32,
+        /// How many there are.
+        count: usize,
+    },
+    /// The PF's driver refused a setting of a VF.
+    #[error(
+        "PF {pf} refuses {setting} for VF {index}: {why}; leave the key out, or see `dmesg` for what its driver says"
+    )]
+    Setting {
+        /// The PF's netdev.
+        pf: String,
+        /// The VF's index.
+        index: u32,
+        /// Which setting, with its value.
+        setting: String,
+        /// What the kernel said.
+        why: String,
+    },
+    /// Somebody has the VF.
+    #[error("{device} is held by {holder}")]
+    Busy {
+        /// The VF.
+        device: PciAddr,
+        /// Who, for people.
+        holder: String,
+    },
+    /// No VF of the PF is free.
+    #[error("PF {pf} has no free VF: {why}")]
+    Exhausted {
+        /// The PF's netdev.
+        pf: String,
+        /// What each of them is.
+        why: String,
+    },
+    /// The PF has no VFs at all.
+    #[error("PF {pf} has no VFs: echo N > /sys/class/net/{pf}/device/sriov_numvfs makes N")]
+    NoVfs {
+        /// The PF's netdev.
+        pf: String,
+    },
+    /// The PF is down: its VFs carry nothing, and their driver gets no answer.
+    #[error("PF {pf} is down: ip link set {pf} up")]
+    PfDown {
+        /// The PF's netdev.
+        pf: String,
+    },
+    /// The VF is of another PF than the one named.
+    #[error("{device} is not a VF of {pf} but of {is}: name the one or the other")]
+    OtherPf {
+        /// The VF.
+        device: PciAddr,
+        /// The PF named.
+        pf: String,
+        /// Netdevs of the PF that it is of.
+        is: String,
+    },
+    /// Another call works on the VF, or chooses one.
+    #[error("another call still works on {what}")]
+    Locked {
+        /// The VF, or `allocation`.
+        what: String,
+    },
+    /// A record of the VF journal makes no sense.
+    #[error(
+        "the record of {device} in the VF journal is torn ({why}): see what the VF is, put it back by hand, then remove vfs/{device}.json from the state directory"
+    )]
+    TornRecord {
+        /// The VF.
+        device: PciAddr,
+        /// What the parser said.
+        why: String,
+    },
+    /// A driver did not take the function.
+    #[error(
+        "{driver} does not take {device}; is it loaded, and does it know the device? `dmesg` says more"
+    )]
+    NotTaken {
+        /// The function.
+        device: PciAddr,
+        /// The driver.
+        driver: String,
+    },
+    /// A driver made no netdev of the VF.
+    #[error("{device} has no netdev: {driver} makes none")]
+    NoNetdev {
+        /// The VF.
+        device: PciAddr,
+        /// Its driver.
+        driver: String,
+    },
+    /// Several things failed.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
+    Several(Vec<Error>),
+
+    /// A question to the kernel, or an order, about a netdev failed.
+    #[error("cannot {what} netdev {netdev}: {why}")]
+    Netdev {
+        /// What was tried.
+        what: &'static str,
+        /// The netdev.
+        netdev: String,
+        /// What the kernel said.
+        why: String,
+    },
+}
+
+impl Error {
+    /// Kind of the error: what to do about it. Several errors have the first one's kind.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Error::Vfio(error) => error.kind(),
+            Error::NoDevice { .. }
+            | Error::NotVf(_)
+            | Error::NoPf(_)
+            | Error::NoSuchVf { .. }
+            | Error::OtherPf { .. }
+            | Error::NoUnsafeNoIommu { .. }
+            | Error::Setting { .. } => ErrorKind::Invalid,
+            Error::Busy { .. }
+            | Error::Exhausted { .. }
+            | Error::NoVfs { .. }
+            | Error::PfDown { .. }
+            | Error::Locked { .. } => ErrorKind::Busy,
+            Error::Several(errors) => errors.first().map_or(ErrorKind::Host, Error::kind),
+            _ => ErrorKind::Host,
+        }
+    }
+
+    /// Joins `errors` into one; `Ok` if there is none.
+    pub(crate) fn collect(mut errors: Vec<Error>) -> Result<(), Error> {
+        match errors.len() {
+            0 => Ok(()),
+            1 => Err(errors.remove(0)),
+            _ => Err(Error::Several(errors)),
+        }
+    }
+}
+
+/// Makes an [`Error::File`] of a failed use of a file.
+pub(crate) fn file(
+    what: &'static str,
+    path: impl Into<PathBuf>,
+) -> impl FnOnce(io::Error) -> Error {
+    let path = path.into();
+    move |source| Error::File { what, path, source }
+}

@@ -1,0 +1,21 @@
+//! PFs and VFs of a node.
+//!
+//! | module | holds |
+//! |---|---|
+//! | [`sysfs`] | PCI functions, PFs and VFs as the kernel lists them |
+//! | [`settings`] | settings that a PF keeps for each of its VFs, and how two sets of them differ |
+//! | [`links`] | netdevs and VF settings, read and changed through rtnetlink |
+//! | [`claim`] | claims: a VF taken for a pod, written down in the journal, and given back as it was |
+//!
+//! A VF that is bound to vfio-pci is opened and driven by `sluice-vfio`, not here.
+
+#![forbid(unsafe_code)]
+
+pub mod claim;
+mod error;
+pub mod links;
+pub mod settings;
+pub mod sysfs;
+
+pub use error::Error;
+pub use sluice_vfio::{BadPciAddr, ErrorKind, PciAddr};

@@ -7,8 +7,8 @@ mod engine;
 mod kernel;
 mod many;
 mod node;
-mod readme;
 mod selfcheck;
+mod sriov_page;
 mod teardown;
 mod vfio;
 mod wire;
@@ -55,7 +55,7 @@ pub(crate) fn all() -> Vec<&'static Case> {
         documents::CASES,
         driver::CASES,
         engine::CASES,
-        readme::CASES,
+        sriov_page::CASES,
     ]
     .into_iter()
     .flatten()

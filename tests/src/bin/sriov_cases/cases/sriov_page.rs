@@ -1,4 +1,4 @@
-//! The README's section "From PF to pod", executed as it stands.
+//! Section "From PF to pod" of docs/sriov.md, executed as it stands.
 
 use std::fs;
 use std::path::Path;
@@ -11,23 +11,24 @@ use super::{Case, case};
 use crate::rig::Rig;
 
 pub(crate) const CASES: &[Case] = &[case(
-    "readme-from-pf-to-pod",
-    "the README's commands from a PF to a pod and back, as they stand",
+    "sriov-page-from-pf-to-pod",
+    "the commands of docs/sriov.md from a PF to a pod and back, as they stand",
     300,
     from_pf_to_pod,
 )];
 
-/// The PF of the section, and the netdev at the other end of its cable.
+/// PF of the section.
 const PF: &str = "enp2s0";
+/// Netdev at the other end of its cable.
 const WIRE: &str = "wire2";
-/// Blocks that begin so are for the station at the other end.
+/// First words of blocks that are for the station at the other end.
 const FAR: &str = "# at the far end";
 
 fn from_pf_to_pod(rig: &Rig) -> Result<()> {
-    rig.only_in_vm("takes the PF by the name it has in the README")?;
+    rig.only_in_vm("takes the PF by the name it has on the page")?;
     let checkout = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
-    let readme = fs::read_to_string(checkout.join("README.md"))?;
-    let blocks = blocks(&readme)?;
+    let page = fs::read_to_string(checkout.join("docs/sriov.md"))?;
+    let blocks = blocks(&page)?;
     ensure!(blocks.len() >= 5, "{} blocks", blocks.len());
     let before = {
         let vf = &rig.vfs_of(PF, 1)?[0];
@@ -68,10 +69,10 @@ fn from_pf_to_pod(rig: &Rig) -> Result<()> {
             }
         }
     }
-    let path = rig.path("readme.sh");
+    let path = rig.path("page.sh");
     fs::write(&path, &script)?;
     // Into a file: what runs in the background would hold a pipe open.
-    let log = rig.path("readme.log");
+    let log = rig.path("page.log");
     let out = fs::File::create(&log)?;
     let mut command = Command::new("sh");
     command.arg(&path).current_dir(&checkout);
@@ -98,12 +99,12 @@ fn from_pf_to_pod(rig: &Rig) -> Result<()> {
     Ok(())
 }
 
-/// The shell blocks of the section.
-fn blocks(readme: &str) -> Result<Vec<String>> {
-    let section = readme
+/// Returns the shell blocks of the section.
+fn blocks(page: &str) -> Result<Vec<String>> {
+    let section = page
         .split("\n## ")
         .find(|section| section.starts_with("From PF to pod"));
-    let section = section.context("the README has no such section")?;
+    let section = section.context("docs/sriov.md has no such section")?;
     let parts = section.split("```sh\n").skip(1);
     Ok(parts
         .filter_map(|part| part.split("```").next())

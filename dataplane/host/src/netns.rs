@@ -1,0 +1,259 @@
+//! Network namespaces: their identity, opening them, and running code inside.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::fs::OFlags;
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use serde::{Deserialize, Serialize};
+
+use crate::FileError;
+
+/// Magic number of the file system that namespace files are on (`NSFS_MAGIC`, linux/magic.h).
+const NSFS_MAGIC: i64 = 0x6e73_6673;
+/// File of the calling thread's own network namespace.
+const OWN: &str = "/proc/thread-self/ns/net";
+
+/// Identity of a network namespace: a path, and the device and inode that the path led to when the
+/// reference was made. The path alone may lead to another namespace later.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct NetnsRef {
+    /// Absolute path, as in `/var/run/netns/cni-0f...`.
+    pub path: PathBuf,
+    /// Device of the namespace's file (`st_dev`).
+    pub dev: u64,
+    /// Inode of the namespace's file (`st_ino`), the same for every path to one namespace.
+    pub ino: u64,
+}
+
+impl NetnsRef {
+    /// Returns the identity of what is at `path`, which is not opened.
+    ///
+    /// # Errors
+    /// [`FileError`]: nothing is there.
+    pub fn of(path: &Path) -> Result<NetnsRef, FileError> {
+        let meta = fs::metadata(path).map_err(FileError::at("look at network namespace", path))?;
+        Ok(NetnsRef {
+            path: path.to_owned(),
+            dev: meta.dev(),
+            ino: meta.ino(),
+        })
+    }
+
+    /// Returns the identity of the calling thread's own namespace.
+    ///
+    /// # Errors
+    /// [`FileError`]: `/proc` is not mounted.
+    pub fn own() -> Result<NetnsRef, FileError> {
+        NetnsRef::of(Path::new(OWN))
+    }
+
+    /// Whether both are one namespace, by whichever path.
+    pub fn is_same(&self, other: &NetnsRef) -> bool {
+        (self.dev, self.ino) == (other.dev, other.ino)
+    }
+}
+
+/// Reason why a network namespace cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum NetnsError {
+    /// Path leads nowhere.
+    #[error("there is no network namespace at {}: its pod is gone", path.display())]
+    Gone {
+        /// Path asked for.
+        path: PathBuf,
+    },
+    /// Path leads to another namespace than when the request was made.
+    #[error(
+        "{} is not the network namespace that was asked for (it is {}:{}, not {}:{}): it was \
+         replaced meanwhile; ask again", asked.path.display(), found.0, found.1, asked.dev, asked.ino
+    )]
+    Other {
+        /// Namespace asked for.
+        asked: NetnsRef,
+        /// Device and inode found.
+        found: (u64, u64),
+    },
+    /// File is not a network namespace.
+    #[error("{} is not a network namespace: give the path of a namespace file", path.display())]
+    NotOne {
+        /// Path asked for.
+        path: PathBuf,
+    },
+    /// Namespace is the one that this process runs in.
+    #[error("{} is the engine's own network namespace: a pod needs one of its own", path.display())]
+    Own {
+        /// Path asked for.
+        path: PathBuf,
+    },
+    /// System call failed.
+    #[error("{action} {}: {source}", path.display())]
+    System {
+        /// Step that failed.
+        action: &'static str,
+        /// Path asked for.
+        path: PathBuf,
+        /// Answer of the kernel.
+        source: io::Error,
+    },
+}
+
+/// Open network namespace. It lives on while this does, even when its pod is gone.
+#[derive(Debug, Clone)]
+pub struct Netns {
+    file: Arc<File>,
+    path: PathBuf,
+    id: (u64, u64),
+}
+
+impl Netns {
+    /// Opens the namespace that a request names, and verifies its identity.
+    ///
+    /// # Errors
+    /// [`NetnsError`]: it is gone, another one, none at all, or this process's own.
+    pub fn open(asked: &NetnsRef) -> Result<Netns, NetnsError> {
+        let netns = Netns::open_path(&asked.path)?;
+        if netns.id != (asked.dev, asked.ino) {
+            return Err(NetnsError::Other {
+                asked: asked.clone(),
+                found: netns.id,
+            });
+        }
+        let own = fs::metadata(OWN).map_err(netns.system("cannot look at own namespace beside"))?;
+        if netns.id == (own.dev(), own.ino()) {
+            return Err(NetnsError::Own { path: netns.path });
+        }
+        Ok(netns)
+    }
+
+    /// Opens the namespace at `path`, whichever it is.
+    ///
+    /// # Errors
+    /// [`NetnsError`]: there is none.
+    pub fn open_path(path: &Path) -> Result<Netns, NetnsError> {
+        let system = |action| {
+            move |source| NetnsError::System {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
+        // O_NONBLOCK: the path may lead to a fifo.
+        let flags = (OFlags::NONBLOCK | OFlags::CLOEXEC | OFlags::NOCTTY)
+            .bits()
+            .cast_signed();
+        let file = fs::OpenOptions::new()
+            .read(true)
+            .custom_flags(flags)
+            .open(path)
+            .map_err(|source| match source.kind() {
+                io::ErrorKind::NotFound => NetnsError::Gone {
+                    path: path.to_owned(),
+                },
+                _ => system("cannot open")(source),
+            })?;
+        let kind =
+            rustix::fs::fstatfs(&file).map_err(|errno| system("cannot look at")(errno.into()))?;
+        if kind.f_type != NSFS_MAGIC {
+            return Err(NetnsError::NotOne {
+                path: path.to_owned(),
+            });
+        }
+        let metadata = file.metadata().map_err(system("cannot look at"))?;
+        let id = (metadata.dev(), metadata.ino());
+        Ok(Netns {
+            file: Arc::new(file),
+            path: path.to_owned(),
+            id,
+        })
+    }
+
+    /// Path it was opened by.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Device and inode of its file.
+    pub fn id(&self) -> (u64, u64) {
+        self.id
+    }
+
+    /// Runs `work` on a thread inside this namespace and waits for it. The thread ends there, so
+    /// the caller stays where it is.
+    ///
+    /// # Errors
+    /// [`NetnsError`]: the namespace cannot be entered. Failures of `work` are in the result
+    /// within.
+    pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T, NetnsError> {
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new()
+                .name("netns".to_owned())
+                .spawn_scoped(scope, || {
+                    move_into_link_name_space(self.file.as_fd(), Some(LinkNameSpaceType::Network))
+                        .map_err(|errno| match errno {
+                            rustix::io::Errno::INVAL => NetnsError::NotOne {
+                                path: self.path.clone(),
+                            },
+                            _ => self.system("cannot enter")(errno.into()),
+                        })?;
+                    Ok(work())
+                })
+                .map_err(self.system("no thread to enter"))?;
+            thread
+                .join()
+                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    fn system(&self, action: &'static str) -> impl Fn(io::Error) -> NetnsError + use<> {
+        let path = self.path.clone();
+        move |source| NetnsError::System {
+            action,
+            path: path.clone(),
+            source,
+        }
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_that_is_not_a_network_namespace_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let gone = Netns::open_path(&dir.path().join("none")).unwrap_err();
+        assert!(matches!(gone, NetnsError::Gone { .. }), "{gone}");
+        for path in [
+            Path::new("/etc/hostname"),
+            dir.path(),
+            Path::new("/dev/null"),
+        ] {
+            let error = Netns::open_path(path).unwrap_err();
+            assert!(matches!(error, NetnsError::NotOne { .. }), "{error}");
+        }
+        // A namespace, but not of a network.
+        let user = Netns::open_path(Path::new("/proc/self/ns/user")).unwrap();
+        if rustix::process::geteuid().is_root() {
+            let error = user.run(|| ()).unwrap_err();
+            assert!(matches!(error, NetnsError::NotOne { .. }), "{error}");
+        }
+    }
+
+    #[test]
+    fn the_own_namespace_and_a_replaced_one_are_refused() {
+        let asked = NetnsRef::of(Path::new("/proc/self/ns/net")).unwrap();
+        assert!(asked.is_same(&NetnsRef::own().unwrap()));
+        let own = Netns::open(&asked).unwrap_err();
+        assert!(matches!(own, NetnsError::Own { .. }), "{own}");
+        let ino = asked.ino + 1;
+        let other = Netns::open(&NetnsRef { ino, ..asked }).unwrap_err();
+        assert!(matches!(other, NetnsError::Other { .. }), "{other}");
+    }
+}

@@ -35,7 +35,8 @@ pub mod seam;
 
 pub use addr::{BadPciAddr, PciAddr};
 pub use error::{Error, ErrorKind};
-pub use seam::{Descriptor, Descriptors, Device, DmaMemory, Interrupt, Iova, RegOffset, Registers};
+pub use seam::{Descriptor, Descriptors, Device, Interrupt, RegOffset, Registers};
+pub use sluice_mem::{DmaMemory, Iova};
 
 pub use bar::Bar;
 pub use counted::{Counted, CountedRegisters, CountedRing, Counts, Tally};

@@ -9,31 +9,12 @@
 //! and resets the function), and only then gives memory that the device could reach another use.
 //! Registers and rings keep what they stand on alive: dropping them in any order is sound.
 
-use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::ptr::NonNull;
 
+use sluice_mem::{DmaMemory, Iova};
 use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Error, PciAddr};
-
-/// An address as the device sees it: what its descriptors and base registers hold. Never a virtual
-/// address of the process.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct Iova(pub u64);
-
-impl Iova {
-    /// The address `bytes` further on.
-    pub const fn offset(self, bytes: u64) -> Iova {
-        Iova(self.0.wrapping_add(bytes))
-    }
-}
-
-impl fmt::Display for Iova {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:#x}", self.0)
-    }
-}
 
 /// The place of a register in its BAR, in bytes from its start; a multiple of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -82,20 +63,6 @@ pub trait Descriptors<T: Descriptor>: Send {
     /// Writes a descriptor in ascending order of its eight-byte words. `index` is taken modulo
     /// [`Descriptors::len`].
     fn store(&mut self, index: usize, descriptor: T);
-}
-
-/// Memory that a device may be given access to.
-///
-/// # Safety
-/// The range is mapped, readable and writable, of whole pages, and stays so for as long as the
-/// process lives; and nobody forms references to those of its bytes that a posted descriptor names.
-#[allow(
-    unsafe_code,
-    reason = "who implements it vouches for memory that devices write"
-)]
-pub unsafe trait DmaMemory {
-    /// Its first byte and its length in bytes.
-    fn range(&self) -> (NonNull<u8>, usize);
 }
 
 /// One interrupt vector, as an eventfd that the kernel signals. The process alone holds it.

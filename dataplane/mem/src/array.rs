@@ -10,7 +10,7 @@ use std::slice;
 use zerocopy::FromZeros;
 
 use crate::backing::{HUGE_PAGE, map_ordinary, unmap_ordinary};
-use crate::pool::CACHE_LINE;
+use crate::mempool::layout::CACHE_LINE;
 use crate::prefetch::prefetch_line;
 
 /// A fixed number of values, all zero at first, on transparent huge pages where the kernel has them

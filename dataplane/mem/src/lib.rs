@@ -22,44 +22,42 @@
 //! - sluice-ring's `Mpmc` holds the pool's free batches; crossbeam's `CachePadded` keeps counters
 //!   of different workers apart.
 //!
-//! # Where the unsafe code is
+//! # Rooms
 //!
-//! `backing`, `burst`, `mbuf`, `words`, `filler`, `pool`, `cache`, `dma`: the pool. `array`: tables. `prefetch`:
-//! hints. `lanes`: comparisons. `copy`, `region`, `table`, `sigbus`: pod-shared memory. `packet_mmap::{ring, sys}` and `tap`: the kernel. All else is safe.
+//! | module | holds | unsafe code in |
+//! |---|---|---|
+//! | `mempool` | pools, their caches, mbufs and bursts | `burst`, `buffer_writer`, `cache`, `handles`, `mbuf`, `posted`, `registry` |
+//! | `shared` | regions shared with pods, tables in them, copies, SIGBUS | all |
+//! | `kernel` | packet sockets with rings, taps | `packet_mmap::ring`, `packet_mmap::sys`, `tap` |
+//! | `dma` | addresses and memory as devices see them | the trait |
+//! | `array`, `backing` | tables and pools on huge pages | both |
+//! | `prefetch`, `lanes` | hints and comparisons of single instructions | both |
 
 mod array;
 mod backing;
-mod burst;
-mod cache;
-mod copy;
-mod depot;
 mod dma;
 mod error;
-mod filler;
+mod kernel;
 mod lanes;
-mod loose;
-mod mbuf;
-pub mod packet_mmap;
-mod pool;
-mod pools;
+mod mempool;
 mod prefetch;
-mod region;
-pub mod sigbus;
-mod sync;
-mod table;
-pub mod tap;
-mod words;
+mod shared;
 
 pub use array::Array;
 pub use backing::{Backing, HugePages};
-pub use burst::{BURST, Burst, DrainFront};
-pub use cache::Cache;
-pub use dma::Posted;
+pub use dma::{DmaMemory, Iova};
 pub use error::Error;
-pub use filler::Filler;
+pub use kernel::{packet_mmap, tap};
 pub use lanes::equal_lanes;
-pub use mbuf::{HEADROOM, Mbuf, SCRATCH_BYTES, Scratch};
-pub use pool::{BufSize, Conservation, Mempool, PoolConfig};
-pub use pools::Pools;
-pub use region::{OutOfRange, SharedRegion};
-pub use table::SharedTable;
+pub use mempool::buffer_writer::BufferWriter;
+pub use mempool::burst::{BURST, Burst, DrainFront};
+pub use mempool::cache::Cache;
+pub use mempool::conservation::Conservation;
+pub use mempool::layout::{BufSize, HEADROOM, SCRATCH_BYTES, Scratch};
+pub use mempool::mbuf::Mbuf;
+pub use mempool::pool::{Mempool, PoolConfig};
+pub use mempool::pools::Pools;
+pub use mempool::posted::Posted;
+pub use shared::region::{OutOfRange, SharedRegion};
+pub use shared::sigbus;
+pub use shared::table::SharedTable;

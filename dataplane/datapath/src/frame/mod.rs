@@ -4,7 +4,7 @@
 pub(crate) mod origin;
 
 #[cfg(doc)]
-use sluice_mem::Filler;
+use sluice_mem::BufferWriter;
 use sluice_mem::{Mbuf, Scratch};
 use sluice_packet::{FlowKey, IpProto, VlanTag};
 use zerocopy::{FromBytes, FromZeros, Immutable, IntoBytes, KnownLayout};
@@ -114,7 +114,7 @@ impl FrameInfo {
         FrameInfo::of_mut(mbuf).start(tag);
     }
 
-    /// As [`FrameInfo::begin`], for bytes that the port will write: what [`Filler::fill`] or
+    /// As [`FrameInfo::begin`], for bytes that the port will write: what [`BufferWriter::fill`] or
     /// [`Mbuf::fill`] said is the mbuf's data, beside its scratch.
     #[inline(always)]
     pub(crate) fn begin_filling<'m>(

@@ -7,7 +7,7 @@
 
 use std::os::fd::BorrowedFd;
 
-use sluice_mem::{BufSize, Burst, Filler, Mbuf, Pools};
+use sluice_mem::{BufSize, BufferWriter, Burst, Mbuf, Pools};
 use sluice_memif::{Connection, Fault, RxQueue, Sink, TxQueue};
 use sluice_packet::FlowKey;
 
@@ -174,7 +174,7 @@ impl PodPort for MemifPort {
     ) -> Result<(), PortFault> {
         let before = out.len();
         let mut sink = IntoBurst {
-            filler: context.pools.small.filler(),
+            buffer_writer: context.pools.small.buffer_writer(),
             pools: context.pools,
             drops: context.drops,
             filled: before,
@@ -207,7 +207,7 @@ impl PodPort for MemifPort {
 
 /// Gives each packet an mbuf at the end of a burst.
 struct IntoBurst<'a> {
-    filler: Filler,
+    buffer_writer: BufferWriter,
     pools: &'a mut Pools,
     drops: &'a DropCounts,
     /// Of `out`, the first so many have a packet; the others are ready for one.
@@ -269,14 +269,14 @@ impl Sink for IntoBurst<'_> {
     #[inline(always)]
     fn place(&mut self, len: usize) -> Option<&mut [u8]> {
         let fits = match self.out.as_slice().get(self.filled) {
-            Some(mbuf) => self.filler.fits(mbuf, len),
+            Some(mbuf) => self.buffer_writer.fits(mbuf, len),
             None => false,
         };
         if !fits {
             return self.place_large(len);
         }
         let mbuf = self.out.as_mut_slice().get_mut(self.filled)?;
-        let room = self.filler.fill(mbuf, len)?;
+        let room = self.buffer_writer.fill(mbuf, len)?;
         self.filled += 1;
         Some(FrameInfo::begin_filling(room))
     }
@@ -290,11 +290,11 @@ impl Sink for IntoBurst<'_> {
         len: impl Fn(&P) -> usize,
         mut fill: impl FnMut(&P, &mut [u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let filler = self.filler;
+        let buffer_writer = self.buffer_writer;
         let ready = self.out.as_mut_slice().get_mut(self.filled..);
         let mut placed = 0;
         for (mbuf, packet) in ready.unwrap_or_default().iter_mut().zip(packets) {
-            let Some(room) = filler.fill(mbuf, len(packet)) else {
+            let Some(room) = buffer_writer.fill(mbuf, len(packet)) else {
                 break;
             };
             fill(packet, FrameInfo::begin_filling(room))?;

@@ -8,8 +8,8 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
+use super::packet_mmap::{GsoInfo, VNET_HDR_BYTES, VnetHdr};
 use crate::error::Error;
-use crate::packet_mmap::{GsoInfo, VNET_HDR_BYTES, VnetHdr};
 
 /// What a tap does for the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -4,9 +4,9 @@
     reason = "reads and writes without a bounds check what was checked when it was made"
 )]
 
-use crate::copy;
+use super::copies;
+use super::region::{OutOfRange, SharedRegion};
 use crate::prefetch::{prefetch_line, prefetch_line_to_write};
-use crate::region::{OutOfRange, SharedRegion};
 
 /// Bytes of a record.
 const RECORD: usize = 16;
@@ -67,14 +67,14 @@ impl SharedTable {
     #[inline(always)]
     pub fn read(&self, number: u16) -> [u8; RECORD] {
         // SAFETY: `at` is the address of a record of the region.
-        unsafe { copy::load16(self.at(number)) }
+        unsafe { copies::load16(self.at(number)) }
     }
 
     /// Writes a record.
     #[inline(always)]
     pub fn write(&self, number: u16, bytes: [u8; RECORD]) {
         // SAFETY: `at` is the address of a record of the region.
-        unsafe { copy::store16(self.at(number), bytes) };
+        unsafe { copies::store16(self.at(number), bytes) };
     }
 
     /// Writes a record's first half, at once, and leaves the other.

@@ -1,9 +1,10 @@
 //! [`Pools`]: a worker's caches of both buffer sizes.
 
-use crate::burst::Burst;
-use crate::cache::Cache;
-use crate::mbuf::Mbuf;
-use crate::pool::{BufSize, Mempool};
+use super::burst::Burst;
+use super::cache::Cache;
+use super::layout::BufSize;
+use super::mbuf::Mbuf;
+use super::pool::Mempool;
 
 /// One worker's caches: small buffers for most frames, large ones for the rest. An mbuf's owner is
 /// found from its handle; no memory is touched for it.

@@ -8,36 +8,11 @@ use std::fmt;
 use std::mem;
 use std::num::NonZeroU64;
 
-use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
-
-use crate::pool::{self, BufSize};
-
-/// Bytes before the data of a fresh mbuf, for what is prepended: tags, headers of a reject.
-pub const HEADROOM: usize = 128;
-
-/// Bytes of an mbuf's scratch: two cache lines.
-pub const SCRATCH_BYTES: usize = 128;
-
-/// An mbuf's scratch: bytes that go with it and mean what the caller wants.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C, align(64))]
-pub struct Scratch(pub [u8; SCRATCH_BYTES]);
-
-// The handle, from bit 0: index in the pool, pool, offset of the data in the buffer, length of the
-// data. Offset and length travel in the handle, so allocating, freeing and resizing an mbuf touch
-// no memory of it.
-pub(crate) const INDEX_BITS: u32 = 23;
-pub(crate) const POOL_BITS: u32 = 13;
-const OFFSET_SHIFT: u32 = INDEX_BITS + POOL_BITS;
-const LENGTH_BITS: u32 = 14;
-const LENGTH_SHIFT: u32 = OFFSET_SHIFT + LENGTH_BITS;
-const LENGTH_MASK: u64 = (1 << LENGTH_BITS) - 1;
-const INDEX_MASK: u64 = (1 << INDEX_BITS) - 1;
-pub(crate) const POOL_MASK: u64 = ((1 << POOL_BITS) - 1) << INDEX_BITS;
-
-const _: () = assert!(INDEX_BITS <= u32::BITS);
-const _: () = assert!(LENGTH_SHIFT + LENGTH_BITS == u64::BITS);
-const _: () = assert!(BufSize::Large.buffer_bytes() < 1 << LENGTH_BITS);
+use super::layout::{
+    HEADROOM, INDEX_BITS, INDEX_MASK, LENGTH_MASK, LENGTH_SHIFT, OFFSET_SHIFT, POOL_BITS,
+    POOL_MASK, Scratch, handle_of, index_of,
+};
+use super::registry;
 
 /// One buffer of a [`Mempool`](crate::Mempool), and the data in it: `len` bytes that begin
 /// `headroom` bytes into the buffer.
@@ -61,23 +36,23 @@ impl Mbuf {
         }
     }
 
-    /// Makes the mbuf of a free buffer, given its index or its word.
+    /// Makes the mbuf of a free buffer, given its index or its handle.
     ///
     /// # Safety
-    /// `fresh` comes from [`Mbuf::fresh`] for a registered pool, `word` is that of one of its
+    /// `fresh` comes from [`Mbuf::fresh`] for a registered pool, `handle` is that of one of its
     /// buffers and was taken off its free buffers: no other handle for it exists.
     #[inline(always)]
-    pub(crate) unsafe fn from_free(fresh: NonZeroU64, word: u32) -> Mbuf {
-        Mbuf(fresh | u64::from(word))
+    pub(crate) unsafe fn from_free(fresh: NonZeroU64, handle: u32) -> Mbuf {
+        Mbuf(fresh | u64::from(handle))
     }
 
-    /// Takes the mbuf apart without the drop: its word, which the caller puts among the free
+    /// Takes the mbuf apart without the drop: its handle, which the caller puts among the free
     /// buffers of pool [`Mbuf::pool_id`].
     #[inline(always)]
-    pub(crate) fn into_word(self) -> u32 {
-        let word = word_of(self.bits());
+    pub(crate) fn into_handle(self) -> u32 {
+        let handle = handle_of(self.bits());
         mem::forget(self);
-        word
+        handle
     }
 
     /// The handle's bits, for comparing the pool of many mbufs at once.
@@ -94,7 +69,7 @@ impl Mbuf {
 
     #[inline(always)]
     pub(crate) fn index(&self) -> u32 {
-        index_of(word_of(self.bits()))
+        index_of(handle_of(self.bits()))
     }
 
     #[inline(always)]
@@ -140,7 +115,7 @@ impl Mbuf {
     /// [`Mbuf::set_len`] takes.
     #[inline(always)]
     pub fn capacity(&self) -> usize {
-        pool::entry_of(self.bits()).buffer_bytes() - self.offset()
+        registry::entry_of(self.bits()).buffer_bytes() - self.offset()
     }
 
     /// The data.
@@ -277,7 +252,7 @@ impl Mbuf {
     /// scratch. `None`, and nothing changed, if that is more than [`Mbuf::capacity`].
     #[inline(always)]
     pub fn fill(&mut self, len: usize) -> Option<(&mut [u8], &mut Scratch)> {
-        let entry = pool::entry_of(self.bits());
+        let entry = registry::entry_of(self.bits());
         let offset = self.offset();
         if len > entry.buffer_bytes() - offset {
             return None;
@@ -296,7 +271,7 @@ impl Mbuf {
     /// The first byte of data.
     #[inline(always)]
     fn start(&self) -> *mut u8 {
-        let buffer = pool::entry_of(self.bits()).buffer(self.index());
+        let buffer = registry::entry_of(self.bits()).buffer(self.index());
         // SAFETY: the offset lies within the buffer, and `buffer` carries the whole mapping's
         // provenance; no buffer is at address 0.
         unsafe {
@@ -307,25 +282,8 @@ impl Mbuf {
 
     #[inline(always)]
     fn scratch_start(&self) -> *mut Scratch {
-        pool::entry_of(self.bits()).scratch(self.index())
+        registry::entry_of(self.bits()).scratch(self.index())
     }
-}
-
-/// The lower half of a handle: the index, and above it bits of the pool's number, which are the same
-/// for all buffers of a pool. Caches keep words, as masking each would cost as much as copying it.
-#[inline(always)]
-#[allow(
-    clippy::cast_possible_truncation,
-    reason = "the lower half is what is asked for"
-)]
-pub(crate) fn word_of(bits: u64) -> u32 {
-    bits as u32
-}
-
-/// The index in a word.
-#[inline(always)]
-pub(crate) fn index_of(word: u32) -> u32 {
-    word & ((1 << INDEX_BITS) - 1)
 }
 
 impl Drop for Mbuf {
@@ -333,7 +291,7 @@ impl Drop for Mbuf {
     #[cold]
     #[inline(never)]
     fn drop(&mut self) {
-        pool::take_stray(self.pool_id(), self.index());
+        registry::take_stray(self.pool_id(), self.index());
     }
 }
 

@@ -2,7 +2,7 @@
 
 use crossbeam::utils::CachePadded;
 
-use crate::sync::{
+use super::sync::{
     AtomicI64, AtomicU32, AtomicU64,
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
@@ -10,7 +10,7 @@ use crate::sync::{
 /// A lock-free stack of single indices, linked through an array of its own: `next[i]` is the index
 /// below `i`. The head carries a tag that every change increments, so that a head seen twice is
 /// the same stack (no ABA).
-pub(crate) struct Loose {
+pub(crate) struct FreeList {
     /// Tag in the upper half, index in the lower.
     head: CachePadded<AtomicU64>,
     len: AtomicI64,
@@ -20,9 +20,9 @@ pub(crate) struct Loose {
 /// No index.
 const NONE: u32 = u32::MAX;
 
-impl Loose {
-    pub(crate) fn new(buffers: u32) -> Loose {
-        Loose {
+impl FreeList {
+    pub(crate) fn new(buffers: u32) -> FreeList {
+        FreeList {
             head: CachePadded::new(AtomicU64::new(u64::from(NONE))),
             len: AtomicI64::new(0),
             next: (0..buffers).map(|_| AtomicU32::new(NONE)).collect(),
@@ -93,8 +93,8 @@ mod models {
     use loom::sync::Arc;
     use loom::thread;
 
-    fn drained(loose: &Loose) -> Vec<u32> {
-        let mut all: Vec<u32> = std::iter::from_fn(|| loose.pop()).collect();
+    fn drained(list: &FreeList) -> Vec<u32> {
+        let mut all: Vec<u32> = std::iter::from_fn(|| list.pop()).collect();
         all.sort_unstable();
         all
     }
@@ -102,17 +102,17 @@ mod models {
     #[test]
     fn no_index_is_lost_or_given_out_twice() {
         loom::model(|| {
-            let loose = Arc::new(Loose::new(2));
-            loose.push(0);
-            loose.push(1);
+            let list = Arc::new(FreeList::new(2));
+            list.push(0);
+            list.push(1);
             let other = {
-                let loose = loose.clone();
-                thread::spawn(move || loose.pop())
+                let list = list.clone();
+                thread::spawn(move || list.pop())
             };
-            let ours = loose.pop();
+            let ours = list.pop();
             let theirs = other.join().unwrap();
             assert!(ours.is_some() && theirs.is_some() && ours != theirs);
-            assert_eq!(loose.pop(), None);
+            assert_eq!(list.pop(), None);
         });
     }
 
@@ -121,21 +121,21 @@ mod models {
     #[test]
     fn a_top_that_was_away_is_not_mistaken() {
         loom::model(|| {
-            let loose = Arc::new(Loose::new(3));
-            (0..3).for_each(|index| loose.push(index));
+            let list = Arc::new(FreeList::new(3));
+            (0..3).for_each(|index| list.push(index));
             let other = {
-                let loose = loose.clone();
+                let list = list.clone();
                 thread::spawn(move || {
-                    let (top, below) = (loose.pop(), loose.pop());
+                    let (top, below) = (list.pop(), list.pop());
                     if let Some(top) = top {
-                        loose.push(top);
+                        list.push(top);
                     }
                     below
                 })
             };
-            let ours = loose.pop();
+            let ours = list.pop();
             let theirs = other.join().unwrap();
-            let mut all = drained(&loose);
+            let mut all = drained(&list);
             all.extend(ours);
             all.extend(theirs);
             all.sort_unstable();

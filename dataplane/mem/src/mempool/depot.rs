@@ -10,8 +10,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use crossbeam::utils::CachePadded;
 use sluice_ring::Mpmc;
 
-use crate::loose::Loose;
-use crate::pool::Conservation;
+use super::conservation::Conservation;
+use super::free_list::FreeList;
 
 /// Indices that change hands at once.
 pub(crate) const BATCH: usize = 64;
@@ -31,7 +31,7 @@ pub(crate) struct Books {
 /// Free buffers by index: full batches in a queue, the rest one by one in a stack.
 pub(crate) struct Depot {
     batches: Mpmc<Batch>,
-    loose: Loose,
+    singles: FreeList,
     /// Exchanges begun and ended, by which a reader knows that the books stood still.
     begun: CachePadded<AtomicU64>,
     ended: CachePadded<AtomicU64>,
@@ -47,7 +47,7 @@ impl Depot {
         // Only full batches go in, so there can never be more than this.
         let most = (buffers as usize / BATCH).next_power_of_two().max(2);
         let batches = Mpmc::new(most).unwrap_or_else(|error| unreachable!("{error}"));
-        let loose = Loose::new(buffers);
+        let singles = FreeList::new(buffers);
         let mut first = 0;
         while first + narrow(BATCH) <= buffers {
             let mut batch = [0; BATCH];
@@ -59,10 +59,10 @@ impl Depot {
             debug_assert!(pushed.is_ok());
             first += narrow(BATCH);
         }
-        (first..buffers).rev().for_each(|index| loose.push(index));
+        (first..buffers).rev().for_each(|index| singles.push(index));
         Depot {
             batches,
-            loose,
+            singles,
             begun: CachePadded::default(),
             ended: CachePadded::default(),
             caches: Mutex::default(),
@@ -85,7 +85,7 @@ impl Depot {
     pub(crate) fn retire(&self, books: &Arc<CachePadded<Books>>, stock: &[u32]) {
         let mut caches = self.caches.lock().unwrap_or_else(PoisonError::into_inner);
         let exchange = self.exchange();
-        stock.iter().for_each(|&index| self.loose.push(index));
+        stock.iter().for_each(|&index| self.singles.push(index));
         let net = books.net.load(Relaxed) - wide(stock.len());
         self.retired_net.fetch_add(net, Relaxed);
         caches.retain(|other| !Arc::ptr_eq(other, books));
@@ -95,7 +95,7 @@ impl Depot {
     /// Fills the front of `room` with free buffers, at most [`BATCH`]; says how many.
     #[cold]
     pub(crate) fn take(&self, books: &Books, room: &mut [u32]) -> usize {
-        if self.batches.is_empty() && self.loose.is_empty() {
+        if self.batches.is_empty() && self.singles.is_empty() {
             return 0;
         }
         let _exchange = self.exchange();
@@ -107,7 +107,9 @@ impl Depot {
             taken = BATCH;
         } else {
             for slot in room.iter_mut().take(BATCH) {
-                let Some(index) = self.loose.pop() else { break };
+                let Some(index) = self.singles.pop() else {
+                    break;
+                };
                 *slot = index;
                 taken += 1;
             }
@@ -121,7 +123,7 @@ impl Depot {
     pub(crate) fn give(&self, books: &Books, batch: &Batch) {
         let _exchange = self.exchange();
         if self.batches.push(*batch).is_err() {
-            batch.iter().for_each(|&index| self.loose.push(index));
+            batch.iter().for_each(|&index| self.singles.push(index));
         }
         books.net.fetch_sub(wide(BATCH), Relaxed);
     }
@@ -129,7 +131,7 @@ impl Depot {
     /// Takes back one buffer that no cache wanted.
     pub(crate) fn put_stray(&self, index: u32) {
         let _exchange = self.exchange();
-        self.loose.push(index);
+        self.singles.push(index);
         self.strays.fetch_add(1, Relaxed);
     }
 
@@ -144,7 +146,7 @@ impl Depot {
         loop {
             let ended = self.ended.load(Acquire);
             let strays = self.strays.load(Relaxed);
-            let mut free = wide(self.batches.len() * BATCH) + self.loose.len();
+            let mut free = wide(self.batches.len() * BATCH) + self.singles.len();
             // A stray went out by some cache's books and came back past them.
             let mut out = self.retired_net.load(Relaxed) - strays.cast_signed();
             for books in caches.iter() {

@@ -1,4 +1,4 @@
-//! [`Filler`]: where a pool's buffers lie, looked up once for many mbufs.
+//! [`BufferWriter`]: where a pool's buffers lie, looked up once for many mbufs.
 #![allow(
     unsafe_code,
     reason = "forms slices over pool memory; sound because a handle exists once"
@@ -6,13 +6,15 @@
 
 use std::num::NonZeroU64;
 
-use crate::mbuf::{HEADROOM, INDEX_BITS, Mbuf, Scratch};
-use crate::pool::{BufSize, Mempool, entry};
+use super::layout::{BufSize, HEADROOM, INDEX_BITS, Scratch};
+use super::mbuf::Mbuf;
+use super::pool::Mempool;
+use super::registry::entry;
 
 /// Fills fresh mbufs of one pool, faster than [`Mbuf::fill`], which looks for each mbuf's pool: that
 /// costs more than the copy of a short frame.
 #[derive(Debug, Clone, Copy)]
-pub struct Filler {
+pub struct BufferWriter {
     fresh: NonZeroU64,
     /// The first buffer's data.
     first: *mut u8,
@@ -22,14 +24,14 @@ pub struct Filler {
 }
 
 // SAFETY: the memory is never unmapped, and is accessed through nothing but an mbuf's only handle.
-unsafe impl Send for Filler {}
+unsafe impl Send for BufferWriter {}
 // SAFETY: as above.
-unsafe impl Sync for Filler {}
+unsafe impl Sync for BufferWriter {}
 
-impl Filler {
-    pub(crate) fn new(pool: Mempool, size: BufSize) -> Filler {
+impl BufferWriter {
+    pub(crate) fn new(pool: Mempool, size: BufSize) -> BufferWriter {
         let entry = entry(pool.id());
-        Filler {
+        BufferWriter {
             fresh: pool.fresh(),
             first: entry.buffer(0).wrapping_add(HEADROOM),
             stride: entry.offset(1),
@@ -45,7 +47,7 @@ impl Filler {
     }
 
     /// Says that `len` bytes are data now, and gives them, to be written, with the scratch. `None`, and
-    /// nothing changed, if not [`Filler::fits`].
+    /// nothing changed, if not [`BufferWriter::fits`].
     #[inline(always)]
     pub fn fill<'m>(
         &self,
@@ -87,10 +89,10 @@ mod tests {
     #[test]
     fn fills_what_the_mbuf_holds() {
         let mut cache = pool(BufSize::Small).cache(128);
-        let filler = cache.filler();
+        let writer = cache.buffer_writer();
         let mbufs: Vec<Mbuf> = (0..=255).map_while(|_: u8| cache.alloc()).collect();
         for (n, mut mbuf) in (0..=255).zip(mbufs) {
-            let (data, scratch) = filler.fill(&mut mbuf, 60).unwrap();
+            let (data, scratch) = writer.fill(&mut mbuf, 60).unwrap();
             data.fill(n);
             scratch.0.fill(!n);
             assert_eq!((mbuf.headroom(), mbuf.len()), (HEADROOM, 60));
@@ -106,18 +108,18 @@ mod tests {
             pool(BufSize::Small).cache(128),
             pool(BufSize::Large).cache(128),
         );
-        let filler = cache.filler();
+        let writer = cache.buffer_writer();
         let mut mbuf = cache.alloc().unwrap();
         let most = BufSize::Small.data_bytes();
-        assert!(filler.fill(&mut mbuf, most + 1).is_none());
+        assert!(writer.fill(&mut mbuf, most + 1).is_none());
         assert_eq!(mbuf.len(), 0);
-        assert_eq!(filler.fill(&mut mbuf, most).unwrap().0.len(), most);
-        assert!(filler.fill(&mut mbuf, 1).is_none(), "it has data");
+        assert_eq!(writer.fill(&mut mbuf, most).unwrap().0.len(), most);
+        assert!(writer.fill(&mut mbuf, 1).is_none(), "it has data");
         mbuf.reset();
         assert!(mbuf.prepend(4) && mbuf.set_len(0));
-        assert!(filler.fill(&mut mbuf, 1).is_none(), "its headroom is less");
+        assert!(writer.fill(&mut mbuf, 1).is_none(), "its headroom is less");
         let mut foreign = other.alloc().unwrap();
-        assert!(filler.fill(&mut foreign, 1).is_none());
+        assert!(writer.fill(&mut foreign, 1).is_none());
         cache.free(mbuf);
         other.free(foreign);
     }

@@ -1,5 +1,5 @@
 //! [`Cache`]: one worker's stock of free buffers.
-#![allow(unsafe_code, reason = "turns words from the free stack into mbufs")]
+#![allow(unsafe_code, reason = "turns handles from the free stack into mbufs")]
 
 use std::cell::Cell;
 use std::fmt;
@@ -10,11 +10,12 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use crossbeam::utils::CachePadded;
 
-use crate::burst::Burst;
-use crate::depot::{BATCH, Batch, Books};
-use crate::filler::Filler;
-use crate::mbuf::{Mbuf, POOL_MASK, index_of};
-use crate::pool::Mempool;
+use super::buffer_writer::BufferWriter;
+use super::burst::Burst;
+use super::depot::{BATCH, Batch, Books};
+use super::layout::{POOL_MASK, index_of};
+use super::mbuf::Mbuf;
+use super::pool::Mempool;
 
 /// A worker's stock of free buffers of one pool: the last one freed, whose lines are still in the
 /// core's cache, is the first one allocated. It exchanges batches of 64 with the pool when it runs
@@ -23,14 +24,14 @@ use crate::pool::Mempool;
 /// What lies in one worker's cache no other worker can allocate: give a pool at least the sum of
 /// its caches' capacities more buffers than can be in flight.
 pub struct Cache {
-    /// Words of free buffers; the first `len` are valid.
+    /// Handles of free buffers; the first `len` are valid.
     stack: Box<[u32]>,
     len: usize,
     /// Handle of a fresh mbuf of this pool, without the index.
     fresh: NonZeroU64,
     books: Arc<CachePadded<Books>>,
     pool: Mempool,
-    filler: Filler,
+    writer: BufferWriter,
     /// One thread at a time.
     not_sync: PhantomData<Cell<()>>,
 }
@@ -47,7 +48,7 @@ impl Cache {
             fresh: pool.fresh(),
             books: pool.depot().enrol(),
             pool,
-            filler: Filler::new(pool, pool.config().size),
+            writer: BufferWriter::new(pool, pool.config().size),
             not_sync: PhantomData,
         }
     }
@@ -57,10 +58,10 @@ impl Cache {
         self.pool
     }
 
-    /// What fills this cache's fresh mbufs.
+    /// Writer for this cache's fresh mbufs.
     #[inline(always)]
-    pub fn filler(&self) -> Filler {
-        self.filler
+    pub fn buffer_writer(&self) -> BufferWriter {
+        self.writer
     }
 
     /// A fresh mbuf, or `None` if neither the cache nor the pool has one left.
@@ -68,12 +69,12 @@ impl Cache {
     pub fn alloc(&mut self) -> Option<Mbuf> {
         // An empty stack makes `top` wrap round, so one comparison covers both bounds.
         let top = self.len.wrapping_sub(1);
-        let Some(&word) = self.stack.get(top) else {
+        let Some(&handle) = self.stack.get(top) else {
             return self.alloc_after_refill();
         };
         self.set_len(top);
-        // SAFETY: `word` has just left the free stack of the pool that `fresh` names.
-        Some(unsafe { Mbuf::from_free(self.fresh, word) })
+        // SAFETY: `handle` has just left the free stack of the pool that `fresh` names.
+        Some(unsafe { Mbuf::from_free(self.fresh, handle) })
     }
 
     #[cold]
@@ -81,10 +82,10 @@ impl Cache {
     fn alloc_after_refill(&mut self) -> Option<Mbuf> {
         self.refill();
         let top = self.len.checked_sub(1)?;
-        let word = *self.stack.get(top)?;
+        let handle = *self.stack.get(top)?;
         self.set_len(top);
         // SAFETY: as in `alloc`.
-        Some(unsafe { Mbuf::from_free(self.fresh, word) })
+        Some(unsafe { Mbuf::from_free(self.fresh, handle) })
     }
 
     /// Appends `n` fresh mbufs to `burst`, or as many as it has room for or the pool has left; says
@@ -96,13 +97,13 @@ impl Cache {
             self.refill();
         }
         let keep = self.len.saturating_sub(n);
-        let Some(words) = self.stack.get(keep..self.len) else {
+        let Some(handles) = self.stack.get(keep..self.len) else {
             return 0;
         };
-        let taken = words.len();
-        // SAFETY: the words leave the free stack with the next statement; nothing between can
+        let taken = handles.len();
+        // SAFETY: the handles leave the free stack with the next statement; nothing between can
         // panic.
-        unsafe { burst.extend_fresh(self.fresh, words) };
+        unsafe { burst.extend_fresh(self.fresh, handles) };
         self.set_len(keep);
         taken
     }
@@ -117,7 +118,7 @@ impl Cache {
             self.spill();
         }
         if let Some(slot) = self.stack.get_mut(self.len) {
-            *slot = mbuf.into_word();
+            *slot = mbuf.into_handle();
             self.set_len(self.len + 1);
         }
     }
@@ -138,11 +139,11 @@ impl Cache {
         if self.stack.len() - self.len < n {
             self.spill();
         }
-        // The words go to the free end of the stack and count only if all are ours.
+        // The handles go to the free end of the stack and count only if all are ours.
         let Some(slots) = self.stack.get_mut(self.len..self.len + n) else {
             return false;
         };
-        let ours = burst.copy_words(slots, self.fresh) & POOL_MASK == 0;
+        let ours = burst.copy_handles(slots, self.fresh) & POOL_MASK == 0;
         if ours {
             burst.forget_all();
             self.set_len(self.len + n);
@@ -197,20 +198,30 @@ impl Cache {
         if self.len < BATCH {
             return;
         }
-        let Some(words) = self.stack.first_chunk::<BATCH>() else {
+        let Some(handles) = self.stack.first_chunk::<BATCH>() else {
             return;
         };
-        let batch: Batch = words.map(index_of);
+        let batch: Batch = handles.map(index_of);
         self.pool.depot().give(&self.books, &batch);
         self.stack.copy_within(BATCH..self.len, 0);
         self.set_len(self.len - BATCH);
     }
 }
 
+impl Mempool {
+    /// Makes a cache of this pool's buffers for one worker. `capacity` is the number of free buffers it
+    /// may hold back; it is raised to at least [`Cache::MIN_CAPACITY`].
+    pub fn cache(self, capacity: usize) -> Cache {
+        Cache::new(self, capacity)
+    }
+}
+
 impl Drop for Cache {
     fn drop(&mut self) {
         let stock = self.stack.get_mut(..self.len).unwrap_or(&mut []);
-        stock.iter_mut().for_each(|word| *word = index_of(*word));
+        stock
+            .iter_mut()
+            .for_each(|handle| *handle = index_of(*handle));
         self.pool.depot().retire(&self.books, stock);
     }
 }

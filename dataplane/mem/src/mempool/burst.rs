@@ -10,8 +10,8 @@ use std::num::NonZeroU64;
 use std::ptr;
 use std::slice;
 
-use crate::mbuf::Mbuf;
-use crate::words;
+use super::handles;
+use super::mbuf::Mbuf;
 
 /// Most mbufs of a burst.
 pub const BURST: usize = 64;
@@ -193,29 +193,29 @@ impl Burst {
         }
     }
 
-    /// Appends the mbufs of `words`; the caller has made sure that there is room.
+    /// Appends the mbufs of `handles`; the caller has made sure that there is room.
     ///
     /// # Safety
-    /// As for [`Mbuf::from_free`], for each of the words; the caller takes them off the free stack.
+    /// As for [`Mbuf::from_free`], for each of the handles; the caller takes them off the free stack.
     #[inline(always)]
-    pub(crate) unsafe fn extend_fresh(&mut self, fresh: NonZeroU64, words: &[u32]) {
-        let Some(slots) = self.mbufs.get_mut(self.len..self.len + words.len()) else {
+    pub(crate) unsafe fn extend_fresh(&mut self, fresh: NonZeroU64, handles: &[u32]) {
+        let Some(slots) = self.mbufs.get_mut(self.len..self.len + handles.len()) else {
             return;
         };
         // SAFETY: the caller's promise.
-        unsafe { words::to_mbufs(fresh, words, slots) };
-        self.len += words.len();
+        unsafe { handles::to_mbufs(fresh, handles, slots) };
+        self.len += handles.len();
     }
 
-    /// Copies the words of all mbufs to `slots`, which is as long as the burst, and returns the
+    /// Copies the handles of all mbufs to `slots`, which is as long as the burst, and returns the
     /// bits in which any of them differs from `fresh`. In one pass, as bursts are freed so often.
     #[inline(always)]
-    pub(crate) fn copy_words(&self, slots: &mut [u32], fresh: NonZeroU64) -> u64 {
+    pub(crate) fn copy_handles(&self, slots: &mut [u32], fresh: NonZeroU64) -> u64 {
         debug_assert_eq!(slots.len(), self.len);
-        words::of_mbufs(self.as_slice(), fresh, slots)
+        handles::of_mbufs(self.as_slice(), fresh, slots)
     }
 
-    /// Empties the burst without freeing its mbufs: their words are free buffers now.
+    /// Empties the burst without freeing its mbufs: their handles are free buffers now.
     #[inline(always)]
     pub(crate) fn forget_all(&mut self) {
         self.len = 0;

@@ -1,4 +1,4 @@
-//! Words of free buffers into mbufs, and back: what allocating and freeing a burst is. Both are loops that
+//! Handles of free buffers into mbufs, and back: what allocating and freeing a burst is. Both are loops that
 //! the compiler makes vectors of; where the CPU has wider ones than every x86-64 has, of those.
 #![allow(
     unsafe_code,
@@ -8,7 +8,8 @@
 use std::mem::MaybeUninit;
 use std::num::NonZeroU64;
 
-use crate::mbuf::{Mbuf, word_of};
+use super::layout::handle_of;
+use super::mbuf::Mbuf;
 
 /// Fewer are through before a call for wider vectors would have begun.
 #[cfg(target_arch = "x86_64")]
@@ -21,64 +22,64 @@ fn has_avx2_for(n: usize) -> bool {
     n >= MANY && is_x86_feature_detected!("avx2")
 }
 
-/// Makes the mbufs of `words`, as many as there are `slots` for.
+/// Makes the mbufs of `handles`, as many as there are `slots` for.
 ///
 /// # Safety
-/// As for [`Mbuf::from_free`], for each of the words.
+/// As for [`Mbuf::from_free`], for each of the handles.
 #[inline(always)]
-pub(crate) unsafe fn to_mbufs(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
+pub(crate) unsafe fn to_mbufs(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
     #[cfg(target_arch = "x86_64")]
-    if has_avx2_for(words.len()) {
+    if has_avx2_for(handles.len()) {
         // SAFETY: the caller's promise, and the CPU has it.
-        return unsafe { to_mbufs_avx2(fresh, words, slots) };
+        return unsafe { to_mbufs_avx2(fresh, handles, slots) };
     }
     // SAFETY: the caller's promise.
-    unsafe { to_mbufs_with(fresh, words, slots) }
+    unsafe { to_mbufs_with(fresh, handles, slots) }
 }
 
 /// # Safety
 /// As for [`to_mbufs`], and the CPU has AVX2.
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-unsafe fn to_mbufs_avx2(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
+unsafe fn to_mbufs_avx2(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
     // SAFETY: the caller's promise.
-    unsafe { to_mbufs_with(fresh, words, slots) }
+    unsafe { to_mbufs_with(fresh, handles, slots) }
 }
 
 /// # Safety
 /// As for [`to_mbufs`].
 #[inline(always)]
-unsafe fn to_mbufs_with(fresh: NonZeroU64, words: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
-    for (slot, &word) in slots.iter_mut().zip(words) {
+unsafe fn to_mbufs_with(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
+    for (slot, &handle) in slots.iter_mut().zip(handles) {
         // SAFETY: the caller's promise.
-        slot.write(unsafe { Mbuf::from_free(fresh, word) });
+        slot.write(unsafe { Mbuf::from_free(fresh, handle) });
     }
 }
 
-/// Copies the words of `mbufs` to `words`, and returns the bits in which any of them differs from
+/// Copies the handles of `mbufs` to `handles`, and returns the bits in which any of them differs from
 /// `fresh`.
 #[inline(always)]
-pub(crate) fn of_mbufs(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
+pub(crate) fn of_mbufs(mbufs: &[Mbuf], fresh: NonZeroU64, handles: &mut [u32]) -> u64 {
     #[cfg(target_arch = "x86_64")]
     if has_avx2_for(mbufs.len()) {
         // SAFETY: the CPU has it.
-        return unsafe { of_mbufs_avx2(mbufs, fresh, words) };
+        return unsafe { of_mbufs_avx2(mbufs, fresh, handles) };
     }
-    of_mbufs_with(mbufs, fresh, words)
+    of_mbufs_with(mbufs, fresh, handles)
 }
 
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
-fn of_mbufs_avx2(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
-    of_mbufs_with(mbufs, fresh, words)
+fn of_mbufs_avx2(mbufs: &[Mbuf], fresh: NonZeroU64, handles: &mut [u32]) -> u64 {
+    of_mbufs_with(mbufs, fresh, handles)
 }
 
 #[inline(always)]
-fn of_mbufs_with(mbufs: &[Mbuf], fresh: NonZeroU64, words: &mut [u32]) -> u64 {
+fn of_mbufs_with(mbufs: &[Mbuf], fresh: NonZeroU64, handles: &mut [u32]) -> u64 {
     let mut odd = 0;
-    for (word, mbuf) in words.iter_mut().zip(mbufs) {
+    for (handle, mbuf) in handles.iter_mut().zip(mbufs) {
         odd |= mbuf.bits() ^ fresh.get();
-        *word = word_of(mbuf.bits());
+        *handle = handle_of(mbuf.bits());
     }
     odd
 }

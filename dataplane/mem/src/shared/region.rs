@@ -23,10 +23,10 @@ use rustix::fs::{FallocateFlags, MemfdFlags, SealFlags};
 use rustix::io::Errno;
 use rustix::mm::{Advice, MapFlags, ProtFlags};
 
-use crate::copy::{self, Width};
+use super::copies::{self, Width};
+use super::sigbus::{MAX_REGIONS, Registration};
 use crate::error::Error;
 use crate::prefetch::{prefetch_line, prefetch_line_to_write};
-use crate::sigbus::{MAX_REGIONS, Registration};
 
 /// An access that does not lie within the region, or a load or store of an integer that is not
 /// aligned to its size. With a peer's numbers this is the peer's fault.
@@ -291,7 +291,7 @@ impl SharedRegion {
     pub fn copy_in(&self, offset: usize, dst: &mut [u8]) -> Result<(), OutOfRange> {
         let src = self.at(offset, dst.len(), 1)?;
         // SAFETY: `at` checked the source, the destination is private, so they do not overlap.
-        unsafe { copy::from_shared(dst.as_mut_ptr(), src, dst.len(), self.width) };
+        unsafe { copies::from_shared(dst.as_mut_ptr(), src, dst.len(), self.width) };
         Ok(())
     }
 
@@ -303,7 +303,7 @@ impl SharedRegion {
     pub fn copy_out(&self, offset: usize, src: &[u8]) -> Result<(), OutOfRange> {
         let dst = self.at(offset, src.len(), 1)?;
         // SAFETY: `at` checked the destination, the source is private, so they do not overlap.
-        unsafe { copy::to_shared(dst, src.as_ptr(), src.len(), self.width) };
+        unsafe { copies::to_shared(dst, src.as_ptr(), src.len(), self.width) };
         Ok(())
     }
 
@@ -315,7 +315,7 @@ impl SharedRegion {
     pub fn read16(&self, offset: usize) -> Result<[u8; 16], OutOfRange> {
         let src = self.at(offset, 16, 1)?;
         // SAFETY: `at` checked the source.
-        Ok(unsafe { copy::load16(src) })
+        Ok(unsafe { copies::load16(src) })
     }
 
     /// Writes 16 bytes (a descriptor).
@@ -326,7 +326,7 @@ impl SharedRegion {
     pub fn write16(&self, offset: usize, bytes: [u8; 16]) -> Result<(), OutOfRange> {
         let dst = self.at(offset, 16, 1)?;
         // SAFETY: `at` checked the destination.
-        unsafe { copy::store16(dst, bytes) };
+        unsafe { copies::store16(dst, bytes) };
         Ok(())
     }
 

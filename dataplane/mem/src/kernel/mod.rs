@@ -1,0 +1,4 @@
+//! Packet rings and file descriptors of the kernel's netdevs.
+
+pub mod packet_mmap;
+pub mod tap;

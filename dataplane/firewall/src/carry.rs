@@ -3,7 +3,8 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::compile::Region;
-use crate::{CompiledPolicy, Direction, PolicySet, Verdict};
+use crate::set::{CompiledPolicy, PolicySet};
+use crate::verdict::{Direction, Verdict};
 
 /// Where the counts of a new set's slots come from; see [`carry_over`].
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -2,7 +2,8 @@
 
 use std::fmt;
 
-use crate::{Direction, Policy, Verdict};
+use crate::policy::Policy;
+use crate::verdict::{Direction, Verdict};
 
 /// A rule, or a direction's default, as an operator knows it.
 ///

@@ -66,7 +66,7 @@ mod warnings;
 
 pub use carry::{CarryOver, carry_over};
 pub use info::RuleInfo;
-pub use policy::{Defaults, Directions, Match, Policy, Rule, VidRange};
+pub use policy::{Defaults, Directions, Match, Policy, Rule, SegmentRange};
 pub use problem::{Position, Problem};
 pub use set::{CompiledPolicy, PolicyIndex, PolicySet};
 pub use table::{Hit, Table};

@@ -7,7 +7,9 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use sluice_packet::FlowKey;
 
-use crate::{Direction, Hit, Match, Policy};
+use crate::policy::{Match, Policy};
+use crate::table::Hit;
+use crate::verdict::Direction;
 
 /// What `policy` says of a frame with this key; `Hit::rule` counts the rules of this direction only.
 ///

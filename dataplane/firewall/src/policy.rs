@@ -3,9 +3,10 @@
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use sluice_packet::{Mac, Vid};
+use sluice_packet::{Mac, Vid, VidRange};
 
-use crate::{Direction, Position, Problem, Verdict};
+use crate::problem::Position;
+use crate::verdict::{Direction, Verdict};
 
 /// One policy: what one YAML file says, or what control made of a Kubernetes object.
 ///
@@ -19,7 +20,7 @@ pub struct Policy {
     /// The uplink whose segments it applies to; `None`: those of every uplink.
     pub uplink: Option<String>,
     /// The segments it applies to. Empty: none, it is used by attachments that name it.
-    pub vlans: Vec<VidRange>,
+    pub vlans: Vec<SegmentRange>,
     /// What becomes of frames that no rule matches.
     pub default: Defaults,
     /// First match wins.
@@ -46,27 +47,25 @@ impl Defaults {
     }
 }
 
-/// VIDs from `first` to `last`, both included, as one item of `vlans`.
+/// Range of segments that a policy applies to, one item of `vlans`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct VidRange {
-    /// The lowest; [`Vid::UNTAGGED`] is the untagged segment.
-    pub first: Vid,
-    /// The highest, not below `first`.
-    pub last: Vid,
-    /// Where it is written.
+pub struct SegmentRange {
+    /// VIDs of the segments; [`Vid::UNTAGGED`] is the untagged one.
+    pub vids: VidRange,
+    /// Position of the item in the file.
     pub at: Position,
 }
 
-impl VidRange {
-    /// Whether `vid` is one of them.
+impl SegmentRange {
+    /// Whether the segment of `vid` is in the range.
     #[must_use]
     pub fn contains(&self, vid: Vid) -> bool {
-        (self.first..=self.last).contains(&vid)
+        self.vids.contains(vid)
     }
 
-    /// Every VID, lowest first.
+    /// Every VID of the range, lowest first.
     pub fn vids(&self) -> impl Iterator<Item = Vid> + use<> {
-        (self.first.get()..=self.last.get()).filter_map(Vid::new)
+        self.vids.vids()
     }
 }
 
@@ -153,16 +152,6 @@ impl Match {
 }
 
 impl Policy {
-    /// Reads one policy from YAML; the form is described at the top of this crate.
-    ///
-    /// `file_name` is only for messages.
-    ///
-    /// # Errors
-    /// Everything that is wrong with the text, in its order.
-    pub fn parse(file_name: &str, yaml: &str) -> Result<Policy, Vec<Problem>> {
-        crate::read::policy(file_name, yaml)
-    }
-
     /// The rules of one direction with their numbers in the policy, from 0.
     pub(crate) fn rules_of(&self, direction: Direction) -> impl Iterator<Item = (usize, &Rule)> {
         self.rules

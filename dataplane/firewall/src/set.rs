@@ -6,8 +6,12 @@ use std::sync::Arc;
 
 use sluice_packet::Vid;
 
+use crate::info::RuleInfo;
+use crate::policy::{Defaults, Policy, SegmentRange};
+use crate::problem::{Position, Problem};
 use crate::table::Content;
-use crate::{Defaults, Direction, Policy, Problem, RuleInfo, Table, Verdict, VidRange};
+use crate::table::Table;
+use crate::verdict::{Direction, Verdict};
 
 /// Names one policy of one [`PolicySet`]; means nothing in another set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -35,7 +39,7 @@ pub struct CompiledPolicy {
     name: String,
     file: String,
     uplink: Option<String>,
-    vlans: Vec<VidRange>,
+    vlans: Vec<SegmentRange>,
     default: Defaults,
     rules: usize,
     /// In the order of [`Direction::BOTH`].
@@ -178,7 +182,7 @@ impl PolicySet {
                 let other = &all[other.get().0 as usize];
                 problems.push(Problem::new(
                     &policy.file,
-                    crate::Position::default(),
+                    Position::default(),
                     format!(
                         "policy `{}` is in {} already; give one of them another name",
                         policy.name, other.file
@@ -230,7 +234,7 @@ impl CompiledPolicy {
 
     /// The segments it applies to; none if it is only for attachments that name it.
     #[must_use]
-    pub fn vlans(&self) -> &[VidRange] {
+    pub fn vlans(&self) -> &[SegmentRange] {
         &self.vlans
     }
 
@@ -307,7 +311,7 @@ fn share_an_uplink(a: Option<&str>, b: Option<&str>) -> bool {
     }
 }
 
-fn clash_problem(policy: &Policy, range: &VidRange, vid: Vid, other: &Policy) -> Problem {
+fn clash_problem(policy: &Policy, range: &SegmentRange, vid: Vid, other: &Policy) -> Problem {
     let segment = match vid.is_untagged() {
         true => "the untagged segment".to_owned(),
         false => format!("VLAN {vid}"),

@@ -6,7 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use sluice_packet::FlowKey;
 
 use crate::compile::{LANES, Matcher, Region};
-use crate::{Direction, Policy, Verdict};
+use crate::policy::Policy;
+use crate::verdict::{Direction, Verdict};
 
 /// Fewer keys than this are judged faster one by one: side by side costs the same for few as for many.
 const FEW: usize = 8;

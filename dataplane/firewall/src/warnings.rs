@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 
 use crate::compile::Region;
-use crate::{Direction, Policy, Problem, Rule};
+use crate::policy::{Policy, Rule};
+use crate::problem::Problem;
+use crate::verdict::Direction;
 
 /// Up to so many rules each is compared with every rule before it; past that only equal ones are
 /// found, since the comparisons grow with the square.

@@ -104,7 +104,7 @@ fn voice_means_what_it_says() {
 fn what_is_left_out_drops() {
     let policy = sample("data.yaml");
     assert_eq!(policy.uplink, None);
-    assert_eq!(policy.vlans[0].first, Vid::UNTAGGED);
+    assert_eq!(policy.vlans[0].vids.first(), Vid::UNTAGGED);
     assert_eq!(
         (policy.default.ingress, policy.default.egress),
         (Verdict::Accept, Verdict::Drop)

@@ -3,8 +3,8 @@
 use ipnet::IpNet;
 use sluice_packet::{EtherType, FlowKey, Mac};
 
-use crate::Match;
 use crate::compile::ranges::Ranges;
+use crate::policy::Match;
 
 /// One past the highest [`class_of`].
 pub(crate) const CLASSES: u32 = OTHER + 0x1_0000;

@@ -3,13 +3,15 @@
 mod reader;
 mod rule;
 mod suggest;
+mod value_error;
 mod values;
 mod yaml;
 
 use std::collections::HashMap;
 
-use crate::policy::{Defaults, Policy, Rule, VidRange};
-use crate::{Position, Problem, Verdict};
+use crate::policy::{Defaults, Policy, Rule, SegmentRange};
+use crate::problem::{Position, Problem};
+use crate::verdict::Verdict;
 use reader::{Fields, Reader};
 use yaml::{Node, Value};
 
@@ -18,37 +20,34 @@ const MAX_FILE_BYTES: usize = 16 << 20;
 
 const KEYS: &[&str] = &["name", "uplink", "vlans", "default", "rules"];
 
-const VERDICTS: &[(&str, Verdict)] = &[
-    ("accept", Verdict::Accept),
-    ("drop", Verdict::Drop),
-    ("reject", Verdict::Reject),
-];
-
-fn verdict(text: &str) -> values::Read<Verdict> {
-    values::word(text, "verdict", VERDICTS)
-}
-
-/// Reads one policy.
-pub(crate) fn policy(file: &str, text: &str) -> Result<Policy, Vec<Problem>> {
-    if text.len() > MAX_FILE_BYTES {
-        let message = format!(
-            "the file has {} bytes, more than any policy needs (at most {MAX_FILE_BYTES})",
-            text.len()
-        );
-        return Err(vec![Problem::new(file, Position::default(), message)]);
-    }
-    let mut problems = Vec::new();
-    let root = match yaml::load(file, text, &mut problems) {
-        Ok(root) => root,
-        Err(problem) => {
-            problems.push(problem);
-            return Err(problems);
+impl Policy {
+    /// Reads one policy from YAML; the form is described at the top of this crate.
+    ///
+    /// `file` is only for messages.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the text, in its order.
+    pub fn parse(file: &str, text: &str) -> Result<Policy, Vec<Problem>> {
+        if text.len() > MAX_FILE_BYTES {
+            let message = format!(
+                "the file has {} bytes, more than any policy needs (at most {MAX_FILE_BYTES})",
+                text.len()
+            );
+            return Err(vec![Problem::new(file, Position::default(), message)]);
         }
-    };
-    let mut reader = Reader::new(file, problems);
-    match read_policy(&mut reader, file, &root) {
-        Some(policy) if reader.count() == 0 => Ok(policy),
-        _ => Err(reader.into_problems()),
+        let mut problems = Vec::new();
+        let root = match yaml::load(file, text, &mut problems) {
+            Ok(root) => root,
+            Err(problem) => {
+                problems.push(problem);
+                return Err(problems);
+            }
+        };
+        let mut reader = Reader::new(file, problems);
+        match read_policy(&mut reader, file, &root) {
+            Some(policy) if reader.count() == 0 => Ok(policy),
+            _ => Err(reader.into_problems()),
+        }
     }
 }
 
@@ -70,28 +69,26 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
     })
 }
 
-fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<VidRange> {
+fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<SegmentRange> {
     // Here an empty list has one meaning: the policy is for attachments that name it.
     if let Some(Value::List(items)) = fields.node("vlans").map(|node| &node.value)
         && items.is_empty()
     {
         return Vec::new();
     }
-    let mut ranges: Vec<VidRange> = Vec::new();
+    let mut ranges: Vec<SegmentRange> = Vec::new();
     for (vids, at) in reader.several(fields, "vlans", values::vids) {
-        let (first, last) = vids.into_inner();
-        let other = ranges
+        let clash = ranges
             .iter()
-            .find(|other| other.first <= last && first <= other.last);
-        if let Some(other) = other {
-            let shared = first.max(other.first);
+            .find_map(|other| Some((other, vids.shared_with(other.vids)?)));
+        if let Some((other, shared)) = clash {
             let message = format!(
                 "VLAN {shared} is listed twice, first at {}:{}; list it once",
                 other.at.line, other.at.column
             );
             reader.problem(at, message);
         }
-        ranges.push(VidRange { first, last, at });
+        ranges.push(SegmentRange { vids, at });
     }
     ranges
 }
@@ -106,10 +103,10 @@ fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
         return default;
     };
     if let Some(fields) = reader.fields(node, "`default`", &["ingress", "egress"]) {
-        if let Some(verdict) = reader.one(&fields, "ingress", verdict) {
+        if let Some(verdict) = reader.one(&fields, "ingress", values::verdict) {
             default.ingress = verdict;
         }
-        if let Some(verdict) = reader.one(&fields, "egress", verdict) {
+        if let Some(verdict) = reader.one(&fields, "egress", values::verdict) {
             default.egress = verdict;
         }
     }

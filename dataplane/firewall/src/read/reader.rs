@@ -1,9 +1,10 @@
 //! Walking a tree and collecting what is wrong with it.
 
 use super::suggest::listed;
-use super::values::{Read, did_you_mean};
+use super::value_error::DidYouMean;
+use super::values::Read;
 use super::yaml::{Entry, Node, Value};
-use crate::{Position, Problem};
+use crate::problem::{Position, Problem};
 
 /// Collects problems of one file.
 pub(super) struct Reader<'f> {
@@ -64,7 +65,7 @@ impl<'f> Reader<'f> {
         &mut self,
         node: &'n Node<'a>,
         what: &str,
-        allowed: &[&str],
+        allowed: &[&'static str],
     ) -> Option<Fields<'n, 'a>> {
         let entries = match &node.value {
             Value::Map(entries) => entries,
@@ -87,7 +88,7 @@ impl<'f> Reader<'f> {
             let key = &entry.key;
             let message = format!(
                 "{what} has no key `{key}`{}; allowed are {}",
-                did_you_mean(key, allowed),
+                DidYouMean(key, allowed),
                 listed(allowed, "and")
             );
             self.problem(entry.at, message);
@@ -177,6 +178,8 @@ impl<'f> Reader<'f> {
     }
 
     fn value<T>(&mut self, at: Position, text: &str, read: impl Fn(&str) -> Read<T>) -> Option<T> {
-        read(text).map_err(|message| self.problem(at, message)).ok()
+        read(text)
+            .map_err(|refused| self.problem(at, refused.to_string()))
+            .ok()
     }
 }

@@ -4,9 +4,9 @@ use ipnet::IpNet;
 use sluice_packet::{EtherType, IpProto};
 
 use super::reader::{Fields, Reader};
-use super::values::{self, Read};
+use super::values;
 use super::yaml::Node;
-use crate::policy::{Directions, Match, Rule};
+use crate::policy::{Match, Rule};
 
 const KEYS: &[&str] = &[
     "name",
@@ -24,12 +24,6 @@ const KEYS: &[&str] = &[
     "log",
 ];
 
-const DIRECTIONS: &[(&str, Directions)] = &[
-    ("ingress", Directions::Ingress),
-    ("egress", Directions::Egress),
-    ("both", Directions::Both),
-];
-
 /// Protocols whose ports can be read.
 const WITH_PORTS: &[u8] = &[
     IpProto::TCP,
@@ -39,17 +33,13 @@ const WITH_PORTS: &[u8] = &[
     IpProto::UDP_LITE,
 ];
 
-fn direction(text: &str) -> Read<Directions> {
-    values::word(text, "direction", DIRECTIONS)
-}
-
 /// `None` only with a problem.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     let before = reader.count();
     let fields = reader.fields(node, "a rule", KEYS)?;
     let name = reader.one(&fields, "name", values::rule_name);
-    let directions = reader.required(&fields, "a rule", "direction", direction);
-    let verdict = reader.required(&fields, "a rule", "verdict", super::verdict);
+    let directions = reader.required(&fields, "a rule", "direction", values::directions);
+    let verdict = reader.required(&fields, "a rule", "verdict", values::verdict);
     let log = reader.one(&fields, "log", values::boolean).unwrap_or(false);
     let matches = Match {
         from: plain(reader.several(&fields, "from", values::prefix)),

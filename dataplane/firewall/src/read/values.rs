@@ -1,127 +1,130 @@
-//! Single values from text. Each says on refusal what would be right.
+//! Single values from text.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use sluice_packet::{EtherType, IpProto, Mac, Vid};
+use sluice_packet::{EtherType, IpProto, Mac, Vid, VidError, VidRange};
 
-use super::suggest::{closest, listed};
+use super::value_error::ValueError;
+use crate::policy::Directions;
+use crate::verdict::Verdict;
 
-/// A value, or why the text is none.
-pub(super) type Read<T> = Result<T, String>;
+/// Value that was read, or the reason why the text was refused.
+pub(super) type Read<T> = Result<T, ValueError>;
 
-/// One of `words`.
-pub(super) fn word<T: Copy>(text: &str, what: &str, words: &[(&str, T)]) -> Read<T> {
+/// Reads one of `words`; `kind` names them with their article, as in "a verdict".
+fn word<T: Copy>(text: &str, kind: &'static str, words: &[(&'static str, T)]) -> Read<T> {
+    word_or_number(text, kind, words, None)
+}
+
+/// Reads one of `words`, where a number, which the caller read before, is allowed as well.
+fn word_or_number<T: Copy>(
+    text: &str,
+    kind: &'static str,
+    words: &[(&'static str, T)],
+    or_number: Option<&'static str>,
+) -> Read<T> {
     if let Some((_, value)) = words.iter().find(|(word, _)| *word == text) {
         return Ok(*value);
     }
-    let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-    Err(format!(
-        "`{text}` is no {what}{}; write {}",
-        did_you_mean(text, &words),
-        listed(&words, "or")
-    ))
+    Err(ValueError::Word {
+        text: text.to_owned(),
+        kind,
+        words: words.iter().map(|(word, _)| *word).collect(),
+        or_number,
+    })
 }
 
-/// ` (did you mean ...?)`, or nothing.
-pub(super) fn did_you_mean(text: &str, words: &[&str]) -> String {
-    match closest(text, words) {
-        Some(word) => format!(" (did you mean `{word}`?)"),
-        None => String::new(),
-    }
+/// Reads a verdict.
+pub(super) fn verdict(text: &str) -> Read<Verdict> {
+    const VERDICTS: &[(&str, Verdict)] = &[
+        ("accept", Verdict::Accept),
+        ("drop", Verdict::Drop),
+        ("reject", Verdict::Reject),
+    ];
+    word(text, "a verdict", VERDICTS)
 }
 
-/// The name of a policy, a rule or an uplink.
+/// Reads the directions of a rule.
+pub(super) fn directions(text: &str) -> Read<Directions> {
+    const DIRECTIONS: &[(&str, Directions)] = &[
+        ("ingress", Directions::Ingress),
+        ("egress", Directions::Egress),
+        ("both", Directions::Both),
+    ];
+    word(text, "a direction", DIRECTIONS)
+}
+
+/// Reads the name of a policy, a rule or an uplink.
 pub(super) fn name(text: &str) -> Read<String> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     let starts_well = text.starts_with(|c: char| c.is_ascii_alphanumeric());
     if starts_well && text.len() <= 63 && text.chars().all(allowed) {
         return Ok(text.to_owned());
     }
-    Err(format!(
-        "`{text}` is no name: use at most 63 letters, digits, `-`, `_` and `.`, a letter or digit \
-         first"
-    ))
+    Err(ValueError::Name(text.to_owned()))
 }
 
-/// The name of a rule; `default` is what counters call a direction's default.
+/// Reads the name of a rule; `default` is refused, since counters call a direction's default so.
 pub(super) fn rule_name(text: &str) -> Read<String> {
     match text {
-        "default" => Err(
-            "a rule cannot be called `default`: counters call the default verdict \
-                          so; take another name"
-                .to_owned(),
-        ),
+        "default" => Err(ValueError::ReservedName),
         _ => name(text),
     }
 }
 
-/// `true` or `false`.
+/// Reads `true` or `false`.
 pub(super) fn boolean(text: &str) -> Read<bool> {
-    word(text, "truth value", &[("true", true), ("false", false)])
+    word(text, "a truth value", &[("true", true), ("false", false)])
 }
 
-/// `10.0.0.0/8`, `fd00::/8`, or an address alone.
+/// Reads a prefix (`10.0.0.0/8`, `fd00::/8`) or an address alone.
 pub(super) fn prefix(text: &str) -> Read<IpNet> {
     if let Ok(address) = text.parse::<IpAddr>() {
         return Ok(IpNet::from(address));
     }
-    let net: IpNet = text.parse().map_err(|_| {
-        format!(
-            "`{text}` is no address or prefix: write one such as 10.0.0.0/8, 10.0.0.5, fd00::/8 or \
-             fd00::5"
-        )
-    })?;
+    let net: IpNet = text
+        .parse()
+        .map_err(|_| ValueError::Prefix(text.to_owned()))?;
     if net.trunc() != net {
-        return Err(format!(
-            "`{text}` has bits set behind its prefix length: write {} for the prefix, {} for the \
-             address",
-            net.trunc(),
-            net.addr()
-        ));
+        let text = text.to_owned();
+        return Err(ValueError::HostBits { text, net });
     }
     Ok(net)
 }
 
-/// `5060` or `1024-65535`.
+/// Reads ports: `5060` or `1024-65535`.
 pub(super) fn ports(text: &str) -> Read<RangeInclusive<u16>> {
-    range(text, "port", u64::from(u16::MAX))
+    range(text, "a port", u64::from(u16::MAX))
 }
 
-/// `8` or `133-137`.
+/// Reads ICMP types: `8` or `133-137`.
 pub(super) fn icmp_types(text: &str) -> Read<RangeInclusive<u8>> {
-    range(text, "ICMP type", u64::from(u8::MAX))
+    range(text, "an ICMP type", u64::from(u8::MAX))
 }
 
-/// `210`, `220-229`, `0` or `untagged`.
-pub(super) fn vids(text: &str) -> Read<RangeInclusive<Vid>> {
+/// Reads segments: `210`, `220-229`, `0` or `untagged`.
+pub(super) fn vids(text: &str) -> Read<VidRange> {
     if text == "untagged" {
-        return Ok(Vid::UNTAGGED..=Vid::UNTAGGED);
+        return Ok(Vid::UNTAGGED.into());
     }
-    let refused = || {
-        format!(
-            "`{text}` is no VLAN: write 1 to {max}, a range such as 220-229, or 0 or `untagged` for \
-             the untagged segment",
-            max = Vid::MAX
-        )
+    let (first, last) = ends(text);
+    let vid = |text: &str| Vid::try_from(number(text)?).ok();
+    let (Some(first), Some(last)) = (vid(first), vid(last)) else {
+        return Err(ValueError::Vlan(text.to_owned()));
     };
-    let range = range::<u16>(text, "VLAN", u64::from(Vid::MAX.get())).map_err(|message| {
-        // A range the wrong way round is better described there.
-        if message.contains("ends before") {
-            message
-        } else {
-            refused()
-        }
-    })?;
-    let (first, last) = range.into_inner();
-    match (Vid::new(first), Vid::new(last)) {
-        (Some(first), Some(last)) => Ok(first..=last),
-        _ => Err(refused()),
-    }
+    VidRange::new(first, last).map_err(|error| match error {
+        VidError::Backwards { first, last } => ValueError::Backwards {
+            text: text.to_owned(),
+            first: first.get().into(),
+            last: last.get().into(),
+        },
+        _ => ValueError::Vlan(text.to_owned()),
+    })
 }
 
-/// A protocol's name or number.
+/// Reads a protocol's name or number.
 pub(super) fn protocol(text: &str) -> Read<u8> {
     const NAMES: &[(&str, u8)] = &[
         ("tcp", IpProto::TCP),
@@ -131,13 +134,13 @@ pub(super) fn protocol(text: &str) -> Read<u8> {
         ("sctp", IpProto::SCTP),
     ];
     if let Some(number) = number(text) {
-        return u8::try_from(number)
-            .map_err(|_| format!("`{text}` is no IP protocol: numbers go from 0 to 255"));
+        return u8::try_from(number).map_err(|_| ValueError::Protocol(text.to_owned()));
     }
-    word(text, "IP protocol", NAMES).map_err(|message| message + ", or a number from 0 to 255")
+    let or_number = Some(", or a number from 0 to 255");
+    word_or_number(text, "an IP protocol", NAMES, or_number)
 }
 
-/// An EtherType's name or number.
+/// Reads an EtherType's name or number.
 pub(super) fn ethertype(text: &str) -> Read<u16> {
     const NAMES: &[(&str, u16)] = &[
         ("arp", EtherType::ARP),
@@ -147,46 +150,36 @@ pub(super) fn ethertype(text: &str) -> Read<u16> {
         ("802.3", 0),
     ];
     let Some(number) = number(text) else {
-        return word(text, "EtherType", NAMES)
-            .map_err(|message| message + ", or a number from 0x0600 to 0xffff");
+        let or_number = Some(", or a number from 0x0600 to 0xffff");
+        return word_or_number(text, "an EtherType", NAMES, or_number);
     };
     match u16::try_from(number) {
-        Ok(tag) if EtherType::is_tag(tag) => Err(format!(
-            "`{text}` is the EtherType of a VLAN tag, and rules see what lies behind the tags; name \
-             that, and the VLANs in `vlans`"
-        )),
+        Ok(tag) if EtherType::is_tag(tag) => Err(ValueError::TagEtherType(text.to_owned())),
         Ok(ethertype @ EtherType::FIRST..) => Ok(ethertype),
-        _ => Err(format!(
-            "`{text}` is no EtherType: numbers go from 0x0600 to 0xffff; frames with an 802.3 length \
-             in its place are `802.3`"
-        )),
+        _ => Err(ValueError::EtherType(text.to_owned())),
     }
 }
 
-/// `02:00:5e:10:00:01`.
+/// Reads a MAC address: `02:00:5e:10:00:01`.
 pub(super) fn mac(text: &str) -> Read<Mac> {
-    text.parse().map_err(|_| {
-        format!(
-            "`{text}` is no MAC address: write six pairs of hex digits such as 02:00:5e:10:00:01"
-        )
-    })
+    text.parse().map_err(|_| ValueError::Mac(text.to_owned()))
 }
 
-/// `5` or `5-9`, up to `max`.
-fn range<T: TryFrom<u64>>(text: &str, what: &str, max: u64) -> Read<RangeInclusive<T>> {
-    let (first, last) = match text.split_once('-') {
-        Some((first, last)) => (number(first.trim()), number(last.trim())),
-        None => (number(text), number(text)),
+/// Reads `5` or `5-9`, up to `max`; `kind` names the numbers with their article.
+fn range<T: TryFrom<u64>>(text: &str, kind: &'static str, max: u64) -> Read<RangeInclusive<T>> {
+    let (first, last) = ends(text);
+    let in_range = |text: &str| number(text).filter(|number| *number <= max);
+    let refused = || ValueError::Range {
+        text: text.to_owned(),
+        kind,
+        max,
     };
-    let in_range = |number: &u64| *number <= max;
-    let refused = || format!("`{text}` is no {what}: write 0 to {max}, or a range such as 8-15");
-    let (Some(first), Some(last)) = (first.filter(in_range), last.filter(in_range)) else {
+    let (Some(first), Some(last)) = (in_range(first), in_range(last)) else {
         return Err(refused());
     };
     if last < first {
-        return Err(format!(
-            "the range `{text}` ends before it begins; write {last}-{first}"
-        ));
+        let text = text.to_owned();
+        return Err(ValueError::Backwards { text, first, last });
     }
     match (T::try_from(first), T::try_from(last)) {
         (Ok(first), Ok(last)) => Ok(first..=last),
@@ -194,7 +187,15 @@ fn range<T: TryFrom<u64>>(text: &str, what: &str, max: u64) -> Read<RangeInclusi
     }
 }
 
-/// Digits only, or hex digits behind `0x`; `None` for anything else and for numbers past 64 bits.
+/// Splits `5-9` into its two ends, which are the same text if there is no hyphen.
+fn ends(text: &str) -> (&str, &str) {
+    match text.split_once('-') {
+        Some((first, last)) => (first.trim(), last.trim()),
+        None => (text, text),
+    }
+}
+
+/// Reads decimal digits, or hex digits behind `0x`; `None` for anything else and above 64 bits.
 fn number(text: &str) -> Option<u64> {
     let (digits, radix) = match text.strip_prefix("0x") {
         Some(digits) => (digits, 16),

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 
 use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
-use crate::{Position, Problem};
+use crate::problem::{Position, Problem};
 
 /// Deeper than any policy, which has four levels.
 const MAX_DEPTH: usize = 16;

@@ -1,0 +1,116 @@
+//! Refusals of single values; each message names the value, the rule and what to write instead.
+
+use std::fmt;
+
+use ipnet::IpNet;
+use sluice_packet::Vid;
+
+use super::suggest::{closest, listed};
+
+/// Reason why a text was refused as a value of its kind.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ValueError {
+    /// Word that is not among those of its kind.
+    #[error(
+        "`{text}` is not {kind}{}; write {}{}",
+        DidYouMean(.text, .words),
+        listed(.words, "or"),
+        .or_number.unwrap_or_default()
+    )]
+    Word {
+        /// Text as written.
+        text: String,
+        /// Kind of value with its article: "a verdict".
+        kind: &'static str,
+        /// Words of that kind.
+        words: Vec<&'static str>,
+        /// Numbers that are allowed too, from the comma on.
+        or_number: Option<&'static str>,
+    },
+    /// Name with a character or a length that names may not have.
+    #[error(
+        "`{0}` is not a name: use at most 63 letters, digits, `-`, `_` and `.`, a letter or digit \
+         first"
+    )]
+    Name(String),
+    /// Rule called `default`.
+    #[error(
+        "a rule cannot be called `default`: counters call the default verdict so; take another name"
+    )]
+    ReservedName,
+    /// Neither an IP address nor a prefix.
+    #[error(
+        "`{0}` is not an address or prefix: write one such as 10.0.0.0/8, 10.0.0.5, fd00::/8 or \
+         fd00::5"
+    )]
+    Prefix(String),
+    /// Prefix with bits behind its length, so that it could be meant as an address.
+    #[error(
+        "`{text}` has bits set behind its prefix length: write {} for the prefix, {} for the address",
+        .net.trunc(),
+        .net.addr()
+    )]
+    HostBits {
+        /// Text as written.
+        text: String,
+        /// Prefix with those bits.
+        net: IpNet,
+    },
+    /// Neither a VLAN nor a range of them.
+    #[error(
+        "`{0}` is not a VLAN: write 1 to {max}, a range such as 220-229, or 0 or `untagged` for the \
+         untagged segment",
+        max = Vid::MAX
+    )]
+    Vlan(String),
+    /// Range whose end lies before its beginning.
+    #[error("the range `{text}` ends before it begins; write {last}-{first}")]
+    Backwards {
+        /// Text as written.
+        text: String,
+        /// Number before the hyphen.
+        first: u64,
+        /// Number behind the hyphen.
+        last: u64,
+    },
+    /// Number or range beyond the highest of its kind, or no number at all.
+    #[error("`{text}` is not {kind}: write 0 to {max}, or a range such as 8-15")]
+    Range {
+        /// Text as written.
+        text: String,
+        /// Kind of value with its article: "a port".
+        kind: &'static str,
+        /// Highest number of that kind.
+        max: u64,
+    },
+    /// Protocol number above 255.
+    #[error("`{0}` is not an IP protocol: numbers go from 0 to 255")]
+    Protocol(String),
+    /// EtherType that announces a VLAN tag.
+    #[error(
+        "`{0}` is the EtherType of a VLAN tag, and rules see what lies behind the tags; name that, \
+         and the VLANs in `vlans`"
+    )]
+    TagEtherType(String),
+    /// Number that is an 802.3 length, or above 16 bits.
+    #[error(
+        "`{0}` is not an EtherType: numbers go from 0x0600 to 0xffff; frames with an 802.3 length in \
+         its place are `802.3`"
+    )]
+    EtherType(String),
+    /// Text that is not a MAC address.
+    #[error("`{0}` is not a MAC address: write six pairs of hex digits such as 02:00:5e:10:00:01")]
+    Mac(String),
+}
+
+/// Displays ` (did you mean ...?)` if one of the words is near the text, else nothing.
+pub(super) struct DidYouMean<'a>(pub(super) &'a str, pub(super) &'a [&'static str]);
+
+impl fmt::Display for DidYouMean<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match closest(self.0, self.1) {
+            Some(word) => write!(f, " (did you mean `{word}`?)"),
+            None => Ok(()),
+        }
+    }
+}

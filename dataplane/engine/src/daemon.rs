@@ -139,7 +139,7 @@ async fn serve(
             }
         }
     }
-    control.close();
+    control.refuse_requests();
     let _ = stop.send(());
     if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN:?}; they are cut short");

@@ -1,4 +1,4 @@
-//! The running engine as many threads of control share it: there until it is taken to be stopped.
+//! The datapath's engine as the threads of control share it, until it is taken out to be stopped.
 
 use std::sync::{PoisonError, RwLock};
 
@@ -7,7 +7,7 @@ use sluice_datapath::{Engine, Error};
 
 use crate::refusal;
 
-/// The engine, or its empty place once it is stopping.
+/// Running engine, shared by control's threads; empty once the engine shuts down.
 pub struct SharedEngine(RwLock<Option<Engine>>);
 
 impl SharedEngine {
@@ -16,28 +16,31 @@ impl SharedEngine {
         SharedEngine(RwLock::new(Some(engine)))
     }
 
-    /// Asks it something that cannot fail.
+    /// Calls `work`, which cannot fail, with the engine.
     ///
     /// # Errors
-    /// It is stopping.
-    pub fn ask<T>(&self, question: impl FnOnce(&Engine) -> T) -> Result<T, ApiError> {
+    /// The engine is shutting down.
+    pub fn with<T>(&self, work: impl FnOnce(&Engine) -> T) -> Result<T, ApiError> {
         // A panic elsewhere does not make the engine unusable: it has locks of its own.
         let engine = self.0.read().unwrap_or_else(PoisonError::into_inner);
         engine
             .as_ref()
-            .map(question)
-            .ok_or_else(|| refusal::unavailable("the engine is stopping: ask the next one"))
+            .map(work)
+            .ok_or_else(|| refusal::unavailable("the engine is shutting down; retry"))
     }
 
-    /// Has it do something.
+    /// Calls `work`, which the engine may refuse, with the engine.
     ///
     /// # Errors
-    /// It refuses, or it is stopping.
-    pub fn order<T>(&self, order: impl FnOnce(&Engine) -> Result<T, Error>) -> Result<T, ApiError> {
-        self.ask(order)?.map_err(|error| refusal::by_engine(&error))
+    /// The engine refuses, or is shutting down.
+    pub fn try_with<T>(
+        &self,
+        work: impl FnOnce(&Engine) -> Result<T, Error>,
+    ) -> Result<T, ApiError> {
+        self.with(work)?.map_err(|error| refusal::by_engine(&error))
     }
 
-    /// Takes it out, for [`Engine::stop`]. Whoever asks from now on is told that it is stopping.
+    /// Takes the engine out, for [`Engine::stop`]; `None` if it was taken before.
     pub fn take(&self) -> Option<Engine> {
         self.0
             .write()

@@ -36,7 +36,7 @@ impl EventThread {
             .spawn(move || {
                 let mut limit = Limit::new(Instant::now());
                 while !stopped.load(Ordering::Acquire) {
-                    let Ok(events) = control.engine.ask(Engine::take_events) else {
+                    let Ok(events) = control.engine.with(Engine::take_events) else {
                         break;
                     };
                     for event in events {
@@ -80,7 +80,7 @@ impl Control {
 
     fn port_fault(&self, id: AttachmentId, reason: &str) {
         let all = self.attachments.all();
-        let Some((key, attachment)) = all.iter().find(|(_, found)| found.id == id) else {
+        let Some((key, attachment)) = all.iter().find(|(_, found)| found.attached.id == id) else {
             return;
         };
         tracing::warn!("{key}: out of service: {reason}");
@@ -93,7 +93,7 @@ impl Control {
         let all = self.attachments.all();
         let attachment = all
             .iter()
-            .find(|(_, found)| found.id == record.attachment)
+            .find(|(_, found)| found.attached.id == record.attachment)
             .map_or_else(|| record.attachment.to_string(), |(key, _)| key.to_string());
         tracing::info!(
             target: "firewall",

@@ -1,120 +1,130 @@
-//! What the engine does when it is asked: attach and detach, policies, and how it is.
+//! Verbs of the control API, one file each.
+//!
+//! | request | verb | file |
+//! |---|---|---|
+//! | `POST /v1/attachments` | [`Control::attach`] | `attach` |
+//! | `DELETE /v1/attachments/{container_id}/{ifname}` | [`Control::detach`] | `detach` |
+//! | `GET /v1/attachments...` | [`Control::attachments`], [`Control::attachment`] | `attachments` |
+//! | `GET /v1/health` | [`Control::health`] | `health` |
+//! | `GET /v1/status` | [`Control::status`] | `status` |
+//! | `GET /v1/counters` | [`Control::counters`] | `counters` |
+//! | `GET /v1/policies` | [`Control::policies`] | `policies` |
+//! | `POST /v1/policies/check` | [`Control::check_policies`] | `policies::check` |
+//! | `PUT /v1/policies` | [`Control::apply_policies`] | `policies::apply` |
+//! | SIGHUP, and the start | [`Control::reload_policies`], [`Control::load_policies`] | `policies::reload` |
+//! | the start | [`Control::restore`] | `restore` |
+//! | SIGTERM | [`Control::refuse_requests`], [`Control::shut_down`] | `shutdown` |
+//! | what workers report | [`EventThread`] | `events` |
+//!
+//! Types of one attachment, in the order of its life:
+//!
+//! | type | lives | holds |
+//! |---|---|---|
+//! | [`AttachRequest`](sluice_api::AttachRequest) | on the wire | what the plugin asks for |
+//! | `AttachmentKey` | here | its identity: container and interface |
+//! | `CheckedRequest` | here, during one request | the request in the engine's types, and its uplink |
+//! | [`AttachmentRecord`](crate::records::AttachmentRecord) | on disk | the request, and the MAC and MTU it was given |
+//! | [`AttachmentSpec`](sluice_datapath::AttachmentSpec), [`Attached`] | the call into the datapath | what it shall have; its number and worker |
+//! | `LiveAttachment` | here, until the detach | its record, number, worker, own VF and link |
+//! | [`AttachmentSnapshot`](sluice_datapath::AttachmentSnapshot) | one reading of the datapath | its counters |
+//! | [`AttachReply`](sluice_api::AttachReply), [`AttachmentStatus`](sluice_api::AttachmentStatus) | on the wire | answers made of the record, the live attachment and a snapshot |
 //!
 //! Everything here blocks (workers answer within microseconds, disks within milliseconds, a hung
 //! pod's endpoint within a second) and is called from threads that may.
 
 mod attach;
+mod attachments;
+mod counters;
+mod detach;
 mod events;
-mod ground;
-mod policy;
-mod report;
+mod health;
+mod key;
+mod keyed_lock;
+mod live;
+mod policies;
 mod request;
 mod restore;
-mod slots;
+mod shutdown;
+mod status;
+mod uplink_choice;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
 
-use sluice_api::{ApiError, AttachReply, AttachRequest};
-use sluice_datapath::{AttachmentId, Engine, UplinkId};
-use sluice_packet::Mac;
+use sluice_api::ApiError;
+#[cfg(doc)]
+use sluice_datapath::Attached;
+use sluice_datapath::UplinkId;
 
+use self::keyed_lock::KeyedLock;
+use self::live::LiveAttachment;
 use crate::engine::SharedEngine;
-use crate::links::Link;
 use crate::policies::PolicyFolder;
 use crate::records::Records;
 use crate::refusal;
 use crate::vfs::OpenVf;
 
-use self::slots::Slots;
-
 pub use self::events::EventThread;
-pub use self::policy::no_problems;
+pub use self::policies::no_problems;
+pub use self::request::check_attach;
 pub use self::restore::Restored;
 
-/// Reads and checks the body of an attach request as far as that goes without touching anything;
-/// `uplink_mtu` is that of its uplink, in bytes.
-///
-/// # Errors
-/// What is wrong with it, and what is allowed.
-pub fn check_attach(body: &[u8], uplink_mtu: u32) -> Result<(), ApiError> {
-    let request: AttachRequest = serde_json::from_slice(body)
-        .map_err(|error| refusal::invalid(format!("the body is no attach request: {error}")))?;
-    request::key(&request.container_id, &request.ifname)?;
-    request::check(&request, uplink_mtu).map(|_| ())
-}
-
-/// One attachment.
-#[derive(Debug)]
-struct Attachment {
-    request: AttachRequest,
-    id: AttachmentId,
-    mac: Mac,
-    mtu: u32,
-    worker: usize,
-    /// The uplink that is its own: a VF.
-    vf: Option<UplinkId>,
-    reply: AttachReply,
-    /// Gone once a detach has begun.
-    link: Mutex<Option<Link>>,
-}
-
-/// An uplink, as attachments need it.
+/// Facts about an uplink of the configuration that attachments need.
 #[derive(Debug, Clone, Copy)]
 pub struct UplinkInfo {
-    /// Its number in the engine.
+    /// Number of the uplink in the datapath.
     pub id: UplinkId,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
 }
 
-/// The control side of a running engine.
+/// Control side of a running engine.
 #[derive(Debug)]
 pub struct Control {
     engine: Arc<SharedEngine>,
     uplinks: BTreeMap<String, UplinkInfo>,
     vfs: Box<dyn OpenVf>,
-    attachments: Slots<Attachment>,
+    attachments: KeyedLock<LiveAttachment>,
     records: Records,
     policies: PolicyFolder,
-    /// Held while policies change.
+    /// Version of the policy set in force. Locked while policies change.
     policy_version: Mutex<u64>,
     boot_id: String,
     started: Instant,
     ready: AtomicBool,
-    /// What an operator should look at since this engine started, by what it is about.
+    /// Problems for the operator since this engine started, by the object they are about.
     problems: Mutex<BTreeMap<String, String>>,
 }
 
-/// What a [`Control`] is made of.
+/// Parts that a [`Control`] is made of.
 #[derive(Debug)]
-pub struct Parts {
-    /// The engine, its workers running.
+pub struct ControlParts {
+    /// The datapath, its workers running.
     pub engine: Arc<SharedEngine>,
-    /// Its uplinks by name.
+    /// Uplinks of the configuration by name.
     pub uplinks: BTreeMap<String, UplinkInfo>,
-    /// What opens VFs.
+    /// Opener of VFs.
     pub vfs: Box<dyn OpenVf>,
-    /// The attachments' records.
+    /// Records of attachments.
     pub records: Records,
-    /// The folder of policies.
+    /// Folder of policies.
     pub policies: PolicyFolder,
-    /// This boot of the machine.
+    /// Boot id of the machine, as it is now.
     pub boot_id: String,
-    /// What went wrong so far without keeping the engine from starting, by what it is about.
+    /// Problems so far that did not keep the engine from starting, by the object they are about.
     pub problems: BTreeMap<String, String>,
 }
 
 impl Control {
-    /// The control side, which takes no attachments until [`Control::open_for_all`].
-    pub fn new(parts: Parts) -> Control {
+    /// Creates the control side. It refuses attachments until [`Control::accept_requests`].
+    pub fn new(parts: ControlParts) -> Control {
         Control {
             engine: parts.engine,
             uplinks: parts.uplinks,
             vfs: parts.vfs,
-            attachments: Slots::default(),
+            attachments: KeyedLock::default(),
             records: parts.records,
             policies: parts.policies,
             policy_version: Mutex::new(0),
@@ -125,32 +135,9 @@ impl Control {
         }
     }
 
-    /// From now on attachments are taken.
-    pub fn open_for_all(&self) {
+    /// Accepts attachments from now on.
+    pub fn accept_requests(&self) {
         self.ready.store(true, Ordering::Release);
-    }
-
-    /// From now on they are not: the engine is stopping.
-    pub fn close(&self) {
-        self.ready.store(false, Ordering::Release);
-    }
-
-    /// Ends every link, so that each pod is told, and gives the engine out to be stopped. Records
-    /// stay: the next engine serves the same attachments.
-    pub fn drain(&self) -> Option<Engine> {
-        self.close();
-        let attachments = self.attachments.all();
-        // All at once: a pod that hangs costs its own second, not one each.
-        std::thread::scope(|scope| {
-            for (_, attachment) in &attachments {
-                scope.spawn(|| {
-                    if let Some(link) = attachment.take_link() {
-                        link.stop();
-                    }
-                });
-            }
-        });
-        self.engine.take()
     }
 
     fn is_ready(&self) -> Result<(), ApiError> {
@@ -158,28 +145,22 @@ impl Control {
             return Ok(());
         }
         Err(refusal::unavailable(
-            "the engine is starting or stopping: ask again in a moment",
+            "the engine is starting or shutting down: retry in a moment",
         ))
     }
 
-    /// Keeps a problem until what it is `about` is put right.
-    fn problem(&self, about: impl Into<String>, problem: String) {
+    /// Logs a problem and keeps it, for health, until [`Control::clear_problem`].
+    fn report_problem(&self, about: impl Into<String>, problem: String) {
         tracing::error!("{problem}");
         locked(&self.problems).insert(about.into(), problem);
     }
 
-    fn put_right(&self, about: &str) {
+    fn clear_problem(&self, about: &str) {
         locked(&self.problems).remove(about);
     }
 }
 
-impl Attachment {
-    fn take_link(&self) -> Option<Link> {
-        locked(&self.link).take()
-    }
-}
-
-/// Locks; what is kept under these locks is whole at every moment, whoever panicked.
+/// Locks a mutex, poisoned or not: what lies under control's mutexes is whole at every moment.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -1,4 +1,4 @@
-//! Checking an attach request before anything is touched.
+//! Checks of an attach request, before anything is touched.
 
 use std::net::IpAddr;
 use std::path::Path;
@@ -9,106 +9,97 @@ use sluice_api::{
 use sluice_datapath::VlanSet;
 use sluice_packet::{Mac, Vid};
 
-use super::slots::Key;
+use super::key::AttachmentKey;
 use crate::refusal::invalid;
 
 /// The least MTU that IPv4 works with (RFC 791).
 const MIN_MTU: u32 = 68;
 /// The least MTU that IPv6 works with (RFC 8200, section 5).
 const MIN_MTU_IPV6: u32 = 1280;
-/// Longest container id in bytes: it is part of a file name.
-const MAX_CONTAINER_ID: usize = 128;
-
-/// What of a request the engine needs, in its own types.
+/// Attach request that passed all checks that need no look at the machine.
 #[derive(Debug, Clone)]
-pub(super) struct Checked {
-    /// Its segments.
+pub(super) struct CheckedRequest<'a> {
+    /// The request itself.
+    pub(super) request: &'a AttachRequest,
+    /// Segments of the attachment.
     pub(super) vlans: VlanSet,
     /// Whether one inner tag is allowed.
     pub(super) qinq: bool,
-    /// The MAC address asked for.
+    /// MAC address asked for; `None`: one is derived.
     pub(super) mac: Option<Mac>,
-    /// Its MTU in bytes.
+    /// MTU in bytes: the one asked for, else the largest that the uplink allows.
     pub(super) mtu: u32,
 }
 
-/// An attachment's identity, checked: it becomes part of file names.
+/// Parses and checks the body of an attach request; `max_mtu` is that of its uplink, in bytes.
 ///
 /// # Errors
-/// What is wrong with it.
-pub(super) fn key(container_id: &str, ifname: &str) -> Result<Key, ApiError> {
-    let good = |c: char| c.is_ascii_alphanumeric() || "-_.".contains(c);
-    let first = container_id.chars().next();
-    if !first.is_some_and(|first| first.is_ascii_alphanumeric())
-        || !container_id.chars().all(good)
-        || container_id.len() > MAX_CONTAINER_ID
-    {
-        return Err(invalid(format!(
-            "container id {container_id:?} is not allowed: use 1 to {MAX_CONTAINER_ID} letters, \
-             digits, `-`, `_` and `.`, and begin with a letter or digit"
-        )));
-    }
-    // What the kernel takes (dev_valid_name), less control characters.
-    let bad = |c: char| c == '/' || c == ':' || c.is_whitespace() || c.is_control();
-    if ifname.is_empty()
-        || ifname.len() > 15
-        || [".", ".."].contains(&ifname)
-        || ifname.contains(bad)
-    {
-        return Err(invalid(format!(
-            "interface name {ifname:?} is not allowed: use 1 to 15 bytes, no `/`, `:` or blank, \
-             and neither `.` nor `..`"
-        )));
-    }
-    Ok(Key {
-        container_id: container_id.to_owned(),
-        ifname: ifname.to_owned(),
-    })
+/// The first value that is wrong, and what is allowed.
+pub fn check_attach(body: &[u8], max_mtu: u32) -> Result<(), ApiError> {
+    let request: AttachRequest = serde_json::from_slice(body)
+        .map_err(|error| invalid(format!("the body is not an attach request: {error}")))?;
+    AttachmentKey::new(&request.container_id, &request.ifname)?;
+    CheckedRequest::new(&request, max_mtu).map(|_| ())
 }
 
-/// Checks all that can be checked by looking; `uplink_mtu` is that of its uplink.
-///
-/// # Errors
-/// What is wrong, and what is allowed.
-pub(super) fn check(request: &AttachRequest, uplink_mtu: u32) -> Result<Checked, ApiError> {
-    if !request.netns.path.is_absolute() {
-        return Err(invalid(format!(
-            "the network namespace's path {} must be absolute",
-            request.netns.path.display()
-        )));
+impl<'a> CheckedRequest<'a> {
+    /// Checks a request; `max_mtu` is that of its uplink, in bytes.
+    ///
+    /// # Errors
+    /// The first value that is wrong, and what is allowed.
+    pub(super) fn new(
+        request: &'a AttachRequest,
+        max_mtu: u32,
+    ) -> Result<CheckedRequest<'a>, ApiError> {
+        if !request.netns.path.is_absolute() {
+            return Err(invalid(format!(
+                "the network namespace's path {} must be absolute",
+                request.netns.path.display()
+            )));
+        }
+        let (vlans, qinq) = vlans(&request.vlan)?;
+        let mac = request.mac.as_deref().map(mac).transpose()?;
+        if let Some(vf) = &request.vf {
+            check_vf(request, vf)?;
+        }
+        addresses(request)?;
+        check_backend(request)?;
+        Ok(CheckedRequest {
+            request,
+            vlans,
+            qinq,
+            mac,
+            mtu: mtu(request, max_mtu)?,
+        })
     }
-    let (vlans, qinq) = vlans(&request.vlan)?;
-    let mac = request.mac.as_deref().map(mac).transpose()?;
-    if let Some(vf) = &request.vf {
-        check_vf(request, vf)?;
-    }
-    addresses(request)?;
+}
+
+/// MTU of the attachment in bytes.
+fn mtu(request: &AttachRequest, max_mtu: u32) -> Result<u32, ApiError> {
     let has_ipv6 = request.addresses.iter().any(|net| net.addr().is_ipv6());
     let least = if has_ipv6 { MIN_MTU_IPV6 } else { MIN_MTU };
-    let mtu = request.mtu.unwrap_or(uplink_mtu);
-    if !(least..=uplink_mtu).contains(&mtu) {
+    let mtu = request.mtu.unwrap_or(max_mtu);
+    if !(least..=max_mtu).contains(&mtu) {
         return Err(invalid(format!(
-            "mtu {mtu} is not allowed: use {least} to {uplink_mtu}, which is what uplink {} has",
+            "mtu {mtu} is not allowed: use {least} to {max_mtu}, which is what uplink {} has",
             request.uplink
         )));
     }
-    match &request.backend {
-        Backend::Memif(memif) => check_memif(memif)?,
-        // `%` would be a number to the kernel (TUNSETIFF).
-        Backend::Tap {} if request.ifname.contains('%') => {
-            return Err(invalid("a tap's name cannot hold `%`: ask for another one"));
-        }
-        Backend::Tap {} => {}
-    }
-    Ok(Checked {
-        vlans,
-        qinq,
-        mac,
-        mtu,
-    })
+    Ok(mtu)
 }
 
-/// What a VF of an attachment's own asks for besides.
+fn check_backend(request: &AttachRequest) -> Result<(), ApiError> {
+    match &request.backend {
+        Backend::Memif(memif) => check_memif(memif),
+        // `%` would be a number to the kernel (TUNSETIFF).
+        Backend::Tap {} if request.ifname.contains('%') => {
+            Err(invalid("a tap's name cannot hold `%`: ask for another one"))
+        }
+        Backend::Tap {} => Ok(()),
+    }
+}
+
+/// Checks what a VF of the attachment's own asks for besides.
 fn check_vf(request: &AttachRequest, vf: &VfRequest) -> Result<(), ApiError> {
     let address = &vf.address;
     if request.mac.is_none() {
@@ -134,27 +125,14 @@ fn check_vf(request: &AttachRequest, vf: &VfRequest) -> Result<(), ApiError> {
     Ok(())
 }
 
-/// A MAC address that an interface can have.
+/// MAC address of an interface.
 fn mac(text: &str) -> Result<Mac, ApiError> {
-    let mac: Mac = text
-        .parse()
-        .map_err(|error| invalid(format!("mac: {error}")))?;
-    if !mac.is_unicast() {
-        return Err(invalid(format!(
-            "mac {mac} cannot be an interface's address: it must be unicast and not zero"
-        )));
-    }
-    Ok(mac)
+    Mac::parse_unicast(text).map_err(|error| invalid(format!("mac: {error}")))
 }
 
+/// Segments of the attachment, and whether one inner tag is allowed.
 fn vlans(vlan: &VlanRequest) -> Result<(VlanSet, bool), ApiError> {
-    let vid = |number: u16| {
-        Vid::new(number).ok_or_else(|| {
-            invalid(format!(
-                "VLAN {number} is not allowed: use 1 to 4094, or 0 for untagged"
-            ))
-        })
-    };
+    let vid = |number: u16| Vid::try_from(number).map_err(|error| invalid(error.to_string()));
     match vlan {
         VlanRequest::Access { vid: number, qinq } => Ok((VlanSet::Access(vid(*number)?), *qinq)),
         VlanRequest::Trunk {

@@ -3,9 +3,12 @@
 
 use sluice_api::ApiError;
 
-use super::ground::Ground;
-use super::request;
-use super::{Attachment, Control};
+use super::Control;
+use super::key::AttachmentKey;
+use super::keyed_lock::KeyGuard;
+use super::live::LiveAttachment;
+use super::request::CheckedRequest;
+use super::uplink_choice::UplinkChoice;
 use crate::netns::{Netns, NetnsError};
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
@@ -35,7 +38,7 @@ impl Control {
                 Ok(record) => record,
                 Err(unreadable) => {
                     restored.failed += 1;
-                    self.problem(unreadable.name(), unreadable.to_string());
+                    self.report_problem(unreadable.name(), unreadable.to_string());
                     continue;
                 }
             };
@@ -45,7 +48,7 @@ impl Control {
                 restored.removed += 1;
             } else if let Err(error) = self.restore_one(&name, &record) {
                 restored.failed += 1;
-                self.problem(&name, format!("attachment {name} is not served: {error}"));
+                self.report_problem(&name, format!("attachment {name} is not served: {error}"));
             } else {
                 restored.served += 1;
             }
@@ -70,41 +73,40 @@ impl Control {
 
     fn restore_one(&self, name: &str, record: &AttachmentRecord) -> Result<(), ApiError> {
         let request = &record.request;
-        let key = request::key(&request.container_id, &request.ifname)?;
-        if AttachmentRecord::name(&key.container_id, &key.ifname) != name {
+        let key = AttachmentKey::new(&request.container_id, &request.ifname)?;
+        if key.record_name() != name {
             return Err(refusal::invalid(
                 "the file's name is not that of the attachment in it",
             ));
         }
-        let ground = self.ground(request)?;
-        let mut checked = request::check(request, ground.mtu().max(record.mtu))?;
+        let uplink = self.choose_uplink(request)?;
+        let mut checked = CheckedRequest::new(request, uplink.max_mtu().max(record.mtu))?;
         // What the pod was told holds, whatever would be derived today.
         checked.mtu = record.mtu;
         let mac = record.mac.parse();
         checked.mac = Some(
             mac.map_err(|error: sluice_packet::MacError| refusal::invalid(error.to_string()))?,
         );
-        let turn = self.attachments.turn(key)?;
-        if turn.get().is_some() {
+        let guard = self.attachments.lock(key)?;
+        if guard.get().is_some() {
             return Err(refusal::conflict("it is attached already"));
         }
-        self.restore_new(&turn, record, &checked, &ground)
+        self.restore_new(&guard, record, &checked, &uplink)
     }
 
     /// Attaches; unlike a pod's own attach, a failure leaves the record as it was.
     fn restore_new(
         &self,
-        turn: &super::slots::Turn<'_, Attachment>,
+        guard: &KeyGuard<'_, LiveAttachment>,
         record: &AttachmentRecord,
-        checked: &request::Checked,
-        ground: &Ground,
+        checked: &CheckedRequest<'_>,
+        uplink: &UplinkChoice,
     ) -> Result<(), ApiError> {
-        self.attach_new(turn, &record.request, checked, ground)
+        self.attach_new(guard, checked, uplink)
             .map(drop)
             .inspect_err(|_| {
-                let key = turn.key();
-                let name = AttachmentRecord::name(&key.container_id, &key.ifname);
-                if let Err(error) = self.records.put(&name, record) {
+                let key = guard.key();
+                if let Err(error) = self.records.put(&key.record_name(), record) {
                     tracing::error!("{key}: {error}");
                 }
             })

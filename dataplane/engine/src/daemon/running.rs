@@ -10,7 +10,7 @@ use sluice_mem::HugePages;
 
 use super::{DaemonError, system};
 use crate::config::Config;
-use crate::control::{Control, EventThread, Parts, UplinkInfo, no_problems};
+use crate::control::{Control, ControlParts, EventThread, UplinkInfo, no_problems};
 use crate::engine::SharedEngine;
 use crate::lock::Lock;
 use crate::policies::PolicyFolder;
@@ -19,7 +19,7 @@ use crate::server;
 use crate::uplinks::{self, OpenUplink};
 use crate::vfs::{self, VfDevices};
 
-/// What the engine holds. Parts that the start did not come to are absent.
+/// What the engine holds. ControlParts that the start did not come to are absent.
 pub(super) struct Running {
     lock: Lock,
     engine: Option<Arc<SharedEngine>>,
@@ -86,7 +86,7 @@ impl Running {
             tracing::info!("uplink {} is open, mtu {}", open.name, open.mtu);
             self.uplinks.push(open);
         }
-        let control = Arc::new(Control::new(Parts {
+        let control = Arc::new(Control::new(ControlParts {
             engine: Arc::clone(engine),
             uplinks: infos,
             vfs: Box::new(VfDevices::default()),
@@ -108,7 +108,7 @@ impl Running {
         self.events = Some(events.map_err(system("no thread for events"))?);
         let listener = server::bind(&config.socket)?;
         self.socket = Some(config.socket.clone());
-        control.open_for_all();
+        control.accept_requests();
         Ok((control, listener))
     }
 
@@ -119,7 +119,7 @@ impl Running {
         }
         drop(self.events);
         let engine = match (&self.control, &self.engine) {
-            (Some(control), _) => control.drain(),
+            (Some(control), _) => control.shut_down(),
             (None, Some(engine)) => engine.take(),
             (None, None) => None,
         };

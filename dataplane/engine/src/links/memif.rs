@@ -96,7 +96,7 @@ impl Events {
                 self.shared.status.down(&reason);
                 tracing::info!("{name}: connection {id} is over: {reason}");
                 // The port dies here, on this attachment's own thread.
-                if let Err(error) = self.engine.order(|engine| engine.disconnect(self.id)) {
+                if let Err(error) = self.engine.try_with(|engine| engine.disconnect(self.id)) {
                     tracing::debug!("{name}: {error}");
                 }
             }
@@ -132,7 +132,7 @@ impl Events {
         // Known before the port is: a fault of it is this connection's.
         self.remember(Some(number));
         let port = Box::new(MemifPort::new(connection));
-        match self.engine.order(|engine| engine.connect(self.id, port)) {
+        match self.engine.try_with(|engine| engine.connect(self.id, port)) {
             Ok(_) => {
                 tracing::info!("{name}: connection {number} with {peer}, {pairs} queue pairs");
                 self.shared

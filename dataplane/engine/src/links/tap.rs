@@ -34,7 +34,8 @@ impl TapLink {
             .netns
             .run(|| make(&request.ifname, spec.mac, spec.mtu, &request.addresses))??;
         let port = Box::new(TapPort::from(tap));
-        spec.engine.order(|engine| engine.connect(spec.id, port))?;
+        spec.engine
+            .try_with(|engine| engine.connect(spec.id, port))?;
         let status = LinkStatus::default();
         status.up(Some(format!("kernel ({})", request.ifname)));
         Ok(TapLink {
@@ -50,7 +51,7 @@ impl TapLink {
 
     pub(super) fn stop(self) {
         // With the port goes the file, and with the file the netdev.
-        if let Err(error) = self.engine.order(|engine| engine.disconnect(self.id)) {
+        if let Err(error) = self.engine.try_with(|engine| engine.disconnect(self.id)) {
             tracing::debug!("tap of attachment {}: {error}", self.id);
         }
     }

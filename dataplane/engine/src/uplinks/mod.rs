@@ -202,7 +202,7 @@ fn add(
         network: None,
         port_vlan: false,
     };
-    let id = engine.order(|engine| engine.add_uplink(spec))?;
+    let id = engine.try_with(|engine| engine.add_uplink(spec))?;
     Ok(OpenUplink {
         name: config.name.clone(),
         id,

@@ -14,8 +14,11 @@ pub(super) struct Stats {
     last: Option<[u32; REGISTERS.len()]>,
 }
 
-/// Each counter register, and the counter it is added to.
-const REGISTERS: [(RegOffset, fn(&mut NicCounters) -> &mut u64); 5] = [
+/// Field of [`NicCounters`] that a register is added to.
+type Counter = fn(&mut NicCounters) -> &mut u64;
+
+/// Counter registers with their counters.
+const REGISTERS: [(RegOffset, Counter); 5] = [
     (GPRC, |nic| &mut nic.rx_frames),
     (GORC, |nic| &mut nic.rx_bytes),
     (MPRC, |nic| &mut nic.rx_multicast),

@@ -13,7 +13,7 @@ use sluice_datapath::{
 };
 use sluice_mem::{Burst, HugePages};
 
-use super::super::{Parts, request};
+use super::super::ControlParts;
 use super::*;
 use crate::engine::SharedEngine;
 use crate::policies::PolicyFolder;
@@ -104,7 +104,7 @@ fn lab() -> Lab {
         huge_pages: HugePages::Off,
         idle: IdleConfig::default(),
     });
-    let control = Control::new(Parts {
+    let control = Control::new(ControlParts {
         engine: Arc::new(SharedEngine::new(engine.unwrap())),
         uplinks: BTreeMap::new(),
         vfs: Box::new(vfs.clone()),
@@ -113,7 +113,7 @@ fn lab() -> Lab {
         boot_id: "boot".into(),
         problems: BTreeMap::new(),
     });
-    control.open_for_all();
+    control.accept_requests();
     Lab {
         control,
         vfs,
@@ -134,14 +134,14 @@ fn request(mtu: u32) -> AttachRequest {
 }
 
 impl Lab {
-    fn stand_on(&self, request: &AttachRequest) -> Result<Footing<'_>, ApiError> {
-        let ground = self.control.ground(request)?;
-        let checked = request::check(request, ground.mtu())?;
-        self.control.stand_on(&ground, request, &checked)
+    fn open_uplink(&self, request: &AttachRequest) -> Result<UplinkGuard<'_>, ApiError> {
+        let choice = self.control.choose_uplink(request)?;
+        let checked = CheckedRequest::new(request, choice.max_mtu())?;
+        self.control.open_uplink(&choice, &checked)
     }
 
     fn uplinks(&self) -> Vec<(String, String, u32)> {
-        let snapshot = self.control.engine.ask(Engine::snapshot).unwrap();
+        let snapshot = self.control.engine.with(Engine::snapshot).unwrap();
         let uplinks = snapshot.uplinks.into_iter();
         uplinks
             .map(|uplink| (uplink.name, uplink.network, uplink.mtu))
@@ -152,23 +152,26 @@ impl Lab {
 #[test]
 fn a_vf_is_closed_with_a_failed_attach_and_kept_with_one_that_is_made() {
     let lab = lab();
-    let footing = lab.stand_on(&request(1400)).unwrap();
+    let guard = lab.open_uplink(&request(1400)).unwrap();
     assert_eq!(lab.vfs.open(), 1);
     let there = ("0000:01:10.0".to_owned(), "enp1s0".to_owned(), 1400);
     assert_eq!(lab.uplinks(), [there]);
-    let worker = footing.worker().unwrap();
-    let id = footing.uplink();
+    let worker = guard.worker().unwrap();
+    let id = guard.id();
     assert_eq!(
-        lab.control.engine.order(|e| e.uplink_worker(id)).unwrap(),
+        lab.control
+            .engine
+            .try_with(|e| e.uplink_worker(id))
+            .unwrap(),
         worker
     );
-    drop(footing);
+    drop(guard);
     assert_eq!((lab.vfs.open(), lab.uplinks().len()), (0, 0));
 
-    let kept = lab.stand_on(&request(1500)).unwrap().keep().unwrap();
+    let kept = lab.open_uplink(&request(1500)).unwrap().keep().unwrap();
     assert_eq!((lab.vfs.open(), lab.uplinks().len()), (1, 1));
     // Whose VF it is, is known by attachments alone: the engine itself knows no second of that name.
-    let error = lab.stand_on(&request(1500)).unwrap_err();
+    let error = lab.open_uplink(&request(1500)).unwrap_err();
     assert_eq!(error.code, ErrorCode::Conflict);
     assert_eq!(lab.vfs.open(), 1, "the second was closed again");
     lab.control.close_vf(kept).unwrap();
@@ -180,14 +183,14 @@ fn a_vf_is_closed_with_a_failed_attach_and_kept_with_one_that_is_made() {
 fn what_a_vf_cannot_be_is_refused() {
     let lab = lab();
     assert!(
-        lab.stand_on(&request(9100))
+        lab.open_uplink(&request(9100))
             .unwrap_err()
             .message
             .contains("nowhere")
     );
     let mut wrong = request(1500);
     wrong.vf.as_mut().unwrap().address = "01:99.9".into();
-    let error = lab.stand_on(&wrong).unwrap_err();
+    let error = lab.open_uplink(&wrong).unwrap_err();
     assert_eq!(error.code, ErrorCode::Invalid);
     assert!(error.message.contains("PCI address"), "{error}");
     let attached = lab.control.attach(&request(1500)).unwrap_err();

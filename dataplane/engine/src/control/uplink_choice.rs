@@ -1,4 +1,4 @@
-//! What an attachment stands on: an uplink that the engine has for many, or a VF that is opened for it
+//! Uplink choice: the uplink of an attachment is one of the configuration, or a VF that is opened for it
 //! and closed with it.
 
 use sluice_api::{ApiError, AttachRequest};
@@ -7,7 +7,7 @@ use sluice_datapath::{Error, UplinkId, UplinkSpec, VlanSet};
 use sluice_packet::{Mac, Vid};
 use sluice_vfio::PciAddr;
 
-use super::request::Checked;
+use super::request::CheckedRequest;
 use super::{Control, UplinkInfo};
 use crate::links;
 use crate::refusal;
@@ -16,68 +16,69 @@ use crate::vfs::{VfSpec, groups};
 /// The MTU of a VF's attachment that asks for none, in bytes.
 const DEFAULT_VF_MTU: u32 = 1500;
 
-/// What an attachment will stand on.
+/// Uplink that an attachment will be on.
 #[derive(Debug)]
-pub(super) enum Ground {
-    /// One of the configuration's uplinks.
-    Uplink(UplinkInfo),
-    /// A VF of its own.
+pub(super) enum UplinkChoice {
+    /// Uplink of the configuration, shared by its attachments.
+    Configured(UplinkInfo),
+    /// VF of this attachment alone.
     Vf(OwnVf),
 }
 
-/// A VF that is one attachment's.
+/// VF of one attachment.
 #[derive(Debug)]
 pub(super) struct OwnVf {
     address: PciAddr,
-    /// The PF's netdev.
+    /// Netdev of its PF.
     network: String,
     port_vlan: Option<Vid>,
     mtu: u32,
 }
 
-impl Ground {
-    /// The largest MTU that an attachment on it can have.
-    pub(super) fn mtu(&self) -> u32 {
+impl UplinkChoice {
+    /// Largest MTU of an attachment on it, in bytes.
+    pub(super) fn max_mtu(&self) -> u32 {
         match self {
-            Ground::Uplink(uplink) => uplink.mtu,
-            Ground::Vf(vf) => vf.mtu,
+            UplinkChoice::Configured(uplink) => uplink.mtu,
+            UplinkChoice::Vf(vf) => vf.mtu,
         }
     }
 }
 
-/// What an attachment in the making stands on. Its VF is closed when this is dropped, unless it is kept.
+/// Guard of the uplink of an attachment in the making. Closes a VF of its own when dropped, unless kept.
 #[derive(Debug)]
-pub(super) struct Footing<'a> {
+pub(super) struct UplinkGuard<'a> {
     control: &'a Control,
-    uplink: UplinkId,
+    id: UplinkId,
     worker: Option<usize>,
     /// Whether the uplink is the attachment's own.
     own: bool,
 }
 
-impl Footing<'_> {
-    /// The uplink.
-    pub(super) fn uplink(&self) -> UplinkId {
-        self.uplink
+impl UplinkGuard<'_> {
+    /// Number of the uplink.
+    pub(super) fn id(&self) -> UplinkId {
+        self.id
     }
 
-    /// The worker that owns the attachment: the VF's own, so that no frame changes workers.
+    /// Worker that must own the attachment: that of its VF, so that no frame changes workers. `None`: any.
     pub(super) fn worker(&self) -> Option<usize> {
         self.worker
     }
 
-    /// The attachment is made. Its own uplink, if it has one, is closed with it.
+    /// Keeps the uplink open, as the attachment is made. Returns the uplink of its own, to be closed with
+    /// it.
     pub(super) fn keep(mut self) -> Option<UplinkId> {
-        let own = self.own.then_some(self.uplink);
+        let own = self.own.then_some(self.id);
         self.own = false;
         own
     }
 }
 
-impl Drop for Footing<'_> {
+impl Drop for UplinkGuard<'_> {
     fn drop(&mut self) {
         if self.own
-            && let Err(error) = self.control.close_vf(self.uplink)
+            && let Err(error) = self.control.close_vf(self.id)
         {
             tracing::error!("a VF is left open: {error}");
         }
@@ -85,10 +86,12 @@ impl Drop for Footing<'_> {
 }
 
 impl Control {
-    /// What a request's attachment will stand on; nothing is opened.
-    pub(super) fn ground(&self, request: &AttachRequest) -> Result<Ground, ApiError> {
+    /// Chooses the uplink of a request's attachment; opens nothing.
+    pub(super) fn choose_uplink(&self, request: &AttachRequest) -> Result<UplinkChoice, ApiError> {
         let Some(vf) = &request.vf else {
-            return self.uplink(&request.uplink).map(Ground::Uplink);
+            return self
+                .configured_uplink(&request.uplink)
+                .map(UplinkChoice::Configured);
         };
         let address = vf
             .address
@@ -98,7 +101,7 @@ impl Control {
             let wrong = || refusal::invalid(format!("VLAN {number} cannot be a port VLAN"));
             Vid::new(number).ok_or_else(wrong)
         });
-        Ok(Ground::Vf(OwnVf {
+        Ok(UplinkChoice::Vf(OwnVf {
             address,
             network: request.uplink.clone(),
             port_vlan: port_vlan.transpose()?,
@@ -106,44 +109,51 @@ impl Control {
         }))
     }
 
-    /// Opens what the attachment stands on, if it is not there already.
-    pub(super) fn stand_on(
+    /// Opens the uplink if it is a VF of the attachment's own.
+    pub(super) fn open_uplink(
         &self,
-        ground: &Ground,
-        request: &AttachRequest,
-        checked: &Checked,
-    ) -> Result<Footing<'_>, ApiError> {
-        let footing = |uplink, worker, own| Footing {
+        choice: &UplinkChoice,
+        checked: &CheckedRequest<'_>,
+    ) -> Result<UplinkGuard<'_>, ApiError> {
+        let guard = |id, worker, own| UplinkGuard {
             control: self,
-            uplink,
+            id,
             worker,
             own,
         };
-        match ground {
-            Ground::Uplink(uplink) => Ok(footing(uplink.id, None, false)),
-            Ground::Vf(vf) => {
-                let id = self.open_vf(vf, request, checked)?;
-                let mut footing = footing(id, None, true);
-                let worker = self.engine.order(|engine| engine.uplink_worker(id))?;
-                footing.worker = Some(worker);
-                Ok(footing)
+        match choice {
+            UplinkChoice::Configured(uplink) => Ok(guard(uplink.id, None, false)),
+            UplinkChoice::Vf(vf) => {
+                let id = self.open_vf(vf, checked)?;
+                let mut guard = guard(id, None, true);
+                let worker = self.engine.try_with(|engine| engine.uplink_worker(id))?;
+                guard.worker = Some(worker);
+                Ok(guard)
             }
         }
     }
 
-    fn open_vf(
-        &self,
-        vf: &OwnVf,
-        request: &AttachRequest,
-        checked: &Checked,
-    ) -> Result<UplinkId, ApiError> {
+    fn configured_uplink(&self, name: &str) -> Result<UplinkInfo, ApiError> {
+        self.uplinks.get(name).copied().ok_or_else(|| {
+            let known: Vec<&str> = self.uplinks.keys().map(String::as_str).collect();
+            refusal::invalid(format!(
+                "there is no uplink {name}: the uplinks are {}",
+                known.join(", ")
+            ))
+        })
+    }
+
+    fn open_vf(&self, vf: &OwnVf, checked: &CheckedRequest<'_>) -> Result<UplinkId, ApiError> {
         let address = vf.address.to_string();
         let attachments = self.attachments.all();
         let has_it = |request: &AttachRequest| {
             let other = request.vf.as_ref().map(|vf| vf.address.parse::<PciAddr>());
             matches!(other, Some(Ok(other)) if other == vf.address)
         };
-        if let Some((key, _)) = attachments.iter().find(|(_, found)| has_it(&found.request)) {
+        if let Some((key, _)) = attachments
+            .iter()
+            .find(|(_, found)| has_it(found.request()))
+        {
             return Err(refusal::conflict(format!(
                 "VF {address} is attachment {key}'s: detach it first"
             )));
@@ -154,8 +164,8 @@ impl Control {
             mac,
             mtu: checked.mtu,
             vlans: vlans(vf, &checked.vlans),
-            groups: groups(mac, &links::addresses(&request.addresses)),
-            mempools: self.engine.ask(sluice_datapath::Engine::mempools)?,
+            groups: groups(mac, &links::addresses(&checked.request.addresses)),
+            mempools: self.engine.with(sluice_datapath::Engine::mempools)?,
         };
         let port = self.vfs.open(&spec)?;
         let spec = UplinkSpec {
@@ -167,12 +177,12 @@ impl Control {
             network: Some(vf.network.clone()),
             port_vlan: vf.port_vlan.is_some(),
         };
-        self.engine.order(|engine| engine.add_uplink(spec))
+        self.engine.try_with(|engine| engine.add_uplink(spec))
     }
 
     /// Closes an attachment's VF. Once this returns, the device is free for whoever comes next.
     pub(super) fn close_vf(&self, id: UplinkId) -> Result<(), ApiError> {
-        match self.engine.ask(|engine| engine.remove_uplink(id))? {
+        match self.engine.with(|engine| engine.remove_uplink(id))? {
             // The port ends here.
             Ok(port) => drop(port),
             Err(Error::NoUplink) => {}
@@ -186,7 +196,7 @@ impl Control {
         let attachments = self.attachments.all();
         attachments
             .iter()
-            .any(|(_, found)| found.request.vf.is_some() && found.request.uplink == pf)
+            .any(|(_, found)| found.request().vf.is_some() && found.request().uplink == pf)
     }
 
     /// The attachment whose own uplink this is, for people.
@@ -199,8 +209,7 @@ impl Control {
     }
 }
 
-/// What the VF is told of VLANs: a port VLAN is the PF's business; of others it asks for those it is to
-/// get.
+/// VLANs that the VF's driver asks its PF for: none under a port VLAN, which is the PF's own business.
 fn vlans(vf: &OwnVf, set: &VlanSet) -> VfVlans {
     if let Some(vid) = vf.port_vlan {
         return VfVlans::Port(vid);
@@ -215,5 +224,5 @@ fn vlans(vf: &OwnVf, set: &VlanSet) -> VfVlans {
 }
 
 #[cfg(test)]
-#[path = "ground_tests.rs"]
+#[path = "uplink_choice_tests.rs"]
 mod tests;

@@ -1,0 +1,38 @@
+//! Listing attachments.
+
+use sluice_api::{ApiError, AttachmentStatus};
+use sluice_datapath::Engine;
+
+use super::Control;
+use super::key::AttachmentKey;
+use crate::refusal;
+
+impl Control {
+    /// Returns the status of every attachment, in order of container and interface.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn attachments(&self) -> Result<Vec<AttachmentStatus>, ApiError> {
+        let snapshot = self.engine.with(Engine::snapshot)?;
+        let all = self.attachments.all();
+        Ok(all.iter().map(|(_, live)| live.status(&snapshot)).collect())
+    }
+
+    /// Returns the status of one attachment.
+    ///
+    /// # Errors
+    /// There is none of that name, or the engine is shutting down.
+    pub fn attachment(
+        &self,
+        container_id: &str,
+        ifname: &str,
+    ) -> Result<AttachmentStatus, ApiError> {
+        let live = AttachmentKey::new(container_id, ifname)
+            .ok()
+            .and_then(|key| self.attachments.get(&key));
+        let live = live.ok_or_else(|| {
+            refusal::not_found(format!("there is no attachment {container_id}/{ifname}"))
+        })?;
+        Ok(live.status(&self.engine.with(Engine::snapshot)?))
+    }
+}

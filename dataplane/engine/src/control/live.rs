@@ -1,0 +1,101 @@
+//! Attachment that is being served.
+
+use std::sync::Mutex;
+
+use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, LinkState};
+use sluice_datapath::{Attached, Snapshot, UplinkId};
+use sluice_packet::Vid;
+
+use super::counters::attachment_counters;
+use super::locked;
+use crate::links::{self, Link, LinkReport};
+use crate::records::AttachmentRecord;
+
+/// Attachment between its attach and its detach.
+#[derive(Debug)]
+pub(super) struct LiveAttachment {
+    /// The record on disk: the request, and what it was given.
+    pub(super) record: AttachmentRecord,
+    /// Number and worker in the datapath.
+    pub(super) attached: Attached,
+    /// Uplink of this attachment alone: its VF.
+    pub(super) vf: Option<UplinkId>,
+    /// `None` once a detach has begun.
+    pub(super) link: Mutex<Option<Link>>,
+}
+
+impl LiveAttachment {
+    /// Request that the attachment was made by.
+    pub(super) fn request(&self) -> &AttachRequest {
+        &self.record.request
+    }
+
+    /// Takes the link out, to be stopped.
+    pub(super) fn take_link(&self) -> Option<Link> {
+        locked(&self.link).take()
+    }
+
+    /// Answer to the request that made the attachment, and to every repetition of it.
+    pub(super) fn reply(&self) -> AttachReply {
+        AttachReply {
+            id: self.attached.id.to_u32(),
+            mac: self.record.mac.clone(),
+            mtu: self.record.mtu,
+            socket: links::socket(self.request()),
+            pod_role: links::pod_role(self.request()),
+            warnings: self.warnings(),
+        }
+    }
+
+    /// Status, with the counters of `snapshot`.
+    pub(super) fn status(&self, snapshot: &Snapshot) -> AttachmentStatus {
+        let link = locked(&self.link).as_ref().map(Link::report);
+        let LinkReport {
+            up,
+            peer,
+            last_down,
+        } = link.unwrap_or_default();
+        let found = snapshot
+            .attachments
+            .iter()
+            .find(|found| found.id == self.attached.id);
+        // The datapath alone knows whether frames flow.
+        let up = up && found.is_some_and(|found| found.connected);
+        AttachmentStatus {
+            id: self.attached.id.to_u32(),
+            request: self.request().clone(),
+            mac: self.record.mac.clone(),
+            mtu: self.record.mtu,
+            socket: links::socket(self.request()),
+            worker: self.attached.worker,
+            link: LinkState::of_peer(up),
+            last_down,
+            peer,
+            counters: found.map(attachment_counters).unwrap_or_default(),
+        }
+    }
+
+    /// Warnings for the caller: segments that carried nothing when the attachment was made.
+    fn warnings(&self) -> Vec<String> {
+        let segments = self.attached.segments_without_policy.iter();
+        segments
+            .map(|vid| {
+                format!(
+                    "{} of {} has no policy, so it carries nothing: apply a policy for it \
+                     (`sluicectl policies apply FILE`)",
+                    segment(*vid),
+                    self.request().uplink
+                )
+            })
+            .collect()
+    }
+}
+
+/// Name of a segment in messages.
+pub(super) fn segment(vid: Vid) -> String {
+    if vid.is_untagged() {
+        "the untagged segment".to_owned()
+    } else {
+        format!("VLAN {vid}")
+    }
+}

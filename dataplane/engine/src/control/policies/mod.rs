@@ -1,0 +1,141 @@
+//! Policies: those on disk are those in force, and they change as a whole.
+
+mod apply;
+mod check;
+mod reload;
+
+use std::sync::Arc;
+
+use sluice_api::{ApiError, PolicyProblem, PolicyReport, PolicyStatus};
+use sluice_firewall::PolicySet;
+
+use super::Control;
+use crate::policies::{self, Compiled, Files, problem};
+use crate::refusal;
+
+/// Key of the problem of the folder of policies. No record has this name.
+const POLICIES: &str = "policies/";
+
+impl Control {
+    /// Returns the policies in force.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn policies(&self) -> Result<Vec<PolicyStatus>, ApiError> {
+        let set = self.engine.with(|engine| engine.policies())?;
+        Ok(policies::statuses(&set))
+    }
+
+    /// Compiles files, and refuses them if an attachment would lose its own policy.
+    fn compile(&self, version: u64, files: &Files) -> Result<Compiled, Vec<PolicyProblem>> {
+        let previous = self.engine.with(|engine| engine.policies()).ok();
+        let compiled = policies::compile(version + 1, files, previous.as_deref())?;
+        let problems = self.orphans(&compiled.set);
+        if problems.is_empty() {
+            Ok(compiled)
+        } else {
+            Err(problems)
+        }
+    }
+
+    /// Problems of attachments whose own policy is not in `set`.
+    fn orphans(&self, set: &PolicySet) -> Vec<PolicyProblem> {
+        let folder = self.policies.path().display().to_string();
+        let attachments = self.attachments.all();
+        let orphans = attachments.iter().filter_map(|(key, attachment)| {
+            let name = attachment.request().firewall.as_ref()?;
+            set.named(name).is_none().then(|| {
+                problem(
+                    &folder,
+                    format!(
+                        "policy `{name}` would be gone, and attachment {key} is judged by it: keep \
+                         it, or detach {key} first"
+                    ),
+                )
+            })
+        });
+        orphans.collect()
+    }
+
+    /// Warnings of the compiler, and of uplinks that this engine does not have.
+    fn warnings(&self, compiled: &Compiled) -> Vec<PolicyProblem> {
+        let mut warnings = compiled.warnings.clone();
+        for (_, policy) in compiled.set.iter() {
+            if let Some(uplink) = policy.uplink()
+                && !self.uplinks.contains_key(uplink)
+                && !self.has_vfs_of(uplink)
+            {
+                warnings.push(problem(
+                    policy.file(),
+                    format!(
+                        "this engine has no uplink {uplink}, and no VF of a PF of that name: the \
+                         policy applies to nothing as long as there is none"
+                    ),
+                ));
+            }
+        }
+        warnings
+    }
+
+    /// Hands a compiled set to the workers and returns its report.
+    fn put_into_force(
+        &self,
+        compiled: Compiled,
+        version: &mut u64,
+    ) -> Result<PolicyReport, ApiError> {
+        let warnings = self.warnings(&compiled);
+        let set = Arc::new(compiled.set);
+        let next = set.version();
+        // Used up, whatever becomes of it: log records of two sets are told apart by it.
+        *version = next;
+        // The old set dies here, on control's thread.
+        drop(
+            self.engine
+                .try_with(|engine| engine.set_policies(Arc::clone(&set)))?,
+        );
+        Ok(PolicyReport {
+            problems: Vec::new(),
+            warnings,
+            policies: policies::statuses(&set),
+            version: next,
+        })
+    }
+}
+
+fn not_in_force(why: &dyn std::fmt::Display) -> String {
+    format!("the policies on disk are not those in force: {why}")
+}
+
+/// Report of policies that were refused.
+fn report(problems: Vec<PolicyProblem>, version: u64) -> PolicyReport {
+    PolicyReport {
+        problems,
+        warnings: Vec::new(),
+        policies: Vec::new(),
+        version,
+    }
+}
+
+/// Joins problems on one line, each as compilers write it.
+fn list(problems: &[PolicyProblem]) -> String {
+    let lines = problems.iter().map(|problem| match problem.line {
+        0 => format!("{}: {}", problem.file, problem.message),
+        line => format!(
+            "{}:{line}:{}: {}",
+            problem.file, problem.column, problem.message
+        ),
+    });
+    lines.collect::<Vec<_>>().join("; ")
+}
+
+/// Turns the problems of a report into an error, for a start that they prevent.
+///
+/// # Errors
+/// The report has problems.
+pub fn no_problems(report: &PolicyReport) -> Result<(), ApiError> {
+    if report.problems.is_empty() {
+        Ok(())
+    } else {
+        Err(refusal::invalid(list(&report.problems)))
+    }
+}

@@ -1,0 +1,73 @@
+//! Status of the engine: workers, memory, uplinks and segments.
+
+use sluice_api::{ApiError, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerStatus};
+use sluice_datapath::{MemorySnapshot, Snapshot};
+use sluice_mem::Backing;
+
+use super::Control;
+use super::counters::uplink_status;
+
+impl Control {
+    /// Returns the status of the engine, without its attachments and rules one by one.
+    ///
+    /// # Errors
+    /// The engine is shutting down.
+    pub fn status(&self) -> Result<Status, ApiError> {
+        let (snapshot, memory) = self
+            .engine
+            .with(|engine| (engine.snapshot(), engine.memory()))?;
+        Ok(Status {
+            health: self.health(),
+            uptime_seconds: self.started.elapsed().as_secs(),
+            workers: workers(&snapshot),
+            memory: memory_status(&memory),
+            uplinks: snapshot
+                .uplinks
+                .iter()
+                .map(|found| uplink_status(found, self.owner_of(found.id)))
+                .collect(),
+            segments: snapshot
+                .segments
+                .iter()
+                .map(|segment| SegmentStatus {
+                    uplink: segment.uplink.clone(),
+                    vid: segment.vid.get(),
+                    policy: segment.policy.clone(),
+                    attachments: segment.attachments,
+                })
+                .collect(),
+            attachments: snapshot.attachments.len(),
+            policy_version: snapshot.policy_version,
+        })
+    }
+}
+
+fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
+    let worker = |(id, found): (usize, &sluice_datapath::WorkerSnapshot)| WorkerStatus {
+        id,
+        core: found.core,
+        loops: found.loops,
+        empty_loops: found.empty_loops,
+        sleeps: found.sleeps,
+        known: found.known,
+        learned: found.learned,
+    };
+    snapshot.workers.iter().enumerate().map(worker).collect()
+}
+
+fn memory_status(memory: &MemorySnapshot) -> MemoryStatus {
+    let counts = |pool: &sluice_mem::Conservation| MbufCounts {
+        all: pool.all.into(),
+        free: pool.free.into(),
+        in_flight: pool.in_flight.into(),
+    };
+    let backing = match memory.backing {
+        Backing::Huge => "hugetlb",
+        Backing::Ordinary => "ordinary pages",
+    };
+    MemoryStatus {
+        small: counts(&memory.small),
+        large: counts(&memory.large),
+        backing: backing.to_owned(),
+    }
+}

@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint build install-needs
+.PHONY: help demo test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
 
 CARGO ?= cargo
 
@@ -47,6 +47,12 @@ lint: ## formatting, clippy and rustdoc, warnings being errors
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+
+deny: ## licences, sources and duplicate versions of the dependencies (needs cargo-deny; advisories: `cargo deny check`)
+	$(CARGO) deny check licenses bans sources
+
+typos: ## spelling (needs typos-cli)
+	typos
 
 install-needs: ## the programs that demo and test run
 	@sh tests/install-needs.sh

@@ -33,7 +33,7 @@ fn stages(c: &mut Criterion) {
     });
     // An untagged frame of an access pod is the same after each stage as before.
     let mut burst = fill(&mut worker, &frames);
-    let mut round = || worker.read(sender, &mut burst);
+    let mut round = || worker.parse(sender, &mut burst);
     none_allocated("read", &mut round);
     group.bench_function("read", |b| b.iter(&mut round));
     // Bursts of flows that are all known, in an order without pattern.
@@ -44,21 +44,21 @@ fn stages(c: &mut Criterion) {
         .chunks_exact(BURST)
         .map(|frames| {
             let mut burst = fill(&mut worker, frames);
-            worker.read(sender, &mut burst);
+            worker.parse(sender, &mut burst);
             burst
         })
         .collect();
     let mut next = 0;
     let mut round = || {
         next = (next + 1) % bursts.len();
-        assert_eq!(black_box(worker.recognise(&mut bursts[next])), 0);
+        assert!(black_box(worker.lookup(&mut bursts[next])));
     };
-    none_allocated("recognise", &mut round);
-    group.bench_function("recognise_1024_flows", |b| b.iter(&mut round));
+    none_allocated("lookup", &mut round);
+    group.bench_function("lookup_1024_flows", |b| b.iter(&mut round));
     let mut round = || {
-        assert_eq!(black_box(worker.recognise(&mut bursts[0])), 0);
+        assert!(black_box(worker.lookup(&mut bursts[0])));
     };
-    group.bench_function("recognise_32_flows", |b| b.iter(&mut round));
+    group.bench_function("lookup_32_flows", |b| b.iter(&mut round));
     for mut burst in bursts {
         worker.pools().free_burst(&mut burst);
     }
@@ -82,7 +82,7 @@ fn stages(c: &mut Criterion) {
                     .collect();
                 let start = Instant::now();
                 for burst in &mut bursts {
-                    worker.route(burst);
+                    worker.dispatch(burst);
                 }
                 spent += start.elapsed();
             }

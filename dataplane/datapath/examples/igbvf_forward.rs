@@ -184,7 +184,7 @@ fn run<D: Device>(
             drops: &drops,
         };
         let now_ms = u64::try_from(now.as_millis()).unwrap_or(u64::MAX);
-        port.tend(&mut context, now_ms);
+        port.housekeeping(&mut context, now_ms);
     }
     let seconds = now.as_secs_f64();
     #[allow(clippy::cast_precision_loss, reason = "for people")]

@@ -108,10 +108,10 @@ pub(crate) struct WorkerCounts {
     pub(crate) loops: Count,
     pub(crate) empty_loops: Count,
     pub(crate) sleeps: Count,
-    /// Frames whose flow the flow cache knew.
-    pub(crate) known: Count,
-    /// Flows that it learned.
-    pub(crate) learned: Count,
+    /// Frames that hit in the flow cache.
+    pub(crate) flow_hits: Count,
+    /// Flows inserted into the flow cache.
+    pub(crate) flow_inserts: Count,
     /// Frames that ended between two workers, where no attachment or uplink can be blamed.
     pub(crate) drops: DropCounts,
     /// Log records that control did not take in time.

@@ -77,7 +77,7 @@ drop_reasons! {
     /// The uplink takes no more.
     UplinkFull => "uplink_full",
     /// The ring to the worker that owns the destination is full.
-    HandoverFull => "handover_full",
+    HandoffFull => "handover_full",
     /// No free mbuf.
     NoMbuf => "no_mbuf",
     /// The kernel had no room in its ring, or cut the frame short.

@@ -109,26 +109,26 @@ impl fmt::Display for AttachmentId {
     }
 }
 
-/// An entry of a worker's flow cache. Means something only until the cache learns another flow, so it is
-/// looked at again before it is written to.
+/// Number of an entry of a worker's flow cache. It is valid only until the cache inserts another
+/// flow, so the entry's key is compared again before it is written to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct FlowNumber(u32);
 
 impl FlowNumber {
-    /// None: the frame's flow is not known.
+    /// No entry: the frame's flow missed.
     pub(crate) const NONE: FlowNumber = FlowNumber(0);
 
-    /// The entry at that place.
+    /// Number of the entry at an index.
     pub(crate) fn of(entry: usize) -> FlowNumber {
         FlowNumber(u32::try_from(entry + 1).unwrap_or(0))
     }
 
-    /// Its place.
+    /// Returns the index of the entry.
     pub(crate) fn entry(self) -> Option<usize> {
         (self.0 as usize).checked_sub(1)
     }
 
-    /// As it is kept in a frame's facts.
+    /// Returns the form that a frame's facts keep.
     pub(crate) fn to_u32(self) -> u32 {
         self.0
     }

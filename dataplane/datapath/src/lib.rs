@@ -36,8 +36,10 @@ pub use control::spec::{
 };
 pub use drops::{DropCounts, DropReason};
 pub use error::Error;
-pub use frame::origin::Source;
-pub use frame::{Destination, FrameInfo, Tagging};
+pub use frame::FrameInfo;
+pub use frame::destination::Destination;
+pub use frame::origin_tag::Origin;
+pub use frame::tagging::Tagging;
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 pub use ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, UplinkReport, Wake};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};

@@ -33,7 +33,7 @@ fn udp(to: Mac, from: Mac, port: u16, bytes: usize) -> Vec<u8> {
 
 fn known(lab: &Lab) -> u64 {
     let snapshot = lab.engine.snapshot();
-    snapshot.workers.iter().map(|worker| worker.known).sum()
+    snapshot.workers.iter().map(|worker| worker.flow_hits).sum()
 }
 
 /// Sends frames one burst after the other, so that each finds what the one before taught.

@@ -64,9 +64,9 @@ pub(crate) const ALL: &[Stage] = &[
     stage("memif_one_way_1500", "frame", 32, |n| one_way(n, 1496)),
     stage("parse", "frame", 32, parse_each),
     stage("read", "frame", 32, |n| {
-        with_burst(n, |worker, sender, burst| worker.read(sender, burst))
+        with_burst(n, |worker, sender, burst| worker.parse(sender, burst))
     }),
-    stage("recognise", "frame", 32, recognise),
+    stage("lookup", "frame", 32, lookup),
     stage("classify_and_anti_spoof", "frame", 32, |n| {
         with_burst(n, |worker, sender, burst| worker.classify(sender, burst))
     }),
@@ -162,13 +162,13 @@ fn with_burst(
     Ok(())
 }
 
-fn recognise(rounds: u32) -> Result<()> {
+fn lookup(rounds: u32) -> Result<()> {
     let (mut worker, sender) = generator_to_null(100);
     learn(&mut worker);
     let mut burst = fill(&mut worker, &frames(100));
-    worker.read(sender, &mut burst);
+    worker.parse(sender, &mut burst);
     for _ in 0..rounds {
-        assert_eq!(worker.recognise(&mut burst), 0);
+        assert!(worker.lookup(&mut burst));
     }
     worker.pools().free_burst(&mut burst);
     Ok(())

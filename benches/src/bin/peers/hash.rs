@@ -30,20 +30,20 @@ fn table(tag: &str, room: usize, flows: usize) -> Result<()> {
     let mut table = SteppedFlows::new(room)?;
     // It grows as flows come, empty each time.
     let mut before = 0;
-    while before != table.room() {
-        before = table.room();
-        table.learn(&keys);
+    while before != table.capacity() {
+        before = table.capacity();
+        table.insert(&keys);
     }
     let mut rates: Vec<f64> = (0..5)
         .map(|_| {
-            table.forget();
+            table.clear();
             let start = Instant::now();
-            table.learn(&keys);
+            table.insert(&keys);
             millions(flows, start)
         })
         .collect();
     figure(&format!("hash_{tag}_insert"), &mut rates, "Minserts/s");
-    let kept: usize = keys.chunks(64).map(|keys| table.known(keys)).sum();
+    let kept: usize = keys.chunks(64).map(|keys| table.hits(keys)).sum();
     println!("hash_{tag}_inserted {kept} entries");
 
     let any = |random: &mut Random| keys[random.below(flows)];
@@ -88,7 +88,7 @@ fn lookups(table: &mut SteppedFlows, name: &str, keys: &[FlowKey], burst: usize)
             let start = Instant::now();
             known = keys
                 .chunks(burst)
-                .map(|keys| table.known(black_box(keys)))
+                .map(|keys| table.hits(black_box(keys)))
                 .sum();
             millions(keys.len(), start)
         })

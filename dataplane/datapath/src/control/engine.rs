@@ -38,9 +38,9 @@ pub struct Engine {
     inner: Mutex<Inner>,
 }
 
-pub(crate) struct Inner {
-    pub(crate) topology: Topology,
-    pub(crate) links: Vec<WorkerLink>,
+struct Inner {
+    topology: Topology,
+    links: Vec<WorkerLink>,
 }
 
 /// What an attach came to.
@@ -265,7 +265,8 @@ impl Engine {
 
     /// All counters.
     pub fn snapshot(&self) -> Snapshot {
-        snapshot::read(&self.lock())
+        let inner = self.lock();
+        snapshot::read(&inner.topology, &inner.links)
     }
 
     /// The mempools.
@@ -283,7 +284,8 @@ impl Engine {
     /// What workers have told since the last call. To be called every 50 ms or so.
     pub fn take_events(&self) -> Vec<Event> {
         let mut inner = self.lock();
-        snapshot::take_events(&mut inner)
+        let Inner { topology, links } = &mut *inner;
+        snapshot::take_events(topology, links)
     }
 
     /// Stops the workers, lets go of every port, and tells what became of the mbufs: with all of

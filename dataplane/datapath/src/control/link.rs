@@ -16,7 +16,8 @@ use crate::counters::WorkerCounts;
 use crate::error::Error;
 use crate::flows::FlowCache;
 use crate::ids::WorkerId;
-use crate::pipeline::state::{HANDOVER_FRAMES, State, WorkerEvent};
+use crate::pipeline::event::WorkerEvent;
+use crate::pipeline::state::{HANDOFF_FRAMES, WorkerState};
 use crate::pipeline::tables::Tables;
 use crate::worker::Worker;
 use crate::worker::commands::{Answer, Command, Numbered};
@@ -64,7 +65,7 @@ pub(crate) fn start_workers(
     let mut receivers: Vec<Vec<Option<Consumer<Mbuf>>>> = no_rings(count);
     for from in 0..count {
         for to in (0..count).filter(|&to| to != from) {
-            let (producer, consumer) = spsc(HANDOVER_FRAMES);
+            let (producer, consumer) = spsc(HANDOFF_FRAMES);
             senders[from][to] = Some(producer);
             receivers[to][from] = Some(consumer);
         }
@@ -77,20 +78,18 @@ pub(crate) fn start_workers(
         let (answers, answer_receiver) = spsc(COMMANDS);
         let (events, event_receiver) = spsc(EVENTS);
         let counts = Arc::new(WorkerCounts::default());
-        let mut state = State::new(id, part.pools, part.flows, events, counts.clone());
+        let mut state = WorkerState::new(id, part.pools, part.flows, events, counts.clone());
         state.to_workers = to_workers;
         state.from_workers = from_workers;
-        let worker = Worker {
-            tables: tables.clone(),
+        let idle = Idle::new(idle, bells[number].clone())?;
+        let worker = Worker::new(
+            tables.clone(),
             state,
-            idle: Idle::new(idle, bells[number].clone())?,
+            idle,
             commands,
             answers,
-            bells: bells.clone(),
-            polled: Vec::new(),
-            uplinks: Vec::new(),
-            tended_ms: 0,
-        };
+            bells.clone(),
+        );
         let thread = start(worker, part.core)?;
         links.push(WorkerLink {
             id,

@@ -3,28 +3,26 @@
 use sluice_firewall::Direction;
 use sluice_packet::Vid;
 
-use crate::control::engine::Inner;
+use crate::control::link::WorkerLink;
 use crate::control::spec::{
     AttachmentSnapshot, Event, LogRecord, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot,
     WorkerSnapshot, drops_of,
 };
 use crate::control::topology::Topology;
-use crate::pipeline::state::{RawRecord, WorkerEvent};
+use crate::pipeline::event::{RawRecord, WorkerEvent};
 
 /// Everything that is counted.
-pub(crate) fn read(inner: &Inner) -> Snapshot {
-    let topology = &inner.topology;
+pub(crate) fn read(topology: &Topology, links: &[WorkerLink]) -> Snapshot {
     Snapshot {
-        workers: inner
-            .links
+        workers: links
             .iter()
             .map(|link| WorkerSnapshot {
                 core: link.core,
                 loops: link.counts.loops.get(),
                 empty_loops: link.counts.empty_loops.get(),
                 sleeps: link.counts.sleeps.get(),
-                known: link.counts.known.get(),
-                learned: link.counts.learned.get(),
+                flow_hits: link.counts.flow_hits.get(),
+                flow_inserts: link.counts.flow_inserts.get(),
                 drops: drops_of(&link.counts.drops),
                 lost_log_records: link.counts.lost_records.get(),
             })
@@ -114,9 +112,9 @@ fn rules(topology: &Topology) -> Vec<RuleSnapshot> {
 }
 
 /// What workers have told since the last call.
-pub(crate) fn take_events(inner: &mut Inner) -> Vec<Event> {
+pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> Vec<Event> {
     let mut events = Vec::new();
-    for link in &mut inner.links {
+    for link in links {
         while let Some(event) = link.events.pop() {
             match event {
                 WorkerEvent::PortFault {
@@ -125,13 +123,13 @@ pub(crate) fn take_events(inner: &mut Inner) -> Vec<Event> {
                     port,
                 } => {
                     drop(port);
-                    if let Some(record) = inner.topology.attachment(attachment) {
+                    if let Some(record) = topology.attachment(attachment) {
                         record.connected = false;
                     }
                     events.push(Event::PortFault { attachment, fault });
                 }
                 WorkerEvent::Log(record) => {
-                    events.extend(named(&inner.topology, record).map(Event::Log));
+                    events.extend(named(topology, record).map(Event::Log));
                 }
             }
         }

@@ -191,10 +191,10 @@ pub struct WorkerSnapshot {
     pub empty_loops: u64,
     /// Sleeps.
     pub sleeps: u64,
-    /// Frames whose flow the flow cache knew.
-    pub known: u64,
-    /// Flows that it learned.
-    pub learned: u64,
+    /// Frames that hit in the flow cache.
+    pub flow_hits: u64,
+    /// Flows inserted into the flow cache.
+    pub flow_inserts: u64,
     /// Frames that ended between two workers.
     pub drops: Drops,
     /// Log records that were over the limit.

@@ -1,18 +1,19 @@
-//! The hash that finds a flow's bucket: keyed, so that nobody who does not know the key can choose
-//! flows that meet in one.
+//! Keyed hash of a flow, which finds its bucket. It folds 64 by 64 bit products, as wyhash does;
+//! the key is random, so that nobody can choose flows that meet in one bucket.
 
 use std::hash::{BuildHasher, RandomState};
 
 use crate::frame::FrameInfo;
 
-/// The key, drawn when the worker is made.
+/// Hash function with its key, which is drawn when the worker is made.
 #[derive(Debug)]
 pub(super) struct Hasher {
     key: [u64; 6],
 }
 
 impl Hasher {
-    /// A key from the standard library's source of keys, which the system's random numbers seed.
+    /// Draws a key from the standard library's source of hash keys, which the system's random
+    /// numbers seed.
     pub(super) fn new() -> Hasher {
         let source = RandomState::new();
         Hasher {
@@ -20,21 +21,21 @@ impl Hasher {
         }
     }
 
-    /// What flows differ in: the lower halves of the addresses (an IPv4 address is there), the
-    /// ports with EtherType and VID, most of the receiver's MAC, the protocol, the source; and the upper
-    /// halves of the addresses together. A pod can make up flows that have all this in common, and
-    /// with them fill a bucket: one, of which it has no more than before.
+    /// Hashes the words in which flows differ: the lower halves of the addresses (an IPv4 address is
+    /// there), the ports with EtherType and VID, most of the receiver's MAC, the protocol, the
+    /// origin; and the upper halves of the addresses together. A pod can make up flows that have all
+    /// this in common and fill one bucket with them, which gains it nothing.
     #[inline(always)]
     pub(super) fn hash(&self, info: &FrameInfo) -> u64 {
-        let [a, b, c, d, ports, _, last, mark] = *info.flow_words();
+        let [a, b, c, d, ports, _, last, origin] = *info.flow_words();
         let [p, q, r, s, t, u] = self.key;
         let low = fold(b ^ p, d ^ q);
-        let high = fold(ports ^ r, last ^ mark.rotate_left(24) ^ s);
+        let high = fold(ports ^ r, last ^ origin.rotate_left(24) ^ s);
         fold(low ^ t, high ^ a ^ c.rotate_left(32) ^ u)
     }
 }
 
-/// Two numbers into one, each bit of which depends on all of theirs.
+/// Folds the 128-bit product of two numbers into 64 bits.
 #[inline(always)]
 fn fold(a: u64, b: u64) -> u64 {
     let product = u128::from(a) * u128::from(b);
@@ -43,7 +44,7 @@ fn fold(a: u64, b: u64) -> u64 {
     low ^ high
 }
 
-/// The part that finds the bucket.
+/// Bits of a hash that choose the bucket.
 #[inline]
 #[allow(
     clippy::cast_possible_truncation,
@@ -53,7 +54,7 @@ pub(super) fn index(hash: u64) -> usize {
     hash as u32 as usize
 }
 
-/// The part that is kept in the bucket.
+/// Bits of a hash that are kept in the bucket as the tag.
 #[inline]
 #[allow(
     clippy::cast_possible_truncation,

@@ -1,28 +1,27 @@
-//! The flow cache: what the tables said of a flow's first frame, found again for its others with
-//! one lookup.
+//! Flow cache: a set-associative cache from a flow's key to its destination and verdicts.
 //!
-//! One per worker, and nobody else's. A flow is one [`FlowKey`](sluice_packet::FlowKey) from one source; its entry
-//! says where its frames go and how the judges on the way decide, so that a frame of a known flow
-//! passes anti-spoofing, the MAC table and up to four policy tables in one step. Each decision is
-//! counted for each frame all the same.
+//! Each worker has one, which nobody else touches. A flow is one
+//! [`FlowKey`](sluice_packet::FlowKey) from one origin. Its entry says where its frames go and how
+//! the policies on the way decide, so that one lookup stands for anti-spoofing, the MAC table and up
+//! to four policy tables. Every frame is counted by the rules that decided on its flow all the same.
 //!
-//! What bounds it, as pods choose the flows:
+//! The cache has eight ways and 16-bit tags (`bucket.rs`), a keyed hash (`hash.rs`) and replaces by
+//! the CLOCK algorithm. Pods choose the flows, so it is bounded in every way:
 //!
-//! * An entry is of one version of the tables: whenever they change, the cache is empty.
-//! * It begins small, so that the entries of few flows lie on few pages, and doubles, empty once more,
-//!   when a bucket is too full, until it has the size that was asked for.
-//! * It is a cache: eight places per bucket, and a full bucket gives one of them up, never one that
-//!   was used since it was last passed over. So a pod that makes up flows pushes out such flows of
-//!   its own, not those in which frames come.
-//! * At most [`LEARNED_PER_BURST`] flows are learned of a burst: a burst of nothing but new flows
+//! * An entry is of one version of the tables: a change of the tables empties the cache.
+//! * It begins small, so that the entries of few flows lie on few pages. When a bucket is full, the
+//!   number of buckets in use doubles and the cache is emptied, up to the size that was asked for.
+//! * A full bucket replaces one entry, never one that was hit since the hand last passed it. A pod
+//!   that makes up flows pushes out its own made-up flows, not those in which frames come.
+//! * At most [`INSERTS_PER_BURST`] flows are inserted of a burst: a burst of nothing but new flows
 //!   costs little more than without a cache.
-//! * Buckets are found by a keyed hash, so no pod can aim at another's.
-//! * Only what the key alone decides is kept: no ARP or neighbour discovery (their bodies are looked
-//!   at), nothing with a second tag, nothing that is flooded, rejected or logged.
+//! * The hash is keyed, so no pod can aim at another's bucket.
+//! * Only flows that the key alone decides are kept: no ARP or neighbour discovery (their bodies are
+//!   read), no second tags, nothing that is flooded, rejected or logged.
 
 mod bucket;
+mod entry;
 mod hash;
-mod path;
 
 use std::io;
 
@@ -30,89 +29,90 @@ use sluice_mem::{Array, BURST, Mbuf};
 use zerocopy::FromZeros;
 
 use crate::frame::FrameInfo;
-use crate::frame::origin::Mark;
+use crate::frame::origin_tag::OriginTag;
 use crate::ids::FlowNumber;
 use bucket::{Bucket, WAYS, Ways};
+use entry::FlowEntry;
+pub(crate) use entry::{CachedVerdict, FlowAction, FlowVerdict};
 use hash::{Hasher, index, tag};
-use path::Entry;
-pub(crate) use path::{Half, Path, Said};
 
-/// Buckets that are looked at after the tables have changed.
+/// Buckets in use after the tables have changed.
 const FIRST_BUCKETS: usize = 128;
-/// Flows learned of one burst at most.
-pub(crate) const LEARNED_PER_BURST: u32 = 8;
+/// Flows inserted of one burst at most.
+pub(crate) const INSERTS_PER_BURST: u32 = 8;
 
-/// A worker's flows.
+/// Flow cache of one worker.
 #[derive(Debug)]
 pub(crate) struct FlowCache {
     hasher: Hasher,
-    /// A power of two, or none: then nothing is ever known.
+    /// All buckets: a power of two, or none, and then every lookup is a miss.
     buckets: Array<Bucket>,
-    /// Of these, the first are in use, a power of two or none: so many less one.
+    /// Mask of the buckets in use: their number, a power of two, minus one; 0 when the cache is off.
     mask: usize,
-    /// Way `w` of bucket `b` is entry `b * WAYS + w`.
-    entries: Array<Entry>,
-    /// Entries of another version count as free.
+    /// Entries of all buckets: way `w` of bucket `b` is entry `b * WAYS + w`.
+    entries: Array<FlowEntry>,
+    /// Version of the tables; entries of any other are free.
     version: u32,
-    /// How many more flows may be learned of this burst.
+    /// Flows that may still be inserted of this burst.
     left: u32,
 }
 
-/// The bucket in which a frame's flow can be.
+/// Index of the bucket in which a flow can be, with the flow's tag.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Place {
+pub(crate) struct BucketIndex {
     bucket: u32,
     tag: u16,
 }
 
-/// Those of a burst's frames.
+/// Bucket index and tag of each frame of a burst.
 #[derive(Debug)]
-pub(crate) struct Places {
+pub(crate) struct BucketIndexes {
     buckets: [u32; BURST],
     tags: [u16; BURST],
 }
 
-impl Places {
-    /// Of no frames yet.
+impl BucketIndexes {
+    /// Makes the indexes of a burst that is not parsed yet.
     #[inline(always)]
-    pub(crate) fn new() -> Places {
-        Places {
+    pub(crate) fn new() -> BucketIndexes {
+        BucketIndexes {
             buckets: [0; BURST],
             tags: [0; BURST],
         }
     }
 
-    /// Of frames that have been read.
-    pub(crate) fn of(flows: &FlowCache, frames: &[Mbuf]) -> Places {
-        let mut places = Places::new();
+    /// Computes the indexes of frames whose keys are there.
+    pub(crate) fn of(flows: &FlowCache, frames: &[Mbuf]) -> BucketIndexes {
+        let mut indexes = BucketIndexes::new();
         for (n, mbuf) in frames.iter().enumerate() {
-            places.set(n, flows.place(FrameInfo::of(mbuf)));
+            indexes.set(n, flows.bucket_index(FrameInfo::of(mbuf)));
         }
-        places
+        indexes
     }
 
-    /// Sets that of the `n`th frame, below [`BURST`].
+    /// Sets the index of the `n`th frame, below [`BURST`].
     #[inline(always)]
-    pub(crate) fn set(&mut self, n: usize, place: Place) {
-        self.buckets[n % BURST] = place.bucket;
-        self.tags[n % BURST] = place.tag;
+    pub(crate) fn set(&mut self, n: usize, index: BucketIndex) {
+        self.buckets[n % BURST] = index.bucket;
+        self.tags[n % BURST] = index.tag;
     }
 }
 
-/// The entries that the flows of a burst's frames can be in.
+/// Entries that the flows of a burst's frames can be in.
 #[derive(Debug)]
 pub(crate) struct Candidates {
-    /// Of each frame the likely one.
+    /// First entry of each frame's bucket that has its tag.
     first: [u32; BURST],
-    /// The other ways of its bucket with the same tag, hardly ever any.
+    /// Further ways of each bucket with the same tag, hardly ever any.
     rest: [Ways; BURST],
 }
 
 impl FlowCache {
-    /// One of at least `entries` entries, of 132 bytes each. With 0 there is no cache.
+    /// Makes a cache of at least `entries` entries, 132 bytes each with their tags; with 0 the cache
+    /// is off.
     ///
     /// # Errors
-    /// There is not so much memory.
+    /// The memory cannot be mapped.
     pub(crate) fn new(entries: usize) -> io::Result<FlowCache> {
         let buckets = match entries {
             0 => 0,
@@ -128,18 +128,18 @@ impl FlowCache {
         })
     }
 
-    /// Whether it keeps anything.
+    /// Whether the cache keeps anything.
     pub(crate) fn is_on(&self) -> bool {
         !self.buckets.is_empty()
     }
 
-    /// Forgets every flow: the tables changed.
-    pub(crate) fn forget(&mut self) {
-        self.empty(self.buckets.len().min(FIRST_BUCKETS));
+    /// Removes every flow and begins small again: the tables changed.
+    pub(crate) fn clear(&mut self) {
+        self.restart(self.buckets.len().min(FIRST_BUCKETS));
     }
 
-    /// How many flows fit into the buckets that are in use.
-    pub(crate) fn room(&self) -> usize {
+    /// Returns the number of entries in the buckets in use.
+    pub(crate) fn capacity(&self) -> usize {
         if self.is_on() {
             (self.mask + 1) * WAYS
         } else {
@@ -147,36 +147,36 @@ impl FlowCache {
         }
     }
 
-    /// Forgets every flow, and begins anew with room for so many: a power of two of buckets.
-    pub(crate) fn empty_to(&mut self, room: usize) {
-        self.empty(room / WAYS);
+    /// Removes every flow and begins with `capacity` entries: a power of two of buckets.
+    pub(crate) fn clear_to(&mut self, capacity: usize) {
+        self.restart(capacity / WAYS);
     }
 
-    /// Begins anew with so many buckets.
-    fn empty(&mut self, buckets: usize) {
+    /// Begins a new version, with `buckets` buckets in use.
+    fn restart(&mut self, buckets: usize) {
         self.mask = buckets.saturating_sub(1);
         self.version += 1;
-        if self.version == Mark::VERSIONS {
-            // After a thousand million versions the oldest would come to life again.
+        if self.version == OriginTag::VERSIONS {
+            // After 2^30 versions the oldest entries would become valid again.
             self.version = 1;
-            self.entries.fill(Entry::new_zeroed());
+            self.entries.fill(FlowEntry::new_zeroed());
         }
     }
 
-    /// What [`FrameInfo`]s of the next burst are marked with: it changes with the tables, and when the
-    /// cache grows.
+    /// Returns the version for the origin tags of the next burst. It changes with the tables and
+    /// when the cache grows.
     pub(crate) fn version(&self) -> u32 {
         self.version
     }
 
-    /// The bucket in which a frame's flow can be; it is on its way to this core when this returns.
+    /// Computes the bucket index of a frame's flow and prefetches the bucket.
     #[inline(always)]
-    pub(crate) fn place(&self, info: &FrameInfo) -> Place {
+    pub(crate) fn bucket_index(&self, info: &FrameInfo) -> BucketIndex {
         let hash = self.hasher.hash(info);
         let at = self.bucket_of(hash);
         self.buckets.prefetch(at);
         #[allow(clippy::cast_possible_truncation, reason = "32 bits of a hash, masked")]
-        Place {
+        BucketIndex {
             bucket: at as u32,
             tag: tag(hash),
         }
@@ -187,20 +187,20 @@ impl FlowCache {
         index(hash) & self.mask
     }
 
-    /// The entries that the flows of `frames` frames can be in, the first of each on its way to this
-    /// core when this returns. As with [`FlowCache::place`], for all frames before the next step is
-    /// taken for any, so that one frame's cache misses overlap with the others'.
+    /// Compares the tags of `frames` frames and prefetches the first entry that each can be in. Like
+    /// [`FlowCache::bucket_index`] it runs over all frames before the next step runs for any, so
+    /// that their CPU cache misses overlap.
     #[inline(always)]
-    pub(crate) fn candidates(&mut self, places: &Places, frames: usize) -> Candidates {
-        self.left = LEARNED_PER_BURST;
+    pub(crate) fn candidates(&mut self, indexes: &BucketIndexes, frames: usize) -> Candidates {
+        self.left = INSERTS_PER_BURST;
         let mut found = Candidates {
             first: [0; BURST],
             rest: [Ways::default(); BURST],
         };
         for n in 0..frames.min(BURST) {
-            let at = places.buckets[n] as usize;
+            let at = indexes.buckets[n] as usize;
             if let Some(bucket) = self.buckets.get(at) {
-                let ways = bucket.ways(places.tags[n]);
+                let ways = bucket.ways(indexes.tags[n]);
                 let entry = at * WAYS + ways.first();
                 self.entries.prefetch(entry);
                 #[allow(clippy::cast_possible_truncation, reason = "no cache is so large")]
@@ -212,34 +212,34 @@ impl FlowCache {
         found
     }
 
-    /// The number of the entry of the `n`th frame's flow, and what is known of it; notes that it was
-    /// used.
+    /// Looks up the `n`th frame's flow. A hit sets the entry's reference bit and returns its number
+    /// and action.
     #[inline(always)]
-    pub(crate) fn find(
+    pub(crate) fn lookup(
         &mut self,
         candidates: &Candidates,
         n: usize,
         info: &FrameInfo,
-    ) -> Option<(usize, &Path)> {
+    ) -> Option<(usize, &FlowAction)> {
         let at = candidates.first[n % BURST] as usize;
         if self.entries.get(at)?.is_of(info) {
-            return self.used(at);
+            return self.hit(at);
         }
-        self.find_later(at, candidates.rest[n % BURST], info)
+        self.lookup_rest(at, candidates.rest[n % BURST], info)
     }
 
-    /// The same, in the bucket of the entry `first`, among `ways`.
+    /// Looks up a flow in the bucket of the entry `first`, among `ways`.
     #[cold]
-    fn find_later(
+    fn lookup_rest(
         &mut self,
         first: usize,
         mut ways: Ways,
         info: &FrameInfo,
-    ) -> Option<(usize, &Path)> {
+    ) -> Option<(usize, &FlowAction)> {
         while !ways.is_empty() {
             let at = first / WAYS * WAYS + ways.first();
             if self.entries.get(at)?.is_of(info) {
-                return self.used(at);
+                return self.hit(at);
             }
             ways = ways.rest();
         }
@@ -247,16 +247,20 @@ impl FlowCache {
     }
 
     #[inline(always)]
-    fn used(&mut self, at: usize) -> Option<(usize, &Path)> {
+    fn hit(&mut self, at: usize) -> Option<(usize, &FlowAction)> {
         let entry = self.entries.get_mut(at)?;
-        entry.use_it();
-        Some((at, entry.path()))
+        entry.reference();
+        Some((at, entry.action()))
     }
 
-    /// Learns how a frame's flow passes its first judge, or what a flow from the wire comes to.
-    /// Also whether it is new: a burst may have many frames of a flow that was not known, and a
-    /// frame too long for what is known is judged again. `None`: not this burst.
-    pub(crate) fn learn(&mut self, info: &FrameInfo, path: Path) -> Option<(FlowNumber, bool)> {
+    /// Inserts a frame's flow. Returns its number and whether it is new: a burst may have many
+    /// frames of a flow that missed, and a frame too long for its entry misses as well. `None` if
+    /// the flow is not kept, or not of this burst.
+    pub(crate) fn insert(
+        &mut self,
+        info: &FrameInfo,
+        action: FlowAction,
+    ) -> Option<(FlowNumber, bool)> {
         if !info.is_decided_by_key() {
             return None;
         }
@@ -274,24 +278,24 @@ impl FlowCache {
         let way = match free {
             Some(way) => way,
             None if !all_in_use => {
-                // The marks of this burst are of the version that ends here: its flows are learned
-                // when they come again.
-                self.empty(2 * (self.mask + 1));
+                // The origin tags of this burst are of the version that ends here: its flows are
+                // inserted when they come again.
+                self.restart(2 * (self.mask + 1));
                 self.left = 0;
                 return None;
             }
-            None => bucket.give_up(|way| entries[way].was_used()),
+            None => bucket.evict(|way| entries[way].take_reference()),
         };
-        bucket.take(way, tag(hash));
-        entries[way] = Entry::new(info, path);
+        bucket.set_tag(way, tag(hash));
+        entries[way] = FlowEntry::new(info, action);
         Some((FlowNumber::of(base + way), true))
     }
 
-    /// Adds how a frame's flow, learned before, passes its receiver's judge.
-    pub(crate) fn learn_ingress(&mut self, info: &FrameInfo, ingress: Half, max_frame: u32) {
+    /// Adds the receiver's verdict to the entry that a frame's facts name, if it is still there.
+    pub(crate) fn set_ingress(&mut self, info: &FrameInfo, ingress: CachedVerdict, max_frame: u32) {
         let entry = info.flow().entry().and_then(|at| self.entries.get_mut(at));
         if let Some(entry) = entry.filter(|entry| entry.is_of(info)) {
-            entry.add_ingress(ingress, max_frame);
+            entry.set_ingress(ingress, max_frame);
         }
     }
 }

@@ -6,8 +6,8 @@ use sluice_mem::Burst;
 use sluice_packet::{FlowKey, IpProto};
 
 use super::*;
-use crate::frame::origin::Source;
-use crate::frame::{Destination, Goal};
+use crate::frame::destination::{Destination, PackedDestination};
+use crate::frame::origin_tag::Origin;
 use crate::ids::AttachmentId;
 use crate::testing::fake_port_context::Lent;
 
@@ -26,35 +26,38 @@ fn frame(side: &mut Lent, cache: &FlowCache, pod: u16, n: u32) -> Mbuf {
         proto: IpProto::UDP,
         ..FlowKey::default()
     };
-    let source = Source::Attachment(AttachmentId::new(pod, 1));
+    let origin = Origin::Attachment(AttachmentId::new(pod, 1));
     let segment = crate::ids::SegmentId::from_u32(210);
-    info.describe(segment, Mark::new(source, cache.version()));
+    info.set_origin(segment, OriginTag::new(origin, cache.version()));
     info.set_destination(Destination::Attachment(AttachmentId::new(9, 9)));
     mbuf
 }
 
-fn goal_of(n: u32) -> Goal {
-    let mut info = FrameInfo::new_zeroed();
-    info.set_destination(Destination::Attachment(AttachmentId::from_u32(n)));
-    info.goal()
+fn destination(n: u32) -> PackedDestination {
+    Destination::Attachment(AttachmentId::from_u32(n)).pack()
 }
 
-fn path(n: u32) -> Path {
-    Path::new(goal_of(n), 1514, Half::PASS, Half::ASK)
+fn action(n: u32) -> FlowAction {
+    FlowAction::new(
+        destination(n),
+        1514,
+        CachedVerdict::ACCEPT,
+        CachedVerdict::UNKNOWN,
+    )
 }
 
-/// Where the flows of some frames are looked for.
-fn look_for(cache: &mut FlowCache, frames: &[Mbuf]) -> Candidates {
-    let places = Places::of(cache, frames);
-    cache.candidates(&places, frames.len())
+/// Begins a burst of `frames`.
+fn begin_burst(cache: &mut FlowCache, frames: &[Mbuf]) -> Candidates {
+    let indexes = BucketIndexes::of(cache, frames);
+    cache.candidates(&indexes, frames.len())
 }
 
-/// What is known of one frame, looked up alone.
-fn known(cache: &mut FlowCache, mbuf: &Mbuf) -> Option<Path> {
-    let candidates = look_for(cache, std::slice::from_ref(mbuf));
+/// Looks up one frame alone.
+fn lookup(cache: &mut FlowCache, mbuf: &Mbuf) -> Option<FlowAction> {
+    let candidates = begin_burst(cache, std::slice::from_ref(mbuf));
     cache
-        .find(&candidates, 0, FrameInfo::of(mbuf))
-        .map(|(_, path)| *path)
+        .lookup(&candidates, 0, FrameInfo::of(mbuf))
+        .map(|(_, action)| *action)
 }
 
 #[test]
@@ -62,11 +65,11 @@ fn a_flow_is_found_by_all_of_its_key_and_its_source() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let first = frame(&mut side, &cache, 1, 7);
-    assert_eq!(known(&mut cache, &first), None);
-    assert!(cache.learn(FrameInfo::of(&first), path(7)).is_some());
-    assert_eq!(known(&mut cache, &first), Some(path(7)));
+    assert_eq!(lookup(&mut cache, &first), None);
+    assert!(cache.insert(FrameInfo::of(&first), action(7)).is_some());
+    assert_eq!(lookup(&mut cache, &first), Some(action(7)));
     let other_pod = frame(&mut side, &cache, 2, 7);
-    assert_eq!(known(&mut cache, &other_pod), None);
+    assert_eq!(lookup(&mut cache, &other_pod), None);
     let changes: [fn(&mut FlowKey); 8] = [
         |key| key.src[0] ^= 1,
         |key| key.dst[15] ^= 1,
@@ -80,7 +83,7 @@ fn a_flow_is_found_by_all_of_its_key_and_its_source() {
     for (n, change) in changes.into_iter().enumerate() {
         let mut other = frame(&mut side, &cache, 1, 7);
         change(&mut FrameInfo::of_mut(&mut other).key);
-        assert_eq!(known(&mut cache, &other), None, "change {n}");
+        assert_eq!(lookup(&mut cache, &other), None, "change {n}");
         side.pools.free(other);
     }
     side.pools.free(first);
@@ -89,18 +92,18 @@ fn a_flow_is_found_by_all_of_its_key_and_its_source() {
 }
 
 #[test]
-fn after_a_change_of_the_tables_nothing_is_known() {
+fn after_a_change_of_the_tables_every_lookup_misses() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let before = frame(&mut side, &cache, 1, 7);
-    look_for(&mut cache, std::slice::from_ref(&before));
-    cache.learn(FrameInfo::of(&before), path(7)).unwrap();
-    cache.forget();
+    begin_burst(&mut cache, std::slice::from_ref(&before));
+    cache.insert(FrameInfo::of(&before), action(7)).unwrap();
+    cache.clear();
     let after = frame(&mut side, &cache, 1, 7);
-    assert_eq!(known(&mut cache, &after), None);
-    // Its place is free: what it was learned into is not given up for it.
-    cache.learn(FrameInfo::of(&after), path(8)).unwrap();
-    assert_eq!(known(&mut cache, &after), Some(path(8)));
+    assert_eq!(lookup(&mut cache, &after), None);
+    // The old entry is free: no other is evicted for the new one.
+    cache.insert(FrameInfo::of(&after), action(8)).unwrap();
+    assert_eq!(lookup(&mut cache, &after), Some(action(8)));
     side.pools.free(before);
     side.pools.free(after);
 }
@@ -110,17 +113,17 @@ fn versions_come_round_without_bringing_a_flow_back() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let first = frame(&mut side, &cache, 1, 7);
-    look_for(&mut cache, std::slice::from_ref(&first));
-    cache.learn(FrameInfo::of(&first), path(7)).unwrap();
-    cache.version = Mark::VERSIONS - 1;
-    cache.forget();
-    assert_eq!(cache.version(), 1, "the version that it was learned in");
-    assert_eq!(known(&mut cache, &first), None);
+    begin_burst(&mut cache, std::slice::from_ref(&first));
+    cache.insert(FrameInfo::of(&first), action(7)).unwrap();
+    cache.version = OriginTag::VERSIONS - 1;
+    cache.clear();
+    assert_eq!(cache.version(), 1, "the version that it was inserted in");
+    assert_eq!(lookup(&mut cache, &first), None);
     side.pools.free(first);
 }
 
 #[test]
-fn what_the_key_does_not_decide_is_not_learned() {
+fn what_the_key_does_not_decide_is_not_inserted() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let changes: [fn(&mut FrameInfo); 5] = [
@@ -132,40 +135,40 @@ fn what_the_key_does_not_decide_is_not_learned() {
     ];
     for (n, change) in changes.into_iter().enumerate() {
         let mut mbuf = frame(&mut side, &cache, 1, 7);
-        look_for(&mut cache, std::slice::from_ref(&mbuf));
+        begin_burst(&mut cache, std::slice::from_ref(&mbuf));
         change(FrameInfo::of_mut(&mut mbuf));
-        let learned = cache.learn(FrameInfo::of(&mbuf), path(7));
-        assert_eq!(learned, None, "change {n}");
+        let inserted = cache.insert(FrameInfo::of(&mbuf), action(7));
+        assert_eq!(inserted, None, "change {n}");
         side.pools.free(mbuf);
     }
     // Nor is such a frame taken for one of the flow that it has the key of.
     let plain = frame(&mut side, &cache, 1, 7);
-    look_for(&mut cache, std::slice::from_ref(&plain));
-    cache.learn(FrameInfo::of(&plain), path(7)).unwrap();
+    begin_burst(&mut cache, std::slice::from_ref(&plain));
+    cache.insert(FrameInfo::of(&plain), action(7)).unwrap();
     let later: [fn(&mut FrameInfo); 2] = [|info| info.set_inner_tag(true), FrameInfo::set_exempt];
     for change in later {
         let mut mbuf = frame(&mut side, &cache, 1, 7);
         change(FrameInfo::of_mut(&mut mbuf));
-        assert_eq!(known(&mut cache, &mbuf), None);
+        assert_eq!(lookup(&mut cache, &mbuf), None);
         side.pools.free(mbuf);
     }
     side.pools.free(plain);
 }
 
 #[test]
-fn a_burst_teaches_a_few_flows_and_each_once() {
+fn a_burst_inserts_a_few_flows_and_each_once() {
     let mut side = Lent::new(64);
     let mut cache = cache(1024);
     let mut burst = Burst::new();
     for n in 0..20 {
         burst.push(frame(&mut side, &cache, 1, n / 2)).unwrap();
     }
-    look_for(&mut cache, burst.as_slice());
+    begin_burst(&mut cache, burst.as_slice());
     let numbers: Vec<_> = burst
         .iter()
-        .map(|mbuf| cache.learn(FrameInfo::of(mbuf), path(1)))
+        .map(|mbuf| cache.insert(FrameInfo::of(mbuf), action(1)))
         .collect();
-    let few = LEARNED_PER_BURST as usize;
+    let few = INSERTS_PER_BURST as usize;
     let new = numbers.iter().flatten().filter(|(_, is_new)| *is_new);
     assert_eq!(new.count(), few);
     for (n, pair) in numbers.chunks(2).enumerate() {
@@ -180,28 +183,32 @@ fn a_burst_teaches_a_few_flows_and_each_once() {
     side.pools.free_burst(&mut burst);
 }
 
-/// Whatever is pushed out, what is found is always what was learned; and a flow that is used stays
-/// while thousands of others come.
+/// A hit always returns what was inserted, whatever was evicted; and a flow that is used stays while
+/// thousands of others come.
 #[test]
 fn made_up_flows_do_not_push_out_those_in_use() {
     let mut side = Lent::new(64);
     let mut cache = cache(64);
     let busy = frame(&mut side, &cache, 1, 0xffff_ffff);
-    look_for(&mut cache, std::slice::from_ref(&busy));
-    cache.learn(FrameInfo::of(&busy), path(77)).unwrap();
-    let mut model = HashMap::new();
+    begin_burst(&mut cache, std::slice::from_ref(&busy));
+    cache.insert(FrameInfo::of(&busy), action(77)).unwrap();
+    let mut inserted = HashMap::new();
     let mut found = 0;
     for n in 0..20_000_u32 {
-        assert_eq!(known(&mut cache, &busy), Some(path(77)), "after {n} others");
+        assert_eq!(
+            lookup(&mut cache, &busy),
+            Some(action(77)),
+            "after {n} others"
+        );
         let other = frame(&mut side, &cache, 2, n % 3000);
-        match known(&mut cache, &other) {
-            Some(path) => {
-                assert_eq!(Some(&path), model.get(&(n % 3000)));
+        match lookup(&mut cache, &other) {
+            Some(action) => {
+                assert_eq!(Some(&action), inserted.get(&(n % 3000)));
                 found += 1;
             }
             None => {
-                cache.learn(FrameInfo::of(&other), path(n));
-                model.insert(n % 3000, path(n));
+                cache.insert(FrameInfo::of(&other), action(n));
+                inserted.insert(n % 3000, action(n));
             }
         }
         side.pools.free(other);
@@ -211,13 +218,13 @@ fn made_up_flows_do_not_push_out_those_in_use() {
 }
 
 #[test]
-fn without_entries_nothing_is_learned() {
+fn without_entries_nothing_is_inserted() {
     let mut side = Lent::new(64);
     let mut cache = cache(0);
     assert!(!cache.is_on());
     let mbuf = frame(&mut side, &cache, 1, 7);
-    assert_eq!(known(&mut cache, &mbuf), None);
-    assert_eq!(cache.learn(FrameInfo::of(&mbuf), path(7)), None);
+    assert_eq!(lookup(&mut cache, &mbuf), None);
+    assert_eq!(cache.insert(FrameInfo::of(&mbuf), action(7)), None);
     side.pools.free(mbuf);
 }
 
@@ -228,27 +235,27 @@ fn it_grows_with_its_flows_and_begins_small_again() {
     let mut cache = cache(64 * FLOWS as usize);
     assert_eq!(cache.mask + 1, FIRST_BUCKETS);
     // A few flows fit as it is.
-    let learn = |side: &mut Lent, cache: &mut FlowCache, flows: u32| {
+    let insert = |side: &mut Lent, cache: &mut FlowCache, flows: u32| {
         let mut new = 0;
         for n in 0..flows {
             let mbuf = frame(side, cache, 1, n);
-            if known(cache, &mbuf) != Some(path(n)) {
-                cache.learn(FrameInfo::of(&mbuf), path(n));
+            if lookup(cache, &mbuf) != Some(action(n)) {
+                cache.insert(FrameInfo::of(&mbuf), action(n));
                 new += 1;
             }
             side.pools.free(mbuf);
         }
         new
     };
-    assert_eq!(learn(&mut side, &mut cache, 64), 64);
-    assert_eq!(learn(&mut side, &mut cache, 64), 0);
+    assert_eq!(insert(&mut side, &mut cache, 64), 64);
+    assert_eq!(insert(&mut side, &mut cache, 64), 0);
     assert_eq!(cache.mask + 1, FIRST_BUCKETS);
     // More do not, until there is room for all.
-    let rounds = (0..100).position(|_| learn(&mut side, &mut cache, FLOWS) == 0);
+    let rounds = (0..100).position(|_| insert(&mut side, &mut cache, FLOWS) == 0);
     assert!(rounds.is_some_and(|rounds| rounds < 12), "{rounds:?}");
     assert!(cache.mask + 1 > FLOWS as usize / WAYS);
     assert!(cache.mask < cache.buckets.len());
-    cache.forget();
+    cache.clear();
     assert_eq!(cache.mask + 1, FIRST_BUCKETS);
-    assert_eq!(learn(&mut side, &mut cache, 64), 64);
+    assert_eq!(insert(&mut side, &mut cache, 64), 64);
 }

@@ -7,7 +7,8 @@ use sluice_packet::{FlowKey, Mac, Vid, VlanTag};
 
 use crate::control::spec::{AttachmentSpec, VlanSet};
 use crate::counters::AttachmentCounts;
-use crate::frame::{FrameInfo, Tagging};
+use crate::frame::FrameInfo;
+use crate::frame::tagging::Tagging;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::ports::seam::PodPort;

@@ -1,148 +1,214 @@
-//! The flow cache's stage: frames of known flows go on as the judges have decided before, and are
-//! counted as if these had been asked again.
+//! Lookup stage: finds each frame's flow in the flow cache. Frames that hit go on as the policies
+//! have decided before, and are counted as if these had been asked again.
 
 use sluice_firewall::Direction;
-use sluice_mem::{BURST, Burst, Mbuf};
+use sluice_mem::{BURST, Burst};
 
+use super::frame_set::FrameSet;
+use super::state::WorkerState;
+use super::tables::Tables;
 use crate::counters::RuleSlots;
 use crate::drops::DropReason;
-use crate::flows::{Half, Path, Places, Said};
-use crate::frame::origin::Source;
-use crate::frame::{Destination, FrameInfo, Goal};
-use crate::ids::{AttachmentId, FlowNumber};
-use crate::pipeline::state::State;
-use crate::pipeline::tables::Tables;
+use crate::flows::{BucketIndexes, CachedVerdict, FlowAction, FlowVerdict};
+use crate::frame::FrameInfo;
+use crate::frame::destination::PackedDestination;
+use crate::ids::FlowNumber;
 
-/// What is known of a burst.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Recognised {
-    /// Every frame passes both its judges; where each goes is said beside it, and not in its facts.
-    AllPass {
-        /// All go to where the first goes.
-        together: bool,
-    },
-    /// Of so many nothing is known. The others are marked.
-    Some {
-        /// How many.
-        unknown: usize,
-    },
+/// Result of the lookup of one burst: which frames hit, which missed, and where the hits go.
+///
+/// A frame that both cached verdicts accept has *hit*. One that its sender's accepts, and whose
+/// receiver's is not cached, has missed its receiver only. All others have *missed*, but those that
+/// a cached verdict denies: these are no longer in the burst. The stages behind this one keep the
+/// positions true when they remove frames.
+#[derive(Debug)]
+pub(crate) struct Lookup {
+    /// Whether every frame that was looked up has hit.
+    all_hit: bool,
+    /// Whether all destinations are equal, if every frame has hit.
+    one_destination: bool,
+    /// Frames to classify and to judge at their sender.
+    misses: FrameSet,
+    /// Frames to judge at their receiver: the misses, and those that missed their receiver only.
+    receiver_misses: FrameSet,
+    /// Destination of each frame, if every frame has hit. In any other burst the hits have theirs in
+    /// their facts, where classify puts those of the misses.
+    destinations: [PackedDestination; BURST],
 }
 
-/// Looks every frame of a burst up, counts those that are known, and removes those that are known to
-/// be denied. `goals` gets the goals of those that pass.
-pub(crate) fn recognise(
+impl Lookup {
+    /// Result for a burst of `frames` frames none of which has hit.
+    pub(crate) fn all_missed(frames: usize) -> Lookup {
+        Lookup {
+            all_hit: false,
+            one_destination: true,
+            misses: FrameSet::first(frames),
+            receiver_misses: FrameSet::first(frames),
+            destinations: [PackedDestination::UNKNOWN; BURST],
+        }
+    }
+
+    /// Whether every frame has hit: then there is nothing to classify or to judge.
+    #[inline]
+    pub(crate) fn all_hit(&self) -> bool {
+        self.all_hit
+    }
+
+    /// Returns the frames to classify and to judge at their sender.
+    #[inline]
+    pub(crate) fn misses(&self) -> FrameSet {
+        self.misses
+    }
+
+    /// Returns the frames to judge at their receiver.
+    #[inline]
+    pub(crate) fn receiver_misses(&self) -> FrameSet {
+        self.receiver_misses
+    }
+
+    /// Returns the destination of all frames, if every frame has hit and they have the same.
+    #[inline]
+    pub(crate) fn one_destination(&self) -> Option<PackedDestination> {
+        (self.all_hit && self.one_destination).then_some(self.destinations[0])
+    }
+
+    /// Returns the destination of each of `frames` frames, if every frame has hit.
+    #[inline]
+    pub(crate) fn destinations(&self, frames: usize) -> Option<&[PackedDestination]> {
+        let known = &self.destinations[..frames.min(BURST)];
+        self.all_hit.then_some(known)
+    }
+
+    /// Keeps the positions true after the frames of `removed` were taken out of the burst.
+    pub(crate) fn close_up(&mut self, removed: FrameSet) {
+        self.misses.close_up(removed);
+        self.receiver_misses.close_up(removed);
+    }
+}
+
+/// Looks every frame of a burst up, counts the hits, and removes the frames that a cached verdict
+/// denies.
+pub(crate) fn lookup(
     tables: &Tables,
-    state: &mut State,
-    places: &Places,
+    state: &mut WorkerState,
+    buckets: &BucketIndexes,
     burst: &mut Burst,
-    goals: &mut [Goal; BURST],
-) -> Recognised {
-    let nothing = Recognised::Some {
-        unknown: burst.len(),
-    };
+) -> Lookup {
+    let mut found = Lookup::all_missed(burst.len());
     let Some(rules) = tables.rule_counts.get(state.id.index()) else {
-        return nothing;
+        return found;
     };
     let rules = rules.slots();
     if !state.flows.is_on() || burst.is_empty() {
-        return nothing;
+        return found;
     }
-    let candidates = state.flows.candidates(places, burst.len());
-    // Frames that do not pass or are not known, and those of them that are denied: mostly none.
-    let (mut unknown, mut other, mut denied) = (0, 0_u64, 0_u64);
-    let mut together = true;
+    let candidates = state.flows.candidates(buckets, burst.len());
+    // All three stay empty for most bursts.
+    let (mut misses, mut receiver_misses) = (FrameSet::EMPTY, FrameSet::EMPTY);
+    let mut denied = Denied::default();
+    let (mut missed, mut one_destination) = (0, true);
     for (n, mbuf) in burst.iter_mut().enumerate() {
         let bytes = mbuf.len();
         let info = FrameInfo::of_mut(mbuf);
-        let found = state.flows.find(&candidates, n, info);
-        let Some((at, path)) = found.filter(|(_, path)| bytes <= path.max_frame as usize) else {
-            unknown += 1;
-            other |= 1 << n;
+        let entry = state.flows.lookup(&candidates, n, info);
+        let entry = entry.filter(|(_, action)| bytes <= action.max_frame as usize);
+        let Some((at, action)) = entry else {
+            missed += 1;
+            misses.insert(n);
+            receiver_misses.insert(n);
             continue;
         };
-        count(rules, path.egress, bytes);
-        if path.passes() {
-            count(rules, path.ingress, bytes);
-            goals[n % BURST] = path.goal;
-            together &= path.goal == goals[0];
+        count(rules, action.egress, bytes);
+        if action.is_accepted() {
+            count(rules, action.ingress, bytes);
+            found.destinations[n % BURST] = action.destination;
+            one_destination &= action.destination == found.destinations[0];
             continue;
         }
-        other |= 1 << n;
-        if !go_on(rules, info, FlowNumber::of(at), path, bytes) {
-            denied |= 1 << n;
+        receiver_misses.insert(n);
+        if let Some(direction) = denied_in(rules, info, FlowNumber::of(at), action, bytes) {
+            denied.insert(direction, n);
         }
     }
-    state.counts.known.add((burst.len() - unknown) as u64);
-    if other == 0 {
-        return Recognised::AllPass { together };
+    state.counts.flow_hits.add((burst.len() - missed) as u64);
+    (found.misses, found.receiver_misses) = (misses, receiver_misses);
+    if receiver_misses.is_empty() {
+        found.all_hit = true;
+        found.one_destination = one_destination;
+        return found;
     }
-    for ((n, mbuf), goal) in burst.iter_mut().enumerate().zip(goals) {
-        if other & 1 << n == 0 {
-            FrameInfo::of_mut(mbuf).set_known(*goal, true);
+    for ((n, mbuf), destination) in burst.iter_mut().enumerate().zip(&found.destinations) {
+        if !receiver_misses.contains(n) {
+            FrameInfo::of_mut(mbuf).set_packed_destination(*destination);
         }
     }
-    if denied != 0 {
-        remove(state, burst, denied);
+    if !denied.is_empty() {
+        denied.remove(state, &mut found, burst);
     }
-    Recognised::Some { unknown }
+    found
 }
 
 /// Counts a frame against the rules that decided on its flow.
 #[inline(always)]
-fn count(rules: RuleSlots<'_>, half: Half, bytes: usize) {
-    for slot in half.counters() {
+fn count(rules: RuleSlots<'_>, verdict: CachedVerdict, bytes: usize) {
+    for slot in verdict.counters() {
         rules.hit(slot as usize, bytes);
     }
 }
 
-/// A frame that at least one judge does not let pass, as far as is known: whether it goes on.
+/// Notes what an entry without both accepts says of a frame. Returns the direction in which it is
+/// denied; `None` if its receiver is still to be asked.
 #[cold]
-fn go_on(
+fn denied_in(
     rules: RuleSlots<'_>,
     info: &mut FrameInfo,
     flow: FlowNumber,
-    path: &Path,
+    action: &FlowAction,
     bytes: usize,
-) -> bool {
-    info.set_known(path.goal, false);
-    if path.egress.said() == Said::Denied {
-        return false;
+) -> Option<Direction> {
+    info.set_packed_destination(action.destination);
+    if action.egress.verdict() == FlowVerdict::Deny {
+        return Some(Direction::Egress);
     }
-    // Either its receiver is asked, and then the flow's entry is wanted; or its receiver is known
-    // to deny it, and then this says that the drop is the receiver's.
+    // The receiver's verdict will be added to this entry.
     info.set_flow(flow);
-    count(rules, path.ingress, bytes);
-    path.ingress.said() != Said::Denied
+    count(rules, action.ingress, bytes);
+    (action.ingress.verdict() == FlowVerdict::Deny).then_some(Direction::Ingress)
 }
 
-/// Removes the frames whose bit is set.
-#[cold]
-fn remove(state: &mut State, burst: &mut Burst, denied: u64) {
-    let mut all = std::mem::take(burst);
-    for (at, mbuf) in all.drain_front(BURST).enumerate() {
-        if denied & 1 << at == 0 {
-            // It came out of a burst.
-            let _ = burst.push(mbuf);
-            continue;
-        }
-        match denied_by(&mbuf) {
-            Some((id, direction)) => state.drop_at(id, direction, mbuf, DropReason::Denied),
-            None => state.drop_frame(mbuf, DropReason::Denied),
-        }
-    }
+/// Frames of a burst that a cached verdict denies, by whose it is.
+#[derive(Debug, Default)]
+struct Denied {
+    at_sender: FrameSet,
+    at_receiver: FrameSet,
 }
 
-/// Whose policies deny a frame: the receiver's, if its sender's let it pass.
-fn denied_by(mbuf: &Mbuf) -> Option<(AttachmentId, Direction)> {
-    let info = FrameInfo::of(mbuf);
-    if info.flow() != FlowNumber::NONE {
-        return match info.destination() {
-            Destination::Attachment(id) => Some((id, Direction::Ingress)),
-            _ => None,
-        };
+impl Denied {
+    fn insert(&mut self, direction: Direction, n: usize) {
+        match direction {
+            Direction::Egress => self.at_sender.insert(n),
+            Direction::Ingress => self.at_receiver.insert(n),
+        }
     }
-    match info.source() {
-        Source::Attachment(id) => Some((id, Direction::Egress)),
-        Source::Uplink(_) => None,
+
+    fn is_empty(&self) -> bool {
+        self.at_sender.is_empty() && self.at_receiver.is_empty()
+    }
+
+    /// Takes the frames out of the burst.
+    #[cold]
+    fn remove(&self, state: &mut WorkerState, found: &mut Lookup, burst: &mut Burst) {
+        let mut positions = 0..;
+        burst.retain_or(
+            |_, _| match positions.next().unwrap_or(BURST) {
+                n if self.at_sender.contains(n) => Err(Direction::Egress),
+                n if self.at_receiver.contains(n) => Err(Direction::Ingress),
+                _ => Ok(()),
+            },
+            |mbuf, direction| state.drop_at(direction, mbuf, DropReason::Denied),
+        );
+        found.close_up(self.at_sender);
+        let mut at_receiver = self.at_receiver;
+        at_receiver.close_up(self.at_sender);
+        found.close_up(at_receiver);
     }
 }

@@ -1,15 +1,69 @@
-//! The two flows, and the stages that they are made of.
+//! Pipeline: the two flows, their stages, and what these work on.
+//!
+//! A stage is a function over the tables, the worker's state and one burst. Each takes out of the
+//! burst the frames that go no further, so that a frame that is still in it is allowed so far.
+//!
+//! ```text
+//!  ingress      uplink.rx ─ parse ─ lookup ─ classify ───────────── judge at receivers ─ dispatch
+//!  egress     copy in ───── parse ─ lookup ─ classify ─ judge at ── judge at receivers ─ dispatch
+//!                                            anti-spoof   sender
+//!  handed_off ring.pop ──── parse ─ lookup ──────────────────────── judge at receivers ─ dispatch
+//!                                     │                                                    │
+//!                                     └─ all hit: nothing to classify or to judge ─────────┤
+//!                                                                                          │
+//!  flush        answers from the outbox, then what was ◄─ deliver, flood, uplink, handoff ─┘
+//!               delivered, then what goes out of uplinks
+//! ```
+//!
+//! | file | holds |
+//! |---|---|
+//! | `ingress.rs` | the flow towards the pod |
+//! | `egress.rs` | the flow from the pod |
+//! | `handed_off.rs` | the rest of a flow that began at another worker |
+//! | `parse.rs` | stage: tag, segment, key (`tags.rs`: the outermost tag) |
+//! | `lookup.rs` | stage: the flow cache; [`Lookup`](lookup::Lookup) says which frames hit |
+//! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends |
+//! | `judge.rs` | stage: policies (`policy_context.rs`), and the answer to a reject (`reject.rs`) |
+//! | `dispatch/` | stage: `deliver`, `flood`, `uplink`, `handoff` |
+//! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
+//! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
+//! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
+//! | `frame_set.rs`, `token_bucket.rs` | positions in a burst, rate limits |
+//!
+//! The files import only downwards in this order. The one thing that would close a circle, a
+//! reject's answer, waits in the outbox until [`flush`](flush::flush).
+//!
+//! # Where more hooks in
+//!
+//! * *Connection tracking*: in [`lookup`](lookup::lookup), where a hit would carry the connection's
+//!   state beside its verdicts, and in `PolicyContext::insert`, which makes the entry. Both
+//!   directions of a connection would share one entry of [`flows`](crate::flows).
+//! * *A trace* of a frame: at the boundaries between the calls in [`ingress`](ingress::ingress),
+//!   [`egress`](egress::egress) and [`handed_off`](handed_off::handed_off), where every frame that is
+//!   still in the burst has passed the stage before; and in `WorkerState::drop_frame`, `drop_burst`,
+//!   `drop_at` and `drop_at_origin` for the frames that have not.
+//! * *A capture*: behind `receive` of both flows for what comes in, in
+//!   [`deliver_borrowed`](dispatch::deliver::deliver_borrowed) and
+//!   [`uplink::send`](dispatch::uplink::send) for what goes out, copied to a ring of the worker's own.
 
 pub(crate) mod antispoof;
 pub(crate) mod attachment;
 pub(crate) mod classify;
 pub(crate) mod dispatch;
 pub(crate) mod egress;
+pub(crate) mod event;
+pub(crate) mod flush;
+pub(crate) mod frame_set;
+pub(crate) mod handed_off;
 pub(crate) mod ingress;
 pub(crate) mod judge;
 pub(crate) mod lookup;
 pub(crate) mod macs;
+pub(crate) mod outbox;
+pub(crate) mod parse;
+pub(crate) mod policy_context;
 pub(crate) mod reject;
 pub(crate) mod state;
 pub(crate) mod tables;
+pub(crate) mod tags;
 pub(crate) mod token_bucket;

@@ -1,73 +1,62 @@
-//! Reject: the sender of a frame that a rule rejects is told so, by the frame itself turned round.
+//! Reject: a rejected frame is turned round into its own answer, which waits in the outbox.
 
 use sluice_firewall::Direction;
-use sluice_mem::{Burst, Mbuf};
+use sluice_mem::Mbuf;
 use sluice_packet::reject::{self, RejectBuffer};
 use sluice_packet::{InnerTag, parse};
 
+use super::state::WorkerState;
 use crate::drops::DropReason;
-use crate::frame::origin::Source;
-use crate::frame::{Destination, FrameInfo};
-use crate::ids::AttachmentId;
-use crate::pipeline::dispatch::{to_attachment, to_uplink};
-use crate::pipeline::state::State;
-use crate::pipeline::tables::Tables;
+use crate::frame::FrameInfo;
+use crate::frame::destination::Destination;
+use crate::frame::origin_tag::Origin;
 
-/// Answers a frame that was rejected on its way to or from attachment `judge`, on the port it came
-/// from, within that attachment's limit. What is never answered (RST, ICMP errors, groups, later
-/// fragments, what is not IP) is dropped as if the rule had said drop.
-pub(crate) fn answer(
-    tables: &Tables,
-    state: &mut State,
-    judge: AttachmentId,
-    direction: Direction,
-    mut mbuf: Mbuf,
-) {
-    let now_ms = state.now_ms;
+/// Answers a frame that was rejected in `direction`, on the port it came from, within the limit of
+/// the attachment that rejects it.
+///
+/// Frames that are never answered (RST, ICMP errors, groups, later fragments, not IP) are dropped as
+/// if the rule had said drop; those over the limit, or for which the outbox has no room, are counted
+/// as limited.
+pub(crate) fn answer(state: &mut WorkerState, direction: Direction, mut mbuf: Mbuf) {
     let Ok(parsed) = parse(mbuf.data(), InnerTag::Allow) else {
-        return state.drop_at(judge, direction, mbuf, DropReason::Denied);
+        return state.drop_at(direction, mbuf, DropReason::Denied);
     };
     if reject::answer(mbuf.data(), &parsed).is_err() {
-        return state.drop_at(judge, direction, mbuf, DropReason::Denied);
+        return state.drop_at(direction, mbuf, DropReason::Denied);
     }
-    let within_limit = state
-        .attachment(judge)
-        .is_some_and(|attachment| attachment.rejects.take(now_ms));
-    if !within_limit {
-        return state.drop_at(judge, direction, mbuf, DropReason::RejectLimited);
+    if state.outbox.is_full() || !take_token(state, direction, &mbuf) {
+        return state.drop_at(direction, mbuf, DropReason::RejectLimited);
     }
-    if reject::build(&mut Buffer(&mut mbuf), &parsed).is_err() {
-        return state.drop_at(judge, direction, mbuf, DropReason::Denied);
+    if reject::build(&mut AnswerBuffer(&mut mbuf), &parsed).is_err() {
+        return state.drop_at(direction, mbuf, DropReason::Denied);
     }
-    if let Some(attachment) = state.attachment(judge) {
-        let drops = match direction {
-            Direction::Ingress => &attachment.counts.ingress_drops,
-            Direction::Egress => &attachment.counts.egress_drops,
-        };
+    if let Some(drops) = state.drops_at(direction, &mbuf) {
         drops.add(DropReason::Rejected, 1);
     }
     let info = FrameInfo::of_mut(&mut mbuf);
     info.set_exempt();
-    let source = info.source();
-    let destination = match source {
-        Source::Attachment(id) => Destination::Attachment(id),
-        Source::Uplink(id) => Destination::Uplink(id),
-    };
-    info.set_destination(destination);
-    let mut alone = Burst::new();
-    if let Err(mbuf) = alone.push(mbuf) {
-        return state.drop_frame(mbuf, DropReason::Gone);
-    }
-    match source {
-        Source::Attachment(id) => to_attachment(tables, state, id, &mut alone),
-        Source::Uplink(id) => to_uplink(tables, state, id, &mut alone),
+    info.set_destination(match info.origin() {
+        Origin::Attachment(id) => Destination::Attachment(id),
+        Origin::Uplink(id) => Destination::Uplink(id),
+    });
+    if let Err(mbuf) = state.outbox.push(mbuf) {
+        state.drop_frame(mbuf, DropReason::RejectLimited);
     }
 }
 
-/// An mbuf as the answer's buffer.
-struct Buffer<'a>(&'a mut Mbuf);
+/// Takes a token from the limit of the attachment that rejects; `false` if there is none.
+fn take_token(state: &mut WorkerState, direction: Direction, mbuf: &Mbuf) -> bool {
+    let now_ms = state.now_ms;
+    FrameInfo::of(mbuf)
+        .judged_at(direction)
+        .and_then(|id| state.attachment(id))
+        .is_some_and(|attachment| attachment.rejects.take(now_ms))
+}
 
-impl RejectBuffer for Buffer<'_> {
+/// Mbuf in which the answer is built.
+struct AnswerBuffer<'a>(&'a mut Mbuf);
+
+impl RejectBuffer for AnswerBuffer<'_> {
     fn frame(&self) -> &[u8] {
         self.0.data()
     }

@@ -1,7 +1,6 @@
-//! What one worker owns: its ports, its mempools, its rings to other workers. Nothing here is
-//! shared but counters.
+//! State of one worker: its ports, its mempools, its flow cache, its rings to other workers. Nothing
+//! in it is shared but counters.
 
-use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 
 use sluice_firewall::{Direction, Hit, PolicyIndex, PolicySet};
@@ -9,99 +8,75 @@ use sluice_mem::{Burst, Mbuf, Pools};
 use sluice_packet::FlowKey;
 use sluice_ring::{Consumer, Producer};
 
+use super::attachment::Attachment;
+use super::event::{RawRecord, WorkerEvent};
+use super::outbox::Outbox;
+use super::tables::Tables;
+use super::token_bucket::TokenBucket;
 use crate::counters::{UplinkCounts, WorkerCounts};
-use crate::drops::DropReason;
+use crate::drops::{DropCounts, DropReason};
 use crate::flows::FlowCache;
+use crate::frame::FrameInfo;
+use crate::frame::origin_tag::Origin;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
-use crate::pipeline::attachment::Attachment;
-use crate::pipeline::tables::Tables;
-use crate::pipeline::token_bucket::TokenBucket;
-use crate::ports::seam::{PodPort, PortFault, Uplink};
+use crate::ports::seam::{PortFault, Uplink};
 
-/// Frames that may wait between each two workers.
-pub(crate) const HANDOVER_FRAMES: usize = 1024;
-/// Log records a second and worker, and how many at once: a log is for people.
+/// Capacity of the handoff ring between each two workers, in frames.
+pub(crate) const HANDOFF_FRAMES: usize = 1024;
+/// Log records that a worker posts a second: a log is for people.
 const RECORDS_PER_SECOND: u64 = 100;
+/// Log records that a worker posts at once.
 const RECORDS_BURST: u64 = 50;
 
-/// An uplink as the worker that polls it sees it.
+/// Uplink as the worker that polls it has it.
 pub(crate) struct UplinkState {
     pub(crate) port: Box<dyn Uplink>,
     pub(crate) counts: Arc<UplinkCounts>,
-    /// Frames of this flow that will go out of it.
+    /// Frames that will go out of it at the end of the round.
     pub(crate) out: Burst,
 }
 
-/// What a worker tells control without being asked.
-pub(crate) enum WorkerEvent {
-    /// A pod broke the protocol; the port is for control to let go of.
-    PortFault {
-        attachment: AttachmentId,
-        fault: PortFault,
-        port: Box<dyn PodPort>,
-    },
-    /// A rule with `log` decided.
-    Log(RawRecord),
-}
-
-impl WorkerEvent {
-    /// Names the fds of the port in it, if there is one.
-    pub(crate) fn port_fds(&self, mut visit: impl FnMut(BorrowedFd<'_>)) {
-        if let WorkerEvent::PortFault { port, .. } = self {
-            port.wake_fds(&mut visit);
-        }
-    }
-}
-
-/// A log record before control has given it names.
-pub(crate) struct RawRecord {
-    pub(crate) attachment: AttachmentId,
-    pub(crate) policy: PolicyIndex,
-    pub(crate) direction: Direction,
-    pub(crate) hit: Hit,
-    pub(crate) key: FlowKey,
-    /// The set that `policy` is of.
-    pub(crate) set_version: u64,
-}
-
-/// A worker's own things.
-pub(crate) struct State {
+/// State of one worker.
+pub(crate) struct WorkerState {
     pub(crate) id: WorkerId,
     pub(crate) pools: Pools,
     pub(crate) flows: FlowCache,
-    /// By number; those that this worker polls.
+    /// Uplinks that this worker polls, by number.
     pub(crate) uplinks: Vec<Option<Box<UplinkState>>>,
-    /// By slot; those that this worker owns.
+    /// Attachments that this worker owns, by slot.
     pub(crate) attachments: Vec<Option<Box<Attachment>>>,
-    /// Slots whose attachment got frames since its last flush.
+    /// Slots of the attachments that got frames since their last flush.
     pub(crate) dirty: Vec<usize>,
-    /// By worker: frames for what it owns.
+    /// Handoff rings to other workers, by worker.
     pub(crate) to_workers: Vec<Option<Producer<Mbuf>>>,
-    /// By worker: frames for what this one owns.
+    /// Handoff rings from other workers, by worker.
     pub(crate) from_workers: Vec<Option<Consumer<Mbuf>>>,
     pub(crate) events: Producer<WorkerEvent>,
-    /// Ports that broke the protocol since the worker last told control.
-    pub(crate) condemned: Vec<WorkerEvent>,
-    /// There are such.
-    pub(crate) faulted: bool,
-    /// Bit n: something was handed over to worker n since it was last woken.
-    pub(crate) handed_over: u64,
+    /// The engine's own answers, which leave at the end of the round.
+    pub(crate) outbox: Outbox,
+    /// Ports that broke the protocol and that control has not got yet.
+    pub(crate) quarantined: Vec<WorkerEvent>,
+    /// Whether a port was quarantined since the worker last posted the faults.
+    pub(crate) has_faults: bool,
+    /// Workers to wake, by bit: frames were handed off to them since they were last woken.
+    pub(crate) to_wake: u64,
     pub(crate) counts: Arc<WorkerCounts>,
+    /// Rate limit of the log records.
     pub(crate) records: TokenBucket,
-    /// Milliseconds of a clock that only goes forward, read once per loop.
+    /// Milliseconds of a monotonic clock, read once per loop.
     pub(crate) now_ms: u64,
 }
 
-impl State {
-    /// A worker's things before it has any port, alone.
+impl WorkerState {
+    /// Makes the state of a worker without ports and without other workers.
     pub(crate) fn new(
         id: WorkerId,
         pools: Pools,
         flows: FlowCache,
         events: Producer<WorkerEvent>,
         counts: Arc<WorkerCounts>,
-    ) -> State {
-        State {
+    ) -> WorkerState {
+        WorkerState {
             id,
             pools,
             flows,
@@ -111,16 +86,17 @@ impl State {
             to_workers: Vec::new(),
             from_workers: Vec::new(),
             events,
-            condemned: Vec::new(),
-            faulted: false,
-            handed_over: 0,
+            outbox: Outbox::new(),
+            quarantined: Vec::new(),
+            has_faults: false,
+            to_wake: 0,
             counts,
             records: TokenBucket::new(RECORDS_PER_SECOND, RECORDS_BURST),
             now_ms: 0,
         }
     }
 
-    /// The attachment, if this worker owns it and it is still there.
+    /// Returns an attachment, if this worker owns it and it is still there.
     pub(crate) fn attachment(&mut self, id: AttachmentId) -> Option<&mut Attachment> {
         self.attachments
             .get_mut(id.slot())?
@@ -128,55 +104,76 @@ impl State {
             .filter(|found| found.id == id)
     }
 
-    /// The uplink, if this worker polls it.
+    /// Returns an uplink, if this worker polls it.
     pub(crate) fn uplink(&mut self, id: UplinkId) -> Option<&mut UplinkState> {
         self.uplinks.get_mut(id.index())?.as_deref_mut()
     }
 
-    /// Ends a frame for which nobody but the worker can be blamed.
+    /// Drops a frame at the worker: no attachment and no uplink is to blame.
     pub(crate) fn drop_frame(&mut self, mbuf: Mbuf, reason: DropReason) {
         self.counts.drops.add(reason, 1);
         self.pools.free(mbuf);
     }
 
-    /// Ends a frame on its way to (`Ingress`) or from (`Egress`) an attachment.
-    pub(crate) fn drop_at(
-        &mut self,
-        id: AttachmentId,
-        direction: Direction,
-        mbuf: Mbuf,
-        reason: DropReason,
-    ) {
-        match self.attachment(id) {
-            Some(attachment) => {
-                let counts = match direction {
-                    Direction::Ingress => &attachment.counts.ingress_drops,
-                    Direction::Egress => &attachment.counts.egress_drops,
-                };
-                counts.add(reason, 1);
+    /// Drops all frames of a burst at the worker.
+    pub(crate) fn drop_burst(&mut self, burst: &mut Burst, reason: DropReason) {
+        self.counts.drops.add(reason, burst.len() as u64);
+        self.pools.free_burst(burst);
+    }
+
+    /// Drops a frame on its way from its sender (`Egress`) or to its receiver (`Ingress`).
+    pub(crate) fn drop_at(&mut self, direction: Direction, mbuf: Mbuf, reason: DropReason) {
+        match self.drops_at(direction, &mbuf) {
+            Some(drops) => {
+                drops.add(reason, 1);
                 self.pools.free(mbuf);
             }
             None => self.drop_frame(mbuf, reason),
         }
     }
 
-    /// Takes a port out of service and has control let go of it.
-    pub(crate) fn condemn(&mut self, id: AttachmentId, fault: PortFault) {
+    /// Returns where a frame is counted that is dropped on its way from its sender or to its
+    /// receiver, if that is an attachment of this worker.
+    pub(crate) fn drops_at(&mut self, direction: Direction, mbuf: &Mbuf) -> Option<&DropCounts> {
+        let id = FrameInfo::of(mbuf).judged_at(direction)?;
+        let counts = &self.attachment(id)?.counts;
+        Some(match direction {
+            Direction::Ingress => &counts.ingress_drops,
+            Direction::Egress => &counts.egress_drops,
+        })
+    }
+
+    /// Drops a frame at the attachment or the uplink that it came from.
+    pub(crate) fn drop_at_origin(&mut self, mbuf: Mbuf, reason: DropReason) {
+        match FrameInfo::of(&mbuf).origin() {
+            Origin::Attachment(_) => self.drop_at(Direction::Egress, mbuf, reason),
+            Origin::Uplink(id) => match self.uplink(id) {
+                Some(uplink) => {
+                    uplink.counts.drops.add(reason, 1);
+                    self.pools.free(mbuf);
+                }
+                None => self.drop_frame(mbuf, reason),
+            },
+        }
+    }
+
+    /// Takes a port out of service, for control to close it.
+    pub(crate) fn quarantine(&mut self, id: AttachmentId, fault: PortFault) {
         let Some(attachment) = self.attachment(id) else {
             return;
         };
         let Some(port) = attachment.port.take() else {
             return;
         };
-        self.condemned.push(WorkerEvent::PortFault {
+        self.quarantined.push(WorkerEvent::PortFault {
             attachment: id,
             fault,
             port,
         });
-        self.faulted = true;
+        self.has_faults = true;
     }
 
-    /// Notes a decision for the log, unless there were too many lately.
+    /// Posts a decision for the log, unless there were too many lately.
     pub(crate) fn record(
         &mut self,
         attachment: AttachmentId,

@@ -10,7 +10,8 @@ use sluice_mem::{Burst, Mbuf};
 use super::frame_list::FrameList;
 use super::tagged::Tagged;
 use crate::drops::DropReason;
-use crate::frame::{FrameInfo, Tagging};
+use crate::frame::FrameInfo;
+use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
 /// Longest frame that fits an mbuf, in bytes.

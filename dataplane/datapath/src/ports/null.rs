@@ -6,7 +6,7 @@ use std::os::fd::BorrowedFd;
 use sluice_mem::{Burst, Mbuf};
 
 use super::tagged::Tagged;
-use crate::frame::Tagging;
+use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
 /// An uplink to nowhere.

@@ -7,7 +7,7 @@ use sluice_mem::{Burst, Mbuf, Pools};
 use sluice_stats::{LinkState, NicCounters};
 
 use crate::drops::DropCounts;
-use crate::frame::Tagging;
+use crate::frame::tagging::Tagging;
 
 /// What a worker lends to a port for one call.
 #[derive(Debug)]
@@ -63,11 +63,11 @@ pub trait Uplink: Wake + Send {
     /// Housekeeping: called about every 10 ms while the worker is awake, and whenever it wakes.
     /// Never blocks: what has to wait for the device goes on at the next call. `now_ms` is the
     /// worker's clock, which only goes forward.
-    fn tend(&mut self, context: &mut PortContext<'_>, now_ms: u64) {
+    fn housekeeping(&mut self, context: &mut PortContext<'_>, now_ms: u64) {
         let _ = (context, now_ms);
     }
 
-    /// How the port is, as of the last [`Uplink::tend`].
+    /// How the port is, as of the last [`Uplink::housekeeping`].
     fn report(&self) -> UplinkReport {
         UplinkReport::default()
     }

@@ -4,7 +4,8 @@
 use sluice_mem::Mbuf;
 use sluice_packet::VlanTag;
 
-use crate::frame::{FrameInfo, Tagging};
+use crate::frame::FrameInfo;
+use crate::frame::tagging::Tagging;
 use crate::ports::seam::Sent;
 
 /// Both MACs: what stands before the tag.

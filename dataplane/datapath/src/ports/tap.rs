@@ -21,7 +21,7 @@ use sluice_mem::{Burst, Mbuf};
 
 use super::arrival::{Arrival, Arrivals, Taken};
 use super::tagged::Tagged;
-use crate::frame::Tagging;
+use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Wake};
 
 /// More than the longest frame of a tap device: an MTU of 65535, a header and a tag.

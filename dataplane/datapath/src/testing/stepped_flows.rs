@@ -1,5 +1,5 @@
-//! A worker's flow cache alone, asked on the caller's thread. Benches measure with it; a worker asks it
-//! in the same steps.
+//! Flow cache without a worker, on the caller's thread. Benches measure with it; a worker takes the
+//! same steps.
 
 use sluice_mem::BURST;
 use sluice_packet::FlowKey;
@@ -7,25 +7,26 @@ use zerocopy::FromZeros;
 
 use crate::control::engine::flow_cache;
 use crate::error::Error;
-use crate::flows::{FlowCache, Half, LEARNED_PER_BURST, Path, Places};
-use crate::frame::origin::{Mark, Source};
-use crate::frame::{Destination, FrameInfo};
+use crate::flows::{BucketIndexes, CachedVerdict, FlowAction, FlowCache, INSERTS_PER_BURST};
+use crate::frame::FrameInfo;
+use crate::frame::destination::Destination;
+use crate::frame::origin_tag::{Origin, OriginTag};
 use crate::ids::{AttachmentId, SegmentId};
 
-/// Where all flows come from, and where they go.
+/// Sender and receiver of all flows.
 const PODS: [u32; 2] = [1, 2];
 
-/// A flow cache, and the facts of a burst of frames.
+/// Flow cache with the facts of one burst.
 pub struct SteppedFlows {
     cache: FlowCache,
     frames: [FrameInfo; BURST],
 }
 
 impl SteppedFlows {
-    /// One of at least `entries` entries, all of them in use only once so many flows have come.
+    /// Makes a cache of at least `entries` entries; all are in use only once so many flows have come.
     ///
     /// # Errors
-    /// [`Error::System`]: there is not so much memory.
+    /// [`Error::System`]: the memory cannot be mapped.
     pub fn new(entries: usize) -> Result<SteppedFlows, Error> {
         Ok(SteppedFlows {
             cache: flow_cache(entries)?,
@@ -33,56 +34,58 @@ impl SteppedFlows {
         })
     }
 
-    /// Learns the flows of `keys`, as many at once as a worker learns of a burst. Returns how many are
-    /// new. What it had is forgotten each time it grows.
-    pub fn learn(&mut self, keys: &[FlowKey]) -> usize {
+    /// Inserts the flows of `keys`, as many at once as a worker inserts of a burst. Returns how many are
+    /// new. The cache is emptied each time it grows.
+    pub fn insert(&mut self, keys: &[FlowKey]) -> usize {
         let mut new = 0;
-        for keys in keys.chunks(LEARNED_PER_BURST as usize) {
-            self.take(keys);
+        for keys in keys.chunks(INSERTS_PER_BURST as usize) {
+            self.fill(keys);
             // This begins a burst.
-            self.cache.candidates(&Places::new(), 0);
+            self.cache.candidates(&BucketIndexes::new(), 0);
             for info in &self.frames[..keys.len()] {
-                let path = Path::new(info.goal(), 1514, Half::PASS, Half::PASS);
-                new += usize::from(matches!(self.cache.learn(info, path), Some((_, true))));
+                let accept = CachedVerdict::ACCEPT;
+                let action = FlowAction::new(info.packed_destination(), 1514, accept, accept);
+                new += usize::from(matches!(self.cache.insert(info, action), Some((_, true))));
             }
         }
         new
     }
 
-    /// How many of a burst of `keys` are known; of more than [`BURST`], those behind are not asked for.
+    /// Looks up the flows of at most [`BURST`] keys and returns the number of hits; further keys are
+    /// ignored.
     #[inline]
-    pub fn known(&mut self, keys: &[FlowKey]) -> usize {
+    pub fn hits(&mut self, keys: &[FlowKey]) -> usize {
         let keys = &keys[..keys.len().min(BURST)];
-        self.take(keys);
-        let mut places = Places::new();
+        self.fill(keys);
+        let mut buckets = BucketIndexes::new();
         for (n, info) in self.frames[..keys.len()].iter().enumerate() {
-            places.set(n, self.cache.place(info));
+            buckets.set(n, self.cache.bucket_index(info));
         }
-        let candidates = self.cache.candidates(&places, keys.len());
+        let candidates = self.cache.candidates(&buckets, keys.len());
         let frames = self.frames[..keys.len()].iter().enumerate();
         frames
-            .filter(|&(n, info)| self.cache.find(&candidates, n, info).is_some())
+            .filter(|&(n, info)| self.cache.lookup(&candidates, n, info).is_some())
             .count()
     }
 
-    /// How many flows there is room for at this moment.
-    pub fn room(&self) -> usize {
-        self.cache.room()
+    /// Returns the number of entries in use at this moment.
+    pub fn capacity(&self) -> usize {
+        self.cache.capacity()
     }
 
-    /// Forgets every flow, and keeps its room.
-    pub fn forget(&mut self) {
-        self.cache.empty_to(self.cache.room());
+    /// Removes every flow and keeps the capacity.
+    pub fn clear(&mut self) {
+        self.cache.clear_to(self.cache.capacity());
     }
 
-    /// Makes the facts of frames of these keys.
+    /// Fills in the facts of frames with these keys.
     #[inline(always)]
-    fn take(&mut self, keys: &[FlowKey]) {
+    fn fill(&mut self, keys: &[FlowKey]) {
         let [from, to] = PODS.map(AttachmentId::from_u32);
-        let mark = Mark::new(Source::Attachment(from), self.cache.version());
+        let origin = OriginTag::new(Origin::Attachment(from), self.cache.version());
         for (info, key) in self.frames.iter_mut().zip(keys) {
             info.key = *key;
-            info.describe(SegmentId::from_u32(1), mark);
+            info.set_origin(SegmentId::from_u32(1), origin);
             info.set_destination(Destination::Attachment(to));
         }
     }

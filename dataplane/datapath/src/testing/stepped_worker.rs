@@ -1,41 +1,42 @@
-//! A worker without a thread: it goes round when it is told to, on the caller's thread, and its
-//! stages can be run one by one. Benches measure with it; nothing else differs from a real one.
+//! Worker without a thread: the caller's thread runs its loop or its stages one by one. Benches
+//! measure with it; everything but the thread is a real worker's.
 
 use std::sync::Arc;
 
 use sluice_firewall::PolicySet;
-use sluice_mem::{BURST, Burst, Pools};
-use sluice_ring::{Consumer, spsc};
+use sluice_mem::{Burst, Pools};
+use sluice_ring::{Consumer, Producer, spsc};
 
 use crate::control::engine::flow_cache;
 use crate::control::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
 use crate::control::topology::Topology;
 use crate::error::Error;
-use crate::flows::Places;
-use crate::frame::Goal;
+use crate::flows::BucketIndexes;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::pipeline::attachment::Attachment;
-use crate::pipeline::dispatch::{flush, route};
-use crate::pipeline::egress::{egress_classify, egress_judge, egress_read};
-use crate::pipeline::lookup::{Recognised, recognise};
-use crate::pipeline::state::{State, UplinkState, WorkerEvent};
+use crate::pipeline::dispatch::dispatch;
+use crate::pipeline::event::WorkerEvent;
+use crate::pipeline::flush::flush;
+use crate::pipeline::lookup::{Lookup, lookup};
+use crate::pipeline::state::{UplinkState, WorkerState};
+use crate::pipeline::{classify, judge, parse};
 use crate::ports::seam::PodPort;
 use crate::worker::Worker;
 use crate::worker::commands::{Answer, Change, Command, Numbered};
 use crate::worker::idle::{Doorbell, Idle};
 
-/// One worker, its tables and its ports.
+/// One worker with its tables and its ports.
 pub struct SteppedWorker {
     topology: Topology,
     worker: Worker,
-    commands: sluice_ring::Producer<Numbered<Command>>,
+    commands: Producer<Numbered<Command>>,
     answers: Consumer<Numbered<Answer>>,
     _events: Consumer<WorkerEvent>,
 }
 
 impl SteppedWorker {
-    /// A worker that judges by `policies`, with a flow cache of at least `flows` entries (0: none),
-    /// and no ports.
+    /// Makes a worker that judges by `policies`, with a flow cache of at least `flows` entries (0:
+    /// none) and no ports.
     ///
     /// # Errors
     /// [`Error::System`]: no more file descriptors.
@@ -51,23 +52,16 @@ impl SteppedWorker {
         let (command_sender, commands) = spsc(8);
         let (answers, answer_receiver) = spsc(8);
         let (events, event_receiver) = spsc(1024);
-        let worker = Worker {
-            tables: Arc::new(topology.tables()),
-            state: State::new(
-                WorkerId(0),
-                pools,
-                flow_cache(flows)?,
-                events,
-                Arc::default(),
-            ),
-            idle: Idle::new(IdleConfig::default(), bell.clone())?,
-            commands,
-            answers,
-            bells: vec![bell],
-            polled: Vec::new(),
-            uplinks: Vec::new(),
-            tended_ms: 0,
-        };
+        let state = WorkerState::new(
+            WorkerId(0),
+            pools,
+            flow_cache(flows)?,
+            events,
+            Arc::default(),
+        );
+        let tables = Arc::new(topology.tables());
+        let idle = Idle::new(IdleConfig::default(), bell.clone())?;
+        let worker = Worker::new(tables, state, idle, commands, answers, vec![bell]);
         Ok(SteppedWorker {
             topology,
             worker,
@@ -93,7 +87,7 @@ impl SteppedWorker {
         Ok(id)
     }
 
-    /// Makes an attachment with its port.
+    /// Adds an attachment with its port.
     ///
     /// # Errors
     /// As [`crate::Engine::attach`].
@@ -106,74 +100,78 @@ impl SteppedWorker {
         let id = record.id;
         let attachment = Attachment::new(id, &record.spec, record.counts.clone());
         self.install(Change::AddAttachment(Box::from(attachment)));
-        self.ask(Command::Connect { id, port });
+        self.command(Command::Connect { id, port });
         Ok(id)
     }
 
-    /// Once round the loop. Returns the number of frames received.
+    /// Runs the loop once. Returns the number of frames received.
     pub fn round(&mut self) -> usize {
         self.worker.round()
     }
 
-    /// Frames delivered to an attachment's pod so far; 0 if there is no such attachment.
+    /// Returns the number of frames delivered to an attachment's pod; 0 if there is no such attachment.
     pub fn delivered(&mut self, attachment: AttachmentId) -> u64 {
         self.topology
             .attachment(attachment)
             .map_or(0, |record| record.counts.traffic.read().tx_frames)
     }
 
-    /// The worker's mempools.
+    /// Returns the worker's mempools.
     pub fn pools(&mut self) -> &mut Pools {
         &mut self.worker.state.pools
     }
 
-    /// The first half of a pod's classify stage, its tag and key: what cannot be read is freed.
-    pub fn read(&mut self, attachment: AttachmentId, burst: &mut Burst) {
-        egress_read(&mut self.worker.state, attachment.slot(), burst);
+    /// Runs the parse stage of a pod's egress: frames that cannot be read are freed.
+    pub fn parse(&mut self, attachment: AttachmentId, burst: &mut Burst) {
+        parse::from_pod(&mut self.worker.state, attachment, burst);
     }
 
-    /// The flow cache's stage, on frames that were read: what is known to be denied is freed.
-    /// Returns how many frames nothing is known of.
-    pub fn recognise(&mut self, burst: &mut Burst) -> usize {
+    /// Runs the lookup stage on frames that were parsed: those that a cached verdict denies are
+    /// freed. Returns whether all others hit.
+    pub fn lookup(&mut self, burst: &mut Burst) -> bool {
         let Worker { tables, state, .. } = &mut self.worker;
-        let places = Places::of(&state.flows, burst.as_slice());
-        let mut goals = [Goal::UNKNOWN; BURST];
-        match recognise(tables, state, &places, burst, &mut goals) {
-            Recognised::AllPass { .. } => 0,
-            Recognised::Some { unknown } => unknown,
-        }
+        let buckets = BucketIndexes::of(&state.flows, burst.as_slice());
+        lookup(tables, state, &buckets, burst).all_hit()
     }
 
-    /// The whole classify stage of a pod's egress: what it rejects is freed.
+    /// Runs the parse and classify stages of a pod's egress on frames of which none hits: those that
+    /// they refuse are freed.
     pub fn classify(&mut self, attachment: AttachmentId, burst: &mut Burst) {
-        self.read(attachment, burst);
-        let worker = &mut self.worker;
-        egress_classify(&worker.tables, &mut worker.state, attachment.slot(), burst);
+        self.parse(attachment, burst);
+        let mut flows = Lookup::all_missed(burst.len());
+        let Worker { tables, state, .. } = &mut self.worker;
+        classify::from_pod(tables, state, attachment, &mut flows, burst);
     }
 
-    /// The judge stage of a pod's egress: what is not allowed is freed.
+    /// Runs the judge stage of a pod's egress on frames of which none hits: those that its policies
+    /// do not accept are freed.
     pub fn judge(&mut self, attachment: AttachmentId, burst: &mut Burst) {
-        let worker = &mut self.worker;
-        egress_judge(&worker.tables, &mut worker.state, attachment, burst);
+        let mut flows = Lookup::all_missed(burst.len());
+        let Worker { tables, state, .. } = &mut self.worker;
+        judge::at_sender(tables, state, attachment, &mut flows, burst);
     }
 
-    /// What comes after a pod's judge: the ingress of local destinations, uplinks, and the flush.
-    /// Every mbuf is freed.
-    pub fn route(&mut self, burst: &mut Burst) {
-        let worker = &mut self.worker;
-        route(&worker.tables, &mut worker.state, burst);
-        flush(&mut worker.state);
+    /// Runs the stages behind a pod's judge, and the flush: every mbuf is freed.
+    pub fn dispatch(&mut self, burst: &mut Burst) {
+        let mut flows = Lookup::all_missed(burst.len());
+        let Worker { tables, state, .. } = &mut self.worker;
+        judge::at_receivers(tables, state, &mut flows, burst);
+        dispatch(tables, state, &flows, burst);
+        flush(tables, state);
     }
 
     fn install(&mut self, change: Change) {
         let tables = Arc::new(self.topology.tables());
-        self.ask(Command::Install { tables, change });
+        self.command(Command::Install { tables, change });
     }
 
-    fn ask(&mut self, what: Command) {
-        // The ring is empty: every command is obeyed before the next is given.
-        let _ = self.commands.push(Numbered { number: 0, what });
-        self.worker.obey();
+    fn command(&mut self, command: Command) {
+        // The ring is empty: every command is handled before the next is given.
+        let _ = self.commands.push(Numbered {
+            number: 0,
+            what: command,
+        });
+        self.worker.handle_command();
         while self.answers.pop().is_some() {}
     }
 }

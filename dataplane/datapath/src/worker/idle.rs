@@ -1,4 +1,4 @@
-//! The idle ladder: busy polling, polling with pauses, sleep until somebody rings.
+//! Idle ladder: busy polling, polling with pauses, sleep until a port or a doorbell wakes.
 
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -10,22 +10,23 @@ use sluice_ring::Sleeper;
 use crate::control::spec::IdleConfig;
 use crate::error::Error;
 
-/// The longest sleep while every port's wake-ups can be relied upon.
+/// Longest sleep while every port's wake-ups can be relied upon.
 const LONGEST_SLEEP_MS: u64 = 100;
-/// Sleeps at the cap, one after the other without a frame, after which sleeps are
-/// [`SETTLED_FACTOR`] times as long.
+/// Sleeps at the cap, one after the other without a frame, after which the cap is
+/// [`BACKOFF_FACTOR`] times as long.
 ///
 /// A wake-up is lost only if the peer read the interrupt flag before it was cleared and its frame
-/// was not yet visible when we looked after clearing it. A look a cap later sees that frame, and
-/// whatever comes after reads the cleared flag: the cap is for the first sleeps, and later ones
+/// was not yet visible when the worker looked after clearing it. A look a cap later sees that frame,
+/// and whatever comes after reads the cleared flag: the cap is for the first sleeps, and later ones
 /// keep some for a peer that was put off its core in between. Merely waking a thousand times a
 /// second costs 2.5 % of a core on a virtual machine.
-const SETTLED_AFTER: u32 = 64;
-const SETTLED_FACTOR: u32 = 4;
-/// Pauses between two loops on the second rung.
+const BACKOFF_AFTER: u32 = 64;
+/// Factor by which the cap grows.
+const BACKOFF_FACTOR: u32 = 4;
+/// Pause instructions between two loops on the second rung.
 const PAUSES: u32 = 32;
 
-/// Wakes one worker. Engine-private: no peer ever holds this fd, so writing to it cannot block
+/// Eventfd that wakes one worker. Engine-private: no peer ever holds this fd, so writing to it cannot block
 /// for long, and a full counter means that a wake-up is due anyway.
 #[derive(Debug)]
 pub(crate) struct Doorbell {
@@ -34,6 +35,10 @@ pub(crate) struct Doorbell {
 }
 
 impl Doorbell {
+    /// Makes a doorbell.
+    ///
+    /// # Errors
+    /// [`Error::System`].
     pub(crate) fn new() -> Result<Doorbell, Error> {
         let fd = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(|errno| {
             Error::System {
@@ -47,7 +52,7 @@ impl Doorbell {
         })
     }
 
-    /// Has the worker look at its rings, if it sleeps. Called after something was put into one.
+    /// Wakes the worker if it sleeps. Called after something was put into one of its rings.
     pub(crate) fn ring(&self) {
         if self.sleeper.needs_waking() {
             let _ = rustix::io::write(&self.fd, &1u64.to_ne_bytes());
@@ -55,28 +60,32 @@ impl Doorbell {
     }
 }
 
-/// How a sleep ended.
+/// End of a sleep.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Slept {
-    /// It did not begin: something was there.
-    Not,
-    /// Somebody woke it.
+    /// The sleep did not begin: there was work.
+    NotAtAll,
+    /// A port or the doorbell woke the worker.
     Woken,
-    /// Its time was up.
-    Out,
+    /// The time was up.
+    TimedOut,
 }
 
-/// One worker's rest.
+/// Idle ladder of one worker.
 pub(crate) struct Idle {
     config: IdleConfig,
     bell: Arc<Doorbell>,
     epoll: OwnedFd,
     empty_loops: u32,
-    /// Sleeps that ended by their time since anything else happened.
-    slept_out: u32,
+    /// Sleeps that timed out since anything else happened.
+    timed_out: u32,
 }
 
 impl Idle {
+    /// Makes the ladder of the worker that `bell` wakes.
+    ///
+    /// # Errors
+    /// [`Error::System`].
     pub(crate) fn new(config: IdleConfig, bell: Arc<Doorbell>) -> Result<Idle, Error> {
         let system = |what| {
             move |errno: rustix::io::Errno| Error::System {
@@ -93,11 +102,11 @@ impl Idle {
             bell,
             epoll,
             empty_loops: 0,
-            slept_out: 0,
+            timed_out: 0,
         })
     }
 
-    /// A port's fd wakes this worker from now on.
+    /// Adds a port's fd to those that wake this worker.
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) {
         let data = epoll::EventData::new_u64(1);
         let flags = epoll::EventFlags::IN | epoll::EventFlags::ET;
@@ -106,17 +115,17 @@ impl Idle {
         let _ = epoll::add(&self.epoll, fd, data, flags);
     }
 
-    /// No longer. The peer of a memif holds the same open file description, so closing ours would
-    /// not take it out of the set.
+    /// Removes a port's fd. The peer of a memif holds the same open file description, so closing the
+    /// worker's fd would not take it out of the set.
     pub(crate) fn unwatch(&self, fd: BorrowedFd<'_>) {
         let _ = epoll::delete(&self.epoll, fd);
     }
 
-    /// After a loop with `frames`: whether the next rung is sleep.
-    pub(crate) fn tired(&mut self, frames: usize) -> bool {
+    /// Takes one step on the ladder after a loop with `frames`. Returns whether to sleep now.
+    pub(crate) fn should_sleep(&mut self, frames: usize) -> bool {
         if frames > 0 {
             self.empty_loops = 0;
-            self.slept_out = 0;
+            self.timed_out = 0;
             return false;
         }
         self.empty_loops = self.empty_loops.saturating_add(1);
@@ -135,21 +144,21 @@ impl Idle {
         false
     }
 
-    /// The next sleeps are short again.
-    pub(crate) fn unsettle(&mut self) {
-        self.slept_out = 0;
+    /// Resets the backoff: the next sleeps are short again.
+    pub(crate) fn reset_backoff(&mut self) {
+        self.timed_out = 0;
     }
 
-    /// Sleeps until a fd wakes it or the time is up, unless something is there after the bell was
-    /// armed: `still_nothing` says.
-    pub(crate) fn sleep(&mut self, capped: bool, still_nothing: impl FnOnce() -> bool) -> Slept {
+    /// Sleeps until an fd wakes the worker or the time is up, unless there is work after the doorbell
+    /// was armed. `is_idle` says whether there is none; `capped`, whether wake-ups can be lost.
+    pub(crate) fn sleep(&mut self, capped: bool, is_idle: impl FnOnce() -> bool) -> Slept {
         self.bell.sleeper.lie_down();
-        let mut slept = Slept::Not;
-        if still_nothing() {
+        let mut slept = Slept::NotAtAll;
+        if is_idle() {
             let longest = Duration::from_millis(LONGEST_SLEEP_MS);
-            let settled = self.slept_out >= SETTLED_AFTER;
+            let backed_off = self.timed_out >= BACKOFF_AFTER;
             let limit = match capped {
-                true if settled => longest.min(self.config.sleep_cap * SETTLED_FACTOR),
+                true if backed_off => longest.min(self.config.sleep_cap * BACKOFF_FACTOR),
                 true => longest.min(self.config.sleep_cap),
                 false => longest,
             };
@@ -159,14 +168,14 @@ impl Idle {
             };
             let mut events = [const { std::mem::MaybeUninit::<epoll::Event>::uninit() }; 8];
             slept = match epoll::wait(&self.epoll, &mut events, Some(&limit)) {
-                Ok(([], _)) => Slept::Out,
+                Ok(([], _)) => Slept::TimedOut,
                 _ => Slept::Woken,
             };
         }
         self.bell.sleeper.get_up();
-        self.slept_out = match slept {
-            Slept::Out => self.slept_out.saturating_add(1),
-            Slept::Not | Slept::Woken => 0,
+        self.timed_out = match slept {
+            Slept::TimedOut => self.timed_out.saturating_add(1),
+            Slept::NotAtAll | Slept::Woken => 0,
         };
         slept
     }

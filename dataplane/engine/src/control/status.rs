@@ -49,8 +49,8 @@ fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
         loops: found.loops,
         empty_loops: found.empty_loops,
         sleeps: found.sleeps,
-        known: found.known,
-        learned: found.learned,
+        known: found.flow_hits,
+        learned: found.flow_inserts,
     };
     snapshot.workers.iter().enumerate().map(worker).collect()
 }

@@ -470,7 +470,7 @@ impl<D: Device> Uplink for IgbVf<D> {
             .send(&self.registers, context.pools, context.drops, burst)
     }
 
-    fn tend(&mut self, context: &mut PortContext<'_>, now_ms: u64) {
+    fn housekeeping(&mut self, context: &mut PortContext<'_>, now_ms: u64) {
         match self.state {
             State::From(moment) if now_ms < moment => {}
             State::From(_) => {

@@ -111,12 +111,12 @@ impl<D: Device> Lab<D> {
         frames.len() - left
     }
 
-    fn tend(&mut self, times: u32) {
+    fn housekeeping(&mut self, times: u32) {
         for _ in 0..times {
             self.now_ms += 10;
             let now_ms = self.now_ms;
             let (port, mut context) = self.port();
-            port.tend(&mut context, now_ms);
+            port.housekeeping(&mut context, now_ms);
         }
     }
 
@@ -248,7 +248,7 @@ fn frames_come_and_go_byte_for_byte_and_in_order() {
             assert_eq!(*sent, frame(number, 60 + number as usize % 1400));
         }
     });
-    lab.tend(60);
+    lab.housekeeping(60);
     let nic = lab.port.as_ref().unwrap().report().nic.unwrap();
     assert_eq!(nic.tx_frames, u64::from(received), "over a register's wrap");
     lab.end();
@@ -322,11 +322,11 @@ fn a_pf_that_was_down_is_waited_for() {
     let mut lab = lab(down, VfVlans::Untagged);
     assert_eq!(lab.link(), LinkState::Waiting, "and it does not pretend");
     assert_eq!(lab.send(&[frame(1, 60)], None), 0);
-    lab.tend(100);
+    lab.housekeeping(100);
     assert_eq!(lab.link(), LinkState::Waiting);
     assert!(lab.port.as_ref().unwrap().may_miss_wakeups());
     lab.nic.with(|vf, _| vf.pf_up());
-    lab.tend(60);
+    lab.housekeeping(60);
     assert_eq!(lab.link(), LinkState::Up);
     lab.arrive(&frame(7, 60), None);
     let mut burst = lab.receive();
@@ -351,10 +351,10 @@ fn a_pf_that_forgets_the_vf_is_asked_anew() {
                     vf.pf_reset();
                 }
             });
-            lab.tend(1);
+            lab.housekeeping(1);
             assert_eq!(lab.link(), LinkState::Waiting);
             lab.nic.with(|vf, _| vf.pf_up());
-            lab.tend(60);
+            lab.housekeeping(60);
             assert_eq!(lab.link(), LinkState::Up, "round {round}");
             let resets = lab.port.as_ref().unwrap().report().nic.unwrap().resets;
             assert_eq!(resets, round);
@@ -375,7 +375,7 @@ fn a_ping_of_the_pf_changes_nothing() {
         vf.say(0x0100 | MSG_CTS, bus);
         vf.pf.asked.len()
     });
-    lab.tend(5);
+    lab.housekeeping(5);
     assert_eq!(lab.link(), LinkState::Up);
     lab.nic.with(|vf, _| assert_eq!(vf.pf.asked.len(), asked));
     lab.end();

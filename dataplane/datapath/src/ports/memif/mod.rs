@@ -13,7 +13,8 @@ use sluice_packet::FlowKey;
 
 use super::tagged::Tagged;
 use crate::drops::{DropCounts, DropReason};
-use crate::frame::{FrameInfo, Tagging};
+use crate::frame::FrameInfo;
+use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Wake};
 
 /// The port of one memif connection. When the peer goes and another comes, there is another port.

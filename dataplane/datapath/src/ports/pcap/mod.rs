@@ -24,7 +24,8 @@ use self::write::PcapWriter;
 use super::frame_list::FrameList;
 use super::tagged::Tagged;
 use crate::drops::DropReason;
-use crate::frame::{FrameInfo, Tagging};
+use crate::frame::FrameInfo;
+use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
 /// Which files.

@@ -1,0 +1,194 @@
+//! Handling of control's commands, between two bursts.
+
+use std::sync::Arc;
+
+use sluice_mem::BURST;
+
+use super::Worker;
+use super::commands::{Answer, Change, Command, Numbered, Removed};
+use crate::ids::AttachmentId;
+use crate::pipeline::flush::flush;
+use crate::pipeline::handed_off::handed_off;
+use crate::pipeline::state::HANDOFF_FRAMES;
+use crate::pipeline::tables::Tables;
+use crate::ports::seam::PodPort;
+
+impl Worker {
+    /// Handles one of control's commands, if there is one. Returns whether it was the last.
+    pub(crate) fn handle_command(&mut self) -> bool {
+        self.post_faults();
+        let Some(Numbered { number, what }) = self.commands.pop() else {
+            return false;
+        };
+        let stop = matches!(what, Command::Stop);
+        let answer = match what {
+            Command::Install { tables, change } => self.install(tables, change),
+            Command::Connect { id, port } => self.connect(id, port),
+            Command::Disconnect { id } => self.disconnect(id),
+            Command::Stop => self.shut_down(),
+        };
+        // It fits: the ring is as large as that of commands, and control waits for each answer.
+        let _ = self.answers.push(Numbered {
+            number,
+            what: answer,
+        });
+        stop
+    }
+
+    /// Stops watching the ports that were quarantined in the middle of a flow, and posts them to
+    /// control. What does not fit control's ring is posted at the next call.
+    fn post_faults(&mut self) {
+        if !self.state.has_faults {
+            return;
+        }
+        self.state.has_faults = false;
+        while let Some(event) = self.state.quarantined.pop() {
+            event.port_fds(|fd| self.idle.unwatch(fd));
+            if let Err(event) = self.state.events.push(event) {
+                self.state.quarantined.push(event);
+                self.state.has_faults = true;
+                break;
+            }
+        }
+        self.list_polled();
+    }
+
+    /// Swaps the tables and makes the change that goes with them.
+    fn install(&mut self, tables: Arc<Tables>, change: Change) -> Answer {
+        // Frames that others handed off by the old tables are finished by the old tables, a ring's
+        // capacity at most: no frame that comes later can be for what is now removed.
+        let mut limit = 4 * HANDOFF_FRAMES / BURST;
+        while limit > 0 && handed_off(&self.tables, &mut self.state) > 0 {
+            limit -= 1;
+        }
+        flush(&self.tables, &mut self.state);
+        self.wake_others();
+        let old = std::mem::replace(&mut self.tables, tables);
+        self.state.flows.clear();
+        let removed = match change {
+            Change::None => Removed::None,
+            Change::AddUplink(id, uplink) => {
+                uplink.port.wake_fds(&mut |fd| self.idle.watch(fd));
+                self.uplinks.push(id);
+                if self.state.uplinks.len() <= id.index() {
+                    self.state.uplinks.resize_with(id.index() + 1, || None);
+                }
+                self.state.uplinks[id.index()] = Some(uplink);
+                Removed::None
+            }
+            Change::RemoveUplink(id) => {
+                self.uplinks.retain(|&other| other != id);
+                match self
+                    .state
+                    .uplinks
+                    .get_mut(id.index())
+                    .and_then(Option::take)
+                {
+                    Some(mut uplink) => {
+                        uplink.port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+                        self.state.pools.free_burst(&mut uplink.out);
+                        Removed::Uplink(uplink)
+                    }
+                    None => Removed::None,
+                }
+            }
+            Change::AddAttachment(attachment) => {
+                let slot = attachment.id.slot();
+                if self.state.attachments.len() <= slot {
+                    self.state.attachments.resize_with(slot + 1, || None);
+                    // Room for every slot, so that a flow notes one without allocating.
+                    self.state.dirty.reserve(slot + 1);
+                    self.state.quarantined.reserve(slot + 1);
+                }
+                self.state.attachments[slot] = Some(attachment);
+                Removed::None
+            }
+            Change::RemoveAttachment(id) => {
+                // The port stays in the attachment, to end on control's thread.
+                if let Some(port) = self.state.attachment(id).and_then(|own| own.port.as_ref()) {
+                    port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+                }
+                match self.state.attachments.get_mut(id.slot()) {
+                    Some(slot) if slot.as_ref().is_some_and(|found| found.id == id) => slot
+                        .take()
+                        .map_or(Removed::None, |attachment| Removed::Attachment {
+                            _attachment: attachment,
+                        }),
+                    _ => Removed::None,
+                }
+            }
+        };
+        self.list_polled();
+        Answer::Installed { _old: old, removed }
+    }
+
+    /// Gives an attachment its port.
+    fn connect(&mut self, id: AttachmentId, mut port: Box<dyn PodPort>) -> Answer {
+        let mut old = self.take_port(id);
+        let known = match self.state.attachment(id) {
+            Some(attachment) => {
+                port.wake_fds(&mut |fd| self.idle.watch(fd));
+                port.disarm();
+                attachment.port = Some(port);
+                true
+            }
+            None => {
+                old = Some(port);
+                false
+            }
+        };
+        self.list_polled();
+        Answer::Port { old, known }
+    }
+
+    /// Takes an attachment's port.
+    fn disconnect(&mut self, id: AttachmentId) -> Answer {
+        let old = self.take_port(id);
+        let known = self.state.attachment(id).is_some();
+        self.list_polled();
+        Answer::Port { old, known }
+    }
+
+    /// Takes the port out of an attachment and stops watching it.
+    fn take_port(&mut self, id: AttachmentId) -> Option<Box<dyn PodPort>> {
+        let port = self.state.attachment(id)?.port.take()?;
+        port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+        Some(port)
+    }
+
+    /// Sends what is on its way, and gives up every port and mbuf.
+    fn shut_down(&mut self) -> Answer {
+        flush(&self.tables, &mut self.state);
+        for ring in self.state.from_workers.iter_mut().flatten() {
+            while let Some(mbuf) = ring.pop() {
+                self.state.pools.free(mbuf);
+            }
+        }
+        let attachments = std::mem::take(&mut self.state.attachments);
+        let ports = attachments
+            .into_iter()
+            .flatten()
+            .filter_map(|mut a| a.port.take())
+            .collect();
+        let mut uplinks = std::mem::take(&mut self.state.uplinks);
+        for uplink in uplinks.iter_mut().flatten() {
+            self.state.pools.free_burst(&mut uplink.out);
+        }
+        Answer::Stopped {
+            _ports: ports,
+            _uplinks: uplinks,
+        }
+    }
+
+    /// Lists the attachments that have a port.
+    fn list_polled(&mut self) {
+        self.polled.clear();
+        let slots = self.state.attachments.iter().enumerate();
+        self.polled.extend(slots.filter_map(|(slot, attachment)| {
+            attachment
+                .as_ref()
+                .and_then(|attachment| attachment.port.as_ref())
+                .map(|_| slot)
+        }));
+    }
+}

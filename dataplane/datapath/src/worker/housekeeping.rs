@@ -1,0 +1,37 @@
+//! Housekeeping of a worker's uplinks.
+
+use super::Worker;
+use crate::pipeline::state::WorkerState;
+use crate::ports::seam::PortContext;
+
+/// Milliseconds between two rounds of housekeeping.
+const HOUSEKEEPING_MS: u64 = 10;
+
+impl Worker {
+    /// Does the housekeeping if the last one is long enough ago.
+    #[inline]
+    pub(super) fn housekeeping_if_due(&mut self) {
+        if self.state.now_ms.wrapping_sub(self.housekeeping_ms) >= HOUSEKEEPING_MS {
+            self.housekeeping();
+        }
+    }
+
+    /// Calls every uplink's housekeeping, and notes the report that follows from it.
+    fn housekeeping(&mut self) {
+        let WorkerState {
+            uplinks,
+            pools,
+            now_ms,
+            ..
+        } = &mut self.state;
+        self.housekeeping_ms = *now_ms;
+        for uplink in uplinks.iter_mut().flatten() {
+            let mut context = PortContext {
+                pools,
+                drops: &uplink.counts.drops,
+            };
+            uplink.port.housekeeping(&mut context, *now_ms);
+            uplink.counts.report.write(uplink.port.report());
+        }
+    }
+}

@@ -110,6 +110,7 @@ impl FrameInfo {
     }
 
     /// Returns the outermost tag, if there is one.
+    #[inline]
     pub fn tag(&self) -> Option<VlanTag> {
         (self.tpid != 0).then_some(VlanTag {
             tpid: self.tpid,
@@ -118,31 +119,37 @@ impl FrameInfo {
     }
 
     /// Sets the outermost tag or takes it away.
+    #[inline]
     pub fn set_tag(&mut self, tag: Option<VlanTag>) {
         (self.tpid, self.tci) = tag.map_or((0, 0), |tag| (tag.tpid, tag.tci));
     }
 
     /// Returns priority code point and drop eligibility: the upper four bits of a TCI, in place.
+    #[inline]
     pub fn priority_bits(&self) -> u16 {
         self.tci & 0xf000
     }
 
     /// Returns the segment.
+    #[inline]
     pub fn segment(&self) -> SegmentId {
         SegmentId::from_u32(self.segment)
     }
 
     /// Sets the segment.
+    #[inline]
     pub fn set_segment(&mut self, segment: SegmentId) {
         self.segment = segment.to_u32();
     }
 
     /// Returns the destination.
+    #[inline]
     pub fn destination(&self) -> Destination {
         self.packed_destination().unpack()
     }
 
     /// Sets the destination.
+    #[inline]
     pub fn set_destination(&mut self, destination: Destination) {
         self.set_packed_destination(destination.pack());
     }
@@ -164,12 +171,14 @@ impl FrameInfo {
     }
 
     /// Returns where the frame came from.
+    #[inline]
     pub fn origin(&self) -> Origin {
         self.origin_tag.origin()
     }
 
     /// Returns the attachment whose policies judge the frame in `direction`, if there is one: its
     /// sender on egress, its receiver on ingress.
+    #[inline]
     pub(crate) fn judged_at(&self, direction: Direction) -> Option<AttachmentId> {
         match (direction, self.origin(), self.destination()) {
             (Direction::Egress, Origin::Attachment(id), _)
@@ -179,16 +188,19 @@ impl FrameInfo {
     }
 
     /// Changes the version of the origin tag to that of another worker's tables.
+    #[inline]
     pub(crate) fn set_version(&mut self, version: u32) {
         self.origin_tag = self.origin_tag.with_version(version);
     }
 
     /// Returns the frame's flow in the flow cache of the worker that has the frame.
+    #[inline]
     pub(crate) fn flow(&self) -> FlowNumber {
         FlowNumber::from_u32(self.flow)
     }
 
     /// Notes the frame's flow.
+    #[inline]
     pub(crate) fn set_flow(&mut self, flow: FlowNumber) {
         self.flow = flow.to_u32();
     }
@@ -214,6 +226,7 @@ impl FrameInfo {
     }
 
     /// Whether a second tag is among the frame's bytes.
+    #[inline]
     pub fn has_inner_tag(&self) -> bool {
         self.flags & INNER != 0
     }
@@ -229,6 +242,7 @@ impl FrameInfo {
     }
 
     /// Whether the frame is the engine's own answer (a reject), which is not judged.
+    #[inline]
     pub fn is_exempt(&self) -> bool {
         self.flags & EXEMPT != 0
     }

@@ -29,6 +29,7 @@ impl OriginTag {
     const NOT_CACHED: u64 = 1 << 33;
 
     /// Tags an origin with a version.
+    #[inline]
     pub(crate) fn new(origin: Origin, version: u32) -> OriginTag {
         let number = match origin {
             Origin::Attachment(id) => u64::from(id.to_u32()),
@@ -38,6 +39,7 @@ impl OriginTag {
     }
 
     /// Returns the tag with another version.
+    #[inline]
     pub(crate) fn with_version(self, version: u32) -> OriginTag {
         let origin = self.0 & ((1 << OriginTag::VERSION_SHIFT) - 1);
         OriginTag(origin | u64::from(version) << OriginTag::VERSION_SHIFT)
@@ -59,6 +61,7 @@ impl OriginTag {
     }
 
     /// Returns the origin.
+    #[inline]
     pub(crate) fn origin(self) -> Origin {
         #[allow(
             clippy::cast_possible_truncation,

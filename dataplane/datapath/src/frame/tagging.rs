@@ -19,6 +19,7 @@ pub enum Tagging {
 
 impl Tagging {
     /// Returns the tag that a frame carries on its way to the pod.
+    #[inline]
     pub fn tag_for(self, info: &FrameInfo) -> Option<VlanTag> {
         match self {
             Tagging::Untagged => None,

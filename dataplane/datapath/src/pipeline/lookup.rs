@@ -83,6 +83,59 @@ impl Lookup {
         self.misses.close_up(removed);
         self.receiver_misses.close_up(removed);
     }
+
+    /// Looks the frames up.
+    fn fill(
+        &mut self,
+        rules: RuleSlots<'_>,
+        state: &mut WorkerState,
+        buckets: &BucketIndexes,
+        burst: &mut Burst,
+    ) {
+        let candidates = state.flows.candidates(buckets, burst.len());
+        // All three stay empty for most bursts.
+        let (mut misses, mut receiver_misses) = (FrameSet::EMPTY, FrameSet::EMPTY);
+        let mut denied = Denied::default();
+        let (mut missed, mut one_destination) = (0, true);
+        for (n, mbuf) in burst.iter_mut().enumerate() {
+            let bytes = mbuf.len();
+            let info = FrameInfo::of_mut(mbuf);
+            let entry = state.flows.lookup(&candidates, n, info);
+            let entry = entry.filter(|(_, action)| bytes <= action.max_frame as usize);
+            let Some((at, action)) = entry else {
+                missed += 1;
+                misses.insert(n);
+                receiver_misses.insert(n);
+                continue;
+            };
+            count(rules, action.egress, bytes);
+            if action.is_accepted() {
+                count(rules, action.ingress, bytes);
+                self.destinations[n % BURST] = action.destination;
+                one_destination &= action.destination == self.destinations[0];
+                continue;
+            }
+            receiver_misses.insert(n);
+            if let Some(direction) = denied_in(rules, info, FlowNumber::of(at), action, bytes) {
+                denied.insert(direction, n);
+            }
+        }
+        state.counts.flow_hits.add((burst.len() - missed) as u64);
+        (self.misses, self.receiver_misses) = (misses, receiver_misses);
+        if receiver_misses.is_empty() {
+            self.all_hit = true;
+            self.one_destination = one_destination;
+            return;
+        }
+        for ((n, mbuf), destination) in burst.iter_mut().enumerate().zip(&self.destinations) {
+            if !receiver_misses.contains(n) {
+                FrameInfo::of_mut(mbuf).set_packed_destination(*destination);
+            }
+        }
+        if !denied.is_empty() {
+            denied.remove(state, self, burst);
+        }
+    }
 }
 
 /// Looks every frame of a burst up, counts the hits, and removes the frames that a cached verdict
@@ -93,56 +146,13 @@ pub(crate) fn lookup(
     buckets: &BucketIndexes,
     burst: &mut Burst,
 ) -> Lookup {
+    // Filled in place and returned from one point: so it is not copied.
     let mut found = Lookup::all_missed(burst.len());
-    let Some(rules) = tables.rule_counts.get(state.id.index()) else {
-        return found;
-    };
-    let rules = rules.slots();
-    if !state.flows.is_on() || burst.is_empty() {
-        return found;
-    }
-    let candidates = state.flows.candidates(buckets, burst.len());
-    // All three stay empty for most bursts.
-    let (mut misses, mut receiver_misses) = (FrameSet::EMPTY, FrameSet::EMPTY);
-    let mut denied = Denied::default();
-    let (mut missed, mut one_destination) = (0, true);
-    for (n, mbuf) in burst.iter_mut().enumerate() {
-        let bytes = mbuf.len();
-        let info = FrameInfo::of_mut(mbuf);
-        let entry = state.flows.lookup(&candidates, n, info);
-        let entry = entry.filter(|(_, action)| bytes <= action.max_frame as usize);
-        let Some((at, action)) = entry else {
-            missed += 1;
-            misses.insert(n);
-            receiver_misses.insert(n);
-            continue;
-        };
-        count(rules, action.egress, bytes);
-        if action.is_accepted() {
-            count(rules, action.ingress, bytes);
-            found.destinations[n % BURST] = action.destination;
-            one_destination &= action.destination == found.destinations[0];
-            continue;
-        }
-        receiver_misses.insert(n);
-        if let Some(direction) = denied_in(rules, info, FlowNumber::of(at), action, bytes) {
-            denied.insert(direction, n);
-        }
-    }
-    state.counts.flow_hits.add((burst.len() - missed) as u64);
-    (found.misses, found.receiver_misses) = (misses, receiver_misses);
-    if receiver_misses.is_empty() {
-        found.all_hit = true;
-        found.one_destination = one_destination;
-        return found;
-    }
-    for ((n, mbuf), destination) in burst.iter_mut().enumerate().zip(&found.destinations) {
-        if !receiver_misses.contains(n) {
-            FrameInfo::of_mut(mbuf).set_packed_destination(*destination);
-        }
-    }
-    if !denied.is_empty() {
-        denied.remove(state, &mut found, burst);
+    if let Some(rules) = tables.rule_counts.get(state.id.index())
+        && state.flows.is_on()
+        && !burst.is_empty()
+    {
+        found.fill(rules.slots(), state, buckets, burst);
     }
     found
 }

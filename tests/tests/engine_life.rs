@@ -24,7 +24,7 @@ fn engine_checks_its_configuration_and_policies() {
     let output = node.sluiced(&["--check"]);
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
     assert!(
-        text(&output).contains("1 uplinks, 2 workers, 1 policies"),
+        text(&output).contains("1 uplink ok, 2 workers, 1 policy"),
         "{}",
         text(&output)
     );

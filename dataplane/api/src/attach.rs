@@ -26,7 +26,7 @@ pub struct AttachRequest {
     /// it before it answers the detach.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vf: Option<VfRequest>,
-    /// Which VLANs, and how the pod sees them.
+    /// VLANs of the attachment, and how the pod sees them.
     pub vlan: VlanRequest,
     /// The MAC address (`02:00:5e:10:00:01`); absent: derived from container id and interface. With
     /// `vf` it is there, and is the VF's administrative one.
@@ -45,7 +45,7 @@ pub struct AttachRequest {
     /// The largest IP packet in bytes; absent: the uplink's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
-    /// How the pod reaches the attachment.
+    /// Back end by which the pod reaches the attachment.
     pub backend: Backend,
 }
 
@@ -53,7 +53,7 @@ pub struct AttachRequest {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VfRequest {
-    /// Its PCI address, as in `0000:01:10.0`.
+    /// PCI address, as in `0000:01:10.0`.
     pub address: String,
     /// The port VLAN that its PF puts on and takes off, 1 to 4094; the attachment is an access one
     /// of that VLAN. Absent: none, so the attachment is untagged or a trunk.
@@ -91,7 +91,7 @@ pub struct PodRef {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "mode", rename_all = "lowercase", deny_unknown_fields)]
 pub enum VlanRequest {
-    /// One segment, untagged towards the pod. `vid` 0 is the uplink's untagged segment.
+    /// Single segment, untagged towards the pod. `vid` 0 is the uplink's untagged segment.
     Access {
         /// 0 to 4094.
         vid: u16,
@@ -112,7 +112,7 @@ pub enum VlanRequest {
     },
 }
 
-/// How the pod reaches its attachment.
+/// Back end by which a pod reaches its attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "type", rename_all = "lowercase", deny_unknown_fields)]
 pub enum Backend {
@@ -143,7 +143,7 @@ pub struct MemifRequest {
     pub secret: Option<String>,
     /// The memif id both sides use on this socket; default 0.
     pub id: u32,
-    /// Where the socket is; default the abstract name `sluicegate/<ifname>` in the pod's netns.
+    /// Control socket; default the abstract name `sluicegate/<ifname>` in the pod's netns.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub socket: Option<MemifSocket>,
     /// Accepts a peer's memory that cannot be sealed against shrinking (DPDK zero-copy clients).
@@ -162,7 +162,7 @@ pub enum MemifRole {
     Client,
 }
 
-/// Where a memif's control socket is.
+/// Address of a memif's control socket.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemifSocket {
@@ -172,14 +172,14 @@ pub enum MemifSocket {
     Path(PathBuf),
 }
 
-/// What an attach came to.
+/// Answer of `POST /v1/attachments`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachReply {
     /// The attachment's number, for this life of the engine.
     pub id: u32,
     /// The MAC address it has.
     pub mac: String,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// The memif's control socket: `@name` for an abstract one, else a path; absent for a tap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -187,12 +187,12 @@ pub struct AttachReply {
     /// The role the *pod* plays on the memif.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_role: Option<MemifRole>,
-    /// What the caller should know, e.g. that a segment has no policy and so carries nothing.
+    /// Warnings for the caller, e.g. that a segment has no policy and so carries nothing.
     #[serde(default)]
     pub warnings: Vec<String>,
 }
 
-/// What a detach came to. Detaching what is not there is success.
+/// Answer of `DELETE /v1/attachments/...`. Detaching what is not there is success.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DetachReply {
     /// Whether there was such an attachment.

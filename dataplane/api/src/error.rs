@@ -1,4 +1,4 @@
-//! What a request was refused with.
+//! Errors that the engine answers with.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub struct ApiError {
 pub enum ErrorCode {
     /// The request itself is wrong: a bad value, an unknown uplink or policy. (CNI error 7)
     Invalid,
-    /// It contradicts what is there: a duplicate MAC, a name that is taken.
+    /// Conflict with what is there: a duplicate MAC, a name that is taken.
     Conflict,
     /// No such thing.
     NotFound,

@@ -39,7 +39,7 @@ pub use status::{
     UplinkStatus, WorkerStatus,
 };
 
-/// Where the engine listens unless its configuration says otherwise.
+/// Default path of the engine's control socket.
 pub const DEFAULT_SOCKET: &str = "/run/sluicegate/control/sluiced.sock";
-/// Where the engine keeps its state unless its configuration says otherwise.
+/// Default folder of the engine's state.
 pub const DEFAULT_STATE_DIR: &str = "/var/lib/sluicegate";

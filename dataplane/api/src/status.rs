@@ -1,4 +1,4 @@
-//! What the engine tells of itself: health, status, counters, policies.
+//! Answers about the engine: health, status, counters, policies.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use crate::{AttachRequest, Backend, VlanRequest};
 pub struct Health {
     /// Whether new attachments are taken.
     pub ready: bool,
-    /// Why not, or what an operator should look at.
+    /// Reasons why not, and problems that an operator should look at.
     pub problems: Vec<String>,
     /// The engine's version.
     pub version: String,
@@ -41,7 +41,7 @@ pub struct Status {
     pub policy_version: u64,
 }
 
-/// One worker.
+/// Status and counters of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerStatus {
     /// 0, 1, ...
@@ -70,53 +70,53 @@ pub struct MemoryStatus {
     pub small: MbufCounts,
     /// Mbufs of 10 KiB.
     pub large: MbufCounts,
-    /// What they lie on: `hugetlb` or `ordinary pages`.
+    /// Kind of memory they lie on: `hugetlb` or `ordinary pages`.
     pub backing: String,
 }
 
 /// The mbufs of one mempool: all = free + in flight.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct MbufCounts {
-    /// How many there are.
+    /// Number of mbufs.
     pub all: u64,
     /// Free ones.
     pub free: u64,
-    /// Those that hold a frame.
+    /// Mbufs that hold a frame.
     pub in_flight: u64,
 }
 
-/// One uplink.
+/// Status and counters of one uplink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkStatus {
-    /// Its name in the configuration; of an attachment's own VF: the VF's PCI address.
+    /// Name in the configuration; of an attachment's own VF: the VF's PCI address.
     pub name: String,
     /// The network that its policies are of: its own name, or the PF's netdev.
     #[serde(default)]
     pub network: String,
-    /// Whose it is, where it is one attachment's own: `container/ifname`.
+    /// Owner, where it is one attachment's own: `container/ifname`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub owner: Option<String>,
-    /// Its link.
+    /// State of the link.
     #[serde(default)]
     pub link: LinkState,
-    /// What the NIC has counted, where the engine drives the NIC itself.
+    /// Counters of the NIC itself, where the engine drives the NIC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nic: Option<NicCounters>,
-    /// Its driver: `af_packet`, ...
+    /// Driver: `af_packet`, ...
     pub driver: String,
     /// The netdev or file it stands on.
     pub device: String,
     /// The worker that polls it.
     pub worker: usize,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// Its counters.
+    /// Frames and bytes.
     pub counters: Traffic,
     /// Frames that ended here, by drop reason.
     pub drops: BTreeMap<String, u64>,
 }
 
-/// One VLAN of one uplink.
+/// Status of one VLAN of one uplink.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SegmentStatus {
     /// The uplink.
@@ -130,16 +130,16 @@ pub struct SegmentStatus {
     pub attachments: usize,
 }
 
-/// One attachment.
+/// Status and counters of one attachment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AttachmentStatus {
-    /// Its number, for this life of the engine.
+    /// Number, for this life of the engine.
     pub id: u32,
     /// The request as it was made.
     pub request: AttachRequest,
-    /// Its MAC address.
+    /// MAC address.
     pub mac: String,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// The memif's control socket, `@name` for an abstract one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -148,13 +148,13 @@ pub struct AttachmentStatus {
     pub worker: usize,
     /// Whether the pod's side is there.
     pub link: LinkState,
-    /// Why the link went down last, if it did.
+    /// Reason why the link went down last, if it did.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_down: Option<String>,
-    /// What the peer calls itself.
+    /// Name and program that the peer sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
-    /// Its counters.
+    /// Counters of the attachment.
     pub counters: AttachmentCounters,
 }
 
@@ -192,7 +192,7 @@ pub struct Counters {
     pub rules: Vec<RuleCounter>,
 }
 
-/// How often a rule decided.
+/// Counters of one rule.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RuleCounter {
     /// The policy.
@@ -201,13 +201,13 @@ pub struct RuleCounter {
     pub direction: String,
     /// The rule's name, or its number from 1 as `#n`, or `default`.
     pub rule: String,
-    /// Its line in the policy file; 0 for the default.
+    /// Line in the policy file; 0 for the default.
     pub line: usize,
     /// `accept`, `drop` or `reject`.
     pub verdict: String,
     /// Frames it decided.
     pub frames: u64,
-    /// Their bytes.
+    /// Bytes of these frames.
     pub bytes: u64,
 }
 
@@ -215,29 +215,29 @@ pub struct RuleCounter {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFiles {
-    /// One policy each.
+    /// Files, one policy each.
     pub files: Vec<PolicyFile>,
     /// Whether policies that are not among `files` are removed (`PUT` only).
     #[serde(default)]
     pub replace_all: bool,
 }
 
-/// One policy file.
+/// Name and text of a policy file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
-    /// Its name, for messages and, on apply, for the file in the policy directory.
+    /// Name, for messages and, on apply, for the file in the policy directory.
     pub name: String,
-    /// Its text.
+    /// Text of the file.
     pub yaml: String,
 }
 
-/// What checking or applying came to. With a problem nothing was applied.
+/// Report of checking or applying policies. With a problem nothing was applied.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyReport {
-    /// What is wrong, by file, line and column.
+    /// Errors, by file, line and column.
     pub problems: Vec<PolicyProblem>,
-    /// What is probably a mistake, though it has a meaning; does not keep from being applied.
+    /// Probable mistakes that have a meaning; they do not keep policies from being applied.
     #[serde(default)]
     pub warnings: Vec<PolicyProblem>,
     /// The policies, in order of name: as checked, or as in force.
@@ -246,7 +246,7 @@ pub struct PolicyReport {
     pub version: u64,
 }
 
-/// One thing that is wrong with a policy file.
+/// Error or warning about a policy file.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyProblem {
     /// The file's name.
@@ -255,14 +255,14 @@ pub struct PolicyProblem {
     pub line: usize,
     /// From 1; 0 where none applies.
     pub column: usize,
-    /// What is wrong, and what is allowed.
+    /// Message: what is wrong, and what is allowed.
     pub message: String,
 }
 
-/// One policy.
+/// Status of one policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct PolicyStatus {
-    /// Its name.
+    /// Name of the policy.
     pub name: String,
     /// The file it was read from.
     pub file: String,

@@ -42,12 +42,12 @@ pub struct Args {
     )]
     timeout: u64,
 
-    /// What to do.
+    /// Command to run.
     #[command(subcommand)]
     pub command: Command,
 }
 
-/// What to do.
+/// Commands of the tool.
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// The engine's health, workers, uplinks and segments
@@ -60,7 +60,7 @@ pub enum Command {
     },
     /// Policies: check them, apply them, list those in force
     Policies {
-        /// What to do with them.
+        /// Command to run.
         #[command(subcommand)]
         command: PolicyCommand,
     },
@@ -92,12 +92,12 @@ pub enum Command {
     Demo(sluice_demo::Options),
     /// Print a completion script: `source <(sluicectl completions bash)`
     Completions {
-        /// For which shell
+        /// Shell that the script is for
         shell: Shell,
     },
 }
 
-/// What to do with policies.
+/// Subcommands of `policies`.
 #[derive(Debug, Subcommand)]
 pub enum PolicyCommand {
     /// Check policy files together, without asking an engine
@@ -120,23 +120,28 @@ pub enum PolicyCommand {
 }
 
 impl Args {
-    /// How long the engine may take to answer.
+    /// Longest time that the engine may take to answer.
     pub fn timeout(&self) -> Duration {
         Duration::from_secs(self.timeout)
     }
 }
 
-/// Writes the completion script for `shell`.
+/// Writes the completion script of a shell.
 pub(super) fn completions(shell: Shell) -> io::Result<()> {
     let mut script = Vec::new();
     clap_complete::generate(shell, &mut Args::command(), "sluicectl", &mut script);
     io::stdout().lock().write_all(&script)
 }
 
-fn interval(text: &str) -> Result<f64, String> {
+/// Interval that is not a number in range.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("use a number of seconds from 0.1 to 3600")]
+struct IntervalError;
+
+fn interval(text: &str) -> Result<f64, IntervalError> {
     match text.parse::<f64>() {
         Ok(seconds) if (0.1..=3600.0).contains(&seconds) => Ok(seconds),
-        _ => Err("use a number of seconds from 0.1 to 3600".to_owned()),
+        _ => Err(IntervalError),
     }
 }
 

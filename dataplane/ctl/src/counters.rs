@@ -53,7 +53,7 @@ pub(super) fn run(
     }
 }
 
-/// What rates are reckoned from.
+/// Earlier reading that rates are computed from.
 struct Rates<'a> {
     before: &'a Counters,
     seconds: f64,

@@ -11,30 +11,30 @@ use sluice_sriov::sysfs::Sysfs;
 use super::Failure;
 use super::output::{Output, Style, render};
 
-/// How a thing is.
+/// Grade of a finding.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 enum State {
-    /// As it should be.
+    /// Requirement is met.
     Good,
-    /// It works without, and worse or slower.
+    /// Requirement is not met; everything works without it, but slower or less safely.
     Weak,
     /// VFs cannot be used.
     Bad,
 }
 
-/// One thing that was looked at.
+/// Result of one check.
 #[derive(Debug, Serialize)]
 struct Finding {
     what: &'static str,
     state: State,
     found: String,
-    /// What mends it.
+    /// Command that mends it.
     #[serde(skip_serializing_if = "Option::is_none")]
     mend: Option<&'static str>,
 }
 
-/// Where things are looked up; tests lay out a tree.
+/// Machine that is examined; tests lay out a tree of their own.
 struct Node<'a> {
     root: &'a Path,
     /// Bytes of memory that may be locked; `None`: any.

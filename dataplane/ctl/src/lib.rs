@@ -12,43 +12,75 @@ mod policies;
 mod tables;
 mod vfs;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sluice_api::PolicyProblem;
 use sluice_api::client::{Client, ClientError};
 
 pub use args::Args;
 use args::{Command, PolicyCommand};
 use output::Output;
 
-/// Done.
+/// Exit code: done.
 pub const EXIT_OK: u8 = 0;
-/// The engine refused, or something is wrong with what was given to it.
+/// Exit code: the engine refused, or something is wrong with what was given to it.
 pub const EXIT_REFUSED: u8 = 1;
-/// The command line is wrong (clap's own code).
+/// Exit code: the command line is wrong (clap's own code).
 pub const EXIT_USAGE: u8 = 2;
-/// The engine does not answer.
+/// Exit code: the engine does not answer.
 pub const EXIT_DOWN: u8 = 3;
 
-/// Why a command came to nothing.
+/// Failure of a command.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The engine said no, or did not answer.
     #[error(transparent)]
     Client(#[from] ClientError),
-    /// What was shown says what is wrong; nothing is to be added.
+    /// Answer that was shown already says what is wrong; nothing is to be added.
     #[error("")]
     Shown,
-    /// A file that was named cannot be used.
-    #[error("{0}")]
-    File(String),
+    /// Policy file that cannot be read.
+    #[error("{} cannot be read: {source}", path.display())]
+    File {
+        /// Path of the file.
+        path: PathBuf,
+        /// Error of the file system.
+        source: std::io::Error,
+    },
+    /// Folder with policy files that cannot be read.
+    #[error("{}: {}", path.display(), lines(problems))]
+    Folder {
+        /// Path of the folder.
+        path: PathBuf,
+        /// Problems of its files.
+        problems: Vec<PolicyProblem>,
+    },
+    /// PFs and VFs that sysfs does not show.
+    #[error(transparent)]
+    Vfs(#[from] sluice_sriov::Error),
+    /// Folder without policy files.
+    #[error("{} has no *.yaml: name files", path.display())]
+    NoFiles {
+        /// Path of the folder.
+        path: PathBuf,
+    },
     /// Standard output is gone.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
 }
 
+/// Joins problems of files on one line.
+fn lines(problems: &[PolicyProblem]) -> String {
+    let lines = problems
+        .iter()
+        .map(|problem| format!("{}: {}", problem.file, problem.message));
+    lines.collect::<Vec<_>>().join("; ")
+}
+
 impl Failure {
-    /// The exit code that tells of it.
+    /// Exit code that reports the failure.
     pub fn exit_code(&self) -> u8 {
         match self {
             Failure::Client(ClientError::Down { .. } | ClientError::TimedOut { .. }) => EXIT_DOWN,
@@ -59,7 +91,7 @@ impl Failure {
     }
 }
 
-/// The whole program.
+/// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
     let args = Args::parse();
     match run(&args) {

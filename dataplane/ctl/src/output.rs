@@ -1,11 +1,11 @@
-//! Where answers go: tables for people, with colours on a terminal only, or JSON.
+//! Output of answers: tables for people, with colours on a terminal only, or JSON.
 
 use std::io::{self, IsTerminal, Write};
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color, ContentArrangement, Table};
 use serde::Serialize;
 
-/// How tables look.
+/// Style of tables.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Style {
     colours: bool,
@@ -64,7 +64,7 @@ impl Output {
         out.flush()
     }
 
-    /// How tables look here.
+    /// Returns the style of tables on this output.
     pub(super) fn style(&self) -> Style {
         self.style
     }

@@ -33,7 +33,7 @@ pub(super) fn check(paths: &[PathBuf], output: &mut Output) -> Result<(), Failur
     show(&report, output)
 }
 
-/// Has the engine apply files.
+/// Applies files through the engine.
 pub(super) fn apply(
     client: &Client,
     paths: &[PathBuf],
@@ -60,11 +60,11 @@ fn show(report: &PolicyReport, output: &mut Output) -> Result<(), Failure> {
     }
 }
 
-/// A file as it was found.
+/// Policy file that was read.
 struct Found {
-    /// As it was given, for messages.
+    /// Path as it was given, for messages.
     path: String,
-    /// Without its folder.
+    /// Name without its folder.
     name: String,
     text: String,
 }
@@ -75,15 +75,11 @@ fn read(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
     for path in paths {
         if path.is_dir() {
             let files = PolicyFolder::new(path.clone()).read().map_err(|problems| {
-                let lines: Vec<String> = problems
-                    .iter()
-                    .map(|problem| format!("{}: {}", problem.file, problem.message))
-                    .collect();
-                Failure::File(format!("{}: {}", path.display(), lines.join("; ")))
+                let path = path.clone();
+                Failure::Folder { path, problems }
             })?;
             if files.is_empty() {
-                let message = format!("{} has no *.yaml: name files", path.display());
-                return Err(Failure::File(message));
+                return Err(Failure::NoFiles { path: path.clone() });
             }
             for (name, text) in files {
                 found.push(Found {
@@ -93,8 +89,9 @@ fn read(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
                 });
             }
         } else {
-            let text = read_file(path).map_err(|error| {
-                Failure::File(format!("{} cannot be read: {error}", path.display()))
+            let text = read_file(path).map_err(|source| Failure::File {
+                path: path.clone(),
+                source,
             })?;
             found.push(Found {
                 path: path.display().to_string(),

@@ -16,10 +16,10 @@ use sluice_sriov::{Error, PciAddr, links};
 use super::Failure;
 use super::output::{Output, Style, render};
 
-/// One PF with its VFs.
+/// PF with its VFs.
 #[derive(Debug, Serialize)]
 pub(super) struct Pf {
-    /// Its netdev; absent: no kernel driver has it, so nothing can be laid down for its VFs.
+    /// Netdev of the PF; absent if no kernel driver has it, so that nothing can be set for its VFs.
     netdev: Option<String>,
     address: PciAddr,
     driver: Option<String>,
@@ -31,7 +31,7 @@ pub(super) struct Pf {
     vfs: Vec<Vf>,
 }
 
-/// One VF.
+/// VF, with what kernel, journal and engine say of it.
 #[derive(Debug, Serialize)]
 struct Vf {
     index: usize,
@@ -39,19 +39,19 @@ struct Vf {
     driver: Option<String>,
     iommu_group: Option<u32>,
     netdevs: Vec<String>,
-    /// Its NUMA node, where the firmware tells.
+    /// NUMA node, where the firmware reports one.
     numa_node: Option<u32>,
-    /// What its PF lays down for it; absent where the PF does not tell.
+    /// Settings that the PF has for it; absent where the PF does not report them.
     settings: Option<VfSettings>,
-    /// Whose it is by the VF journal: `container/ifname`.
+    /// Owner by the VF journal: `container/ifname`.
     owner: Option<String>,
-    /// What its owner has it for.
+    /// Mode in which the owner uses it.
     mode: Option<Mode>,
-    /// What the engine says of it, if the engine drives it.
+    /// Uplink of the engine, if the engine drives it.
     engine: Option<UplinkStatus>,
 }
 
-/// What is known of VFs besides what the kernel tells.
+/// Facts about VFs that the kernel does not know.
 struct Known {
     journal: Journal,
     uplinks: Vec<UplinkStatus>,
@@ -71,8 +71,7 @@ pub(super) fn run(
             .status()
             .map_or_else(|_| Vec::new(), |status| status.uplinks),
     };
-    let all =
-        read(&Sysfs::default(), &known, only).map_err(|error| Failure::File(error.to_string()))?;
+    let all = read(&Sysfs::default(), &known, only)?;
     output.show(&all, |pfs, style| table(pfs, style))?;
     Ok(())
 }
@@ -89,7 +88,7 @@ fn read(sysfs: &Sysfs, known: &Known, only: Option<&str>) -> Result<Vec<Pf>, Err
 }
 
 impl Known {
-    /// Who has a VF, and for what.
+    /// Owner of a VF and the mode it is used in.
     fn owner(&self, vf: PciAddr) -> (Option<String>, Option<Mode>) {
         match self.journal.read(vf) {
             Ok(Entry::Whole(record)) => {

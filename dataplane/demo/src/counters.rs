@@ -1,4 +1,4 @@
-//! What the engine counted between two moments.
+//! Differences of the engine's counters between two moments.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -9,9 +9,9 @@ use super::engine::Engine;
 use super::failure::{Failure, expect_eq};
 use super::interrupt::{Interrupt, Look};
 
-/// How long counters may take to show what frames have already shown.
+/// Longest time until counters show what frames have already shown.
 const LIMIT: Duration = Duration::from_secs(10);
-/// How much longer it is watched that they stay there.
+/// Time for which the counters must then stay the same.
 const STAY: Duration = Duration::from_millis(200);
 
 /// A rule: policy, direction (`ingress` or `egress`), name or `default`.
@@ -106,7 +106,7 @@ pub(super) fn expect_refused(
     expect_eq(what, &expected, &rises(&before, &after))
 }
 
-/// Which counts rose, and by how much.
+/// Counts that rose, with the difference.
 fn rises(before: &BTreeMap<String, u64>, after: &BTreeMap<String, u64>) -> BTreeMap<String, u64> {
     let rise = |(name, now): (&String, &u64)| {
         let more = now - before.get(name).copied().unwrap_or(0).min(*now);

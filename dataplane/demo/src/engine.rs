@@ -13,7 +13,7 @@ use super::interrupt::Look;
 use super::namespace::Namespace;
 use super::process::{Daemon, run, said};
 
-/// How long it may take to be ready, and to end.
+/// Longest time to become ready, and to end.
 const LIMIT: Duration = Duration::from_secs(30);
 
 /// A running engine; ended on drop.
@@ -59,7 +59,7 @@ impl<'a> Engine<'a> {
         Ok(engine)
     }
 
-    /// Its pid.
+    /// Process id.
     pub(super) fn pid(&self) -> u32 {
         self.daemon.pid()
     }
@@ -73,7 +73,7 @@ impl<'a> Engine<'a> {
         question(&self.client).map_err(Failure::broken(format!("ask the engine for {what}")))
     }
 
-    /// One attachment.
+    /// Returns the status of one attachment.
     pub(super) fn attachment(
         &self,
         container: &str,

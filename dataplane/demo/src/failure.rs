@@ -1,8 +1,8 @@
-//! Why the demo ended before its end.
+//! Failures that end the demo.
 
 use std::fmt::{Debug, Display};
 
-/// What could not be shown, or could not be done.
+/// Failure that ends the demo.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Failure {
     /// Something that it needs is not here; each line says what, and how to get it.
@@ -11,19 +11,19 @@ pub(super) enum Failure {
     /// Something is not as it must be.
     #[error("{what}\n  expected: {expected}\n  seen:     {seen}")]
     Unexpected {
-        /// What was looked at.
+        /// Object that was checked.
         what: String,
-        /// How it must be.
+        /// Expected state.
         expected: String,
-        /// How it is.
+        /// State that was found.
         seen: String,
     },
     /// Something that the demo itself does failed.
     #[error("cannot {what}: {why}")]
     Broken {
-        /// What was tried.
+        /// Action that failed.
         what: String,
-        /// Why it failed.
+        /// Reason.
         why: String,
     },
     /// Ctrl-C, or another request to end.

@@ -29,7 +29,7 @@ impl Path {
         frame.tag(VlanTag::new(EtherType::VLAN, self.vid))
     }
 
-    /// Who has the other's address?
+    /// Builds an ARP request for the other's address.
     pub(super) fn arp_request(&self) -> Vec<u8> {
         let fields = ArpFields {
             operation: arp::REQUEST,
@@ -41,7 +41,7 @@ impl Path {
         self.frame(Mac::BROADCAST).arp(fields).build()
     }
 
-    /// We have it.
+    /// Builds an ARP reply with our address.
     pub(super) fn arp_reply(&self) -> Vec<u8> {
         let fields = ArpFields {
             operation: arp::REPLY,
@@ -86,7 +86,7 @@ pub(super) struct Heard {
     pub(super) what: What,
 }
 
-/// What a frame says.
+/// Content of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
     ArpRequest,
@@ -112,13 +112,24 @@ pub(super) enum What {
     Other(u8),
 }
 
+/// Frame that no host would take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum FrameError {
+    /// Header that cannot be parsed.
+    #[error(transparent)]
+    Parse(#[from] sluice_packet::ParseError),
+    /// IPv4 or transport checksum that does not match.
+    #[error("a checksum is wrong")]
+    Checksum,
+}
+
 impl Heard {
     /// Reads an untagged frame. `None` if it is neither ARP nor IPv4, `Err` if it is broken.
-    pub(super) fn read(vid: Vid, frame: &[u8]) -> Result<Option<Heard>, String> {
-        let eth = Ethernet::new(frame).map_err(|error| error.to_string())?;
+    pub(super) fn read(vid: Vid, frame: &[u8]) -> Result<Option<Heard>, FrameError> {
+        let eth = Ethernet::new(frame)?;
         match eth.ethertype() {
             EtherType::ARP => {
-                let arp = Arp::new(eth.payload()).map_err(|error| error.to_string())?;
+                let arp = Arp::new(eth.payload())?;
                 let what = if arp.operation() == arp::REQUEST {
                     What::ArpRequest
                 } else {
@@ -137,16 +148,15 @@ impl Heard {
         }
     }
 
-    fn read_ipv4(vid: Vid, frame: &[u8], eth: &Ethernet<'_>) -> Result<Heard, String> {
-        let broken = |error: sluice_packet::ParseError| error.to_string();
-        let parsed = parse(frame, InnerTag::Refuse).map_err(broken)?;
-        let ip = Ipv4::new(eth.payload()).map_err(broken)?;
+    fn read_ipv4(vid: Vid, frame: &[u8], eth: &Ethernet<'_>) -> Result<Heard, FrameError> {
+        let parsed = parse(frame, InnerTag::Refuse)?;
+        let ip = Ipv4::new(eth.payload())?;
         if !ip.checksum_ok() || l4::verify_checksum(frame, &parsed) == Some(false) {
-            return Err("a checksum is wrong".to_owned());
+            return Err(FrameError::Checksum);
         }
         let what = match ip.proto() {
             IpProto::ICMP => {
-                let icmp = Icmp::new(ip.payload()).map_err(broken)?;
+                let icmp = Icmp::new(ip.payload())?;
                 let [a, b, c, d] = icmp.rest();
                 if icmp.icmp_type() == sluice_packet::icmp::ECHO_REPLY {
                     What::EchoReply {
@@ -159,7 +169,7 @@ impl Heard {
                 }
             }
             IpProto::UDP => {
-                let udp = Udp::new(ip.payload()).map_err(broken)?;
+                let udp = Udp::new(ip.payload())?;
                 let data = udp.payload().to_vec();
                 What::Udp {
                     from: udp.src_port(),
@@ -168,7 +178,7 @@ impl Heard {
                 }
             }
             IpProto::TCP => {
-                let tcp = Tcp::new(ip.payload()).map_err(broken)?;
+                let tcp = Tcp::new(ip.payload())?;
                 What::Tcp {
                     from: tcp.src_port(),
                     to: tcp.dst_port(),
@@ -200,7 +210,7 @@ mod tests {
         to: (Mac([2, 0, 0, 0, 0, 2]), Ipv4Addr::new(10, 0, 0, 2)),
     };
 
-    /// What a switch's access port would make of it.
+    /// Takes the tag off, as a switch's access port would.
     fn untag(frame: &[u8]) -> (Vid, Vec<u8>) {
         let tag = outer_tag(frame, &[EtherType::VLAN]).unwrap();
         (tag.vid().unwrap(), [&frame[..12], &frame[16..]].concat())

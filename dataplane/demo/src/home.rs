@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::failure::Failure;
 
-/// What the names of every demo begin with; this process's id follows.
+/// Prefix of the names of every demo; this process's id follows.
 pub(super) const MARK: &str = "sgd";
 
 /// The folder; removed on drop.
@@ -43,7 +43,7 @@ impl Home {
         Ok(home)
     }
 
-    /// What every name of the demo begins with: at most 10 characters.
+    /// Prefix of every name of this demo: at most 10 characters.
     pub(super) fn mark(&self) -> &str {
         &self.mark
     }

@@ -14,10 +14,10 @@ use super::interrupt::Look;
 use super::namespace::Namespace;
 use super::plan::Segment;
 
-/// How long a memif may take to connect.
+/// Longest time for a memif to connect.
 const LIMIT: Duration = Duration::from_secs(20);
 
-/// One interface on the engine, as the engine tells of it.
+/// Interface of a pod on the engine, as the engine reports it.
 #[derive(Debug, Clone)]
 pub(super) struct Interface {
     pub(super) ifname: &'static str,
@@ -26,7 +26,7 @@ pub(super) struct Interface {
     pub(super) address: Ipv4Addr,
     /// The abstract name of its memif's socket in the pod's namespace, without the `@`.
     pub(super) socket: String,
-    /// What the engine's counters call it.
+    /// Name in the engine's counters: `container/ifname`.
     pub(super) key: String,
 }
 
@@ -64,7 +64,7 @@ impl Interface {
         })
     }
 
-    /// Who it is on the wire.
+    /// Addresses on the wire.
     pub(super) fn party(&self) -> (Mac, Ipv4Addr) {
         (self.mac, self.address)
     }

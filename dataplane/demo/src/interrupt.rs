@@ -8,7 +8,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::failure::Failure;
 
-/// How often something that is waited for is looked at.
+/// Interval at which a condition that is waited for is polled.
 const LOOK: Duration = Duration::from_millis(20);
 
 /// Whether the demo was asked to end. Copies share it.
@@ -118,12 +118,12 @@ impl Interrupt {
     }
 }
 
-/// What a look at something that is waited for came to.
+/// Result of polling a condition once.
 #[derive(Debug)]
 pub(super) enum Look<T> {
-    /// It is there.
+    /// Condition holds.
     Found(T),
-    /// It is not; this was seen instead.
+    /// Condition does not hold; the text says what was seen instead.
     NotYet(String),
 }
 

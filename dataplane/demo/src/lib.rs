@@ -38,6 +38,7 @@ mod runtime;
 mod snapshot;
 mod steps;
 mod stream;
+mod unix_sockets;
 mod wire;
 
 use std::path::PathBuf;
@@ -52,10 +53,10 @@ use snapshot::Snapshot;
 /// Lines of each program's log that a failure shows.
 const LOG_LINES: usize = 25;
 
-/// What the demo can be told.
+/// Options of `sluicectl demo`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Where sluiced, sluicegate and sluicegate-vf are (and vnf, there or in `examples`); otherwise
+    /// Folder of sluiced, sluicegate and sluicegate-vf (and vnf, there or in `examples`); otherwise
     /// they are looked for beside this program and in PATH
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -65,7 +66,7 @@ pub struct Options {
     keep: bool,
 }
 
-/// What every step has at hand.
+/// Context of every step.
 #[derive(Debug)]
 struct Scene {
     home: Home,

@@ -10,10 +10,10 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::failure::Failure;
 use sluiced::netns::Netns;
 
-/// Where iproute2 keeps named namespaces.
+/// Folder in which iproute2 keeps named namespaces.
 pub(super) const FOLDER: &str = "/run/netns";
 
-/// One namespace, by name. Deleted on drop, with the processes that are still in it.
+/// Named network namespace. Deleted on drop, with the processes that are still in it.
 #[derive(Debug)]
 pub(super) struct Namespace {
     name: String,
@@ -23,7 +23,7 @@ pub(super) struct Namespace {
 }
 
 impl Namespace {
-    /// Makes one, its loopback up.
+    /// Creates a namespace, its loopback up.
     pub(super) fn add(ip: &Path, name: &str) -> Result<Namespace, Failure> {
         run_ip(ip, &["netns", "add", name])?;
         let path = Path::new(FOLDER).join(name);
@@ -41,17 +41,17 @@ impl Namespace {
         Ok(namespace)
     }
 
-    /// Its name, for `ip netns`.
+    /// Name, for `ip netns`.
     pub(super) fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its file, as a runtime gives it in `CNI_NETNS`.
+    /// Path of its file, as a runtime gives it in `CNI_NETNS`.
     pub(super) fn path(&self) -> &Path {
         self.netns.path()
     }
 
-    /// Runs `ip` in it; what it printed.
+    /// Runs `ip` in the namespace and returns its output.
     pub(super) fn ip(&self, args: &[&str]) -> Result<String, Failure> {
         let args: Vec<&str> = ["-n", &self.name].iter().chain(args).copied().collect();
         run_ip(&self.ip, &args)
@@ -101,7 +101,7 @@ impl Namespace {
 
     /// Names of its unix sockets: `@name` for abstract ones, which belong to the namespace.
     pub(super) fn unix_sockets(&self) -> Result<Vec<String>, Failure> {
-        Ok(super::snapshot::unix_sockets(
+        Ok(super::unix_sockets::names(
             &self.read("/proc/thread-self/net/unix")?,
         ))
     }
@@ -117,7 +117,7 @@ impl Namespace {
         written.map_err(Failure::broken(format!("disable IPv6 in {}", self.name)))
     }
 
-    /// Its nftables tables, a line each.
+    /// Lists its nftables tables, one a line.
     pub(super) fn nft_tables(&self, nft: &Path) -> Result<String, Failure> {
         let listed = self.enter(|| Command::new(nft).args(["list", "tables"]).output())?;
         let output = listed.map_err(Failure::broken("run nft"))?;
@@ -129,7 +129,7 @@ impl Namespace {
         read.map_err(Failure::broken(format!("read {path} in {}", self.name)))
     }
 
-    /// Processes in it: pid and program.
+    /// Lists the processes in the namespace: pid and program.
     pub(super) fn processes(&self) -> Vec<(i32, String)> {
         let (dev, ino) = self.netns.id();
         let mut found = Vec::new();
@@ -151,7 +151,7 @@ impl Namespace {
         found
     }
 
-    /// Deletes it. Processes that are still in it are killed and told of.
+    /// Deletes the namespace. Processes that are still in it are killed and reported.
     pub(super) fn delete(&self) -> Result<(), Failure> {
         if self.deleted.swap(true, Ordering::Relaxed) {
             return Ok(());

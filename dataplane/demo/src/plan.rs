@@ -23,17 +23,17 @@ pub(super) const DENIED_PORT: u16 = 514;
 pub(super) const REJECTED_PORT: u16 = 23;
 /// No rule of policy `voice` speaks of it.
 pub(super) const UNKNOWN_PORT: u16 = 9999;
-/// Where the frames of the measurement go.
+/// UDP port that the frames of the measurement go to.
 pub(super) const RATE_PORT: u16 = 9000;
 /// Rules of the measurement's policy.
 pub(super) const RATE_RULES: usize = 100;
 
-/// One VLAN.
+/// VLAN of the demo, with its policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Segment {
-    /// Its number; it is the second part of its addresses too.
+    /// VLAN number; also the second byte of its addresses.
     pub(super) vid: u8,
-    /// Its policy.
+    /// Name of its policy.
     pub(super) policy: &'static str,
 }
 
@@ -54,7 +54,7 @@ pub(super) const LOCAL: Segment = Segment {
 };
 
 impl Segment {
-    /// Its VLAN identifier.
+    /// VLAN identifier.
     pub(super) fn vid(self) -> Vid {
         Vid::new(u16::from(self.vid)).unwrap_or_default()
     }
@@ -64,7 +64,7 @@ impl Segment {
         Ipv4Addr::new(10, self.vid, 0, 1)
     }
 
-    /// Its prefix.
+    /// IPv4 prefix of the VLAN.
     pub(super) fn prefix(self) -> String {
         format!("10.{}.0.0/24", self.vid)
     }

@@ -50,7 +50,7 @@ impl Daemon {
         Ok(Daemon { name, child, grace })
     }
 
-    /// Its pid.
+    /// Process id.
     pub(super) fn pid(&self) -> u32 {
         self.child.id()
     }
@@ -82,7 +82,7 @@ impl Daemon {
         }
     }
 
-    /// Its status, if SIGTERM was enough.
+    /// Sends SIGTERM; returns the exit status if that was enough.
     fn terminate(&mut self) -> Option<std::process::ExitStatus> {
         if let Ok(Some(status)) = self.child.try_wait() {
             return Some(status);
@@ -146,7 +146,7 @@ pub(super) fn run(
     }
 }
 
-/// What a program said, for a failure: standard error, else standard output.
+/// Output of a failed program: standard error, else standard output.
 pub(super) fn said(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
     let (error, out) = (text(&output.stderr), text(&output.stdout));

@@ -5,10 +5,10 @@ use std::ffi::OsString;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 
-/// Where distributions and Kubernetes put CNI plugins.
+/// Folders in which distributions and Kubernetes put CNI plugins.
 const PLUGIN_FOLDERS: [&str; 3] = ["/opt/cni/bin", "/usr/lib/cni", "/usr/libexec/cni"];
 
-/// Where each program is.
+/// Paths of the programs that the demo runs.
 #[derive(Debug, Clone)]
 pub(super) struct Programs {
     pub(super) sluicectl: PathBuf,
@@ -93,7 +93,7 @@ impl Programs {
     }
 }
 
-/// Where programs of this build are.
+/// Folders with programs of this build.
 fn own_folders(bin_dir: Option<&Path>) -> Vec<PathBuf> {
     let exe = env::current_exe().ok();
     let beside = exe.as_deref().and_then(Path::parent);

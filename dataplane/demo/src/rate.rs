@@ -19,10 +19,10 @@ const BURST: usize = 64;
 /// Frames on the way at most, below what either ring holds (1024): then none can be lost for want
 /// of room, and one that is lost was lost by the engine.
 const WINDOW: u64 = 512;
-/// How long frames on the way may take to arrive at the end.
+/// Longest time for frames on the way to arrive.
 const LIMIT: Duration = Duration::from_secs(10);
 
-/// What was measured.
+/// Result of a measurement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Measured {
     pub(super) sent: u64,
@@ -132,7 +132,7 @@ fn check_link(memif: &mut Memif, name: &str) -> Result<(), Failure> {
     ))
 }
 
-/// Where a burst lands.
+/// Buffers that a received burst is copied to.
 #[derive(Debug)]
 struct Landing {
     room: Box<[[u8; 128]; BURST]>,

@@ -1,4 +1,4 @@
-//! What the demo says: a line per step with what it saw, and at the end what was proven; or the
+//! Output of the demo: a line per step with what it saw, and at the end what was proven; or the
 //! same as JSON, one object a line.
 
 use std::io::{self, IsTerminal, Write};
@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::columns::columns;
 use super::failure::Failure;
 
-/// What a step saw.
+/// Findings of a step, as text and as JSON.
 #[derive(Debug, Default)]
 pub(super) struct Told {
     lines: Vec<String>,
@@ -178,7 +178,7 @@ fn line(text: &str) {
     write(&format!("{text}\n"));
 }
 
-/// That nobody reads any more (`| head`) is no reason to leave everything standing.
+/// Writes to standard output. A reader that has gone (`| head`) must not keep the clean-up from running.
 fn write(text: &str) {
     let mut out = io::stdout().lock();
     let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());

@@ -13,7 +13,7 @@ use super::failure::Failure;
 use super::namespace::Namespace;
 use super::process;
 
-/// How long one call may take. The plugins' own budgets are 60 s for ADD and 20 s for DEL.
+/// Longest time for one call. The plugins' own budgets are 60 s for ADD and 20 s for DEL.
 const LIMIT: Duration = Duration::from_secs(70);
 
 /// A pod as the runtime knows it: a container id, a namespace, and what an ADD came to. The DEL is
@@ -32,7 +32,7 @@ pub(super) struct Sandbox<'a> {
     added: bool,
 }
 
-/// Which plugin the runtime executes.
+/// Plugin that the runtime executes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Plugin {
     /// The meta plugin.
@@ -63,7 +63,7 @@ impl<'a> Sandbox<'a> {
         }
     }
 
-    /// Its namespace.
+    /// Network namespace of the pod.
     pub(super) fn pod(&self) -> &Arc<Namespace> {
         &self.pod
     }

@@ -1,4 +1,4 @@
-//! What a machine has of the kinds of things that the demo makes, before and after it.
+//! Snapshot of the machine's links, files, processes and settings, before and after the demo.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -7,6 +7,7 @@ use std::process::Command;
 use super::home::MARK;
 use super::namespace;
 use super::programs::{OURS, Programs};
+use super::unix_sockets;
 
 /// Folders in which the engine, the plugins and their kind keep things.
 const FOLDERS: [&str; 7] = [
@@ -26,7 +27,7 @@ const SETTINGS: [&str; 3] = [
     "/proc/sys/vm/nr_hugepages",
 ];
 
-/// One line per thing.
+/// Names of everything that the demo could leave behind, and settings of the machine.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Snapshot {
     things: BTreeSet<String>,
@@ -34,12 +35,12 @@ pub(super) struct Snapshot {
     settings: BTreeSet<String>,
 }
 
-/// What is there that was not there before.
+/// Differences between two snapshots.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Left {
-    /// What the demo made or changed.
+    /// Things and settings of the demo's own.
     pub(super) ours: Vec<String>,
-    /// What something else on this machine made meanwhile.
+    /// Things that something else on this machine made meanwhile.
     pub(super) others: Vec<String>,
 }
 
@@ -56,7 +57,7 @@ impl Snapshot {
             files.extend(names_in_all(Path::new(folder), 8));
         }
         snapshot.add("files", files);
-        snapshot.add("sockets", unix_sockets(&read("/proc/net/unix")));
+        snapshot.add("sockets", unix_sockets::names(&read("/proc/net/unix")));
         snapshot.add("processes", processes());
         snapshot.add("nftables tables", tables(programs));
         snapshot.settings.extend(huge_pages(&read("/proc/meminfo")));
@@ -74,7 +75,7 @@ impl Snapshot {
             .extend(names.into_iter().map(|name| format!("{kind}: {name}")));
     }
 
-    /// How many there are of each kind.
+    /// Number of things of each kind, as text.
     pub(super) fn counts(&self) -> String {
         let kinds: Vec<_> = self
             .counts
@@ -84,7 +85,7 @@ impl Snapshot {
         kinds.join(", ")
     }
 
-    /// What is here now and was not `before`. Everything that the demo makes bears its `mark`, or is
+    /// Compares with an earlier snapshot. Everything that the demo makes bears its `mark`, or is
     /// a process whose program is this build's; settings and huge pages are everybody's.
     pub(super) fn left(&self, before: &Snapshot, mark: &str) -> Left {
         let new = self.things.difference(&before.things).cloned();
@@ -111,22 +112,6 @@ fn read_links() -> Vec<String> {
     let text = read("/proc/net/dev");
     let names = text.lines().skip(2).filter_map(|line| line.split_once(':'));
     names.map(|(name, _)| name.trim().to_owned()).collect()
-}
-
-/// Names of sockets in the text of `/proc/net/unix`, `@name` for abstract ones, without those that
-/// the kernel numbers and those that have none.
-pub(super) fn unix_sockets(text: &str) -> Vec<String> {
-    let names = text
-        .lines()
-        .skip(1)
-        .filter_map(|line| line.split_whitespace().nth(7));
-    let mut names: Vec<String> = names
-        .filter(|name| name.contains("sluice") || name.contains(MARK))
-        .map(str::to_owned)
-        .collect();
-    names.sort();
-    names.dedup();
-    names
 }
 
 /// Processes of this build's programs, with the namespaces' mark if they were given a path with it.
@@ -217,14 +202,5 @@ mod tests {
         assert_eq!(left.ours[0], "namespace: sgd1-wire");
         assert_eq!(left.others, ["namespace: somebodys"]);
         assert!(!bears("namespace sgd12-wire", "sgd1") && bears("file /tmp/sgd1", "sgd1"));
-    }
-
-    #[test]
-    fn sockets_by_name() {
-        let text = "Num       RefCount Protocol Flags    Type St Inode Path\n\
-            0000000000000000: 00000002 00000000 00010000 0005 01 123 @sluicegate/net1\n\
-            0000000000000000: 00000003 00000000 00000000 0001 03 124\n\
-            0000000000000000: 00000002 00000000 00010000 0001 01 125 /run/other.sock\n";
-        assert_eq!(unix_sockets(text), ["@sluicegate/net1"]);
     }
 }

@@ -10,12 +10,12 @@ use super::wire::WireHost;
 
 /// Most datagrams of one go: who was kept from sending does not make up for it in one burst.
 const AT_ONCE: u32 = 16;
-/// What comes before the number.
+/// Bytes before the number in each datagram.
 const MAGIC: &[u8; 8] = b"sluice# ";
 /// After the last datagram, the stream ends when nothing has come for so long.
 const QUIET: Duration = Duration::from_millis(500);
 
-/// One stream of datagrams.
+/// Numbered stream of datagrams in one direction.
 #[derive(Debug)]
 pub(super) struct Lane {
     pub(super) path: Path,
@@ -119,14 +119,14 @@ fn send_due(host: &mut WireHost, lane: &Lane, start: &mut Instant) -> Result<(),
     Ok(())
 }
 
-/// What became of a lane's datagrams.
+/// Result of a lane's datagrams.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Account {
-    /// Those that came back.
+    /// Number of datagrams that came back.
     pub(super) echoed: usize,
-    /// Those that did not: the first of each gap, and the first behind it.
+    /// Gaps: the first number missing of each, and the first behind it.
     pub(super) missing: Vec<(u32, u32)>,
-    /// Those that came back after one with a higher number, or twice.
+    /// Number of datagrams that came back after one with a higher number, or twice.
     pub(super) disordered: usize,
 }
 

@@ -14,9 +14,9 @@ use super::interrupt::Interrupt;
 use super::namespace::Namespace;
 use super::plan::{DATA, LOCAL, VOICE};
 
-/// Its address: locally administered.
+/// MAC address of the wire host: locally administered.
 pub(super) const MAC: Mac = Mac([0x02, 0x00, 0x5e, 0x77, 0x00, 0x01]);
-/// How long it sleeps when nothing came.
+/// Sleep after a look that found no frame.
 const NAP: Duration = Duration::from_micros(200);
 
 /// The host at the far end of the trunk. It answers ARP for its addresses, as a host would.
@@ -29,14 +29,13 @@ pub(super) struct WireHost {
 impl WireHost {
     /// Opens it on `device` in the wire's namespace.
     pub(super) fn open(wire: &Namespace, device: &str) -> Result<WireHost, Failure> {
-        let open = || -> Result<PacketSocket, String> {
-            let index = ifindex(device).map_err(|error| format!("{device}: {error}"))?;
+        let open = || -> Result<PacketSocket, Failure> {
+            let index =
+                ifindex(device).map_err(Failure::broken(format!("find the netdev {device}")))?;
             let opened = PacketSocket::open(index, PacketConfig::for_mtu(1500));
-            opened.map_err(|error| error.to_string())
+            opened.map_err(Failure::broken("open the wire host's socket"))
         };
-        let socket = wire
-            .enter(open)?
-            .map_err(Failure::broken("open the wire host's socket"))?;
+        let socket = wire.enter(open)??;
         Ok(WireHost { socket, broken: 0 })
     }
 

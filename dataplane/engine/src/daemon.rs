@@ -22,13 +22,13 @@ use crate::lock::LockError;
 use crate::records::RecordError;
 use crate::server::{self, SocketError};
 
-/// How long requests that were begun may take to end once the engine stops.
+/// Time that requests in progress have to finish once the engine shuts down.
 const DRAIN: Duration = Duration::from_secs(5);
 
-/// Why the engine did not start, or did not end well.
+/// Failure of the engine's start or end.
 #[derive(Debug, thiserror::Error)]
 pub enum DaemonError {
-    /// Another engine lives, or its folders cannot be used.
+    /// Lock held by another engine, or folders that cannot be used.
     #[error(transparent)]
     Lock(#[from] LockError),
     /// The state folder cannot be used.
@@ -46,9 +46,9 @@ pub enum DaemonError {
     /// The policies on disk are wrong.
     #[error("the policies in {folder} cannot be used: {problems}")]
     Policies {
-        /// Their folder.
+        /// Folder of the policies.
         folder: String,
-        /// What is wrong.
+        /// Problems of the files, on one line.
         problems: ApiError,
     },
     /// The control socket cannot be opened.
@@ -60,9 +60,9 @@ pub enum DaemonError {
     /// The system said no.
     #[error("{what}: {source}")]
     System {
-        /// What was tried.
+        /// Step that failed.
         what: &'static str,
-        /// Why it failed.
+        /// Error of the system.
         source: std::io::Error,
     },
 }
@@ -90,7 +90,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     let config_socket = config.socket.clone();
     let started = tokio::task::spawn_blocking(move || Running::start(&config)).await;
     let running = started.map_err(|error| DaemonError::System {
-        what: "the start ended in a bug",
+        what: "internal error at start",
         source: std::io::Error::other(error),
     })??;
     let (running, control, listener) = running;
@@ -99,7 +99,7 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     drop(control);
     let ended = tokio::task::spawn_blocking(move || running.end()).await;
     let ended = ended.map_err(|error| DaemonError::System {
-        what: "the end ended in a bug",
+        what: "internal error at shutdown",
         source: std::io::Error::other(error),
     })?;
     served.and(ended)

@@ -13,6 +13,10 @@
 //! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
 //!
 //! Nothing here runs per packet. What does is in `sluice-datapath`, behind [`engine`].
+//!
+//! Packages: `rtnetlink` for netdevs; `rustix` for system calls, whose safe wrappers keep the crate free of
+//! `unsafe`, where `libc` would not; `serde-saphyr` for YAML, which names the line of every problem, beside
+//! `serde_json` for the control API and records; `axum` serves that API over a unix socket.
 #![forbid(unsafe_code)]
 
 pub mod config;

@@ -12,7 +12,7 @@ use sluice_firewall::{Direction, Policy, PolicySet, Problem};
 
 use crate::records::{RecordError, sync_dir, write_beside, write_durably};
 
-/// How names of policy files end.
+/// Suffix of policy files.
 const SUFFIX: &str = ".yaml";
 /// No policy comes near this; what is bigger is something else.
 const MAX_FILE_BYTES: u64 = 16 << 20;
@@ -23,9 +23,9 @@ pub type Files = BTreeMap<String, String>;
 /// Files that compiled.
 #[derive(Debug)]
 pub struct Compiled {
-    /// What workers judge by.
+    /// Compiled policies, for the workers.
     pub set: PolicySet,
-    /// What is probably a mistake.
+    /// Probable mistakes that do not keep the policies from being applied.
     pub warnings: Vec<PolicyProblem>,
 }
 
@@ -41,7 +41,7 @@ impl PolicyFolder {
         PolicyFolder { dir }
     }
 
-    /// Where it is.
+    /// Path of the folder.
     pub fn path(&self) -> &Path {
         &self.dir
     }
@@ -172,7 +172,7 @@ impl PolicyFolder {
     }
 }
 
-/// What `files` would be with `change` applied.
+/// Applies `change` to `files` and returns the result.
 ///
 /// # Errors
 /// Names that cannot be those of policy files, or are there twice.
@@ -239,7 +239,7 @@ pub fn compile(
     Ok(Compiled { set, warnings })
 }
 
-/// What a set says of its policies.
+/// Status of each policy of a set, in order of name.
 pub fn statuses(set: &PolicySet) -> Vec<PolicyStatus> {
     let mut statuses: Vec<PolicyStatus> = set
         .iter()

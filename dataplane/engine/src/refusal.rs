@@ -1,36 +1,36 @@
-//! What requests are refused with: failures of every part, as the API tells of them.
+//! Refusals of requests: failures of every part, with the code that the API gives them.
 
 use sluice_api::{ApiError, ErrorCode};
 
 use crate::netns::NetnsError;
 use crate::records::RecordError;
 
-/// The request is wrong.
+/// Refuses a request that is wrong.
 pub fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Invalid, message)
 }
 
-/// It contradicts what is there.
+/// Refuses a request that contradicts what is there.
 pub fn conflict(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Conflict, message)
 }
 
-/// There is no such thing.
+/// Refuses a request about something that is not there.
 pub fn not_found(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::NotFound, message)
 }
 
-/// Not now.
+/// Refuses a request for now: a retry can succeed.
 pub fn unavailable(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Unavailable, message)
 }
 
-/// Something failed that should have worked.
+/// Reports a failure of the engine or the machine.
 pub fn internal(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Internal, message)
 }
 
-/// The engine said no.
+/// Reports an error of the datapath.
 #[must_use]
 pub fn by_engine(error: &sluice_datapath::Error) -> ApiError {
     use sluice_datapath::Error;

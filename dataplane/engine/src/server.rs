@@ -27,10 +27,10 @@ use crate::refusal;
 /// More than any request needs: 10,000 rules are about 2 MiB of YAML.
 const MAX_REQUEST_BYTES: usize = 32 << 20;
 
-/// Why the control socket cannot be opened.
+/// Failure to open the control socket.
 #[derive(Debug, thiserror::Error)]
 pub enum SocketError {
-    /// Its folder is open to others.
+    /// Folder of the socket is accessible to others than its owner.
     #[error(
         "{} is open to others than root (mode {mode:o}, uid {uid}): the control socket needs a \
          folder of its own with mode 0700; name another `socket`, or set its mode", path.display()
@@ -38,9 +38,9 @@ pub enum SocketError {
     Open {
         /// The folder.
         path: PathBuf,
-        /// Its mode.
+        /// Mode of the folder.
         mode: u32,
-        /// Its owner.
+        /// User id of its owner.
         uid: u32,
     },
     /// Somebody answers there who is no engine with this lock.
@@ -52,17 +52,17 @@ pub enum SocketError {
     /// Something that is no socket is there.
     #[error("{} is there and is no socket: remove it, or name another `socket`", path.display())]
     NotASocket {
-        /// What is there.
+        /// Path of the file.
         path: PathBuf,
     },
     /// The file system said no.
     #[error("cannot {what} {}: {source}", path.display())]
     System {
-        /// What was tried.
+        /// Step that failed.
         what: &'static str,
         /// On what.
         path: PathBuf,
-        /// Why it failed.
+        /// Error of the file system.
         source: io::Error,
     },
 }
@@ -181,7 +181,10 @@ async fn only_allowed(
         Peer::Allowed => next.run(request).await,
         Peer::Refused(why) => {
             tracing::warn!("a control request was refused: {why}");
-            refused(&ApiError::new(sluice_api::ErrorCode::Forbidden, why))
+            refused(&ApiError::new(
+                sluice_api::ErrorCode::Forbidden,
+                why.to_string(),
+            ))
         }
     }
 }
@@ -262,9 +265,9 @@ async fn answer<T: Serialize + Send + 'static>(
         Ok(Ok(json)) => respond(StatusCode::OK, json),
         Ok(Err(error)) => refused(&error),
         Err(error) => {
-            tracing::error!("a request ended in a bug of the engine: {error}");
+            tracing::error!("internal error in a request: {error}");
             refused(&refusal::internal(
-                "the engine has a bug here: see its log, and report it",
+                "internal error of the engine: see its log, and report it",
             ))
         }
     }

@@ -20,19 +20,19 @@ use crate::refusal;
 
 /// Descriptors of each queue of a VF: eight bursts.
 const DESCRIPTORS: usize = 512;
-/// How long putting VFs back may take at the start.
+/// Longest time that putting VFs back may take at the start.
 const RECOVERY: Duration = Duration::from_secs(20);
 
 /// A VF to be opened.
 #[derive(Debug)]
 pub struct VfSpec {
-    /// Where it is.
+    /// PCI address of the VF.
     pub address: PciAddr,
-    /// Its administrative MAC address.
+    /// Administrative MAC address.
     pub mac: Mac,
     /// The largest IP packet in bytes.
     pub mtu: u32,
-    /// Its VLANs.
+    /// VLANs that the driver asks the PF for.
     pub vlans: VfVlans,
     /// Multicast groups that it is to get.
     pub groups: Vec<Mac>,
@@ -40,7 +40,7 @@ pub struct VfSpec {
     pub mempools: (Mempool, Mempool),
 }
 
-/// What opens VFs: in life [`VfDevices`], another in tests.
+/// Opener of VFs: [`VfDevices`], or a fake one in tests.
 pub trait OpenVf: fmt::Debug + Send + Sync {
     /// Opens one. Dropping the port closes it.
     ///

@@ -1,11 +1,11 @@
-//! How a request to the engine can fail.
+//! Errors of requests to the engine.
 
 use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::ApiError;
 
-/// Why a request got no good answer.
+/// Failure of a request.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     /// The engine is not there: nothing was asked of it, or it went away before it answered.
@@ -16,7 +16,7 @@ pub enum ClientError {
     Down {
         /// The socket that was tried.
         socket: PathBuf,
-        /// What was found there.
+        /// State of the socket.
         reason: DownReason,
     },
     /// The engine took the request and did not answer in time: whether it did what was asked is
@@ -28,13 +28,13 @@ pub enum ClientError {
     TimedOut {
         /// The socket that was tried.
         socket: PathBuf,
-        /// How long was waited.
+        /// Time that was waited.
         limit: Duration,
     },
     /// The engine answered no.
     #[error(transparent)]
     Refused(ApiError),
-    /// What answered does not speak this protocol.
+    /// Answer that is not of this protocol.
     #[error(
         "{} answered with something unexpected: {message}; is it sluiced that listens there, and \
          of the version of this program?", socket.display()
@@ -42,12 +42,12 @@ pub enum ClientError {
     Protocol {
         /// The socket that was tried.
         socket: PathBuf,
-        /// What was wrong with the answer.
+        /// Reason why it is not.
         message: String,
     },
 }
 
-/// In which way the engine is down.
+/// Way in which the engine is down.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum DownReason {
     /// No such file: the engine was never started, or it was stopped.
@@ -56,7 +56,7 @@ pub enum DownReason {
     /// The file is there and nobody listens: the engine died.
     #[error("nobody listens (the engine died and left its socket)")]
     NobodyListens,
-    /// It closed the connection before it answered: it died, or is shutting down.
+    /// Connection closed before the answer: the engine died, or is shutting down.
     #[error("it closed the connection without an answer")]
     HungUp,
 }

@@ -1,4 +1,4 @@
-//! One request and its answer over one connection, under one deadline.
+//! Exchange of one request and its answer over one connection, under one deadline.
 
 use std::error::Error as _;
 use std::io;
@@ -17,7 +17,7 @@ use crate::{ApiError, ErrorCode};
 /// More than any answer needs: counters of 10,000 rules take about 2 MiB.
 const MAX_ANSWER_BYTES: usize = 64 << 20;
 
-/// How soon a connect is tried again while the engine's queue of connections is full.
+/// Delay before a connect is retried while the engine's queue of connections is full.
 const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 
 /// Sends one request and reads its whole answer.

@@ -20,7 +20,7 @@ use crate::{
     PolicyReport, PolicyStatus, Status,
 };
 
-/// How long a call may take unless [`Client::timeout`] says otherwise.
+/// Default of the longest time for a call; [`Client::timeout`] sets another.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// The engine, as seen through its control socket. Holds no connection.
@@ -99,7 +99,7 @@ impl Client {
         self.get("/v1/attachments")
     }
 
-    /// One attachment.
+    /// Returns the status of one attachment.
     ///
     /// # Errors
     /// See [`ClientError`]; `not-found` if there is none.

@@ -18,9 +18,9 @@ use crate::interface::Interface;
 use crate::plan::{ECHO_PORT, VOICE};
 use crate::report::Told;
 
-/// How long an answer may take on a busy machine.
+/// Longest time for an answer on a busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
-/// How long is listened for what must not come, after something that must has come.
+/// Time to listen for frames that must not come, after one that must has come.
 pub(super) const SILENCE: Duration = Duration::from_millis(300);
 /// Pings in each VLAN.
 const PINGS: u16 = 5;

@@ -24,7 +24,7 @@ const OTHER_RATE: u32 = 500;
 const FLOWING: u32 = RATE;
 /// For so long no echo comes: they have stopped.
 const STOPPED: Duration = Duration::from_millis(400);
-/// How long each of these may take.
+/// Longest time for each of these.
 const LIMIT: Duration = Duration::from_secs(20);
 /// On a machine so busy that the kernel drops frames before the engine gets them, it is shown again.
 const ATTEMPTS: usize = 3;
@@ -71,7 +71,7 @@ pub(crate) fn show(
     }
 }
 
-/// What became of the datagrams in both VLANs.
+/// Results of the datagrams in both VLANs.
 #[derive(Debug)]
 struct Accounts {
     /// In the one whose policy changed.
@@ -80,7 +80,7 @@ struct Accounts {
     other: Account,
 }
 
-/// What the changes took.
+/// Durations of the changes.
 #[derive(Debug)]
 struct Changes {
     /// From the start of `sluicectl policies apply` to the last echo.

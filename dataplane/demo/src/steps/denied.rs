@@ -22,7 +22,7 @@ const DENIED: u16 = 25;
 const UNKNOWN: u16 = 10;
 /// Connections to a port that a rule rejects.
 const REJECTED: u16 = 3;
-/// Where they come from: one port each.
+/// First of their source ports, one each.
 const FROM: u16 = 42_000;
 
 pub(crate) fn show(

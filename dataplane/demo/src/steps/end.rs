@@ -16,10 +16,10 @@ use crate::report::Told;
 use crate::runtime::Sandbox;
 use crate::snapshot::{Left, Snapshot};
 
-/// How long the kernel may take to let go of what was deleted.
+/// Longest time for the kernel to release what was deleted.
 const SETTLE: Duration = Duration::from_secs(10);
 
-/// All that was made.
+/// Everything that was made.
 pub(crate) struct Cast<'a> {
     pub(crate) pair: Pair<'a>,
     pub(crate) vnf: Vnf,
@@ -111,7 +111,7 @@ pub(crate) fn take_down(
     Ok(())
 }
 
-/// What there must not be after the DELs, while the engine still runs.
+/// Checks that nothing of the pods is left after the DELs, while the engine still runs.
 fn look_after_del(
     scene: &Scene,
     ground: &Ground<'_>,
@@ -169,7 +169,7 @@ fn look_after_del(
     )
 }
 
-/// What the engine and the plugins keep on disk.
+/// Files that the engine and the plugins keep.
 fn files(scene: &Scene) -> Vec<String> {
     scene.home.files(&["run", "state", "cni"])
 }
@@ -190,7 +190,7 @@ fn given_back(scene: &Scene, node: &Namespace) -> Result<(), Failure> {
     ))
 }
 
-/// What is left, once the kernel has had time to let go.
+/// Compares with the snapshot before, once the kernel has had time to release everything.
 pub(crate) fn settle(scene: &Scene, before: &Snapshot) -> Left {
     // A failure comes here with the folder still in use.
     let _ = scene.home.remove();

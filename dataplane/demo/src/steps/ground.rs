@@ -10,7 +10,7 @@ use crate::plan::{self, UPLINK, UPLINK_DEVICE, WIRE_DEVICE};
 use crate::report::Told;
 use crate::wire::WireHost;
 
-/// What pods are put on.
+/// Wire, engine and node that pods are attached to.
 #[derive(Debug)]
 pub(crate) struct Ground<'a> {
     // In this order: the engine gives its uplink back before the namespaces go.

@@ -1,4 +1,4 @@
-//! What the demo needs, and what is on the machine before it.
+//! Checks the demo's requirements, and takes the snapshot before it.
 
 use rustix::process::geteuid;
 

@@ -23,7 +23,7 @@ use crate::runtime::{Plugin, Sandbox};
 
 /// Frames of each lie.
 const LIES: usize = 10;
-/// How long the truth may take.
+/// Longest time for what must be true to show.
 const LIMIT: Duration = Duration::from_secs(10);
 
 /// A pod that this program plays.

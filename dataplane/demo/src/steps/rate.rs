@@ -1,4 +1,4 @@
-//! How fast 64-byte frames go from pod to pod, judged twice by a hundred rules each.
+//! Measures how fast 64-byte frames go from pod to pod, judged twice by a hundred rules each.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use crate::plan::{LOCAL, RATE_RULES};
 use crate::rate;
 use crate::report::Told;
 
-/// How long is measured.
+/// Duration of the measurement.
 const TIME: Duration = Duration::from_secs(3);
 
 pub(crate) fn show(

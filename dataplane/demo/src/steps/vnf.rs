@@ -16,7 +16,7 @@ use crate::plan::ECHO_PORT;
 use crate::process::Daemon;
 use crate::report::Told;
 
-/// How long its links may take to come up, and it to end.
+/// Longest time for its links to come up, and for it to end.
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The user and group `nobody`: the VNF gets no privilege at all.
@@ -34,7 +34,7 @@ impl Vnf {
         self.daemon.check_alive()
     }
 
-    /// Its pid.
+    /// Process id.
     pub(crate) fn pid(&self) -> u32 {
         self.daemon.pid()
     }

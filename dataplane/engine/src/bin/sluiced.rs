@@ -10,9 +10,9 @@ use sluiced::config::{Config, DEFAULT_FILE};
 use sluiced::{daemon, policies};
 use tracing_subscriber::EnvFilter;
 
-/// It ran and ended as it was told.
+/// Exit code of a run that ended by a signal, in order.
 const EXIT_OK: u8 = 0;
-/// It could not start, or did not end well.
+/// Exit code of a start that failed, or of an end that left something behind.
 const EXIT_FAILED: u8 = 1;
 /// The command line or the configuration is wrong (clap's own code).
 const EXIT_USAGE: u8 = 2;
@@ -68,10 +68,10 @@ fn check(config: &Config) -> u8 {
     {
         Ok(compiled) => {
             println!(
-                "good: {} uplinks, {} workers, {} policies",
-                config.uplinks.len(),
-                config.workers.len(),
-                compiled.set.iter().count()
+                "{} ok, {}, {}",
+                count(config.uplinks.len(), "uplink", "uplinks"),
+                count(config.workers.len(), "worker", "workers"),
+                count(compiled.set.iter().count(), "policy", "policies")
             );
             EXIT_OK
         }
@@ -91,6 +91,11 @@ fn check(config: &Config) -> u8 {
             EXIT_USAGE
         }
     }
+}
+
+/// Number with its noun.
+fn count(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
 }
 
 fn run(config: &Config) -> u8 {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use serde_saphyr::Location;
 
-use super::cores::{self, Wish};
+use super::cores::{self, CoreRequest};
 use super::raw::{RawConfig, RawIdle, RawMemory, RawWorkers, Scalar};
 use super::{Config, IdleConfig, MemoryConfig, Problem, Problems, Surroundings};
 
@@ -93,7 +93,7 @@ impl Check<'_> {
         }
     }
 
-    /// One of a few words; `None`, where it is absent or wrong.
+    /// Looks a word up among those allowed; `None` where it is absent or wrong.
     fn word<T: Copy>(&mut self, key: &str, raw: Option<&Scalar>, words: &[(&str, T)]) -> Option<T> {
         let raw = raw?;
         let found = words
@@ -146,8 +146,8 @@ impl Check<'_> {
                 self.problem(Some(list.referenced), "workers.cores", message);
             }
             let text: Vec<&str> = list.value.iter().map(|core| core.value.as_str()).collect();
-            cores::parse_list(&text.join(",")).unwrap_or_else(|message| {
-                self.problem(Some(list.referenced), "workers.cores", message);
+            cores::parse_list(&text.join(",")).unwrap_or_else(|error| {
+                self.problem(Some(list.referenced), "workers.cores", error.to_string());
                 Vec::new()
             })
         });
@@ -155,14 +155,14 @@ impl Check<'_> {
             // What follows from a wrong value would only repeat the complaint.
             return vec![None; cores::MAX_WORKERS];
         }
-        let wish = Wish {
+        let request = CoreRequest {
             count: has_count.then_some(count),
             cores,
             pin: pin.unwrap_or(true),
             cmk: self.around.cmk.clone(),
             allowed: self.around.cores.clone(),
         };
-        match cores::assign(&wish) {
+        match cores::assign(&request) {
             Ok(workers) if (1..=cores::MAX_WORKERS).contains(&workers.len()) => return workers,
             Ok(workers) => {
                 let message = format!(
@@ -172,7 +172,7 @@ impl Check<'_> {
                 );
                 self.problem(place, "workers", message);
             }
-            Err(message) => self.problem(place, "workers", message),
+            Err(error) => self.problem(place, "workers", error.to_string()),
         }
         vec![None; cores::MAX_WORKERS]
     }

@@ -1,67 +1,132 @@
-//! Which cores the workers are pinned to: those of the configuration, else those that CMK assigned
+//! Assignment of cores to workers: those of the configuration, else those that CMK assigned
 //! (`CMK_CPUS_ASSIGNED`), else those that this process may run on.
 
 use std::collections::BTreeSet;
 
-/// The variable in which CMK (the CPU manager for Kubernetes) names a container's cores.
+/// Environment variable in which CMK (the CPU manager for Kubernetes) names a container's cores.
 pub const CMK_VARIABLE: &str = "CMK_CPUS_ASSIGNED";
 
-/// The highest number of workers that an engine can have.
+/// Highest number of workers of an engine.
 pub const MAX_WORKERS: usize = 64;
 
-/// What was asked, and what there is.
+/// Input of the assignment: what the configuration asks for, and what the machine has.
 #[derive(Debug, Clone, Default)]
-pub struct Wish {
+pub struct CoreRequest {
     /// Workers asked for.
     pub count: Option<usize>,
     /// Cores named in the configuration.
     pub cores: Option<Vec<usize>>,
     /// Whether workers are pinned at all.
     pub pin: bool,
-    /// The value of [`CMK_VARIABLE`], if it is set and not empty.
+    /// Value of [`CMK_VARIABLE`], if it is set and not empty.
     pub cmk: Option<String>,
-    /// The cores that this process may run on.
+    /// Cores that this process may run on.
     pub allowed: Vec<usize>,
 }
 
-/// The core of each worker; `None`: wherever the kernel puts it.
+/// Reason why cores could not be assigned; each message names the value and what is allowed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum CoreError {
+    /// Cores named although workers are not pinned.
+    #[error("cores are named, but `pin` is false: leave out one of the two")]
+    NamedButNotPinned,
+    /// Core outside the affinity mask of this process.
+    #[error(
+        "core {core} is not one that this process may run on: those are {} (see `taskset -p`, and \
+         the cpuset of its cgroup)", list(.allowed)
+    )]
+    NotAllowed {
+        /// Core that was named.
+        core: usize,
+        /// Cores that this process may run on.
+        allowed: Vec<usize>,
+    },
+    /// List of CMK that cannot be parsed.
+    #[error("{CMK_VARIABLE} is \"{value}\": {source}")]
+    Cmk {
+        /// Value of the variable.
+        value: String,
+        /// Error of the list.
+        source: Box<CoreError>,
+    },
+    /// More workers than cores.
+    #[error(
+        "{count} workers need as many cores, and those {source_of} are {}: ask for fewer, or say \
+         `pin: false`", list(.cores)
+    )]
+    TooFew {
+        /// Workers asked for.
+        count: usize,
+        /// Origin of the cores, in words.
+        source_of: &'static str,
+        /// Cores there are.
+        cores: Vec<usize>,
+    },
+    /// Part of a list that is neither a number nor a range.
+    #[error("\"{part}\" is not a core: write numbers and ranges, as in 2,4-7")]
+    Syntax {
+        /// Part of the list.
+        part: String,
+    },
+    /// Range whose end lies before its beginning.
+    #[error("\"{first}-{last}\" runs backwards: write {last}-{first}")]
+    Backwards {
+        /// Number before the hyphen.
+        first: usize,
+        /// Number behind it.
+        last: usize,
+    },
+    /// Core named twice.
+    #[error("core {core} is there twice: each can have one worker")]
+    Twice {
+        /// Core that was named.
+        core: usize,
+    },
+}
+
+/// Assigns a core to each worker; `None`: wherever the kernel puts it.
 ///
 /// # Errors
-/// What is wrong, and what is allowed.
-pub fn assign(wish: &Wish) -> Result<Vec<Option<usize>>, String> {
-    if !wish.pin {
-        if wish.cores.is_some() {
-            return Err("cores are named, but `pin` is false: leave out one of the two".to_owned());
+/// Cores that do not exist here or do not suffice.
+pub fn assign(request: &CoreRequest) -> Result<Vec<Option<usize>>, CoreError> {
+    if !request.pin {
+        if request.cores.is_some() {
+            return Err(CoreError::NamedButNotPinned);
         }
-        return Ok(vec![None; wish.count.unwrap_or(1)]);
+        return Ok(vec![None; request.count.unwrap_or(1)]);
     }
-    let (cores, source, all) = match (&wish.cores, &wish.cmk) {
+    let (cores, source, all) = match (&request.cores, &request.cmk) {
         (Some(cores), _) => {
-            if let Some(core) = cores.iter().find(|core| !wish.allowed.contains(core)) {
-                return Err(format!(
-                    "core {core} is not one that this process may run on: those are {} (see \
-                     `taskset -p`, and the cpuset of its cgroup)",
-                    list(&wish.allowed)
-                ));
+            if let Some(core) = cores.iter().find(|core| !request.allowed.contains(core)) {
+                return Err(CoreError::NotAllowed {
+                    core: *core,
+                    allowed: request.allowed.clone(),
+                });
             }
             (cores.clone(), "named in `cores`", true)
         }
         (None, Some(cmk)) => {
-            let cores =
-                parse_list(cmk).map_err(|error| format!("{CMK_VARIABLE} is \"{cmk}\": {error}"))?;
+            let cores = parse_list(cmk).map_err(|source| CoreError::Cmk {
+                value: cmk.clone(),
+                source: Box::new(source),
+            })?;
             (cores, "assigned by CMK", true)
         }
         // These may be everybody's, so by default only one is taken; the highest first, since
         // core 0 tends to serve interrupts.
-        (None, None) => (wish.allowed.clone(), "that this process may run on", false),
+        (None, None) => (
+            request.allowed.clone(),
+            "that this process may run on",
+            false,
+        ),
     };
-    let count = wish.count.unwrap_or(if all { cores.len() } else { 1 });
+    let count = request.count.unwrap_or(if all { cores.len() } else { 1 });
     if count > cores.len() {
-        return Err(format!(
-            "{count} workers need as many cores, and those {source} are {}: ask for fewer, or say \
-             `pin: false`",
-            list(&cores)
-        ));
+        return Err(CoreError::TooFew {
+            count,
+            source_of: source,
+            cores,
+        });
     }
     let first = if all { 0 } else { cores.len() - count };
     Ok(cores[first..first + count]
@@ -70,11 +135,11 @@ pub fn assign(wish: &Wish) -> Result<Vec<Option<usize>>, String> {
         .collect())
 }
 
-/// Cores as Linux writes them: `2,4-7`. Each once; the order is kept.
+/// Parses a list of cores as Linux writes it: `2,4-7`. Each once; the order is kept.
 ///
 /// # Errors
-/// What is wrong, and what is allowed.
-pub fn parse_list(text: &str) -> Result<Vec<usize>, String> {
+/// A part that is not a core or a range, or a core that is there twice.
+pub fn parse_list(text: &str) -> Result<Vec<usize>, CoreError> {
     let mut cores = Vec::new();
     for part in text.split(',').map(str::trim) {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -83,19 +148,17 @@ pub fn parse_list(text: &str) -> Result<Vec<usize>, String> {
                 .parse::<usize>()
                 .ok()
                 .filter(|&core| core < 4096)
-                .ok_or_else(|| {
-                    format!("\"{part}\" is not a core: write numbers and ranges, as in 2,4-7")
+                .ok_or_else(|| CoreError::Syntax {
+                    part: part.to_owned(),
                 })
         };
         let (first, last) = (number(first)?, number(last)?);
         if first > last {
-            return Err(format!("\"{part}\" runs backwards: write {last}-{first}"));
+            return Err(CoreError::Backwards { first, last });
         }
         for core in first..=last {
             if cores.contains(&core) {
-                return Err(format!(
-                    "core {core} is there twice: each can have one worker"
-                ));
+                return Err(CoreError::Twice { core });
             }
             cores.push(core);
         }
@@ -103,7 +166,7 @@ pub fn parse_list(text: &str) -> Result<Vec<usize>, String> {
     Ok(cores)
 }
 
-/// The cores that this process may run on, by its affinity mask, which its cpuset bounds.
+/// Cores that this process may run on, by its affinity mask, which its cpuset bounds.
 ///
 /// # Errors
 /// The system call failed.
@@ -114,7 +177,7 @@ pub fn allowed() -> std::io::Result<Vec<usize>> {
         .collect())
 }
 
-/// As [`parse_list`] reads it, ranges closed up.
+/// Writes cores as [`parse_list`] reads them, ranges closed up.
 fn list(cores: &[usize]) -> String {
     let sorted: Vec<usize> = cores
         .iter()
@@ -135,11 +198,11 @@ fn list(cores: &[usize]) -> String {
 mod tests {
     use super::*;
 
-    fn wish() -> Wish {
-        Wish {
+    fn wish() -> CoreRequest {
+        CoreRequest {
             pin: true,
             allowed: vec![0, 1, 2, 3],
-            ..Wish::default()
+            ..CoreRequest::default()
         }
     }
 
@@ -155,45 +218,48 @@ mod tests {
 
     #[test]
     fn the_configuration_comes_first() {
-        let wish = Wish {
+        let wish = CoreRequest {
             cores: Some(vec![3, 1]),
             cmk: Some("0".into()),
             ..wish()
         };
         assert_eq!(assign(&wish).unwrap(), [Some(3), Some(1)]);
-        let fewer = Wish {
+        let fewer = CoreRequest {
             count: Some(1),
             ..wish.clone()
         };
         assert_eq!(assign(&fewer).unwrap(), [Some(3)]);
-        let more = assign(&Wish {
+        let more = assign(&CoreRequest {
             count: Some(3),
             ..wish
         })
         .unwrap_err();
-        assert!(more.contains("those named in `cores` are 1,3"), "{more}");
+        assert!(
+            more.to_string().contains("those named in `cores` are 1,3"),
+            "{more}"
+        );
     }
 
     #[test]
     fn then_cmk() {
-        let wish = Wish {
+        let wish = CoreRequest {
             cmk: Some("8,9".into()),
             ..wish()
         };
         assert_eq!(assign(&wish).unwrap(), [Some(8), Some(9)]);
-        let bad = assign(&Wish {
+        let bad = assign(&CoreRequest {
             cmk: Some("x".into()),
             ..wish
         })
         .unwrap_err();
-        assert!(bad.contains(CMK_VARIABLE), "{bad}");
+        assert!(bad.to_string().contains(CMK_VARIABLE), "{bad}");
     }
 
     #[test]
     fn then_the_cpuset() {
         assert_eq!(assign(&wish()).unwrap(), [Some(3)]);
         assert_eq!(
-            assign(&Wish {
+            assign(&CoreRequest {
                 count: Some(2),
                 ..wish()
             })
@@ -201,14 +267,14 @@ mod tests {
             [Some(2), Some(3)]
         );
         assert!(
-            assign(&Wish {
+            assign(&CoreRequest {
                 count: Some(5),
                 ..wish()
             })
             .is_err()
         );
         assert!(
-            assign(&Wish {
+            assign(&CoreRequest {
                 cores: Some(vec![4]),
                 ..wish()
             })
@@ -219,14 +285,14 @@ mod tests {
 
     #[test]
     fn unpinned() {
-        let wish = Wish {
+        let wish = CoreRequest {
             pin: false,
             count: Some(3),
             ..wish()
         };
         assert_eq!(assign(&wish).unwrap(), [None; 3]);
         assert!(
-            assign(&Wish {
+            assign(&CoreRequest {
                 cores: Some(vec![1]),
                 ..wish
             })

@@ -17,7 +17,7 @@ use sluice_packet::Vid;
 
 pub use problem::{Problem, Problems};
 
-/// Where the configuration is unless `--config` says otherwise.
+/// Default path of the configuration file; `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/sluicegate/sluiced.yaml";
 
 /// A configuration that passed all checks.
@@ -29,48 +29,48 @@ pub struct Config {
     pub workers: Vec<Option<usize>>,
     /// The mempools.
     pub memory: MemoryConfig,
-    /// When workers rest.
+    /// Thresholds at which idle workers pause and sleep.
     pub idle: IdleConfig,
     /// The folder of the policies, one `*.yaml` each.
     pub policies: PathBuf,
-    /// Where records outlive the engine.
+    /// Folder of records that outlive the engine.
     pub state_dir: PathBuf,
-    /// Where the lock is, and the socket unless `socket` says otherwise.
+    /// Folder of the lock, and of the socket unless `socket` names another.
     pub run_dir: PathBuf,
     /// The control socket; its folder is the engine's alone.
     pub socket: PathBuf,
-    /// What is logged, as `tracing_subscriber::EnvFilter` reads it.
+    /// Log filter, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
 }
 
-/// One uplink.
+/// Configuration of one uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct UplinkConfig {
-    /// What policies and attachments call it.
+    /// Name by which policies and attachments refer to the uplink.
     pub name: String,
-    /// Its port.
+    /// Driver, with the settings that only it has.
     pub driver: UplinkDriver,
     /// The segment of untagged frames; `None`: the untagged segment.
     pub native: Option<Vid>,
-    /// What makes an outermost tag here; the first is put on frames sent.
+    /// TPIDs that make an outermost tag here; the first is put on frames sent.
     pub tpids: Vec<u16>,
     /// The worker that polls it, by number.
     pub worker: Option<usize>,
 }
 
-/// Where an uplink's frames come from and go to.
+/// Driver of an uplink and the device or files it reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UplinkDriver {
     /// A netdev, by AF_PACKET.
     AfPacket {
-        /// Its name.
+        /// Name of the netdev.
         device: String,
     },
     /// Capture files.
     Pcap {
         /// The frames to receive, once; `None`: none come.
         read: Option<PathBuf>,
-        /// Where frames that are sent go; `None`: nowhere.
+        /// File for frames that are sent; `None`: they are discarded.
         write: Option<PathBuf>,
         /// The largest IP packet in bytes.
         mtu: u32,
@@ -129,7 +129,7 @@ impl Config {
     }
 }
 
-/// What of the machine and the process a configuration is checked against.
+/// Facts about the machine and the process that a configuration is checked against.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
     /// The cores that the process may run on.
@@ -141,7 +141,7 @@ pub struct Surroundings {
 }
 
 impl Surroundings {
-    /// Those of this process.
+    /// Reads the facts of this process.
     pub fn of_this_process() -> Surroundings {
         Surroundings {
             // Without a mask nothing can be pinned; the check then says so.

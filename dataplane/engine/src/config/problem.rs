@@ -1,9 +1,9 @@
-//! What is wrong with a configuration, and where.
+//! Problems of a configuration file, each with its position.
 
 use std::fmt;
 use std::path::PathBuf;
 
-/// One thing that is wrong with the configuration file.
+/// Problem of one key of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
     /// The file.
@@ -14,7 +14,7 @@ pub struct Problem {
     pub column: u64,
     /// The key it is about, from the top: `uplinks[0].native`; empty where none applies.
     pub key: String,
-    /// What is wrong, and what is allowed.
+    /// Message: what is wrong, and what is allowed.
     pub message: String,
 }
 
@@ -31,7 +31,7 @@ impl fmt::Display for Problem {
     }
 }
 
-/// All that is wrong with a configuration, in the order of the file.
+/// Every problem of a configuration file, in the order of the file.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problems(pub Vec<Problem>);
 

@@ -1,4 +1,4 @@
-//! What workers tell: pods that broke the protocol, and decisions of rules with `log`.
+//! Events of workers: pods that broke the protocol, and decisions of rules with `log`.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -9,7 +9,7 @@ use sluice_datapath::{AttachmentId, Engine, Event, LogRecord};
 
 use super::{Control, locked};
 
-/// How often workers are asked.
+/// Interval at which events are collected from the workers.
 const INTERVAL: Duration = Duration::from_millis(50);
 /// Log records per second, in the long run.
 const RECORDS_PER_SECOND: u32 = 100;

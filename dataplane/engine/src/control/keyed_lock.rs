@@ -9,7 +9,7 @@ use sluice_api::ApiError;
 use super::key::AttachmentKey;
 use crate::refusal;
 
-/// How long a request waits for another one on the same key.
+/// Longest wait for another request on the same key.
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Table with a lock per key. Values can be read at any time; only the holder of a key's lock replaces

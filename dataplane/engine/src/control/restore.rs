@@ -13,7 +13,7 @@ use crate::netns::{Netns, NetnsError};
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
 
-/// What became of the records.
+/// Counts of records by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Restored {
     /// Attachments that are served again.
@@ -56,7 +56,7 @@ impl Control {
         Ok(restored)
     }
 
-    /// Why a record's pod cannot be there any more.
+    /// Reason why the record's pod cannot be there any more; `None` if it may be.
     fn outdated(&self, record: &AttachmentRecord) -> Option<String> {
         if record.boot_id != self.boot_id {
             return Some("it is from before the machine was started".to_owned());

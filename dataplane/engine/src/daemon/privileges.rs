@@ -13,7 +13,7 @@ use rustix::thread::{
 
 use super::{DaemonError, system};
 
-/// What it keeps, as `capabilities(7)` names it, and what for.
+/// Capabilities that the engine keeps: name by `capabilities(7)`, and purpose.
 const KEPT: [(CapabilitySet, &str, &str); 5] = [
     (
         CapabilitySet::NET_ADMIN,

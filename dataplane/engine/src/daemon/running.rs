@@ -1,4 +1,4 @@
-//! All that a running engine holds, taken in order and given back in reverse.
+//! Resources of a running engine, taken in order and given back in reverse.
 
 use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
@@ -19,7 +19,7 @@ use crate::server;
 use crate::uplinks::{self, OpenUplink};
 use crate::vfs::{self, VfDevices};
 
-/// What the engine holds. ControlParts that the start did not come to are absent.
+/// Resources of a running engine. Those that a failed start did not come to are absent.
 pub(super) struct Running {
     lock: Lock,
     engine: Option<Arc<SharedEngine>>,

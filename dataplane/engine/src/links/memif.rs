@@ -22,7 +22,7 @@ pub struct MemifLink {
     shared: Arc<Shared>,
 }
 
-/// What the endpoint's thread and control both see.
+/// State shared between the endpoint's thread and control.
 #[derive(Debug, Default)]
 struct Shared {
     status: LinkStatus,
@@ -77,7 +77,7 @@ impl MemifLink {
     }
 }
 
-/// What happens to a memif, on its endpoint's thread.
+/// Handler of a memif's events, on its endpoint's thread.
 struct Events {
     engine: Arc<SharedEngine>,
     id: AttachmentId,

@@ -23,7 +23,7 @@ use self::tap::TapLink;
 use crate::engine::SharedEngine;
 use crate::netns::Netns;
 
-/// What every link is started with.
+/// Arguments that every link is started with.
 #[derive(Debug)]
 pub struct LinkSpec<'a> {
     /// The engine that gets the port.
@@ -36,7 +36,7 @@ pub struct LinkSpec<'a> {
     pub request: &'a AttachRequest,
     /// The attachment's MAC address.
     pub mac: Mac,
-    /// Its MTU in bytes.
+    /// MTU of the attachment in bytes.
     pub mtu: u32,
 }
 
@@ -62,7 +62,7 @@ impl Link {
         }
     }
 
-    /// How it is.
+    /// Returns the state of the link.
     pub fn report(&self) -> LinkReport {
         match self {
             Link::Memif(link) => link.status().report(),
@@ -88,7 +88,7 @@ impl Link {
     }
 }
 
-/// How the pod finds its memif: `@name` or a path; `None` for a tap.
+/// Address of the pod's memif socket: `@name` or a path; `None` for a tap.
 pub fn socket(request: &AttachRequest) -> Option<String> {
     match &request.backend {
         Backend::Memif(memif) => Some(match memif.socket.as_ref() {

@@ -105,8 +105,8 @@ impl Opener for PodSocket {
         }
     }
 
-    /// Who reaches an abstract name is in its namespace. A path can be reached from anywhere it is
-    /// mounted.
+    /// Checks that a peer is in the pod's network namespace. Who reaches an abstract name is; a path can be
+    /// reached from anywhere it is mounted.
     fn admit(&mut self, peer: PeerCred) -> Result<(), String> {
         let Place::Path { path, .. } = &self.place else {
             return Ok(());

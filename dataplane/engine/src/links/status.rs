@@ -1,19 +1,19 @@
-//! How a link is, written by whoever runs it and read by whoever asks.
+//! State of a link, written by the thread that runs it and read by requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-/// How a link is, shared between its thread and those who ask.
+/// State of a link, shared between its thread and requests.
 #[derive(Debug, Default)]
 pub struct LinkStatus(Mutex<LinkReport>);
 
-/// How a link was at one moment.
+/// State of a link at one moment.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct LinkReport {
     /// Whether the pod's side is there.
     pub up: bool,
-    /// What the peer calls itself.
+    /// Name and program that the peer sent.
     pub peer: Option<String>,
-    /// Why it went down last, or why it is not up yet.
+    /// Reason of the last disconnect, or for not being connected yet.
     pub last_down: Option<String>,
 }
 
@@ -33,7 +33,7 @@ impl LinkStatus {
         report.last_down = Some(reason.to_owned());
     }
 
-    /// Why it is not up yet. While it is up this is no news.
+    /// Notes why no peer is connected yet; ignored while one is.
     pub fn waiting(&self, reason: &str) {
         let mut report = self.lock();
         if !report.up {
@@ -41,7 +41,7 @@ impl LinkStatus {
         }
     }
 
-    /// How it is.
+    /// Returns the state at this moment.
     pub fn report(&self) -> LinkReport {
         self.lock().clone()
     }

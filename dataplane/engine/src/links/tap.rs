@@ -88,8 +88,8 @@ fn index_of(ifname: &str) -> io::Result<u32> {
     Ok(netdevice::name_to_index(socket, ifname)?)
 }
 
-/// What may only send from IPv4 addresses need not look for IPv6 routers: it would all be dropped as
-/// spoofed. `/proc/sys/net` is that of the calling thread's namespace.
+/// Disables IPv6 on a netdev of the calling thread's namespace: a pod that may only send from IPv4
+/// addresses would have every router solicitation dropped as spoofed.
 fn disable_ipv6(ifname: &str) -> io::Result<()> {
     let path = format!("/proc/sys/net/ipv6/conf/{ifname}/disable_ipv6");
     match std::fs::write(path, "1") {

@@ -33,17 +33,16 @@ use std::net::Ipv6Addr;
 pub use self::error::HostStackError;
 use super::netdev::{self, Netdev};
 
-/// What the host had set on a device before the engine took it: all that is needed to give it back,
-/// and nothing else.
+/// Settings of a device before the engine took it: all that is needed to give it back, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostStackRecord {
     /// The netdev's name.
     pub device: String,
     /// Whether it was administratively up.
     pub was_up: bool,
-    /// What `net.ipv6.conf.DEVICE.disable_ipv6` was; `None` on a kernel without IPv6.
+    /// Value of `net.ipv6.conf.DEVICE.disable_ipv6`; `None` on a kernel without IPv6.
     pub ipv6_disabled: Option<bool>,
-    /// Its permanent IPv6 addresses with their prefix lengths: disabling IPv6 takes them away.
+    /// Permanent IPv6 addresses with their prefix lengths: disabling IPv6 takes them away.
     pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
 }
 
@@ -168,7 +167,7 @@ impl HostStackGuard {
         }
     }
 
-    /// What will be put back.
+    /// Returns the settings that will be put back.
     pub fn record(&self) -> &HostStackRecord {
         &self.record
     }

@@ -20,7 +20,7 @@ use crate::engine::SharedEngine;
 use crate::records::Records;
 use crate::refusal;
 
-/// What an uplink took from the host, on disk.
+/// Record on disk of what an uplink took from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkRecord {
     /// The netdev.
@@ -59,13 +59,13 @@ impl UplinkRecord {
 /// An uplink that the engine has.
 #[derive(Debug)]
 pub struct OpenUplink {
-    /// Its name in the configuration.
+    /// Name in the configuration.
     pub name: String,
-    /// Its number in the engine.
+    /// Number in the datapath.
     pub id: UplinkId,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// What keeps the host's stack off it.
+    /// Guard that keeps the host's stack off the netdev; `None` for capture files.
     guard: Option<HostStackGuard>,
 }
 
@@ -106,7 +106,7 @@ pub fn recover(records: &Records, boot_id: &str) -> BTreeMap<String, String> {
     problems
 }
 
-/// What problems of an uplink's record are kept under: no attachment's record has such a name.
+/// Key of the problem of an uplink's record. No attachment's record has such a name.
 fn about(name: &str) -> String {
     format!("uplinks/{name}")
 }
@@ -170,8 +170,8 @@ pub fn open(
     }
 }
 
-/// What is to be given back one day: what a dead engine noted, if that could not be given back yet,
-/// else what is there.
+/// Settings to give back one day: those that a dead engine noted and could not give back, else those of
+/// the netdev now.
 fn what_the_host_had(
     config: &UplinkConfig,
     device: &str,

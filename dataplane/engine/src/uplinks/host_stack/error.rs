@@ -1,8 +1,8 @@
-//! What can go wrong between the host's stack and its device.
+//! Errors of keeping the host's stack off a device and of putting it back.
 
 use std::io;
 
-/// Why the host's stack could not be kept off a device, or not be put back.
+/// Failure to keep the host's stack off a device, or to put it back.
 #[derive(Debug, thiserror::Error)]
 pub enum HostStackError {
     /// No such netdev.
@@ -22,7 +22,7 @@ pub enum HostStackError {
         /// The name asked for.
         device: String,
     },
-    /// There is no `nft`.
+    /// Program `nft` is not installed.
     #[error(
         "cannot keep the host's stack off {device}: the program nft is not in PATH; install it \
          (Debian, Ubuntu, Fedora, Alpine: package nftables)"
@@ -37,21 +37,21 @@ pub enum HostStackError {
          CONFIG_NF_TABLES_NETDEV"
     )]
     Nft {
-        /// What it was to do.
+        /// Action that failed.
         what: &'static str,
         /// The device.
         device: String,
-        /// What it said.
+        /// First line of its standard error.
         said: String,
     },
     /// The kernel refused.
     #[error("cannot {what} {device}: {source}; this needs CAP_NET_ADMIN")]
     Kernel {
-        /// What was tried.
+        /// Action that failed.
         what: &'static str,
         /// The device.
         device: String,
-        /// Why it failed.
+        /// Error of the kernel.
         source: io::Error,
     },
     /// More than one thing could not be put back.

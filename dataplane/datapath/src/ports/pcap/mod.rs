@@ -7,6 +7,7 @@
 //! for, and the n-th frame out is written n microseconds after the epoch, so that equal traffic
 //! makes equal files.
 
+mod checked;
 mod fields;
 mod pcapng;
 mod read;

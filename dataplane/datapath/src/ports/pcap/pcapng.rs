@@ -1,7 +1,7 @@
 //! pcapng files (draft-ietf-opsawg-pcapng): blocks, of which those with a packet become frames.
 
+use super::checked::{Defect, TRUNCATED, check_link, take};
 use super::fields::{ByteOrder, Fields};
-use super::read::{Defect, TRUNCATED, check_link, take};
 use crate::ports::frame_list::FrameList;
 
 /// Type of the section header block, the same in both byte orders.

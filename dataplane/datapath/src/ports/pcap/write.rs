@@ -5,7 +5,7 @@ use std::io::{BufWriter, Write};
 use std::path::PathBuf;
 
 use super::PcapError;
-use super::read::ETHERNET;
+use super::checked::ETHERNET;
 use crate::ports::tagged::Tagged;
 
 /// Snapshot length that the header names, in bytes: more than any frame has.

@@ -20,7 +20,7 @@ use crate::scene::{BURST, FLOWS, PODS, pod, policies, wire};
 pub struct Scratch(Vec<u8>);
 
 impl Sink for Scratch {
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         self.0.get_mut(..len)
     }
 }

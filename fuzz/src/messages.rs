@@ -2,7 +2,9 @@
 //! first byte says which; each further 128 bytes are a message, the last what is left.
 
 use sluice_memif::Text;
-use sluice_memif::handshake::{Asked, ClientMachine, ClientStep, Offered, ServerMachine, Work};
+use sluice_memif::handshake::{
+    ClientMachine, ClientParams, ClientStep, ServerMachine, ServerParams, ServerWork,
+};
 use sluice_memif::msg::{MESSAGE_LEN, Message};
 
 /// Most regions and rings that are offered.
@@ -30,7 +32,7 @@ pub(crate) fn body(bytes: &[u8]) {
 }
 
 fn to_server(messages: impl Iterator<Item = Message>) {
-    let mut machine = ServerMachine::new(Offered {
+    let mut machine = ServerMachine::new(ServerParams {
         id: 0,
         secret: None,
         program: Text::new("fuzz"),
@@ -47,8 +49,8 @@ fn to_server(messages: impl Iterator<Item = Message>) {
         assert!(!refused || step.is_err(), "it went on after a refusal");
         refused = step.is_err();
         match step.map(|step| step.work) {
-            Ok(Work::Region { size }) => regions.push(size),
-            Ok(Work::Connect { .. }) => assert!(!machine.rings().is_empty()),
+            Ok(ServerWork::Region { size }) => regions.push(size),
+            Ok(ServerWork::Connect { .. }) => assert!(!machine.rings().is_empty()),
             _ => {}
         }
     }
@@ -63,7 +65,7 @@ fn to_server(messages: impl Iterator<Item = Message>) {
 }
 
 fn to_client(messages: impl Iterator<Item = Message>) {
-    let mut machine = ClientMachine::new(Asked {
+    let mut machine = ClientMachine::new(ClientParams {
         id: 0,
         secret: None,
         program: Text::new("fuzz"),

@@ -158,7 +158,7 @@ impl Landing {
 }
 
 impl Sink for Landing {
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let room = self.room.get_mut(self.count)?.get_mut(..len)?;
         *self.lens.get_mut(self.count)? = len;
         self.count += 1;

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use pod::{MEMIF_HELP, MemifArg, Signals, Wait, say, tell};
+use pod::{MEMIF_HELP, MemifArg, Signals, Wait, print_events, say};
 use sluice_memif::{BURST, FrameList, Memif};
 
 const FORWARD_HELP: &str = "
@@ -134,8 +134,8 @@ fn main() -> Result<()> {
     let mut a = Leg::open(first)?;
     let mut b = Leg::open(second)?;
     for turn in 0_u32.. {
-        let mut busy = tell(&a.name, &mut a.memif);
-        busy |= tell(&b.name, &mut b.memif);
+        let mut busy = print_events(&a.name, &mut a.memif);
+        busy |= print_events(&b.name, &mut b.memif);
         busy |= a.pass(&mut b);
         busy |= b.pass(&mut a);
         if (!busy || turn % 256 == 0) && signals.came() {

@@ -6,7 +6,7 @@ use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use sluice_mem::SharedRegion;
 
-use crate::checks::out;
+use crate::checks::{check, disabled};
 use crate::refusal::Refusal;
 
 /// `f_type` of ordinary shared memory (linux/magic.h).
@@ -17,7 +17,7 @@ const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 /// A region whose fd was checked; not mapped yet. There is room for so many mappings in a process:
 /// a peer gets its own when it connects, not for announcing them.
 #[derive(Debug)]
-pub(crate) struct Checked {
+pub(crate) struct CheckedRegion {
     fd: OwnedFd,
     len: usize,
     /// The pages go with the mapping: not those of a trusted peer's heap.
@@ -32,13 +32,17 @@ pub(crate) struct Checked {
 ///
 /// # Errors
 /// The region is not what it must be; see [`Refusal`].
-pub(crate) fn check(fd: OwnedFd, size: u64, allow_unsealed: bool) -> Result<Checked, Refusal> {
+pub(crate) fn check_memory(
+    fd: OwnedFd,
+    size: u64,
+    allow_unsealed: bool,
+) -> Result<CheckedRegion, Refusal> {
     let seals = rustix::fs::fcntl_get_seals(&fd).map_err(|_| Refusal::RegionNotMemfd)?;
     let unusable = |errno: Errno| Refusal::RegionUnusable(errno.to_string());
     // A signed word on some targets; the magic numbers fit 32 bits.
     match rustix::fs::fstatfs(&fd).map_err(unusable)?.f_type as u64 & 0xffff_ffff {
         TMPFS_MAGIC => {}
-        HUGETLBFS_MAGIC if !out("region-huge") => return Err(Refusal::RegionHuge),
+        HUGETLBFS_MAGIC if !disabled("region-huge") => return Err(Refusal::RegionHuge),
         HUGETLBFS_MAGIC => {}
         _ => return Err(Refusal::RegionNotMemfd),
     }
@@ -46,24 +50,26 @@ pub(crate) fn check(fd: OwnedFd, size: u64, allow_unsealed: bool) -> Result<Chec
         let wanted = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         let sealed = rustix::fs::fcntl_add_seals(&fd, wanted).is_ok();
         let can_shrink = !sealed && !seals.contains(SealFlags::SHRINK);
-        if can_shrink && !allow_unsealed && !out("region-sealed") {
+        if can_shrink && !allow_unsealed && !disabled("region-sealed") {
             return Err(Refusal::RegionUnsealed);
         }
     }
     let actual = u64::try_from(rustix::fs::fstat(&fd).map_err(unusable)?.st_size).unwrap_or(0);
-    if actual < size && !out("region-short") {
-        return Err(Refusal::RegionShort {
+    check!(
+        "region-short",
+        actual >= size,
+        Refusal::RegionShort {
             declared: size,
             actual,
-        });
-    }
+        }
+    );
     let len = usize::try_from(size)
         .map_err(|_| Refusal::RegionUnusable("larger than the address space".to_owned()))?;
     let removes = !allow_unsealed;
-    Ok(Checked { fd, len, removes })
+    Ok(CheckedRegion { fd, len, removes })
 }
 
-impl Checked {
+impl CheckedRegion {
     /// Maps it.
     ///
     /// # Errors
@@ -86,7 +92,7 @@ pub(crate) fn check_eventfd(fd: BorrowedFd<'_>) -> Result<(), Refusal> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     match std::fs::read_link(link) {
         Ok(target) if target.as_os_str() == "anon_inode:[eventfd]" => Ok(()),
-        _ if out("eventfd") => Ok(()),
+        _ if disabled("eventfd") => Ok(()),
         Ok(target) => Err(Refusal::NotEventfd(target.display().to_string())),
         Err(error) => Err(Refusal::NotEventfd(format!("unknown ({error})"))),
     }
@@ -100,7 +106,7 @@ mod tests {
     use rustix::fs::{MemfdFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
 
     fn map(fd: OwnedFd, size: u64, allow_unsealed: bool) -> Result<SharedRegion, Refusal> {
-        check(fd, size, allow_unsealed)?.map()
+        check_memory(fd, size, allow_unsealed)?.map()
     }
 
     fn memory(flags: MemfdFlags, bytes: u64) -> OwnedFd {

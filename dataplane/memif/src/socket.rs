@@ -13,7 +13,7 @@ use rustix::net::{
     SendAncillaryMessage, SendFlags,
 };
 
-use crate::checks::out;
+use crate::checks::disabled;
 use crate::msg::{MESSAGE_LEN, Message};
 use crate::refusal::Refusal;
 
@@ -213,8 +213,12 @@ impl Channel {
         let fd = fds.pop();
         match (&fd, message.carries_fd()) {
             (None, true) => Err(Refusal::MissingFd(message.kind())),
-            (Some(_), false) if !out("unwanted-fd") => Err(Refusal::UnwantedFd(message.kind())),
-            _ if !fds.is_empty() && !out("extra-fds") => Err(Refusal::UnwantedFd(message.kind())),
+            (Some(_), false) if !disabled("unwanted-fd") => {
+                Err(Refusal::UnwantedFd(message.kind()))
+            }
+            _ if !fds.is_empty() && !disabled("extra-fds") => {
+                Err(Refusal::UnwantedFd(message.kind()))
+            }
             _ => Ok(Some(Received { message, fd })),
         }
     }

@@ -107,10 +107,10 @@ fn a_full_ring_takes_no_more_and_loses_nothing() {
 fn a_sink_without_room_drops_and_counts() {
     struct Every2nd(FrameList, usize);
     impl sluice_memif::Sink for Every2nd {
-        fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+        fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
             self.1 += 1;
             if self.1.is_multiple_of(2) {
-                self.0.place(len)
+                self.0.reserve(len)
             } else {
                 None
             }

@@ -111,7 +111,7 @@ impl Default for Checked {
 
 impl Sink for Checked {
     #[inline]
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let start = self.count.checked_sub(1).map_or(0, |n| self.ends[n]);
         *self.ends.get_mut(self.count)? = start + len;
         self.count += 1;

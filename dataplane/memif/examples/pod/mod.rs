@@ -18,7 +18,7 @@ macro_rules! say {
 pub(crate) use say;
 
 /// Says what happened to a link on standard output, a line each.
-pub(crate) fn tell(name: &str, memif: &mut Memif) -> bool {
+pub(crate) fn print_events(name: &str, memif: &mut Memif) -> bool {
     let mut any = false;
     while let Some(change) = memif.change() {
         any = true;

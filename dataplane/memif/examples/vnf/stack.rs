@@ -12,7 +12,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use crate::device::MemifDevice;
-use crate::pod::{MemifArg, tell};
+use crate::pod::{MemifArg, print_events};
 
 /// Bytes of a TCP connection's buffers, each way.
 const WINDOW: usize = 65_536;
@@ -95,7 +95,7 @@ impl Stack {
 
     /// Takes what arrived and answers it. Whether there was anything to do.
     pub(crate) fn turn(&mut self, since_start: Duration) -> bool {
-        let mut busy = tell(&self.name, &mut self.device.memif);
+        let mut busy = print_events(&self.name, &mut self.device.memif);
         busy |= self.device.fill();
         let now = instant(since_start);
         loop {

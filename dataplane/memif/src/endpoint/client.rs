@@ -3,8 +3,8 @@
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
+use super::client_handshake::ClientHandshake;
 use super::link::Link;
-use super::reaching::Reaching;
 use super::wait::wait;
 use super::{Endpoint, Event};
 use crate::kick::Kicker;
@@ -16,17 +16,17 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// A connection that lasted so long was a good one: the next try comes after [`FIRST_RETRY`].
 const GOOD: Duration = Duration::from_secs(1);
 
-enum State {
+enum ClientLink {
     /// Until then.
     Waiting(Instant),
-    Reaching(Box<Reaching>),
+    Handshake(Box<ClientHandshake>),
     /// Since then.
     Linked(Link, Instant),
 }
 
 struct Client<'endpoint> {
     endpoint: &'endpoint mut Endpoint,
-    state: State,
+    state: ClientLink,
     retry: Duration,
     /// Its thread is still held by the last peer.
     stuck: Option<Kicker>,
@@ -36,7 +36,7 @@ struct Client<'endpoint> {
 pub(super) fn run(endpoint: &mut Endpoint) {
     let mut client = Client {
         endpoint,
-        state: State::Waiting(Instant::now()),
+        state: ClientLink::Waiting(Instant::now()),
         retry: FIRST_RETRY,
         stuck: None,
     };
@@ -47,44 +47,44 @@ pub(super) fn run(endpoint: &mut Endpoint) {
 impl Client<'_> {
     /// Waits for something and deals with it. `false`: the owner said stop.
     fn turn(&mut self) -> bool {
-        let mut fds = vec![self.endpoint.control.bell()];
+        let mut fds = vec![self.endpoint.control.wakeup()];
         let until = match &self.state {
-            State::Waiting(until) => Some(*until),
-            State::Reaching(reaching) => {
-                fds.push(reaching.channel.as_fd());
-                Some(reaching.deadline)
+            ClientLink::Waiting(until) => Some(*until),
+            ClientLink::Handshake(handshake) => {
+                fds.push(handshake.channel.as_fd());
+                Some(handshake.deadline)
             }
-            State::Linked(link, _) => {
+            ClientLink::Linked(link, _) => {
                 fds.push(link.channel.as_fd());
                 None
             }
         };
         let ready = wait(&fds, until);
         if ready.first() == Some(&true) {
-            let orders = self.endpoint.control.take();
-            if orders.stop {
+            let commands = self.endpoint.control.take();
+            if commands.stop {
                 return false;
             }
-            if let Some((id, reason)) = orders.disconnect
-                && matches!(&self.state, State::Linked(link, _) if link.id == id)
+            if let Some((id, reason)) = commands.disconnect
+                && matches!(&self.state, ClientLink::Linked(link, _) if link.id == id)
             {
                 self.end(reason);
             }
         }
         match &mut self.state {
-            State::Waiting(until) if *until <= Instant::now() => self.connect(),
-            State::Waiting(_) => {}
-            State::Reaching(reaching) => match reaching.step() {
+            ClientLink::Waiting(until) if *until <= Instant::now() => self.connect(),
+            ClientLink::Waiting(_) => {}
+            ClientLink::Handshake(handshake) => match handshake.step() {
                 Ok(Some(peer_name)) => self.connected(peer_name),
                 Err(reason) => self.end(reason),
-                Ok(None) if reaching.deadline <= Instant::now() => {
+                Ok(None) if handshake.deadline <= Instant::now() => {
                     self.end(Refusal::Deadline(
                         self.endpoint.config.handshake_limit.as_millis(),
                     ));
                 }
                 Ok(None) => {}
             },
-            State::Linked(link, _) => {
+            ClientLink::Linked(link, _) => {
                 if let Err(reason) = link.read() {
                     self.end(reason);
                 }
@@ -102,7 +102,7 @@ impl Client<'_> {
         let channel = match self.endpoint.opener.connect() {
             Ok(channel) => channel,
             Err(error) => {
-                self.endpoint.tell_waiting(error);
+                self.endpoint.emit_waiting(error);
                 return self.wait();
             }
         };
@@ -112,8 +112,8 @@ impl Client<'_> {
             Ok(peer) => match self.endpoint.opener.admit(peer) {
                 Err(reason) => (Some(peer), Refusal::NotAdmitted(reason)),
                 Ok(()) => {
-                    let reaching = Reaching::new(&self.endpoint.config, channel, peer);
-                    self.state = State::Reaching(Box::new(reaching));
+                    let handshake = ClientHandshake::new(&self.endpoint.config, channel, peer);
+                    self.state = ClientLink::Handshake(Box::new(handshake));
                     return;
                 }
             },
@@ -123,17 +123,17 @@ impl Client<'_> {
     }
 
     fn connected(&mut self, peer_name: crate::text::Text<32>) {
-        let State::Reaching(reaching) =
-            std::mem::replace(&mut self.state, State::Waiting(Instant::now()))
+        let ClientLink::Handshake(handshake) =
+            std::mem::replace(&mut self.state, ClientLink::Waiting(Instant::now()))
         else {
             return;
         };
-        let peer = reaching.peer;
-        match reaching.finish(peer_name) {
+        let peer = handshake.peer;
+        match handshake.finish(peer_name) {
             Ok(made) => {
                 let (link, connection) = Link::new(self.endpoint.next_id(), made);
-                self.state = State::Linked(link, Instant::now());
-                self.endpoint.tell(Event::Connected(connection));
+                self.state = ClientLink::Linked(link, Instant::now());
+                self.endpoint.emit(Event::Connected(connection));
             }
             Err((channel, reason)) => {
                 self.endpoint.refuse(&channel, Some(peer), reason);
@@ -144,26 +144,26 @@ impl Client<'_> {
 
     /// Ends whatever there is and plans the next try.
     fn end(&mut self, reason: Refusal) {
-        match std::mem::replace(&mut self.state, State::Waiting(Instant::now())) {
-            State::Waiting(_) => {}
-            State::Reaching(reaching) => {
+        match std::mem::replace(&mut self.state, ClientLink::Waiting(Instant::now())) {
+            ClientLink::Waiting(_) => {}
+            ClientLink::Handshake(handshake) => {
                 self.endpoint
-                    .refuse(&reaching.channel, Some(reaching.peer), reason);
+                    .refuse(&handshake.channel, Some(handshake.peer), reason);
             }
-            State::Linked(link, since) => {
+            ClientLink::Linked(link, since) => {
                 if since.elapsed() >= GOOD {
                     self.retry = FIRST_RETRY;
                 }
                 let id = link.id;
                 self.stuck = link.end(&reason);
-                self.endpoint.tell(Event::Disconnected { id, reason });
+                self.endpoint.emit(Event::Disconnected { id, reason });
             }
         }
         self.wait();
     }
 
     fn wait(&mut self) {
-        self.state = State::Waiting(Instant::now() + self.retry);
+        self.state = ClientLink::Waiting(Instant::now() + self.retry);
         self.retry = (2 * self.retry).min(LAST_RETRY);
     }
 }

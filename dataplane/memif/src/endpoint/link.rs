@@ -2,7 +2,7 @@
 
 use std::os::fd::OwnedFd;
 
-use super::{Connection, ConnectionId, tell_peer};
+use super::{Connection, ConnectionId, send_disconnect};
 use crate::fault::Fault;
 use crate::kick::Kicker;
 use crate::msg::Message;
@@ -11,7 +11,7 @@ use crate::refusal::Refusal;
 use crate::socket::Channel;
 
 /// One ring of a finished handshake with its eventfd.
-pub(super) struct Part {
+pub(super) struct RingEnd {
     pub(super) ring: Ring,
     pub(super) event: OwnedFd,
 }
@@ -27,8 +27,8 @@ impl Queues {
     /// Turns rings into queues: those to receive from with their buffers, those to send on with
     /// theirs.
     pub(super) fn build(
-        rx: Vec<(Part, RxBuffers)>,
-        tx: Vec<(Part, TxBuffers)>,
+        rx: Vec<(RingEnd, RxBuffers)>,
+        tx: Vec<(RingEnd, TxBuffers)>,
         interrupts: bool,
     ) -> Result<Queues, Refusal> {
         let (tx, events): (Vec<_>, Vec<_>) = tx
@@ -64,8 +64,8 @@ pub(super) struct Link {
 
 impl Link {
     /// Splits a made connection into the owner's part and ours.
-    pub(super) fn new(id: ConnectionId, made: Made) -> (Link, Connection) {
-        let Made {
+    pub(super) fn new(id: ConnectionId, made: Established) -> (Link, Connection) {
+        let Established {
             channel,
             queues,
             peer_program,
@@ -112,7 +112,7 @@ impl Link {
 
     /// Tells the peer and closes. Returns the kicker if the peer holds its thread.
     pub(super) fn end(self, reason: &Refusal) -> Option<Kicker> {
-        tell_peer(&self.channel, reason);
+        send_disconnect(&self.channel, reason);
         // Closed before the kick thread is waited for: a peer that holds it learns at once.
         drop(self.channel);
         self.kicker.stop().err()
@@ -120,7 +120,7 @@ impl Link {
 }
 
 /// A finished handshake.
-pub(super) struct Made {
+pub(super) struct Established {
     pub(super) channel: Channel,
     pub(super) queues: Queues,
     pub(super) peer_program: String,

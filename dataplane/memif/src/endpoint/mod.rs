@@ -4,12 +4,12 @@
 //! touches the rings again. Whoever runs the queues tells it when a ring turns out broken
 //! ([`EndpointHandle::disconnect`]).
 
-mod accepted;
 mod client;
+mod client_handshake;
 mod config;
 mod link;
-mod reaching;
 mod server;
+mod server_handshake;
 mod wait;
 
 use std::fmt;
@@ -114,37 +114,37 @@ pub enum Event {
     },
 }
 
-/// Orders to the endpoint's thread, and the bell that has it look at them.
+/// Orders to the endpoint's thread, and the wakeup that has it look at them.
 #[derive(Debug)]
 pub(crate) struct Control {
-    bell: OwnedFd,
-    orders: Mutex<Orders>,
+    wakeup: OwnedFd,
+    commands: Mutex<Commands>,
 }
 
 #[derive(Debug, Default)]
-pub(crate) struct Orders {
+pub(crate) struct Commands {
     pub(crate) stop: bool,
     pub(crate) disconnect: Option<(ConnectionId, Refusal)>,
 }
 
 impl Control {
-    fn give(&self, order: impl FnOnce(&mut Orders)) {
-        order(&mut self.orders.lock().unwrap_or_else(PoisonError::into_inner));
+    fn send(&self, command: impl FnOnce(&mut Commands)) {
+        command(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner));
         // EAGAIN would mean that it rings already.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
-    pub(crate) fn bell(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
+    pub(crate) fn wakeup(&self) -> BorrowedFd<'_> {
+        self.wakeup.as_fd()
     }
 
-    pub(crate) fn take(&self) -> Orders {
+    pub(crate) fn take(&self) -> Commands {
         let mut counter = [0; 8];
-        let _ = rustix::io::read(&self.bell, &mut counter);
-        let mut orders = self.orders.lock().unwrap_or_else(PoisonError::into_inner);
-        Orders {
-            stop: orders.stop,
-            disconnect: orders.disconnect.take(),
+        let _ = rustix::io::read(&self.wakeup, &mut counter);
+        let mut commands = self.commands.lock().unwrap_or_else(PoisonError::into_inner);
+        Commands {
+            stop: commands.stop,
+            disconnect: commands.disconnect.take(),
         }
     }
 }
@@ -163,7 +163,7 @@ impl EndpointHandle {
     pub fn disconnect(&self, id: ConnectionId, reason: impl Into<Refusal>) {
         let reason = reason.into();
         self.control
-            .give(|orders| orders.disconnect = Some((id, reason)));
+            .send(|commands| commands.disconnect = Some((id, reason)));
     }
 
     /// Tells the peer, closes everything, removes the socket's path and waits until that is done:
@@ -173,7 +173,7 @@ impl EndpointHandle {
     }
 
     fn end(&mut self) {
-        self.control.give(|orders| orders.stop = true);
+        self.control.send(|commands| commands.stop = true);
         let Some(thread) = self.thread.take() else {
             return;
         };
@@ -202,11 +202,11 @@ pub fn spawn(
     on_event: impl FnMut(Event) + Send + 'static,
 ) -> Result<EndpointHandle, ConfigError> {
     config.check()?;
-    let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
+    let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)
         .map_err(|errno| ConfigError::Start(errno.into()))?;
     let control = Arc::new(Control {
-        bell,
-        orders: Mutex::default(),
+        wakeup,
+        commands: Mutex::default(),
     });
     let mut endpoint = Endpoint {
         control: Arc::clone(&control),
@@ -245,16 +245,16 @@ impl Endpoint {
         ConnectionId(self.connections)
     }
 
-    pub(crate) fn tell(&mut self, event: Event) {
+    pub(crate) fn emit(&mut self, event: Event) {
         (self.on_event)(event);
     }
 
     /// Tells why it waits, unless that is what was told last.
-    pub(crate) fn tell_waiting(&mut self, error: OpenError) {
+    pub(crate) fn emit_waiting(&mut self, error: OpenError) {
         let text = error.to_string();
         if self.waiting.as_ref() != Some(&text) {
             self.waiting = Some(text);
-            self.tell(Event::Waiting(error));
+            self.emit(Event::Waiting(error));
         }
     }
 
@@ -264,13 +264,13 @@ impl Endpoint {
 
     /// Tells a peer whose handshake failed why, if it can still hear it, and the owner too.
     pub(crate) fn refuse(&mut self, channel: &Channel, peer: Option<PeerCred>, reason: Refusal) {
-        tell_peer(channel, &reason);
-        self.tell(Event::Refused { peer, reason });
+        send_disconnect(channel, &reason);
+        self.emit(Event::Refused { peer, reason });
     }
 }
 
 /// Sends DISCONNECT, unless it was the peer that ended it.
-pub(crate) fn tell_peer(channel: &Channel, reason: &Refusal) {
+pub(crate) fn send_disconnect(channel: &Channel, reason: &Refusal) {
     if !matches!(reason, Refusal::ByPeer { .. } | Refusal::Closed) {
         let _ = channel.send(&crate::msg::Message::disconnect(&reason.to_string()), None);
     }

@@ -4,8 +4,8 @@ use std::collections::VecDeque;
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
-use super::accepted::Accepted;
 use super::link::Link;
+use super::server_handshake::ServerHandshake;
 use super::wait::{sooner, wait};
 use super::{Endpoint, Event};
 use crate::kick::Kicker;
@@ -30,7 +30,7 @@ struct Server<'endpoint> {
     /// Its thread is still held by the last peer: until it is gone there is no next connection, so
     /// that a pod that holds threads holds one.
     stuck: Option<Kicker>,
-    handshakes: VecDeque<Accepted>,
+    handshakes: VecDeque<ServerHandshake>,
 }
 
 /// Runs until the owner says stop.
@@ -54,7 +54,7 @@ impl Server<'_> {
         let now = Instant::now();
         let paused = self.not_before.is_some_and(|moment| moment > now);
         let listener = self.listener.as_ref().filter(|_| !paused);
-        let mut fds = vec![self.endpoint.control.bell()];
+        let mut fds = vec![self.endpoint.control.wakeup()];
         fds.extend(self.link.iter().map(|link| link.channel.as_fd()));
         let first_handshake = fds.len();
         fds.extend(
@@ -75,11 +75,11 @@ impl Server<'_> {
         let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
 
         if is_ready(0) {
-            let orders = self.endpoint.control.take();
-            if orders.stop {
+            let commands = self.endpoint.control.take();
+            if commands.stop {
                 return false;
             }
-            if let Some((id, reason)) = orders.disconnect
+            if let Some((id, reason)) = commands.disconnect
                 && self.link.as_ref().is_some_and(|link| link.id == id)
             {
                 self.unlink(reason);
@@ -110,7 +110,7 @@ impl Server<'_> {
                 self.endpoint.opened();
             }
             Err(error) => {
-                self.endpoint.tell_waiting(error);
+                self.endpoint.emit_waiting(error);
                 self.not_before = Some(now + RETRY);
             }
         }
@@ -128,7 +128,7 @@ impl Server<'_> {
                 Err(error) => {
                     // No fd left, say: the others' connections go on, this one waits.
                     self.not_before = Some(Instant::now() + RETRY);
-                    self.endpoint.tell(Event::Refused {
+                    self.endpoint.emit(Event::Refused {
                         peer: None,
                         reason: Refusal::Socket(error),
                     });
@@ -151,7 +151,7 @@ impl Server<'_> {
                 .endpoint
                 .refuse(&channel, Some(peer), Refusal::NotAdmitted(reason));
         }
-        match Accepted::new(&self.endpoint.config, channel, peer) {
+        match ServerHandshake::new(&self.endpoint.config, channel, peer) {
             Ok(accepted) => self.handshakes.push_back(accepted),
             Err((channel, reason)) => self.endpoint.refuse(&channel, Some(peer), reason),
         }
@@ -186,7 +186,7 @@ impl Server<'_> {
                         Ok(made) => {
                             let (link, connection) = Link::new(self.endpoint.next_id(), made);
                             self.link = Some(link);
-                            self.endpoint.tell(Event::Connected(connection));
+                            self.endpoint.emit(Event::Connected(connection));
                         }
                         Err((channel, reason)) => {
                             self.endpoint.refuse(&channel, Some(peer), reason);
@@ -213,7 +213,7 @@ impl Server<'_> {
         if let Some(link) = self.link.take() {
             let id = link.id;
             self.stuck = link.end(&reason);
-            self.endpoint.tell(Event::Disconnected { id, reason });
+            self.endpoint.emit(Event::Disconnected { id, reason });
         }
     }
 

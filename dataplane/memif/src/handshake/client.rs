@@ -7,7 +7,7 @@ use crate::text::{Secret, Text};
 
 /// What a client asks for.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ClientParams {
     /// The interface's id on the server's socket.
     pub id: u32,
     /// The secret the server may insist on.
@@ -24,7 +24,7 @@ pub struct Asked {
 
 /// Which fd goes with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Carry {
+pub enum CarriedFd {
     /// None.
     Nothing,
     /// The memory of the one region.
@@ -45,7 +45,7 @@ pub enum ClientStep {
         log2: u8,
     },
     /// Send this, with that fd.
-    Send(Message, Carry),
+    Send(Message, CarriedFd),
     /// Done: packets may flow.
     Connected {
         /// The server's name for its interface.
@@ -54,7 +54,7 @@ pub enum ClientStep {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ClientState {
     Hello,
     Allocating,
     InitSent,
@@ -69,8 +69,8 @@ enum State {
 /// See the [module](super).
 #[derive(Debug)]
 pub struct ClientMachine {
-    asked: Asked,
-    state: State,
+    asked: ClientParams,
+    state: ClientState,
     program: Option<Text<32>>,
     region_bytes: u64,
     rings: Vec<RingSpec>,
@@ -78,10 +78,10 @@ pub struct ClientMachine {
 
 impl ClientMachine {
     /// A machine for one new connection. The server speaks first.
-    pub fn new(asked: Asked) -> ClientMachine {
+    pub fn new(asked: ClientParams) -> ClientMachine {
         ClientMachine {
             asked,
-            state: State::Hello,
+            state: ClientState::Hello,
             program: None,
             region_bytes: 0,
             rings: Vec::new(),
@@ -99,8 +99,8 @@ impl ClientMachine {
     pub fn offer(&mut self, region_bytes: u64, rings: Vec<RingSpec>) -> Message {
         self.region_bytes = region_bytes;
         self.rings = rings;
-        if self.state == State::Allocating {
-            self.state = State::InitSent;
+        if self.state == ClientState::Allocating {
+            self.state = ClientState::InitSent;
         }
         Message::Init(Init {
             version: VERSION,
@@ -118,7 +118,7 @@ impl ClientMachine {
     pub fn take(&mut self, message: &Message) -> Result<ClientStep, Refusal> {
         let result = self.step(message);
         if result.is_err() {
-            self.state = State::Refused;
+            self.state = ClientState::Refused;
         }
         result
     }
@@ -129,28 +129,30 @@ impl ClientMachine {
                 code: *code,
                 reason: reason.to_string(),
             }),
-            (State::Hello, Message::Hello(hello)) => self.hello(hello),
-            (State::InitSent, Message::Ack) => {
-                self.state = State::RegionSent;
+            (ClientState::Hello, Message::Hello(hello)) => self.hello(hello),
+            (ClientState::InitSent, Message::Ack) => {
+                self.state = ClientState::RegionSent;
                 let region = Message::AddRegion {
                     index: 0,
                     size: self.region_bytes,
                 };
-                Ok(ClientStep::Send(region, Carry::Region))
+                Ok(ClientStep::Send(region, CarriedFd::Region))
             }
-            (State::RegionSent, Message::Ack) => Ok(self.send_ring(0)),
-            (State::RingSent(ring), Message::Ack) => Ok(self.send_ring(ring + 1)),
-            (State::ConnectSent, Message::Connected { name }) => {
-                self.state = State::Done;
+            (ClientState::RegionSent, Message::Ack) => Ok(self.send_ring(0)),
+            (ClientState::RingSent(ring), Message::Ack) => Ok(self.send_ring(ring + 1)),
+            (ClientState::ConnectSent, Message::Connected { name }) => {
+                self.state = ClientState::Done;
                 Ok(ClientStep::Connected { peer: *name })
             }
             (state, message) => Err(Refusal::Unexpected {
                 expected: match state {
-                    State::Hello => "HELLO",
-                    State::Allocating | State::Refused => "nothing",
-                    State::InitSent | State::RegionSent | State::RingSent(_) => "ACK",
-                    State::ConnectSent => "CONNECTED",
-                    State::Done => "DISCONNECT",
+                    ClientState::Hello => "HELLO",
+                    ClientState::Allocating | ClientState::Refused => "nothing",
+                    ClientState::InitSent | ClientState::RegionSent | ClientState::RingSent(_) => {
+                        "ACK"
+                    }
+                    ClientState::ConnectSent => "CONNECTED",
+                    ClientState::Done => "DISCONNECT",
                 },
                 got: message.kind(),
             }),
@@ -172,23 +174,23 @@ impl ClientMachine {
             return Err(Refusal::NoRingSize(hello.max_log2));
         }
         self.program = Some(hello.name);
-        self.state = State::Allocating;
+        self.state = ClientState::Allocating;
         Ok(ClientStep::Allocate { queue_pairs, log2 })
     }
 
     fn send_ring(&mut self, ring: usize) -> ClientStep {
         match self.rings.get(ring) {
             Some(spec) => {
-                self.state = State::RingSent(ring);
-                ClientStep::Send(Message::AddRing(AddRing::from(spec)), Carry::Ring(ring))
+                self.state = ClientState::RingSent(ring);
+                ClientStep::Send(Message::AddRing(AddRing::from(spec)), CarriedFd::Ring(ring))
             }
             None => {
-                self.state = State::ConnectSent;
+                self.state = ClientState::ConnectSent;
                 ClientStep::Send(
                     Message::Connect {
                         name: self.asked.interface,
                     },
-                    Carry::Nothing,
+                    CarriedFd::Nothing,
                 )
             }
         }

@@ -20,8 +20,8 @@ mod client;
 mod server;
 
 pub(crate) use client::ring_order;
-pub use client::{Asked, Carry, ClientMachine, ClientStep};
-pub use server::{Offered, ServerMachine, ServerStep, Work};
+pub use client::{CarriedFd, ClientMachine, ClientParams, ClientStep};
+pub use server::{ServerMachine, ServerParams, ServerStep, ServerWork};
 
 #[cfg(test)]
 mod tests;

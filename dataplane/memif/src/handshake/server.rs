@@ -1,6 +1,6 @@
 //! The server's side: the peer owns the memory, so all it says is checked.
 
-use crate::checks::out;
+use crate::checks::check;
 use crate::layout::{Direction, MAX_LOG2, RING_ALIGN, RingSpec};
 use crate::msg::{AddRing, Hello, Init, MODE_ETHERNET, Message, VERSION};
 use crate::refusal::Refusal;
@@ -8,7 +8,7 @@ use crate::text::{Secret, Text};
 
 /// What a server offers and insists on.
 #[derive(Debug, Clone)]
-pub struct Offered {
+pub struct ServerParams {
     /// The interface's id on this socket.
     pub id: u32,
     /// A client must know it, if set.
@@ -29,7 +29,7 @@ pub struct Offered {
 
 /// What to do before the answer may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Work {
+pub enum ServerWork {
     /// Nothing.
     None,
     /// Check the fd that came and map it: the next region.
@@ -50,13 +50,13 @@ pub enum Work {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStep {
     /// First this.
-    pub work: Work,
+    pub work: ServerWork,
     /// Then this is sent.
     pub reply: Message,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum State {
+enum ServerState {
     Init,
     /// At least INIT; regions are welcome until the first ring.
     Regions,
@@ -68,8 +68,8 @@ enum State {
 /// See the [module](super).
 #[derive(Debug)]
 pub struct ServerMachine {
-    offered: Offered,
-    state: State,
+    offered: ServerParams,
+    state: ServerState,
     program: Option<Text<32>>,
     regions: Vec<u64>,
     rings: Vec<RingSpec>,
@@ -77,10 +77,10 @@ pub struct ServerMachine {
 
 impl ServerMachine {
     /// A machine for one new connection. Send [`ServerMachine::hello`] first.
-    pub fn new(offered: Offered) -> ServerMachine {
+    pub fn new(offered: ServerParams) -> ServerMachine {
         ServerMachine {
             offered,
-            state: State::Init,
+            state: ServerState::Init,
             program: None,
             regions: Vec::new(),
             rings: Vec::new(),
@@ -118,7 +118,7 @@ impl ServerMachine {
     pub fn take(&mut self, message: &Message, busy: bool) -> Result<ServerStep, Refusal> {
         let result = self.step(message, busy);
         if result.is_err() {
-            self.state = State::Refused;
+            self.state = ServerState::Refused;
         }
         result
     }
@@ -135,34 +135,36 @@ impl ServerMachine {
                 code: *code,
                 reason: reason.to_string(),
             }),
-            (State::Init, Message::Init(init)) => {
+            (ServerState::Init, Message::Init(init)) => {
                 self.admit(init, busy)?;
                 self.program = Some(init.name);
-                self.state = State::Regions;
-                ack(Work::None)
+                self.state = ServerState::Regions;
+                ack(ServerWork::None)
             }
-            (State::Regions, Message::AddRegion { index, size }) => {
+            (ServerState::Regions, Message::AddRegion { index, size }) => {
                 self.add_region(*index, *size)?;
-                ack(Work::Region { size: *size })
+                ack(ServerWork::Region { size: *size })
             }
-            (State::Regions | State::Rings, Message::AddRing(ring)) => {
+            (ServerState::Regions | ServerState::Rings, Message::AddRing(ring)) => {
                 let spec = self.add_ring(ring)?;
-                self.state = State::Rings;
-                ack(Work::Ring(spec))
+                self.state = ServerState::Rings;
+                ack(ServerWork::Ring(spec))
             }
-            (State::Rings, Message::Connect { name }) => {
+            (ServerState::Rings, Message::Connect { name }) => {
                 // A second handshake may have won in the meantime.
                 if busy {
                     return Err(Refusal::AlreadyConnected);
                 }
                 for direction in [Direction::ClientToServer, Direction::ServerToClient] {
-                    if self.count(direction) == 0 && !out("no-ring") {
-                        return Err(Refusal::NoRing(direction));
-                    }
+                    check!(
+                        "no-ring",
+                        self.count(direction) != 0,
+                        Refusal::NoRing(direction)
+                    );
                 }
-                self.state = State::Done;
+                self.state = ServerState::Done;
                 Ok(ServerStep {
-                    work: Work::Connect { peer: *name },
+                    work: ServerWork::Connect { peer: *name },
                     reply: Message::Connected {
                         name: self.offered.interface,
                     },
@@ -170,11 +172,11 @@ impl ServerMachine {
             }
             (state, message) => Err(Refusal::Unexpected {
                 expected: match state {
-                    State::Init => "INIT",
-                    State::Regions => "ADD_REGION or ADD_RING",
-                    State::Rings => "ADD_RING or CONNECT",
-                    State::Done => "DISCONNECT",
-                    State::Refused => "nothing",
+                    ServerState::Init => "INIT",
+                    ServerState::Regions => "ADD_REGION or ADD_RING",
+                    ServerState::Rings => "ADD_RING or CONNECT",
+                    ServerState::Done => "DISCONNECT",
+                    ServerState::Refused => "nothing",
                 },
                 got: message.kind(),
             }),
@@ -182,18 +184,20 @@ impl ServerMachine {
     }
 
     fn admit(&self, init: &Init, busy: bool) -> Result<(), Refusal> {
-        if init.version != VERSION && !out("version") {
-            return Err(Refusal::Version(init.version));
-        }
-        if init.mode != MODE_ETHERNET && !out("mode") {
-            return Err(Refusal::Mode(init.mode));
-        }
-        if init.id != self.offered.id && !out("id") {
-            return Err(Refusal::UnknownId {
+        check!(
+            "version",
+            init.version == VERSION,
+            Refusal::Version(init.version)
+        );
+        check!("mode", init.mode == MODE_ETHERNET, Refusal::Mode(init.mode));
+        check!(
+            "id",
+            init.id == self.offered.id,
+            Refusal::UnknownId {
                 asked: init.id,
                 ours: self.offered.id,
-            });
-        }
+            }
+        );
         // The secret comes before "Already connected": a stranger need not learn about it.
         if self.offered.secret.is_some() {
             if init.secret.is_none() {
@@ -211,76 +215,96 @@ impl ServerMachine {
 
     fn add_region(&mut self, index: u16, size: u64) -> Result<(), Refusal> {
         let expected = u16::try_from(self.regions.len()).unwrap_or(u16::MAX);
-        if expected >= self.offered.max_regions && !out("region-count") {
-            return Err(Refusal::TooManyRegions(self.offered.max_regions));
-        }
-        if index != expected && !out("region-index") {
-            return Err(Refusal::RegionIndex {
+        check!(
+            "region-count",
+            expected < self.offered.max_regions,
+            Refusal::TooManyRegions(self.offered.max_regions)
+        );
+        check!(
+            "region-index",
+            index == expected,
+            Refusal::RegionIndex {
                 expected,
                 got: index,
-            });
-        }
-        if size == 0 && !out("region-empty") {
-            return Err(Refusal::RegionEmpty(index));
-        }
+            }
+        );
+        check!("region-empty", size != 0, Refusal::RegionEmpty(index));
         let asked = self
             .regions
             .iter()
             .fold(size, |sum, &size| sum.saturating_add(size));
-        if asked > self.offered.max_bytes && !out("memory-limit") {
-            return Err(Refusal::MemoryLimit {
+        check!(
+            "memory-limit",
+            asked <= self.offered.max_bytes,
+            Refusal::MemoryLimit {
                 asked,
                 limit: self.offered.max_bytes,
-            });
-        }
+            }
+        );
         self.regions.push(size);
         Ok(())
     }
 
     fn add_ring(&mut self, ring: &AddRing) -> Result<RingSpec, Refusal> {
-        if !ring.flags_are_defined() && !out("ring-flags") {
-            return Err(Refusal::RingFlags(ring.flags));
-        }
-        if ring.private_header != 0 && !out("private-header") {
-            return Err(Refusal::RingPrivateHeader(ring.private_header));
-        }
+        check!(
+            "ring-flags",
+            ring.flags_are_defined(),
+            Refusal::RingFlags(ring.flags)
+        );
+        check!(
+            "private-header",
+            ring.private_header == 0,
+            Refusal::RingPrivateHeader(ring.private_header)
+        );
         let spec = ring.spec();
         let expected = u16::try_from(self.count(spec.direction)).unwrap_or(u16::MAX);
-        if expected >= self.offered.queue_pairs && !out("ring-count") {
-            return Err(Refusal::TooManyRings {
+        check!(
+            "ring-count",
+            expected < self.offered.queue_pairs,
+            Refusal::TooManyRings {
                 direction: spec.direction,
                 limit: self.offered.queue_pairs,
-            });
-        }
-        if spec.index != expected && !out("ring-index") {
-            return Err(Refusal::RingIndex {
+            }
+        );
+        check!(
+            "ring-index",
+            spec.index == expected,
+            Refusal::RingIndex {
                 direction: spec.direction,
                 expected,
                 got: spec.index,
-            });
-        }
+            }
+        );
         let max = self.offered.max_log2.min(MAX_LOG2);
-        if (spec.log2 == 0 || spec.log2 > max) && !out("ring-size") {
-            return Err(Refusal::RingSize {
+        check!(
+            "ring-size",
+            (1..=max).contains(&spec.log2),
+            Refusal::RingSize {
                 log2: spec.log2,
                 max,
-            });
-        }
+            }
+        );
         let Some(&size) = self.regions.get(usize::from(spec.region)) else {
             return Err(Refusal::RingRegion(spec.region));
         };
-        if !u64::from(spec.offset).is_multiple_of(RING_ALIGN) && !out("ring-alignment") {
-            return Err(Refusal::RingAlignment(spec.offset));
-        }
-        if spec.end() > size && !out("ring-range") {
-            return Err(Refusal::RingRange {
+        check!(
+            "ring-alignment",
+            u64::from(spec.offset).is_multiple_of(RING_ALIGN),
+            Refusal::RingAlignment(spec.offset)
+        );
+        check!(
+            "ring-range",
+            spec.end() <= size,
+            Refusal::RingRange {
                 end: spec.end(),
                 size,
-            });
-        }
-        if self.rings.iter().any(|other| other.overlaps(&spec)) && !out("ring-overlap") {
-            return Err(Refusal::RingOverlap);
-        }
+            }
+        );
+        check!(
+            "ring-overlap",
+            !self.rings.iter().any(|other| other.overlaps(&spec)),
+            Refusal::RingOverlap
+        );
         self.rings.push(spec);
         Ok(spec)
     }

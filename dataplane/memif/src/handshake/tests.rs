@@ -8,8 +8,8 @@ use crate::refusal::Refusal;
 use crate::text::{Secret, Text};
 use proptest::prelude::*;
 
-fn offered() -> Offered {
-    Offered {
+fn offered() -> ServerParams {
+    ServerParams {
         id: 5,
         secret: None,
         program: Text::new("server"),
@@ -21,8 +21,8 @@ fn offered() -> Offered {
     }
 }
 
-fn asked() -> Asked {
-    Asked {
+fn asked() -> ClientParams {
+    ClientParams {
         id: 5,
         secret: None,
         program: Text::new("client"),
@@ -95,7 +95,7 @@ fn the_two_machines_finish_together() {
                 client.offer(u64::from(4 * bytes), rings)
             }
             ClientStep::Send(message, carry) => {
-                assert_eq!(message.carries_fd(), carry != Carry::Nothing);
+                assert_eq!(message.carries_fd(), carry != CarriedFd::Nothing);
                 message
             }
             ClientStep::Connected { peer } => break peer,
@@ -112,7 +112,7 @@ fn the_two_machines_finish_together() {
     assert_eq!(client.program().unwrap().to_string(), "server");
     assert_eq!(
         works.last(),
-        Some(&Work::Connect {
+        Some(&ServerWork::Connect {
             peer: Text::new("memif0")
         })
     );
@@ -131,12 +131,12 @@ fn the_two_machines_finish_together() {
 
 #[test]
 fn init_is_judged() {
-    let refused = |offered: Offered, init: Init, busy| {
+    let refused = |offered: ServerParams, init: Init, busy| {
         ServerMachine::new(offered)
             .take(&Message::Init(init), busy)
             .unwrap_err()
     };
-    let strict = || Offered {
+    let strict = || ServerParams {
         secret: Secret::new("key"),
         ..offered()
     };
@@ -511,14 +511,14 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    /// Whatever comes, in whatever order: what a server has accepted is sound.
+    /// Whatever comes, in whatever command: what a server has accepted is sound.
     #[test]
     fn accepted_rings_are_sound(messages in prop::collection::vec(any_message(), 0..40)) {
         let mut server = ServerMachine::new(offered());
         let mut sizes = Vec::new();
         for message in &messages {
             match server.take(message, false) {
-                Ok(ServerStep { work: Work::Region { size }, .. }) => sizes.push(size),
+                Ok(ServerStep { work: ServerWork::Region { size }, .. }) => sizes.push(size),
                 Ok(_) => {}
                 Err(_) => break,
             }

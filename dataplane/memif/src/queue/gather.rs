@@ -2,13 +2,13 @@
 
 use sluice_mem::SharedRegion;
 
-use super::Ring;
-use crate::checks::out;
+use super::ring::Ring;
+use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, FLAG_NEXT, MAX_CHAIN};
 
 /// A descriptor of no bytes.
-pub(super) const NOWHERE: Descriptor = Descriptor {
+pub(super) const EMPTY: Descriptor = Descriptor {
     flags: 0,
     region: 0,
     length: 0,
@@ -34,12 +34,14 @@ pub(super) fn posted<'region>(
         return Err(Fault::Region(buffer.region));
     };
     let end = u64::from(buffer.offset) + u64::from(buffer.length);
-    if end > region.len() as u64 && !out("posted-range") {
-        return Err(Fault::Range {
+    check!(
+        "posted-range",
+        end <= region.len() as u64,
+        Fault::Range {
             offset: buffer.offset,
             length: buffer.length,
-        });
-    }
+        }
+    );
     Ok((buffer, region))
 }
 
@@ -90,18 +92,18 @@ impl Gather<'_> {
         len: usize,
     ) -> Result<Result<usize, Fit>, Fault> {
         let most = usize::from(self.mask + 1).min(MAX_CHAIN);
-        let mut buffers = [NOWHERE; MAX_CHAIN];
+        let mut buffers = [EMPTY; MAX_CHAIN];
         let mut count = 0_u16;
         let mut room = 0;
-        for place in buffers.iter_mut().take(most.min(usize::from(available))) {
+        for slot_buffer in buffers.iter_mut().take(most.min(usize::from(available))) {
             let slot = self.first.wrapping_add(count) & self.mask;
-            *place = if count == 0 {
+            *slot_buffer = if count == 0 {
                 buffer
             } else {
                 posted(self.ring, regions, slot)?.0
             };
             count += 1;
-            room += place.length as usize;
+            room += slot_buffer.length as usize;
             if room >= len {
                 break;
             }
@@ -111,7 +113,7 @@ impl Gather<'_> {
             let never = usize::from(count) == most;
             return Ok(Err(if never { Fit::Never } else { Fit::No }));
         }
-        let nth = |n: u16| *buffers.get(usize::from(n)).unwrap_or(&NOWHERE);
+        let nth = |n: u16| *buffers.get(usize::from(n)).unwrap_or(&EMPTY);
         self.chain(|region| regions.get(region), nth, parts, len)?;
         Ok(Ok(usize::from(count)))
     }

@@ -4,7 +4,9 @@
 
 use sluice_mem::SharedRegion;
 
-use super::{BURST, OwnBuffers, Ring, Sink};
+use super::own_buffers::OwnBuffers;
+use super::ring::Ring;
+use super::sink::{BURST, Sink};
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_PACKET};
 
@@ -86,11 +88,11 @@ pub(super) fn copy(
     // A local: a copy out of shared memory may change any memory, as far as the compiler knows.
     let mut bytes = 0;
     let len = |piece: &Piece| piece.len as usize;
-    let placed = sink.place_each(pieces, len, |piece, to| {
+    let filled = sink.reserve_each(pieces, len, |piece, to| {
         bytes += u64::from(piece.len);
         region
             .copy_in(piece.offset as usize, to)
             .map_err(|_| Fault::MemoryGone)
     })?;
-    Ok((placed, bytes))
+    Ok((filled, bytes))
 }

@@ -6,25 +6,16 @@ use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
+use super::counters::RxCounters;
+use super::own_buffers::OwnBuffers;
+use super::peer_index::PeerIndex;
 use super::plain::{self, Piece, Pieces, Within};
-use super::scan::{Burst, SEGMENTS, Segment, copy, out_of};
-use super::{BURST, OwnBuffers, PeerIndex, Ring, Sink};
-use crate::checks::out;
+use super::ring::Ring;
+use super::scan::{SEGMENTS, Scan, Segment, copy, outside};
+use super::sink::{BURST, Sink};
+use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::Descriptor;
-
-/// What a receive queue counted since its connection began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct RxCounters {
-    /// Packets handed over.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Packets dropped because the sink had no room.
-    pub no_room: u64,
-    /// Packets of no bytes, dropped.
-    pub empty: u64,
-}
 
 /// Whose buffers the descriptors name.
 #[derive(Debug)]
@@ -152,7 +143,7 @@ impl RxQueue {
         max: usize,
         sink: &mut impl Sink,
     ) -> Result<(usize, usize), Fault> {
-        let burst = Burst {
+        let scan = Scan {
             ring: &self.ring,
             next: self.next,
             ready,
@@ -165,13 +156,11 @@ impl RxQueue {
                         return Err(Fault::Region(descriptor.region));
                     };
                     let end = u64::from(descriptor.offset) + u64::from(descriptor.length);
-                    if end > region.len() as u64 && !out("range") {
-                        return Err(out_of(descriptor));
-                    }
+                    check!("range", end <= region.len() as u64, outside(descriptor));
                     region.prefetch(descriptor.offset as usize);
                     Ok(())
                 };
-                let (taken, packets) = burst.scan(&mut self.segments, check)?;
+                let (taken, packets) = scan.run(&mut self.segments, check)?;
                 sink.expect(packets);
                 let region = |number| regions.get(number);
                 let segments = &self.segments[..taken];
@@ -184,15 +173,17 @@ impl RxQueue {
                     let shift = descriptor.offset.wrapping_sub(own.offset(slot));
                     let end = u64::from(shift) + u64::from(descriptor.length);
                     if descriptor.region != 0 {
-                        Err(Fault::Region(descriptor.region))
-                    } else if end > u64::from(own.capacity) && !out("own-range") {
-                        Err(out_of(descriptor))
-                    } else {
-                        region.prefetch(descriptor.offset as usize);
-                        Ok(())
+                        return Err(Fault::Region(descriptor.region));
                     }
+                    check!(
+                        "own-range",
+                        end <= u64::from(own.capacity),
+                        outside(descriptor)
+                    );
+                    region.prefetch(descriptor.offset as usize);
+                    Ok(())
                 };
-                let (taken, packets) = burst.scan(&mut self.segments, check)?;
+                let (taken, packets) = scan.run(&mut self.segments, check)?;
                 sink.expect(packets);
                 let segments = &self.segments[..taken];
                 copy(segments, |_| Some(region), sink, &mut self.counters)?;

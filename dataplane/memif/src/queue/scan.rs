@@ -3,9 +3,10 @@
 
 use sluice_mem::SharedRegion;
 
-use super::rx::RxCounters;
-use super::{BURST, Ring, Sink};
-use crate::checks::out;
+use super::counters::RxCounters;
+use super::ring::Ring;
+use super::sink::{BURST, Sink};
+use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
 
@@ -26,17 +27,17 @@ pub(super) struct Segment {
 }
 
 /// What one call looks at.
-pub(super) struct Burst<'ring> {
+pub(super) struct Scan<'ring> {
     pub(super) ring: &'ring Ring,
     pub(super) next: u16,
     pub(super) ready: u16,
     pub(super) max: usize,
 }
 
-impl Burst<'_> {
+impl Scan<'_> {
     /// Reads and checks descriptors into `segments`. Returns how many belong to whole packets, and
     /// how many packets these are.
-    pub(super) fn scan(
+    pub(super) fn run(
         &self,
         segments: &mut [Segment; SEGMENTS],
         check: impl Fn(u16, &Descriptor) -> Result<(), Fault>,
@@ -54,9 +55,11 @@ impl Burst<'_> {
             let descriptor = self.ring.read(at);
             check(at, &descriptor)?;
             bytes = bytes.saturating_add(descriptor.length);
-            if bytes as usize > MAX_PACKET && !out("long-packet") {
-                return Err(Fault::LongPacket(bytes));
-            }
+            check!(
+                "long-packet",
+                bytes as usize <= MAX_PACKET,
+                Fault::LongPacket(bytes)
+            );
             #[allow(
                 clippy::cast_possible_truncation,
                 reason = "at most MAX_PACKET, just checked"
@@ -71,9 +74,7 @@ impl Burst<'_> {
             seen += 1;
             if descriptor.has_next() {
                 chain += 1;
-                if chain == MAX_CHAIN && !out("long-chain") {
-                    return Err(Fault::LongChain);
-                }
+                check!("long-chain", chain != MAX_CHAIN, Fault::LongChain);
             } else {
                 (chain, bytes) = (0, 0);
                 whole = seen;
@@ -84,9 +85,11 @@ impl Burst<'_> {
             }
         }
         // A chain cut by the end of `segments` is taken next time; one cut by the peer never ends.
-        if whole != seen && seen == ready && !out("open-chain") {
-            return Err(Fault::OpenChain);
-        }
+        check!(
+            "open-chain",
+            whole == seen || seen != ready,
+            Fault::OpenChain
+        );
         Ok((whole, packets))
     }
 }
@@ -132,7 +135,7 @@ fn room_for<'s>(
         count.empty += 1;
         return None;
     }
-    let to = sink.place(len).filter(|to| to.len() == len);
+    let to = sink.reserve(len).filter(|to| to.len() == len);
     if to.is_some() {
         count.packets += 1;
         count.bytes += len as u64;
@@ -142,7 +145,7 @@ fn room_for<'s>(
     to
 }
 
-pub(super) fn out_of(descriptor: &Descriptor) -> Fault {
+pub(super) fn outside(descriptor: &Descriptor) -> Fault {
     Fault::Range {
         offset: descriptor.offset,
         length: descriptor.length,

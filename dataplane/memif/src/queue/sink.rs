@@ -1,10 +1,11 @@
-//! Where received packets go.
+//! Receiver of the packets that a queue copies out.
 
 use std::collections::VecDeque;
 
-use super::BURST;
+/// Most packets of one [`RxQueue::recv`](super::RxQueue::recv).
+pub const BURST: usize = 64;
 
-/// Where received packets go.
+/// Receiver of packets: gives room for each, into which the queue copies it.
 pub trait Sink {
     /// As many packets as this will come now, if nothing is wrong with them.
     fn expect(&mut self, packets: usize) {
@@ -13,29 +14,29 @@ pub trait Sink {
 
     /// Room for the next packet of `len` bytes (1 to 65535): exactly that many. It is filled before
     /// the next call. `None`, or a slice of another length, drops the packet, which is counted.
-    fn place(&mut self, len: usize) -> Option<&mut [u8]>;
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]>;
 
-    /// Room for some packets one by one, each as from [`Sink::place`], for `fill` to fill at once.
+    /// Room for some packets one by one, each as from [`Sink::reserve`], for `fill` to fill at once.
     /// Returns how many had room.
     ///
     /// # Errors
-    /// What `fill` returns; the packets behind are not placed.
+    /// What `fill` returns; the packets behind get no room.
     #[inline(always)]
-    fn place_each<P, E>(
+    fn reserve_each<P, E>(
         &mut self,
         packets: &[P],
         len: impl Fn(&P) -> usize,
         mut fill: impl FnMut(&P, &mut [u8]) -> Result<(), E>,
     ) -> Result<usize, E> {
-        let mut placed = 0;
+        let mut filled = 0;
         for packet in packets {
             let len = len(packet);
-            if let Some(to) = self.place(len).filter(|to| to.len() == len) {
+            if let Some(to) = self.reserve(len).filter(|to| to.len() == len) {
                 fill(packet, to)?;
-                placed += 1;
+                filled += 1;
             }
         }
-        Ok(placed)
+        Ok(filled)
     }
 }
 
@@ -72,7 +73,7 @@ impl FrameList {
 }
 
 impl Sink for FrameList {
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let mut frame = self.spare.pop().unwrap_or_default();
         frame.clear();
         frame.resize(len, 0);

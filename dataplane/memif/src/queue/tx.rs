@@ -4,36 +4,16 @@ use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
 
-use super::ahead::Ahead;
+use super::counters::{Pushed, TxCounters};
 use super::gather::{Fit, Gather, posted};
-use super::{BURST, OwnBuffers, PeerIndex, Ring};
+use super::own_buffers::OwnBuffers;
+use super::peer_index::PeerIndex;
+use super::prefetched::PrefetchedBuffers;
+use super::ring::Ring;
+use super::sink::BURST;
 use crate::fault::Fault;
 use crate::kick::Kick;
 use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
-
-/// What a transmit queue counted since its connection began.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct TxCounters {
-    /// Packets published or to be published next.
-    pub packets: u64,
-    /// Their bytes.
-    pub bytes: u64,
-    /// Packets that found no room.
-    pub full: u64,
-    /// Packets of no bytes, of more than 65535, or that the ring's buffers can never hold: dropped.
-    pub unfit: u64,
-}
-
-/// What became of some packets.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Pushed {
-    /// Packets added.
-    pub packets: usize,
-    /// Their bytes.
-    pub bytes: usize,
-    /// Packets that can never fit: dropped.
-    pub unfit: usize,
-}
 
 /// Whose buffers are filled.
 #[derive(Debug)]
@@ -57,7 +37,7 @@ pub struct TxQueue {
     /// its neighbours was just written alone, and with that for all copies before it.)
     published: u16,
     /// The next buffers, from `next` on.
-    ahead: Ahead,
+    prefetched: PrefetchedBuffers,
     /// What `next` was when buffers were last asked for.
     prepared: u16,
     /// As a server: how far the posted buffers are ahead of `next`. As a client: the same, a free
@@ -78,7 +58,7 @@ impl TxQueue {
             }
             TxBuffers::Own(..) => {
                 ring.publish_head(0)?;
-                PeerIndex { ahead: ring.size() }
+                PeerIndex::ahead_by(ring.size())
             }
         };
         Ok(TxQueue {
@@ -87,7 +67,7 @@ impl TxQueue {
             kick,
             next: 0,
             published: 0,
-            ahead: Ahead::new(),
+            prefetched: PrefetchedBuffers::new(),
             prepared: 0,
             peer,
             counters: TxCounters::default(),
@@ -122,11 +102,11 @@ impl TxQueue {
         if usize::from(self.peer.ahead()) < BURST {
             self.refresh()?;
         }
-        self.look_ahead()
+        self.prefetch_next()
     }
 
     #[inline(always)]
-    fn look_ahead(&mut self) -> Result<(), Fault> {
+    fn prefetch_next(&mut self) -> Result<(), Fault> {
         #[allow(
             clippy::cast_possible_truncation,
             reason = "a burst is no more than 64"
@@ -136,10 +116,13 @@ impl TxQueue {
         match &self.buffers {
             TxBuffers::Own(region, own) => {
                 let mask = self.ring.mask();
-                self.ahead.look_at_own(mask, (region, own), next, count);
+                self.prefetched
+                    .prefetch_own(mask, (region, own), next, count);
                 Ok(())
             }
-            TxBuffers::Peer(regions) => self.ahead.look(&self.ring, regions, next, count),
+            TxBuffers::Peer(regions) => self
+                .prefetched
+                .prefetch_posted(&self.ring, regions, next, count),
         }
     }
 
@@ -147,7 +130,7 @@ impl TxQueue {
     #[inline(always)]
     fn used(&mut self, count: u16) {
         self.next = self.next.wrapping_add(count);
-        self.ahead.used(count);
+        self.prefetched.used(count);
         self.peer.take(count);
     }
 
@@ -227,18 +210,18 @@ impl TxQueue {
         frames: &mut impl Iterator<Item = &'f [u8]>,
         pushed: &mut Pushed,
     ) -> Result<Option<&'f [u8]>, Fault> {
-        self.look_ahead()?;
-        let (mask, available) = (self.ring.mask(), self.ahead.seen());
+        self.prefetch_next()?;
+        let (mask, available) = (self.ring.mask(), self.prefetched.seen());
         let (mut used, mut bytes) = (0_u16, 0);
         let mut left = None;
         match &self.buffers {
             TxBuffers::Peer(regions) => {
-                let number = self.ahead.region();
+                let number = self.prefetched.region();
                 let region = regions.get(usize::from(number));
                 let region = region.ok_or(Fault::Region(number))?;
                 for frame in frames {
                     let at = self.next.wrapping_add(used);
-                    let buffer = self.ahead.buffer(at);
+                    let buffer = self.prefetched.buffer(at);
                     if used == available || !fits(frame, buffer.room as usize) {
                         left = Some(frame);
                         break;
@@ -360,15 +343,15 @@ impl TxQueue {
                     return Ok(Fit::No);
                 }
                 let buffer = |n: u16| own.buffer(first.wrapping_add(n) & mask);
-                let out = Gather {
+                let gather = Gather {
                     ring: &self.ring,
                     first,
                     mask,
                 };
                 if needed == 1 {
-                    out.single(region, buffer(0), parts, len)?;
+                    gather.single(region, buffer(0), parts, len)?;
                 } else {
-                    out.chain(|_| Some(region), buffer, parts, len)?;
+                    gather.chain(|_| Some(region), buffer, parts, len)?;
                 }
                 needed
             }
@@ -377,16 +360,16 @@ impl TxQueue {
                     return Ok(Fit::No);
                 }
                 let (buffer, region) = posted(&self.ring, regions, first & mask)?;
-                let out = Gather {
+                let gather = Gather {
                     ring: &self.ring,
                     first,
                     mask,
                 };
                 if buffer.length as usize >= len {
-                    out.single(region, buffer, parts, len)?;
+                    gather.single(region, buffer, parts, len)?;
                     1
                 } else {
-                    match out.fill_posted(regions, buffer, available, parts, len)? {
+                    match gather.fill_posted(regions, buffer, available, parts, len)? {
                         Ok(used) => used,
                         Err(fit) => return Ok(fit),
                     }

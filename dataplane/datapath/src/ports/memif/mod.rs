@@ -233,7 +233,7 @@ impl IntoBurst<'_> {
 
     /// Room for a packet for which no small mbuf is ready, or none that holds it.
     #[cold]
-    fn place_large(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn reserve_large(&mut self, len: usize) -> Option<&mut [u8]> {
         if self.filled == self.out.len() {
             self.drops.add(DropReason::NoMbuf, 1);
             return None;
@@ -268,13 +268,13 @@ impl Sink for IntoBurst<'_> {
     }
 
     #[inline(always)]
-    fn place(&mut self, len: usize) -> Option<&mut [u8]> {
+    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let fits = match self.out.as_slice().get(self.filled) {
             Some(mbuf) => self.buffer_writer.fits(mbuf, len),
             None => false,
         };
         if !fits {
-            return self.place_large(len);
+            return self.reserve_large(len);
         }
         let mbuf = self.out.as_mut_slice().get_mut(self.filled)?;
         let room = self.buffer_writer.fill(mbuf, len)?;
@@ -282,10 +282,10 @@ impl Sink for IntoBurst<'_> {
         Some(FrameInfo::begin_filling(room))
     }
 
-    /// A loop over the mbufs that are ready, which keeps in registers what [`IntoBurst::place`] would
+    /// A loop over the mbufs that are ready, which keeps in registers what [`IntoBurst::reserve`] would
     /// look up for each.
     #[inline(always)]
-    fn place_each<P, E>(
+    fn reserve_each<P, E>(
         &mut self,
         packets: &[P],
         len: impl Fn(&P) -> usize,
@@ -304,7 +304,7 @@ impl Sink for IntoBurst<'_> {
         self.filled += placed;
         // For the others no small mbuf is ready.
         for packet in packets.get(placed..).unwrap_or_default() {
-            if let Some(room) = self.place(len(packet)) {
+            if let Some(room) = self.reserve(len(packet)) {
                 fill(packet, room)?;
                 placed += 1;
             }

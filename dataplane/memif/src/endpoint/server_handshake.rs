@@ -7,13 +7,13 @@ use std::time::Instant;
 use sluice_mem::SharedRegion;
 
 use super::EndpointConfig;
-use super::link::{Made, Part, Queues};
-use crate::checks::out;
-use crate::handshake::{Offered, ServerMachine, Work};
+use super::link::{Established, Queues, RingEnd};
+use crate::checks::check;
+use crate::handshake::{ServerMachine, ServerParams, ServerWork};
 use crate::layout::{COOKIE, Direction};
 use crate::queue::{Ring, RxBuffers, TxBuffers};
 use crate::refusal::Refusal;
-use crate::region::{self, Checked};
+use crate::region::{self, CheckedRegion};
 use crate::socket::{Channel, PeerCred, Received};
 use crate::text::Text;
 
@@ -21,26 +21,26 @@ use crate::text::Text;
 const MAX_REGIONS: u16 = 16;
 
 /// See the [module](self).
-pub(super) struct Accepted {
+pub(super) struct ServerHandshake {
     pub(super) channel: Channel,
     pub(super) peer: PeerCred,
     pub(super) deadline: Instant,
     machine: ServerMachine,
-    regions: Vec<Checked>,
+    regions: Vec<CheckedRegion>,
     /// One for each ring the machine accepted.
     events: Vec<OwnedFd>,
     allow_unsealed: bool,
     interrupts: bool,
 }
 
-impl Accepted {
+impl ServerHandshake {
     /// Greets a new client.
     pub(super) fn new(
         config: &EndpointConfig,
         channel: Channel,
         peer: PeerCred,
-    ) -> Result<Accepted, (Channel, Refusal)> {
-        let machine = ServerMachine::new(Offered {
+    ) -> Result<ServerHandshake, (Channel, Refusal)> {
+        let machine = ServerMachine::new(ServerParams {
             id: config.id,
             secret: config.secret,
             program: Text::new(crate::PROGRAM),
@@ -53,7 +53,7 @@ impl Accepted {
         if let Err(refusal) = channel.send(&machine.hello(), None) {
             return Err((channel, refusal));
         }
-        Ok(Accepted {
+        Ok(ServerHandshake {
             channel,
             peer,
             deadline: Instant::now() + config.handshake_limit,
@@ -71,24 +71,24 @@ impl Accepted {
     }
 
     /// Takes what the client sent. `Some`: all is built, and the client may be told by
-    /// [`Accepted::finish`].
+    /// [`ServerHandshake::finish`].
     pub(super) fn step(&mut self, busy: bool) -> Result<Option<Finished>, Refusal> {
         while let Some(Received { message, fd }) = self.channel.receive()? {
             let kind = message.kind();
             let step = self.machine.take(&message, busy)?;
             let fd = fd.ok_or(Refusal::MissingFd(kind));
             match step.work {
-                Work::None => {}
-                Work::Region { size } => {
+                ServerWork::None => {}
+                ServerWork::Region { size } => {
                     self.regions
-                        .push(region::check(fd?, size, self.allow_unsealed)?);
+                        .push(region::check_memory(fd?, size, self.allow_unsealed)?);
                 }
-                Work::Ring(_) => {
+                ServerWork::Ring(_) => {
                     let fd = fd?;
                     region::check_eventfd(std::os::fd::AsFd::as_fd(&fd))?;
                     self.events.push(fd);
                 }
-                Work::Connect { peer } => {
+                ServerWork::Connect { peer } => {
                     let (queues, shared_bytes) = self.build()?;
                     return Ok(Some(Finished {
                         queues,
@@ -104,7 +104,7 @@ impl Accepted {
     }
 
     fn build(&mut self) -> Result<(Queues, u64), Refusal> {
-        let regions = self.regions.drain(..).map(Checked::map);
+        let regions = self.regions.drain(..).map(CheckedRegion::map);
         let regions: Arc<[SharedRegion]> = regions.collect::<Result<_, _>>()?;
         let mut rx = Vec::new();
         let mut tx = Vec::new();
@@ -114,10 +114,8 @@ impl Accepted {
                 .ok_or(Refusal::RingRegion(spec.region))?;
             let ring = Ring::new(region.clone(), spec)?;
             let cookie = ring.cookie()?;
-            if cookie != COOKIE && !out("ring-cookie") {
-                return Err(Refusal::RingCookie(cookie));
-            }
-            let part = Part { ring, event };
+            check!("ring-cookie", cookie == COOKIE, Refusal::RingCookie(cookie));
+            let part = RingEnd { ring, event };
             match spec.direction {
                 Direction::ClientToServer => {
                     rx.push((part, RxBuffers::Peer(Arc::clone(&regions))));
@@ -132,7 +130,7 @@ impl Accepted {
     }
 
     /// Tells the client that it is connected.
-    pub(super) fn finish(self, finished: Finished) -> Result<Made, (Channel, Refusal)> {
+    pub(super) fn finish(self, finished: Finished) -> Result<Established, (Channel, Refusal)> {
         let Finished {
             queues,
             peer,
@@ -142,7 +140,7 @@ impl Accepted {
         if let Err(refusal) = self.channel.send(&reply, None) {
             return Err((self.channel, refusal));
         }
-        Ok(Made {
+        Ok(Established {
             peer_program: self
                 .machine
                 .program()

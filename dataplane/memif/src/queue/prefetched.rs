@@ -3,7 +3,9 @@
 use sluice_mem::SharedRegion;
 
 use super::gather::posted;
-use super::{BURST, OwnBuffers, Ring};
+use super::own_buffers::OwnBuffers;
+use super::ring::Ring;
+use super::sink::BURST;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_PACKET};
 
@@ -17,7 +19,7 @@ pub(super) struct Buffer {
 
 /// The next buffers of a ring on which we send.
 #[derive(Debug)]
-pub(super) struct Ahead {
+pub(super) struct PrefetchedBuffers {
     /// As a server: those that are posted, each at its number modulo [`BURST`].
     buffers: Box<[Buffer; BURST]>,
     /// The region they lie in, all of them: one that lies in another is seen once it is the next.
@@ -26,10 +28,10 @@ pub(super) struct Ahead {
     seen: u16,
 }
 
-impl Ahead {
+impl PrefetchedBuffers {
     /// Nothing is seen yet.
-    pub(super) fn new() -> Ahead {
-        Ahead {
+    pub(super) fn new() -> PrefetchedBuffers {
+        PrefetchedBuffers {
             buffers: Box::new([Buffer::default(); BURST]),
             region: 0,
             seen: 0,
@@ -63,7 +65,7 @@ impl Ahead {
     /// As a client: has our own buffers, up to `count` from number `next` on, on their way to this
     /// core, for writing.
     #[inline(always)]
-    pub(super) fn look_at_own(
+    pub(super) fn prefetch_own(
         &mut self,
         mask: u16,
         (region, own): (&SharedRegion, &OwnBuffers),
@@ -83,7 +85,7 @@ impl Ahead {
     /// # Errors
     /// One is not inside its region, or there is no such region.
     #[inline(always)]
-    pub(super) fn look(
+    pub(super) fn prefetch_posted(
         &mut self,
         ring: &Ring,
         regions: &[SharedRegion],

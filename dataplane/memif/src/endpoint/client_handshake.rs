@@ -7,8 +7,8 @@ use rustix::event::{EventfdFlags, eventfd};
 use sluice_mem::SharedRegion;
 
 use super::EndpointConfig;
-use super::link::{Made, Part, Queues};
-use crate::handshake::{Asked, Carry, ClientMachine, ClientStep};
+use super::link::{Established, Queues, RingEnd};
+use crate::handshake::{CarriedFd, ClientMachine, ClientParams, ClientStep};
 use crate::layout::Direction;
 use crate::memory::Plan;
 use crate::queue::{Ring, RxBuffers, TxBuffers};
@@ -17,7 +17,7 @@ use crate::socket::{Channel, PeerCred};
 use crate::text::Text;
 
 /// See the [module](self).
-pub(super) struct Reaching {
+pub(super) struct ClientHandshake {
     pub(super) channel: Channel,
     pub(super) peer: PeerCred,
     pub(super) deadline: Instant,
@@ -55,10 +55,14 @@ impl Memory {
     }
 }
 
-impl Reaching {
+impl ClientHandshake {
     /// Waits for the server's HELLO.
-    pub(super) fn new(config: &EndpointConfig, channel: Channel, peer: PeerCred) -> Reaching {
-        let machine = ClientMachine::new(Asked {
+    pub(super) fn new(
+        config: &EndpointConfig,
+        channel: Channel,
+        peer: PeerCred,
+    ) -> ClientHandshake {
+        let machine = ClientMachine::new(ClientParams {
             id: config.id,
             secret: config.secret,
             program: Text::new(crate::PROGRAM),
@@ -66,7 +70,7 @@ impl Reaching {
             queue_pairs: config.queue_pairs,
             log2: config.log2_ring_size,
         });
-        Reaching {
+        ClientHandshake {
             channel,
             peer,
             deadline: Instant::now() + config.handshake_limit,
@@ -94,8 +98,8 @@ impl Reaching {
                 }
                 ClientStep::Send(message, carry) => {
                     let fd = match (carry, &self.memory) {
-                        (Carry::Region, Some(memory)) => Some(memory.fd.as_fd()),
-                        (Carry::Ring(ring), Some(memory)) => {
+                        (CarriedFd::Region, Some(memory)) => Some(memory.fd.as_fd()),
+                        (CarriedFd::Ring(ring), Some(memory)) => {
                             memory.events.get(ring).map(AsFd::as_fd)
                         }
                         _ => None,
@@ -110,9 +114,9 @@ impl Reaching {
 
     /// Builds the queues, once the server is connected and has zeroed the indices for the last
     /// time.
-    pub(super) fn finish(self, peer_name: Text<32>) -> Result<Made, (Channel, Refusal)> {
+    pub(super) fn finish(self, peer_name: Text<32>) -> Result<Established, (Channel, Refusal)> {
         match self.memory.map(|memory| build(memory, self.interrupts)) {
-            Some(Ok((queues, shared_bytes))) => Ok(Made {
+            Some(Ok((queues, shared_bytes))) => Ok(Established {
                 peer_program: self
                     .machine
                     .program()
@@ -147,7 +151,7 @@ fn build(memory: Memory, interrupts: bool) -> Result<(Queues, u64), Refusal> {
         let Some(buffers) = plan.buffers(at) else {
             continue;
         };
-        let part = Part {
+        let part = RingEnd {
             ring: Ring::new(region.clone(), spec)?,
             event,
         };

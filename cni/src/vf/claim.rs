@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use sluice_api::derived_mac;
-use sluice_sriov::claim::{Claimed, Netns, Node, Owner, Pick, Plan, Record as VfRecord};
+use sluice_sriov::claim::{Claimed, NetnsRef, Node, Owner, Pick, Plan, Record as VfRecord};
 use sluice_sriov::settings::{Mac, VfSettings};
 use sluice_sriov::{Error as VfError, ErrorKind};
 
@@ -78,7 +78,7 @@ fn plan(
             network: net.name.clone(),
             container_id: call.container_id.clone(),
             ifname: call.ifname.clone(),
-            netns: Netns {
+            netns: NetnsRef {
                 path,
                 dev: at.dev,
                 ino: at.ino,

@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 use sluice_sriov::PciAddr;
-use sluice_sriov::claim::{Foreign, Mode, NetdevState, Netns, Owner};
+use sluice_sriov::claim::{Foreign, Mode, NetdevState, NetnsRef, Owner};
 use sluice_sriov::settings::{Mac, VfLink, VfSettings, VfVlan};
 
 use super::places::Places;
@@ -74,7 +74,7 @@ fn read(cached: &Map<String, Value>, call: &Call) -> Result<Foreign, Error> {
         network: text(&fields, "name")?.unwrap_or_default(),
         container_id: call.container_id.clone(),
         ifname: call.ifname.clone(),
-        netns: Netns {
+        netns: NetnsRef {
             path: call.netns.clone().unwrap_or_default(),
             dev: 0,
             ino: 0,

@@ -13,7 +13,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 use std::{env, process};
 
-use sluice_sriov::claim::{CrashAfter, Mode, Netns, Node, Owner, Pick, Plan, RealHost};
+use sluice_sriov::claim::{CrashAfter, Mode, NetnsRef, Node, Owner, Pick, Plan, RealHost};
 use sluice_sriov::settings::{VfSettings, VfVlan};
 
 fn main() {
@@ -59,7 +59,7 @@ fn run(
             network: "crash".to_owned(),
             container_id: "crash".to_owned(),
             ifname: "net1".to_owned(),
-            netns: Netns {
+            netns: NetnsRef {
                 path: netns.into(),
                 dev: at.dev(),
                 ino: at.ino(),

@@ -1,8 +1,6 @@
 //! [`Error`]: failures of looking up, configuring, claiming and giving back VFs.
 
-use std::io;
-use std::path::PathBuf;
-
+use sluice_host::{FileError, NetnsError};
 use sluice_vfio::{ErrorKind, PciAddr};
 
 /// Reason why a VF could not be found, configured, claimed or given back.
@@ -26,16 +24,12 @@ pub enum Error {
         /// The device.
         device: PciAddr,
     },
-    /// A file of sysfs could not be read, or a namespace entered.
-    #[error("cannot {what} {}: {source}", path.display())]
-    File {
-        /// `read`, `open`, ...
-        what: &'static str,
-        /// The file.
-        path: PathBuf,
-        /// What the kernel said.
-        source: io::Error,
-    },
+    /// A file of sysfs, or of the VF journal, could not be read or written.
+    #[error(transparent)]
+    File(#[from] FileError),
+    /// A network namespace could not be entered.
+    #[error(transparent)]
+    Netns(#[from] NetnsError),
     /// The function is not a VF.
     #[error(
         "{0} is not an SR-IOV VF: name a VF (/sys/bus/pci/devices/PF/virtfn*), or its PF by if0"
@@ -188,13 +182,4 @@ impl Error {
             _ => Err(Error::Several(errors)),
         }
     }
-}
-
-/// Makes an [`Error::File`] of a failed use of a file.
-pub(crate) fn file(
-    what: &'static str,
-    path: impl Into<PathBuf>,
-) -> impl FnOnce(io::Error) -> Error {
-    let path = path.into();
-    move |source| Error::File { what, path, source }
 }

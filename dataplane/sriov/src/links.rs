@@ -5,7 +5,7 @@
 //! network namespace that it is about.
 
 use std::fs::File;
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 use std::pin::pin;
 
@@ -17,7 +17,7 @@ use netlink_packet_route::link::{
     VfVlan as NlVlan, VfVlanInfo, VlanProtocol,
 };
 use rtnetlink::{Handle, LinkUnspec};
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use sluice_host::Netns;
 
 use crate::Error;
 use crate::settings::{VfChange, VfLink, VfSettings, VfVlan};
@@ -307,23 +307,12 @@ pub fn configure(name: &str, mtu: u32, mac: Option<[u8; 6]>, up: bool) -> Result
 /// Runs `work` in the network namespace at `netns`, on a thread that ends there.
 ///
 /// # Errors
-/// [`Error::File`]: it cannot be entered; or what `work` returned.
+/// [`Error::Netns`]: the namespace cannot be entered; else the error of `work`.
 pub fn within<T: Send>(
     netns: &Path,
     work: impl FnOnce() -> Result<T, Error> + Send,
 ) -> Result<T, Error> {
-    let file = File::open(netns).map_err(crate::error::file("open", netns))?;
-    std::thread::scope(|scope| {
-        let thread = scope.spawn(|| {
-            move_into_link_name_space(file.as_fd(), Some(LinkNameSpaceType::Network))
-                .map_err(|errno| crate::error::file("enter", netns)(errno.into()))?;
-            work()
-        });
-        match thread.join() {
-            Ok(result) => result,
-            Err(panic) => std::panic::resume_unwind(panic),
-        }
-    })
+    Netns::open_path(netns)?.run(work)?
 }
 
 fn missing(what: &'static str, netdev: &str) -> Error {

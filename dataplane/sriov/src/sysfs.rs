@@ -3,7 +3,8 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::error::file;
+use sluice_host::FileError;
+
 use crate::{Error, PciAddr};
 
 /// The sysfs tree. In life it is `/sys`; tests lay one out in a folder.
@@ -99,7 +100,7 @@ impl Sysfs {
     /// [`Error::File`]: sysfs cannot be read.
     pub fn pfs(&self) -> Result<Vec<Function>, Error> {
         let dir = self.root.join("bus/pci/devices");
-        let entries = std::fs::read_dir(&dir).map_err(file("read", &dir))?;
+        let entries = std::fs::read_dir(&dir).map_err(FileError::at("read", &dir))?;
         let mut addrs: Vec<PciAddr> = entries
             .flatten()
             .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
@@ -180,10 +181,12 @@ fn number(path: &Path) -> Option<u32> {
 }
 
 fn id(path: &Path) -> Result<u16, Error> {
-    let text = std::fs::read_to_string(path).map_err(file("read", path))?;
+    let text = std::fs::read_to_string(path).map_err(FileError::at("read", path))?;
     let digits = text.trim().trim_start_matches("0x");
     u16::from_str_radix(digits, 16)
-        .map_err(|error| file("read", path)(io::Error::new(io::ErrorKind::InvalidData, error)))
+        .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))
+        .map_err(FileError::at("read", path))
+        .map_err(Error::from)
 }
 
 fn link_name(path: &Path) -> Option<String> {

@@ -2,9 +2,11 @@
 
 use std::time::Instant;
 
+use sluice_host::FileLock;
+
 use super::binding;
 use super::host::Host;
-use super::journal::{Entry, Journal, Lock};
+use super::journal::{Entry, Journal};
 use crate::sysfs::Function;
 use crate::{Error, PciAddr};
 
@@ -16,9 +18,9 @@ pub(super) struct Chosen {
     pub(super) pf_netdev: String,
     pub(super) index: u32,
     /// Held as long as this is.
-    pub(super) _lock: Lock,
+    pub(super) _lock: FileLock,
     /// Held until the record is written, if the choice was ours.
-    pub(super) allocation: Option<Lock>,
+    pub(super) allocation: Option<FileLock>,
 }
 
 /// Looks a PF up by its netdev.

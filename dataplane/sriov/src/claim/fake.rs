@@ -127,7 +127,7 @@ impl FakeHost {
 }
 
 fn refused(what: &'static str) -> Error {
-    crate::error::file(what, "fake")(std::io::Error::other("not on this host"))
+    sluice_host::FileError::at(what, "fake")(std::io::Error::other("not on this host")).into()
 }
 
 impl World {

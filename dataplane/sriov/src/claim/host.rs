@@ -6,11 +6,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sluice_host::FileError;
 use sluice_vfio::HostTree;
 
 use super::journal::Journal;
 use super::record::Record;
-use crate::error::file;
 use crate::links::{self, Netdev};
 use crate::settings::{VfChange, VfSettings};
 use crate::sysfs::{Function, Sysfs};
@@ -136,14 +136,13 @@ impl RealHost {
 }
 
 fn write(path: PathBuf, text: &str) -> Result<(), Error> {
-    fs::write(&path, text).map_err(file("write to", path))
+    fs::write(&path, text).map_err(FileError::at("write to", path))?;
+    Ok(())
 }
 
 impl Host for RealHost {
     fn boot_id(&self) -> Result<String, Error> {
-        let path = "/proc/sys/kernel/random/boot_id";
-        let text = fs::read_to_string(path).map_err(file("read", path))?;
-        Ok(text.trim().to_owned())
+        Ok(sluice_host::boot_id()?)
     }
 
     fn function(&self, addr: PciAddr) -> Result<Function, Error> {
@@ -310,9 +309,8 @@ impl<H: Host> Host for CrashAfter<H> {
                 );
             }
             None => {
-                return Err(file("go on after", "the crash")(std::io::Error::other(
-                    "the process is dead",
-                )));
+                let dead = std::io::Error::other("the process is dead");
+                return Err(FileError::at("go on after", "the crash")(dead).into());
             }
         }
         self.host.apply(change)

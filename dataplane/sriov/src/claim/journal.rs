@@ -1,57 +1,49 @@
-//! The VF journal: a folder with one small file per VF that is somebody's, and the locks under which
-//! VFs change hands.
+//! [`Journal`]: a folder with one small file per VF that somebody holds, and the locks under which VFs
+//! are claimed and given back.
 //!
 //! A VF's first record is on the disk, with the folder that names it, before the VF is touched.
 //! Later ones replace it by a rename and need no more: at worst the older one is found, and what it
 //! says is enough to put the VF back.
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{ErrorKind, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use rustix::fs::{FlockOperation, flock};
-use rustix::io::Errno;
+use sluice_host::{Durability, FileLock, Stored, engine, store};
 
 use super::record::Record;
-use crate::error::file;
 use crate::{Error, PciAddr};
 
-/// How often a lock that another process has is tried.
-const POLL: Duration = Duration::from_millis(10);
+/// Mode of the journal's folder.
+const DIR_MODE: u32 = 0o700;
+
+/// Mode of records and lock files.
+const FILE_MODE: u32 = 0o600;
 
 /// Name of the lock under which free VFs are chosen.
 const ALLOCATION: &str = "allocation";
 
-/// The journal's folder.
+/// VF journal: a folder with one record per VF that somebody holds.
 #[derive(Debug, Clone)]
 pub struct Journal {
     dir: PathBuf,
 }
 
-/// What the journal says of a VF.
+/// Entry of a VF in the journal.
 #[derive(Debug)]
 pub enum Entry {
-    /// Nothing: nobody has it.
+    /// No record: nobody holds the VF.
     Absent,
-    /// Somebody has it.
+    /// Record of the claim that holds the VF.
     Whole(Box<Record>),
-    /// Something that makes no sense: nobody can have it before somebody has looked.
+    /// Record that cannot be parsed, and why: nobody can claim the VF before an operator has looked.
     Torn(String),
-}
-
-/// A lock, held until it is dropped.
-#[derive(Debug)]
-pub(super) struct Lock {
-    _file: File,
 }
 
 impl Journal {
     /// The journal below the engine's state directory (`/var/lib/sluicegate`).
     pub fn below(state_dir: &Path) -> Journal {
         Journal {
-            dir: state_dir.join("vfs"),
+            dir: engine::vfs_dir(state_dir),
         }
     }
 
@@ -60,148 +52,96 @@ impl Journal {
     }
 
     fn make_dir(&self) -> Result<(), Error> {
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(&self.dir)
-            .map_err(file("create", &self.dir))
+        Ok(store::make_dir(&self.dir, DIR_MODE)?)
     }
 
-    /// What it says of a VF.
+    /// Reads the entry of a VF.
     ///
     /// # Errors
     /// [`Error::File`]: the record is there and cannot be read.
     pub fn read(&self, vf: PciAddr) -> Result<Entry, Error> {
-        let path = self.path(vf);
-        let text = match fs::read(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Entry::Absent),
-            Err(error) => return Err(file("read", path)(error)),
-        };
-        Ok(match serde_json::from_slice::<Record>(&text) {
-            Ok(record) if record.vf == vf => Entry::Whole(Box::new(record)),
-            Ok(record) => Entry::Torn(format!("it is of {}", record.vf)),
-            Err(error) => Entry::Torn(error.to_string()),
+        Ok(match store::read_json::<Record>(&self.path(vf))? {
+            Stored::Whole(record) if record.vf == vf => Entry::Whole(Box::new(record)),
+            Stored::Whole(record) => Entry::Torn(format!("it is of {}", record.vf)),
+            Stored::Absent => Entry::Absent,
+            Stored::Torn(why) => Entry::Torn(why),
         })
     }
 
-    /// The VFs that it says something of, in order of their addresses.
+    /// Lists the VFs that have an entry, in order of their addresses.
     ///
     /// # Errors
     /// [`Error::File`]: the folder is there and cannot be read.
     pub fn vfs(&self) -> Result<Vec<PciAddr>, Error> {
-        let entries = match fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
-            Err(error) => return Err(file("read", &self.dir)(error)),
-        };
-        let mut vfs: Vec<PciAddr> = entries
-            .flatten()
-            .filter_map(|entry| {
-                let name = entry.file_name();
-                name.to_str()?.strip_suffix(".json")?.parse().ok()
-            })
+        let paths = store::list(&self.dir, ".json")?;
+        let mut vfs: Vec<PciAddr> = paths
+            .iter()
+            .filter_map(|path| path.file_stem()?.to_str()?.parse().ok())
             .collect();
         vfs.sort_unstable();
         Ok(vfs)
     }
 
-    /// Writes a record; a VF's first one goes to the disk before this returns.
+    /// Writes a record. The first one of a VF, and its name, are on disk when this returns.
     ///
     /// # Errors
-    /// [`Error::File`]; what was there stays.
+    /// [`Error::File`]; the old record is still there.
     pub(super) fn write(&self, record: &Record) -> Result<(), Error> {
         self.make_dir()?;
         let path = self.path(record.vf);
-        let first = !path.exists();
-        let beside = self.dir.join(format!("{}.new", record.vf));
-        let text = serde_json::to_vec_pretty(record)
-            .map_err(|error| file("write", &path)(std::io::Error::other(error)))?;
-        let mut out = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(true)
-            .mode(0o600)
-            .open(&beside)
-            .map_err(file("write", &beside))?;
-        out.write_all(&text)
-            .and_then(|()| out.write_all(b"\n"))
-            .and_then(|()| if first { out.sync_all() } else { Ok(()) })
-            .map_err(file("write", &beside))?;
-        fs::rename(&beside, &path).map_err(file("rename into place", &path))?;
-        if first {
-            File::open(&self.dir)
-                .and_then(|dir| dir.sync_all())
-                .map_err(file("sync", &self.dir))?;
-        }
-        Ok(())
+        let durability = if path.exists() {
+            Durability::Renamed
+        } else {
+            Durability::Synced
+        };
+        Ok(store::write_json(&path, record, FILE_MODE, durability)?)
     }
 
-    /// Removes a VF's record. That there is none is fine.
+    /// Removes the record of a VF, if there is one.
     ///
     /// # Errors
     /// [`Error::File`].
     pub(super) fn remove(&self, vf: PciAddr) -> Result<(), Error> {
-        let path = self.path(vf);
-        match fs::remove_file(&path) {
-            Err(error) if error.kind() != ErrorKind::NotFound => Err(file("remove", path)(error)),
-            _ => Ok(()),
-        }
+        store::remove(&self.path(vf), Durability::Renamed)?;
+        Ok(())
     }
 
-    /// Takes a VF's lock, waiting for whoever has it until `deadline`.
+    /// Takes a VF's lock, waiting for its holder until `deadline`.
     ///
     /// # Errors
     /// [`Error::Locked`]; [`Error::File`].
-    pub(super) fn lock(&self, vf: PciAddr, deadline: Instant) -> Result<Lock, Error> {
+    pub(super) fn lock(&self, vf: PciAddr, deadline: Instant) -> Result<FileLock, Error> {
         self.wait(&vf.to_string(), deadline)
     }
 
-    /// Takes a VF's lock if nobody has it.
+    /// Takes a VF's lock; `None` if it is held.
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(super) fn try_lock(&self, vf: PciAddr) -> Result<Option<Lock>, Error> {
-        self.take(&vf.to_string())
+    pub(super) fn try_lock(&self, vf: PciAddr) -> Result<Option<FileLock>, Error> {
+        let path = self.lock_path(&vf.to_string())?;
+        Ok(FileLock::try_take(&path, FILE_MODE)?)
     }
 
     /// Takes the lock under which free VFs are chosen.
     ///
     /// # Errors
     /// [`Error::Locked`]; [`Error::File`].
-    pub(super) fn lock_allocation(&self, deadline: Instant) -> Result<Lock, Error> {
+    pub(super) fn lock_allocation(&self, deadline: Instant) -> Result<FileLock, Error> {
         self.wait(ALLOCATION, deadline)
     }
 
-    fn wait(&self, name: &str, deadline: Instant) -> Result<Lock, Error> {
-        loop {
-            if let Some(lock) = self.take(name)? {
-                return Ok(lock);
-            }
-            if Instant::now() >= deadline {
-                return Err(Error::Locked {
-                    what: name.to_owned(),
-                });
-            }
-            std::thread::sleep(POLL);
-        }
+    fn wait(&self, name: &str, deadline: Instant) -> Result<FileLock, Error> {
+        let path = self.lock_path(name)?;
+        let lock = FileLock::take_until(&path, FILE_MODE, deadline)?;
+        lock.ok_or_else(|| Error::Locked {
+            what: name.to_owned(),
+        })
     }
 
-    /// Lock files are never removed: one that is held under a name that is gone keeps nobody out.
-    fn take(&self, name: &str) -> Result<Option<Lock>, Error> {
+    /// Path of a lock file, in a folder that is there. Lock files are never removed.
+    fn lock_path(&self, name: &str) -> Result<PathBuf, Error> {
         self.make_dir()?;
-        let path = self.dir.join(format!("{name}.lock"));
-        let lock = OpenOptions::new()
-            .write(true)
-            .create(true)
-            .truncate(false)
-            .mode(0o600)
-            .open(&path)
-            .map_err(file("open", &path))?;
-        match flock(&lock, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Some(Lock { _file: lock })),
-            Err(Errno::WOULDBLOCK) => Ok(None),
-            Err(error) => Err(file("lock", path)(error.into())),
-        }
+        Ok(self.dir.join(format!("{name}.lock")))
     }
 }

@@ -38,8 +38,9 @@ use std::time::Instant;
 pub use adopt::Foreign;
 pub use host::{Change, CrashAfter, Host, Iommu, RealHost};
 pub use journal::{Entry, Journal};
-pub use plan::{Mode, Netns, Owner, Pick, Plan};
+pub use plan::{Mode, Owner, Pick, Plan};
 pub use record::{Identity, NetdevState, Phase, Record};
+pub use sluice_host::NetnsRef;
 
 use crate::settings::Mac;
 use crate::{Error, PciAddr};

@@ -1,8 +1,7 @@
 //! What a claim asks for.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
+use sluice_host::NetnsRef;
 
 use crate::PciAddr;
 use crate::settings::VfSettings;
@@ -17,7 +16,7 @@ pub struct Owner {
     /// The interface as the runtime calls it.
     pub ifname: String,
     /// The pod's network namespace.
-    pub netns: Netns,
+    pub netns: NetnsRef,
 }
 
 impl Owner {
@@ -25,17 +24,6 @@ impl Owner {
     pub fn name(&self) -> String {
         format!("{} of container {}", self.ifname, self.container_id)
     }
-}
-
-/// A network namespace by path, with the device and inode that the path led to.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Netns {
-    /// Absolute path.
-    pub path: PathBuf,
-    /// `st_dev` of the namespace's file.
-    pub dev: u64,
-    /// `st_ino` of the namespace's file.
-    pub ino: u64,
 }
 
 /// What becomes of a VF.

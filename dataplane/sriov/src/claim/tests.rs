@@ -18,7 +18,7 @@ fn owner(container: &str) -> Owner {
         network: "net".to_owned(),
         container_id: container.to_owned(),
         ifname: "net1".to_owned(),
-        netns: Netns {
+        netns: NetnsRef {
             path: "/run/netns/pod".into(),
             dev: 4,
             ino: 4_026_532_000,

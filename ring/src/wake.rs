@@ -23,7 +23,7 @@ impl Sleeper {
 
     /// The consumer, before it sleeps; after this it looks whether something came, and sleeps only if not.
     #[inline]
-    pub fn lie_down(&self) {
+    pub fn park(&self) {
         self.asleep.store(true, Relaxed);
         // Pairs with the one in `needs_waking`.
         fence(SeqCst);
@@ -31,7 +31,7 @@ impl Sleeper {
 
     /// The consumer, when it is awake again.
     #[inline]
-    pub fn get_up(&self) {
+    pub fn unpark(&self) {
         self.asleep.store(false, Relaxed);
     }
 

@@ -213,7 +213,7 @@ fn no_wake_up_is_lost() {
                 sleeper.needs_waking()
             })
         };
-        sleeper.lie_down();
+        sleeper.park();
         let sleeps = consumer.is_empty();
         let woken = pushing.join().unwrap();
         assert!(!sleeps || woken, "it sleeps, and nobody wakes it");

@@ -223,7 +223,7 @@ impl Drop for VfioDevice {
 #[allow(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
-    use crate::ioctl::twin::kernel;
+    use crate::ioctl::fake::kernel;
     use crate::iommu::tests::{Node, VF};
     use crate::{RegOffset, Registers};
 

@@ -6,7 +6,7 @@ use std::os::unix::fs::symlink;
 use tempfile::TempDir;
 
 use super::*;
-use crate::ioctl::twin::kernel;
+use crate::ioctl::fake::kernel;
 use crate::{Device, VfioDevice};
 
 /// A node with two VFs: 0000:01:10.0 in group 7, 0000:01:10.2 in group 8, both with vfio-pci.

@@ -152,7 +152,7 @@ impl Idle {
     /// Sleeps until an fd wakes the worker or the time is up, unless there is work after the doorbell
     /// was armed. `is_idle` says whether there is none; `capped`, whether wake-ups can be lost.
     pub(crate) fn sleep(&mut self, capped: bool, is_idle: impl FnOnce() -> bool) -> Slept {
-        self.bell.sleeper.lie_down();
+        self.bell.sleeper.park();
         let mut slept = Slept::NotAtAll;
         if is_idle() {
             let longest = Duration::from_millis(LONGEST_SLEEP_MS);
@@ -172,7 +172,7 @@ impl Idle {
                 _ => Slept::Woken,
             };
         }
-        self.bell.sleeper.get_up();
+        self.bell.sleeper.unpark();
         self.timed_out = match slept {
             Slept::TimedOut => self.timed_out.saturating_add(1),
             Slept::NotAtAll | Slept::Woken => 0,

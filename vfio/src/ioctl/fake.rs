@@ -1,4 +1,4 @@
-//! The ioctls' twin for unit tests: what the kernel keeps, per test thread. A device is a memory
+//! Fake ioctls for unit tests: a kernel in memory, one per test thread. A device is a memory
 //! file with BAR 0 at its start and the configuration space behind it.
 #![allow(unsafe_code, reason = "the signatures are the kernel module's")]
 #![allow(clippy::unwrap_used, reason = "tests")]
@@ -16,7 +16,7 @@ use vfio_bindings::bindings::vfio;
 
 use super::Region;
 
-/// Where the twin's device has its configuration space.
+/// Offset of the configuration space in the fake device's file.
 pub(crate) const CONFIG: u64 = 0x1_0000;
 
 /// What the kernel would know.

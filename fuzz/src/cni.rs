@@ -3,12 +3,12 @@
 
 use std::collections::HashMap;
 
-use sluicegate::call::Call;
-use sluicegate::conf::NetConf;
-use sluicegate::meta::MetaConf;
-use sluicegate::result;
-use sluicegate::version::Version;
-use sluicegate::vf::VfConf;
+use sluicegate::multus::MetaConf;
+use sluicegate::spec::call::Call;
+use sluicegate::spec::conf::NetConf;
+use sluicegate::spec::result;
+use sluicegate::spec::version::Version;
+use sluicegate::sriov::VfConf;
 
 /// Reads all of it as both plugins do, and converts what may be a result there and back.
 pub(crate) fn body(bytes: &[u8]) {

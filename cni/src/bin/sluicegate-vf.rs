@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    sluicegate::protocol::main(&sluicegate::vf::SluicegateVf)
+    sluicegate::spec::protocol::main(&sluicegate::sriov::SluicegateVf)
 }

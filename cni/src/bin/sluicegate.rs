@@ -4,5 +4,5 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    sluicegate::protocol::main(&sluicegate::meta::Sluicegate)
+    sluicegate::spec::protocol::main(&sluicegate::multus::Sluicegate)
 }

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
+pub use sluice_host::NetnsRef;
 
 /// Asks the engine for one attachment. Its identity is (`container_id`, `ifname`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -59,19 +60,6 @@ pub struct VfRequest {
     /// of that VLAN. Absent: none, so the attachment is untagged or a trunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub port_vlan: Option<u16>,
-}
-
-/// A network namespace by path, with the device and inode that the path led to when the request
-/// was made: the engine opens the path and refuses it if they differ.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct NetnsRef {
-    /// Absolute path, e.g. `/var/run/netns/cni-0f..`.
-    pub path: PathBuf,
-    /// `st_dev` of the open namespace file.
-    pub dev: u64,
-    /// `st_ino` of the open namespace file.
-    pub ino: u64,
 }
 
 /// The pod an attachment belongs to, for people: nothing is decided by it.

@@ -23,6 +23,7 @@ mod attach;
 #[cfg(feature = "client")]
 pub mod client;
 mod error;
+mod host_errors;
 mod mac;
 mod status;
 

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::failure::Failure;
-use sluiced::netns::Netns;
+use sluice_host::Netns;
 
 /// Folder in which iproute2 keeps named namespaces.
 pub(super) const FOLDER: &str = "/run/netns";

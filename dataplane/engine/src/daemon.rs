@@ -18,9 +18,9 @@ use tokio::sync::oneshot;
 use self::running::Running;
 use crate::config::Config;
 use crate::control::Control;
-use crate::lock::LockError;
 use crate::records::RecordError;
 use crate::server::{self, SocketError};
+use sluice_host::engine::EngineLockError;
 
 /// Time that requests in progress have to finish once the engine shuts down.
 const DRAIN: Duration = Duration::from_secs(5);
@@ -30,10 +30,13 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub enum DaemonError {
     /// Lock held by another engine, or folders that cannot be used.
     #[error(transparent)]
-    Lock(#[from] LockError),
+    Lock(#[from] EngineLockError),
     /// The state folder cannot be used.
     #[error(transparent)]
     Records(#[from] RecordError),
+    /// Boot of the machine cannot be told.
+    #[error(transparent)]
+    Boot(#[from] sluice_host::FileError),
     /// Memory or workers cannot be had.
     #[error(transparent)]
     Engine(#[from] sluice_datapath::Error),

@@ -24,8 +24,6 @@ pub mod control;
 pub mod daemon;
 pub mod engine;
 pub mod links;
-pub mod lock;
-pub mod netns;
 pub mod peer;
 pub mod policies;
 pub mod records;

@@ -10,10 +10,15 @@ use std::path::{Path, PathBuf};
 use sluice_api::{PolicyFiles, PolicyProblem, PolicyStatus};
 use sluice_firewall::{Direction, Policy, PolicySet, Problem};
 
-use crate::records::{RecordError, sync_dir, write_beside, write_durably};
+use sluice_host::store::{self, Staged};
+use sluice_host::{Durability, FileError};
+
+use crate::records::RecordError;
 
 /// Suffix of policy files.
 const SUFFIX: &str = ".yaml";
+/// Mode of policy files: people read them.
+const MODE: u32 = 0o644;
 /// No policy comes near this; what is bigger is something else.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
@@ -94,59 +99,40 @@ impl PolicyFolder {
             new.iter()
                 .filter(|(name, text)| old.get(*name) != Some(*text))
         };
-        let mut written: Vec<(PathBuf, PathBuf)> = Vec::new();
+        let mut staged: Vec<Staged> = Vec::new();
         if changed().next().is_some() {
-            std::fs::create_dir_all(&self.dir).map_err(|source| RecordError::System {
-                what: "make the folder",
-                path: self.dir.clone(),
-                source,
-            })?;
+            store::make_dir(&self.dir, 0o777)?;
         }
         for (name, text) in changed() {
             let path = self.dir.join(name);
-            match write_beside(&path, text.as_bytes(), 0o644) {
-                Ok(beside) => written.push((beside, path)),
-                Err(error) => {
-                    for (beside, _) in &written {
-                        let _ = std::fs::remove_file(beside);
-                    }
-                    return Err(error);
-                }
-            }
+            staged.push(store::stage(
+                &path,
+                text.as_bytes(),
+                MODE,
+                Durability::Synced,
+            )?);
         }
-        let done = written.iter().try_for_each(|(beside, path)| {
-            std::fs::rename(beside, path).map_err(|source| RecordError::System {
-                what: "write",
-                path: path.clone(),
-                source,
-            })
-        });
-        let done =
-            done.and_then(|()| self.remove_all(old.keys().filter(|name| !new.contains_key(*name))));
+        let done = staged
+            .into_iter()
+            .try_for_each(Staged::commit)
+            .map_err(RecordError::from)
+            .and_then(|()| self.remove_all(old.keys().filter(|name| !new.contains_key(*name))));
         if let Err(error) = done {
-            for (beside, _) in &written {
-                let _ = std::fs::remove_file(beside);
-            }
             self.put_back(old, new);
             return Err(error);
         }
-        if old == new {
-            Ok(())
-        } else {
-            sync_dir(&self.dir)
+        if old != new {
+            store::sync_dir(&self.dir)?;
         }
+        Ok(())
     }
 
     fn remove_all<'n>(&self, names: impl Iterator<Item = &'n String>) -> Result<(), RecordError> {
         for name in names {
             let path = self.dir.join(name);
             match std::fs::remove_file(&path) {
-                Err(source) if source.kind() != io::ErrorKind::NotFound => {
-                    return Err(RecordError::System {
-                        what: "remove",
-                        path,
-                        source,
-                    });
+                Err(error) if error.kind() != io::ErrorKind::NotFound => {
+                    return Err(FileError::at("remove", path)(error).into());
                 }
                 _ => {}
             }
@@ -160,7 +146,9 @@ impl PolicyFolder {
             .iter()
             .filter(|(name, text)| new.get(*name) != Some(*text))
             .try_for_each(|(name, text)| {
-                write_durably(&self.dir.join(name), text.as_bytes(), 0o644)
+                let path = self.dir.join(name);
+                store::write(&path, text.as_bytes(), MODE, Durability::Synced)
+                    .map_err(RecordError::from)
             })
             .and_then(|()| self.remove_all(new.keys().filter(|name| !old.contains_key(*name))));
         if let Err(error) = restored {

@@ -2,9 +2,6 @@
 
 use sluice_api::{ApiError, ErrorCode};
 
-use crate::netns::NetnsError;
-use crate::records::RecordError;
-
 /// Refuses a request that is wrong.
 pub fn invalid(message: impl Into<String>) -> ApiError {
     ApiError::new(ErrorCode::Invalid, message)
@@ -45,27 +42,4 @@ pub fn by_engine(error: &sluice_datapath::Error) -> ApiError {
         _ => ErrorCode::Internal,
     };
     ApiError::new(code, error.to_string())
-}
-
-impl From<NetnsError> for ApiError {
-    fn from(error: NetnsError) -> ApiError {
-        let code = match error {
-            NetnsError::Gone { .. } | NetnsError::NotOne { .. } | NetnsError::Own { .. } => {
-                ErrorCode::Invalid
-            }
-            NetnsError::Other { .. } => ErrorCode::Conflict,
-            NetnsError::System { .. } => ErrorCode::Internal,
-        };
-        ApiError::new(code, error.to_string())
-    }
-}
-
-impl From<RecordError> for ApiError {
-    fn from(error: RecordError) -> ApiError {
-        let code = match error {
-            RecordError::Taken { .. } => ErrorCode::Conflict,
-            RecordError::System { .. } => ErrorCode::Internal,
-        };
-        ApiError::new(code, error.to_string())
-    }
 }

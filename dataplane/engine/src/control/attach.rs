@@ -14,9 +14,9 @@ use super::request::CheckedRequest;
 use super::uplink_choice::{UplinkChoice, UplinkGuard};
 use super::{Control, locked};
 use crate::links::{self, Link, LinkSpec};
-use crate::netns::Netns;
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
+use sluice_host::Netns;
 
 /// Further MAC addresses tried after a derived one that is taken in its segment.
 const MAC_ATTEMPTS: u8 = 8;

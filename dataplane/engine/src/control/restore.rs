@@ -9,9 +9,9 @@ use super::keyed_lock::KeyGuard;
 use super::live::LiveAttachment;
 use super::request::CheckedRequest;
 use super::uplink_choice::UplinkChoice;
-use crate::netns::{Netns, NetnsError};
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
+use sluice_host::{Netns, NetnsError};
 
 /// Counts of records by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -12,16 +12,16 @@ use super::{DaemonError, system};
 use crate::config::Config;
 use crate::control::{Control, ControlParts, EventThread, UplinkInfo, no_problems};
 use crate::engine::SharedEngine;
-use crate::lock::Lock;
 use crate::policies::PolicyFolder;
-use crate::records::{Records, boot_id};
+use crate::records::{self, Records};
 use crate::server;
 use crate::uplinks::{self, OpenUplink};
 use crate::vfs::{self, VfDevices};
+use sluice_host::engine::{self, EngineLock};
 
 /// Resources of a running engine. Those that a failed start did not come to are absent.
 pub(super) struct Running {
-    lock: Lock,
+    lock: EngineLock,
     engine: Option<Arc<SharedEngine>>,
     uplink_records: Option<Records>,
     uplinks: Vec<OpenUplink>,
@@ -37,7 +37,7 @@ impl Running {
         config: &Config,
     ) -> Result<(Running, Arc<Control>, UnixListener), DaemonError> {
         sluice_mem::sigbus::install()?;
-        let lock = Lock::take(&config.run_dir, &config.state_dir)?;
+        let lock = EngineLock::take(&config.run_dir, &config.state_dir)?;
         if let Some(pid) = lock.took_over() {
             tracing::warn!("taking over from an engine that died (pid {pid})");
         }
@@ -63,9 +63,9 @@ impl Running {
     }
 
     fn go(&mut self, config: &Config) -> Result<(Arc<Control>, UnixListener), DaemonError> {
-        let boot_id = boot_id().map_err(system("cannot tell which boot this is"))?;
-        let attachment_records = Records::open(config.state_dir.join("attachments"))?;
-        let uplink_records = Records::open(config.state_dir.join("uplinks"))?;
+        let boot_id = sluice_host::boot_id()?;
+        let attachment_records = records::open(engine::attachments_dir(&config.state_dir))?;
+        let uplink_records = records::open(engine::uplinks_dir(&config.state_dir))?;
         let uplink_records = self.uplink_records.insert(uplink_records);
         let mut problems = uplinks::recover(uplink_records, &boot_id);
         problems.extend(vfs::recover(&config.state_dir));
@@ -130,7 +130,9 @@ impl Running {
                 uplink.close(records);
             }
         }
-        self.lock.remove();
+        if let Err(error) = self.lock.remove() {
+            tracing::warn!("{error}");
+        }
         let in_flight = stopped?.map_or(0, |memory| {
             u64::from(memory.small.in_flight) + u64::from(memory.large.in_flight)
         });

@@ -21,7 +21,7 @@ pub use status::{LinkReport, LinkStatus};
 use self::memif::MemifLink;
 use self::tap::TapLink;
 use crate::engine::SharedEngine;
-use crate::netns::Netns;
+use sluice_host::Netns;
 
 /// Arguments that every link is started with.
 #[derive(Debug)]

@@ -11,8 +11,8 @@ use rustix::fs::{Mode, OFlags};
 use sluice_api::{ApiError, MemifRole, MemifSocket};
 use sluice_memif::{Address, Channel, Listener, OpenError, Opener, PeerCred, connect, connect_in};
 
-use crate::netns::{Netns, NetnsError};
 use crate::refusal;
+use sluice_host::{Netns, NetnsError};
 
 /// A memif's control socket.
 #[derive(Debug)]

@@ -58,8 +58,8 @@ impl Records {
     /// Opens the folder, which is made if it is not there.
     ///
     /// # Errors
-    /// [`FileError`].
-    pub fn open(dir: PathBuf) -> Result<Records, FileError> {
+    /// [`RecordError::File`].
+    pub fn open(dir: PathBuf) -> Result<Records, RecordError> {
         store::make_dir(&dir, 0o700)?;
         Ok(Records { dir })
     }
@@ -67,9 +67,9 @@ impl Records {
     /// Removes the files that a killed writer did not finish, and returns their paths.
     ///
     /// # Errors
-    /// [`FileError`].
-    pub fn remove_unfinished(&self) -> Result<Vec<PathBuf>, FileError> {
-        store::remove_unfinished(&self.dir)
+    /// [`RecordError::File`].
+    pub fn remove_unfinished(&self) -> Result<Vec<PathBuf>, RecordError> {
+        Ok(store::remove_unfinished(&self.dir)?)
     }
 
     /// Path of the record `name`.
@@ -80,17 +80,18 @@ impl Records {
     /// Writes a record: it is on disk when this returns.
     ///
     /// # Errors
-    /// [`FileError`]; the old record is still there.
-    pub fn put<T: Serialize>(&self, name: &str, record: &T) -> Result<(), FileError> {
-        store::write_json(&self.path(name), record, 0o600, Durability::Synced)
+    /// [`RecordError::File`]; the old record is still there.
+    pub fn put<T: Serialize>(&self, name: &str, record: &T) -> Result<(), RecordError> {
+        let path = self.path(name);
+        Ok(store::write_json(&path, record, 0o600, Durability::Synced)?)
     }
 
     /// Removes a record. Returns whether it was there.
     ///
     /// # Errors
-    /// [`FileError`]: it is there and cannot be removed.
-    pub fn remove(&self, name: &str) -> Result<bool, FileError> {
-        store::remove(&self.path(name), Durability::Synced)
+    /// [`RecordError::File`]: it is there and cannot be removed.
+    pub fn remove(&self, name: &str) -> Result<bool, RecordError> {
+        Ok(store::remove(&self.path(name), Durability::Synced)?)
     }
 
     /// Reads one record; `None` if there is none.
@@ -104,11 +105,11 @@ impl Records {
     /// Reads all records, in order of their file names, each with its name.
     ///
     /// # Errors
-    /// [`FileError`]: the folder cannot be read. A record that cannot be read is among the results.
+    /// [`RecordError::File`]: the folder cannot be read. A record that cannot be read is among the results.
     #[allow(clippy::type_complexity, reason = "a pair and its failure, per file")]
     pub fn all<T: DeserializeOwned>(
         &self,
-    ) -> Result<Vec<Result<(String, T), Unreadable>>, FileError> {
+    ) -> Result<Vec<Result<(String, T), Unreadable>>, RecordError> {
         let paths = store::list(&self.dir, SUFFIX)?;
         let records = paths.iter().filter_map(|path| {
             // One that was removed since the folder was listed is none.

@@ -1,0 +1,302 @@
+//! One network that a pod asks for: an element of an annotation, as text or as JSON.
+//!
+//! Text is `namespace/name@interface, ...`; JSON is a list of selection elements (NPWG
+//! specification 1.3, section 4.1). Members are found in any case, as the Go plugins find them;
+//! unknown ones are passed over, since the specification lets vendors add their own.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+use serde_json::{Map, Value};
+
+use crate::Error;
+use crate::spec::call::check_ifname;
+use crate::spec::fields::Fields;
+use crate::sriov::unicast_mac;
+
+/// An element of a pod's networks.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub(in crate::multus) struct NetworkSelectionElement {
+    /// Name of the network's object or configuration.
+    pub(in crate::multus) name: String,
+    /// Its namespace, if one is written.
+    pub(in crate::multus) namespace: Option<String>,
+    /// `interface`, or the older `interfaceRequest`.
+    pub(in crate::multus) interface: Option<String>,
+    /// `mac`.
+    pub(in crate::multus) mac: Option<String>,
+    /// `ips`: addresses with or without prefix length.
+    pub(in crate::multus) ips: Vec<String>,
+    /// `infiniband-guid`.
+    pub(in crate::multus) infiniband_guid: Option<String>,
+    /// `portMappings`.
+    pub(in crate::multus) port_mappings: Option<Value>,
+    /// `bandwidth`.
+    pub(in crate::multus) bandwidth: Option<Value>,
+    /// `deviceID`.
+    pub(in crate::multus) device_id: Option<String>,
+    /// `cni-args`.
+    pub(in crate::multus) cni_args: Map<String, Value>,
+    /// `default-route`: the gateways of the pod's default route; an empty list takes the network's own.
+    pub(in crate::multus) default_route: Option<Vec<IpAddr>>,
+}
+
+/// Reads an annotation in either form. `key` names it in errors.
+///
+/// # Errors
+/// [`Error::Config`]: it is not as either form has it.
+pub(in crate::multus) fn parse(
+    key: &str,
+    text: &str,
+) -> Result<Vec<NetworkSelectionElement>, Error> {
+    let wrong = |why: String| Error::Config(format!("annotation {key}: {why}"));
+    if text.trim().is_empty() {
+        return Ok(Vec::new());
+    }
+    // No name of either form holds one of these.
+    if !text.contains(['[', '{', '"']) {
+        return text
+            .split(',')
+            .map(|element| short(element.trim()).map_err(wrong))
+            .collect();
+    }
+    let list: Vec<Value> = serde_json::from_str(text).map_err(|error| {
+        wrong(format!(
+            "is neither a list of names nor a JSON list of objects: {error}"
+        ))
+    })?;
+    list.iter()
+        .enumerate()
+        .map(|(index, element)| {
+            let map = element
+                .as_object()
+                .ok_or_else(|| wrong(format!("element {index} is not an object: {element}")))?;
+            long(map).map_err(|error| wrong(format!("element {index}: {error}")))
+        })
+        .collect()
+}
+
+/// `namespace/name@interface`.
+fn short(text: &str) -> Result<NetworkSelectionElement, String> {
+    let (place, interface) = match text.split_once('@') {
+        Some((_, rest)) if rest.contains('@') => {
+            return Err(format!(
+                "{text:?} has two '@': write namespace/name@interface"
+            ));
+        }
+        Some((place, interface)) => (place.trim(), Some(interface.trim())),
+        None => (text, None),
+    };
+    let (namespace, name) = match place.split_once('/') {
+        Some((_, rest)) if rest.contains('/') => {
+            return Err(format!(
+                "{text:?} has two '/': write namespace/name@interface"
+            ));
+        }
+        Some((namespace, name)) => (Some(namespace.trim()), name.trim()),
+        None => (None, place),
+    };
+    let selection = NetworkSelectionElement {
+        name: name.to_owned(),
+        namespace: namespace.map(str::to_owned),
+        interface: interface.map(str::to_owned),
+        ..NetworkSelectionElement::default()
+    };
+    selection.check()?;
+    Ok(selection)
+}
+
+fn long(map: &Map<String, Value>) -> Result<NetworkSelectionElement, String> {
+    let fields = Fields::new(map);
+    let read = || -> Result<NetworkSelectionElement, Error> {
+        let text = |key: &str| -> Result<Option<String>, Error> {
+            let text = fields.string(key)?.filter(|text| !text.is_empty());
+            Ok(text.map(str::to_owned))
+        };
+        Ok(NetworkSelectionElement {
+            name: text("name")?.unwrap_or_default(),
+            namespace: text("namespace")?,
+            interface: text("interface")?.or(text("interfaceRequest")?),
+            mac: text("mac")?,
+            ips: strings(&fields, "ips")?,
+            infiniband_guid: text("infiniband-guid")?,
+            port_mappings: fields
+                .list("portMappings")?
+                .map(|list| list.to_vec().into()),
+            bandwidth: fields
+                .object("bandwidth")?
+                .map(|rates| rates.map().clone().into()),
+            device_id: text("deviceID")?,
+            cni_args: fields
+                .object("cni-args")?
+                .map(|args| args.map().clone())
+                .unwrap_or_default(),
+            default_route: default_route(&fields)?,
+        })
+    };
+    let selection = read().map_err(|error| error.to_string())?;
+    selection.check()?;
+    if fields
+        .get("ipam-claim-reference")
+        .is_some_and(|claim| *claim != "")
+    {
+        return Err(if selection.ips.is_empty() {
+            "ipam-claim-reference: IP claims need an IPAM that keeps them, and no delegate here has \
+             one: ask with ips instead"
+                .to_owned()
+        } else {
+            "ips and ipam-claim-reference exclude each other: the claim says which addresses"
+                .to_owned()
+        });
+    }
+    Ok(selection)
+}
+
+fn strings(fields: &Fields<'_>, key: &str) -> Result<Vec<String>, Error> {
+    let wrong = || fields.wrong(key, "a list of strings");
+    let list = fields.list(key)?.unwrap_or_default();
+    let texts = list.iter().map(|text| text.as_str().map(str::to_owned));
+    texts.collect::<Option<_>>().ok_or_else(wrong)
+}
+
+fn default_route(fields: &Fields<'_>) -> Result<Option<Vec<IpAddr>>, Error> {
+    if fields.get("default-route").is_none() {
+        return Ok(None);
+    }
+    let texts = strings(fields, "default-route")?;
+    let gateways = texts.iter().map(|text| text.parse().ok());
+    let gateways = gateways.collect::<Option<_>>();
+    gateways
+        .map(Some)
+        .ok_or_else(|| fields.wrong("default-route", "a list of gateways' addresses"))
+}
+
+impl NetworkSelectionElement {
+    fn check(&self) -> Result<(), String> {
+        if self.name.is_empty() {
+            return Err("a network has no name".to_owned());
+        }
+        for part in [Some(&self.name), self.namespace.as_ref()]
+            .into_iter()
+            .flatten()
+        {
+            if !is_label(part) {
+                return Err(format!(
+                    "{part:?} is no name of an object: lower-case letters, digits, '-' and '.' \
+                     only, a letter or digit at both ends"
+                ));
+            }
+        }
+        if let Some(name) = &self.interface
+            && let Err(why) = check_ifname(name)
+        {
+            return Err(format!("interface {name:?} {why}"));
+        }
+        if let Some(mac) = self.mac.as_ref().filter(|mac| unicast_mac(mac).is_none()) {
+            return Err(format!("mac {mac:?} is no unicast MAC address"));
+        }
+        for ip in &self.ips {
+            if ip.parse::<IpNet>().is_err() && ip.parse::<IpAddr>().is_err() {
+                return Err(format!("ips holds {ip:?}, which is no address"));
+            }
+        }
+        Ok(())
+    }
+
+    /// How it is called where there is no other way to tell: `namespace/name`.
+    pub(in crate::multus) fn label(&self) -> String {
+        match &self.namespace {
+            Some(namespace) => format!("{namespace}/{}", self.name),
+            None => self.name.clone(),
+        }
+    }
+}
+
+/// Whether Kubernetes would take it as an object's name (RFC 1123, subdomain).
+pub(in crate::multus) fn is_label(text: &str) -> bool {
+    let inner = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit();
+    text.len() <= 253
+        && text.starts_with(inner)
+        && text.ends_with(inner)
+        && text.chars().all(|c| inner(c) || c == '-' || c == '.')
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    fn one(text: &str) -> Result<NetworkSelectionElement, Error> {
+        parse("k", text).map(|mut list| list.remove(0))
+    }
+
+    #[test]
+    fn names_places_and_interfaces() {
+        let list = parse("k", "a, ns/b ,c@north,ns-2/d.e@net9").unwrap();
+        let seen: Vec<_> = list
+            .iter()
+            .map(|one| (one.label(), one.interface.as_deref().unwrap_or("-")))
+            .collect();
+        let expected = [
+            ("a", "-"),
+            ("ns/b", "-"),
+            ("c", "north"),
+            ("ns-2/d.e", "net9"),
+        ];
+        assert_eq!(seen, expected.map(|(name, at)| (name.to_owned(), at)));
+        assert_eq!(parse("k", " ").unwrap(), []);
+        assert_eq!(parse("k", "[]").unwrap(), []);
+    }
+
+    #[test]
+    fn what_is_malformed_is_7_and_names_the_annotation() {
+        for bad in [
+            "a/b/c",
+            "a@b@c",
+            "Upper",
+            "a,,b",
+            "a@0123456789abcdef",
+            "a@x/y",
+            "-a",
+            "a-",
+            "a@",
+            "/a",
+            "a b",
+            "[{\"name\": \"a\"}",
+            "{\"name\": \"a\"}",
+            "[\"a\"]",
+            "[{}]",
+            r#"[{"name": "a", "mac": "zz"}]"#,
+            r#"[{"name": "a", "mac": "01:00:5e:00:00:01"}]"#,
+            r#"[{"name": "a", "ips": "10.0.0.1"}]"#,
+            r#"[{"name": "a", "ips": ["10.0.0.300"]}]"#,
+            r#"[{"name": "a", "default-route": ["10.0.0.0/8"]}]"#,
+            r#"[{"name": "a", "portMappings": {}}]"#,
+            r#"[{"name": "a", "cni-args": []}]"#,
+            r#"[{"name": "a", "ips": ["10.0.0.1"], "ipam-claim-reference": "c"}]"#,
+            r#"[{"name": "a", "ipam-claim-reference": "c"}]"#,
+        ] {
+            let error = one(bad).unwrap_err();
+            assert_eq!(error.code(), 7, "{bad}");
+            assert!(error.to_string().contains("annotation k"), "{bad}: {error}");
+        }
+    }
+
+    #[test]
+    fn every_member_of_an_element() {
+        let all = one(r#"[{"Name": "a", "namespace": "ns", "interface": "north",
+            "interfaceRequest": "old", "mac": "02:00:00:00:00:01", "ips": ["10.0.0.1/24", "fd00::1"],
+            "infiniband-guid": "c2:11:22:33:44:55:66:77", "portMappings": [{"hostPort": 80}],
+            "bandwidth": {"ingressRate": 1}, "deviceID": "0000:01:10.0", "cni-args": {"k": 1},
+            "default-route": ["10.0.0.254"], "vendor.example/x": true}]"#)
+        .unwrap();
+        assert_eq!(all.interface.as_deref(), Some("north"));
+        assert_eq!(all.ips.len(), 2);
+        assert_eq!(all.default_route.unwrap().len(), 1);
+        assert_eq!(all.cni_args["k"], 1);
+        assert!(all.port_mappings.is_some() && all.bandwidth.is_some());
+        assert!(all.infiniband_guid.is_some() && all.device_id.is_some());
+        let old = one(r#"[{"name": "a", "interfaceRequest": "old"}]"#).unwrap();
+        assert_eq!(old.interface.as_deref(), Some("old"));
+    }
+}

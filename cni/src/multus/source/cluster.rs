@@ -1,0 +1,382 @@
+//! The API server: pods, objects, annotations, events. Every question is bounded in time and asked again
+//! where that may help; what remains is told as a CNI error that says what to do.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::time::{Duration, SystemTime};
+
+use hyper_util::client::legacy::Client as HttpClient;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod as ApiPod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::api::{
+    Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
+};
+use kube::client::ConfigExt;
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use serde_json::{Map, Value, json};
+use tower::{BoxError, ServiceBuilder};
+
+use super::chain;
+use crate::Error;
+use crate::spec::budget::Budget;
+use crate::spec::log::Log;
+
+/// How long one question may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+/// How long all questions of one call may take together: the delegates need their time too.
+const ALL: Duration = Duration::from_secs(20);
+/// First pause before asking again; it doubles.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How often one question is asked.
+const TRIES: u32 = 6;
+
+/// What there is to know of a pod.
+#[derive(Debug, Clone, Default)]
+pub(in crate::multus) struct Pod {
+    /// Its namespace.
+    pub(in crate::multus) namespace: String,
+    /// Its name.
+    pub(in crate::multus) name: String,
+    /// Its UID.
+    pub(in crate::multus) uid: String,
+    /// Its annotations.
+    pub(in crate::multus) annotations: BTreeMap<String, String>,
+}
+
+impl Pod {
+    /// `namespace/name`.
+    pub(in crate::multus) fn who(&self) -> String {
+        format!("{}/{}", self.namespace, self.name)
+    }
+
+    /// Whether it is the API's picture of a pod that the kubelet has from a file: its UID is another
+    /// one than the kubelet's.
+    pub(in crate::multus) fn is_static(&self) -> bool {
+        self.annotations.contains_key("kubernetes.io/config.mirror")
+    }
+}
+
+/// A connection to the API server.
+pub(in crate::multus) struct Cluster {
+    runtime: tokio::runtime::Runtime,
+    client: Client,
+    budget: Budget,
+    url: String,
+}
+
+impl std::fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Cluster")
+            .field("url", &self.url)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a question was not answered.
+#[derive(Debug)]
+enum Refusal {
+    /// There is no such thing.
+    Absent,
+    /// It will not be otherwise in a moment.
+    Final(Error),
+    /// It may be otherwise in a moment, or after the time that the server named.
+    Passing(Error, Option<Duration>),
+}
+
+impl Cluster {
+    /// With the credentials of a kubeconfig, or, without one, of the service account of the pod that
+    /// this process runs in.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: they cannot be read or make no sense.
+    pub(in crate::multus) fn connect(
+        kubeconfig: Option<&Path>,
+        budget: Budget,
+    ) -> Result<Cluster, Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()
+            .map_err(|error| Error::Internal(format!("no async runtime: {error}")))?;
+        let config = runtime.block_on(config(kubeconfig))?;
+        let url = config.cluster_url.to_string();
+        let client = {
+            let _within = runtime.enter();
+            client(config).map_err(|error| {
+                let from = kubeconfig.map_or("the service account".to_owned(), |path| {
+                    format!("kubeconfig {}", path.display())
+                });
+                Error::Config(format!(
+                    "{from}: no client can be made of it: {}",
+                    chain(&error)
+                ))
+            })?
+        };
+        Ok(Cluster {
+            runtime,
+            client,
+            budget: budget.share(2).at_most(ALL),
+            url,
+        })
+    }
+
+    /// A pod; `None` if there is none.
+    ///
+    /// # Errors
+    /// See [`Cluster::ask`].
+    pub(in crate::multus) fn pod(&self, namespace: &str, name: &str) -> Result<Option<Pod>, Error> {
+        let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), namespace);
+        let what = format!("get pod {namespace}/{name}");
+        let Some(pod) = self.ask(&what, async || pods.get(name).await)? else {
+            return Ok(None);
+        };
+        Ok(Some(Pod {
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            uid: pod.metadata.uid.unwrap_or_default(),
+            annotations: pod.metadata.annotations.unwrap_or_default(),
+        }))
+    }
+
+    /// A namespaced object of a custom kind; `None` if there is none, or no such kind.
+    ///
+    /// # Errors
+    /// See [`Cluster::ask`].
+    pub(in crate::multus) fn object(
+        &self,
+        (group, plural, kind): (&str, &str, &str),
+        namespace: &str,
+        name: &str,
+    ) -> Result<Option<Map<String, Value>>, Error> {
+        let kind = GroupVersionKind::gvk(group, "v1", kind);
+        let resource = ApiResource::from_gvk_with_plural(&kind, plural);
+        let api: Api<DynamicObject> =
+            Api::namespaced_with(self.client.clone(), namespace, &resource);
+        let what = format!("get {plural}.{group} {namespace}/{name}");
+        let Some(object) = self.ask(&what, async || api.get(name).await)? else {
+            return Ok(None);
+        };
+        match serde_json::to_value(object) {
+            Ok(Value::Object(map)) => Ok(Some(map)),
+            _ => Err(Error::Internal(format!("{what}: the answer is no object"))),
+        }
+    }
+
+    /// Sets annotations of a pod.
+    ///
+    /// # Errors
+    /// See [`Cluster::ask`]; [`Error::TryAgain`] if the pod is gone.
+    pub(in crate::multus) fn annotate(
+        &self,
+        pod: &Pod,
+        annotations: &Map<String, Value>,
+    ) -> Result<(), Error> {
+        let pods: Api<ApiPod> = Api::namespaced(self.client.clone(), &pod.namespace);
+        // The UID makes it a conflict if another pod has the name by now.
+        let mut metadata = json!({"annotations": annotations});
+        if !pod.uid.is_empty() {
+            metadata["uid"] = pod.uid.as_str().into();
+        }
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let what = format!("patch pods/status of {}", pod.who());
+        let params = PatchParams::default();
+        let patched = self.ask(&what, async || {
+            pods.patch_status(&pod.name, &params, &patch).await
+        })?;
+        patched
+            .map(|_| ())
+            .ok_or_else(|| Error::TryAgain(format!("{what}: the pod is gone")))
+    }
+
+    /// Tells people what went wrong, on the pod. That this fails too is only logged.
+    pub(in crate::multus) fn event(&self, pod: &Pod, reason: &str, message: &str, log: &Log) {
+        let events: Api<Event> = Api::namespaced(self.client.clone(), &pod.namespace);
+        let now = Time(k8s_openapi::jiff::Timestamp::now());
+        let nanos = SystemTime::now()
+            .duration_since(SystemTime::UNIX_EPOCH)
+            .map_or(0, |since| since.as_nanos());
+        // 1024 bytes are what the API takes.
+        let mut text: String = message.to_owned();
+        while text.len() > 1_000 {
+            text.pop();
+        }
+        let event = Event {
+            metadata: ObjectMeta {
+                name: Some(format!("{}.{nanos:x}", pod.name)),
+                namespace: Some(pod.namespace.clone()),
+                ..ObjectMeta::default()
+            },
+            involved_object: ObjectReference {
+                api_version: Some("v1".into()),
+                kind: Some("Pod".into()),
+                name: Some(pod.name.clone()),
+                namespace: Some(pod.namespace.clone()),
+                uid: Some(pod.uid.clone()).filter(|uid| !uid.is_empty()),
+                ..ObjectReference::default()
+            },
+            type_: Some("Warning".into()),
+            reason: Some(reason.into()),
+            message: Some(text),
+            source: Some(EventSource {
+                component: Some("sluicegate".into()),
+                host: None,
+            }),
+            first_timestamp: Some(now.clone()),
+            last_timestamp: Some(now),
+            count: Some(1),
+            ..Event::default()
+        };
+        let params = PostParams::default();
+        let what = format!("create an event on {}", pod.who());
+        // Once only, and briefly: the pod's failure must be told now.
+        let once =
+            async { tokio::time::timeout(PATIENCE / 2, events.create(&params, &event)).await };
+        match self.runtime.block_on(once) {
+            Ok(Ok(_)) => {}
+            Ok(Err(error)) => log.error(format_args!("{what}: {}", chain(&error))),
+            Err(_) => log.error(format_args!("{what}: no answer")),
+        }
+    }
+
+    /// Asks until there is an answer, the answer is final, or the time is over. `None`: there is no such
+    /// thing.
+    ///
+    /// # Errors
+    /// [`Error::TryAgain`] where asking later helps: no connection, no answer, 409, 429, 5xx.
+    /// [`Error::Config`] where it does not: 401, 403, 400, 422.
+    fn ask<T>(
+        &self,
+        what: &str,
+        question: impl AsyncFn() -> kube::Result<T>,
+    ) -> Result<Option<T>, Error> {
+        let mut pause = PAUSE;
+        for last in (0..TRIES).rev().map(|left| left == 0) {
+            let patience = self.budget.at_most(PATIENCE).left();
+            let answer = self
+                .runtime
+                .block_on(async { tokio::time::timeout(patience, question()).await });
+            let refusal = match answer {
+                Ok(Ok(value)) => return Ok(Some(value)),
+                Ok(Err(error)) => self.refusal(what, &error),
+                Err(_) => Refusal::Passing(
+                    Error::TryAgain(format!(
+                        "{what}: {} gave no answer in {:.1} s",
+                        self.url,
+                        patience.as_secs_f64()
+                    )),
+                    None,
+                ),
+            };
+            match refusal {
+                Refusal::Absent => return Ok(None),
+                Refusal::Final(error) => return Err(error),
+                Refusal::Passing(error, wait) => {
+                    let wait = wait.unwrap_or(pause);
+                    if last || wait >= self.budget.left() {
+                        return Err(error);
+                    }
+                    std::thread::sleep(wait);
+                    pause *= 2;
+                }
+            }
+        }
+        Err(Error::TryAgain(format!("{what}: no time was left")))
+    }
+
+    fn refusal(&self, what: &str, error: &kube::Error) -> Refusal {
+        let kube::Error::Api(status) = error else {
+            let text = format!("{what}: {} does not answer: {}", self.url, chain(error));
+            return match error {
+                kube::Error::Auth(_) => Refusal::Final(Error::Config(text)),
+                _ => Refusal::Passing(Error::TryAgain(text), None),
+            };
+        };
+        let said = format!(
+            "{what}: {} said {} {}",
+            self.url, status.code, status.message
+        );
+        match status.code {
+            404 => Refusal::Absent,
+            401 => Refusal::Final(Error::Config(format!(
+                "{said}: the credentials of kubeconfig are not (or no more) good: renew them"
+            ))),
+            403 => Refusal::Final(Error::Config(format!(
+                "{said}: the user of kubeconfig lacks the right: see deploy/rbac.yaml"
+            ))),
+            409 | 429 | 500..=599 => {
+                let seconds = status.details.as_ref().map(|d| d.retry_after_seconds);
+                let wait = seconds.filter(|seconds| *seconds > 0);
+                Refusal::Passing(
+                    Error::TryAgain(said),
+                    wait.map(|seconds| Duration::from_secs(seconds.into())),
+                )
+            }
+            _ => Refusal::Final(Error::Config(said)),
+        }
+    }
+}
+
+/// kube's own client but for one thing: it leaves Nagle's algorithm on, and with the server's delayed
+/// acknowledgement every question would wait 40 ms.
+fn client(config: Config) -> kube::Result<Client> {
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    connector.set_connect_timeout(config.connect_timeout);
+    let connector = config.rustls_https_connector_with_connector(connector)?;
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .map_err(BoxError::from)
+        .service(HttpClient::builder(TokioExecutor::new()).build(connector));
+    Ok(Client::new(service, config.default_namespace))
+}
+
+async fn config(kubeconfig: Option<&Path>) -> Result<Config, Error> {
+    let mut config = match kubeconfig {
+        Some(path) => {
+            let wrong = |error: &(dyn std::error::Error + 'static)| {
+                Error::Config(format!("kubeconfig {}: {}", path.display(), chain(error)))
+            };
+            let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
+            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
+                .await
+                .map_err(|error| wrong(&error))?
+        }
+        None => Config::incluster().map_err(|error| {
+            Error::Config(format!("the pod's service account: {}", chain(&error)))
+        })?,
+    };
+    if let Some(proxy) = &config.proxy_url {
+        return Err(Error::Config(format!(
+            "proxy {proxy}: the API server is asked directly; remove proxy-url from the kubeconfig, \
+             and HTTPS_PROXY from the environment"
+        )));
+    }
+    config.connect_timeout = Some(PATIENCE / 2);
+    Ok(config)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_that_make_no_sense_name_the_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        let budget = Budget::of(Duration::from_secs(5));
+        let connect = || Cluster::connect(Some(&path), budget).unwrap_err();
+        assert_eq!(connect().code(), 7);
+        std::fs::write(&path, "apiVersion: v1\nkind: Config\nclusters: 7\n").unwrap();
+        let error = connect();
+        assert_eq!(error.code(), 7);
+        assert!(
+            error.to_string().contains(path.to_str().unwrap()),
+            "{error}"
+        );
+    }
+}

@@ -1,0 +1,237 @@
+//! Which devices of a node the kubelet gave to a pod: from its pod-resources socket, in the order of
+//! the pod's containers, or else from the checkpoint of its device manager.
+//!
+//! The messages are those of `k8s.io/kubelet/pkg/apis/podresources/v1`, as far as they are read.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use tokio::net::UnixStream;
+use tonic::client::Grpc;
+use tonic::codegen::http::uri::PathAndQuery;
+use tonic::transport::Endpoint;
+use tonic_prost::ProstCodec;
+
+use super::{Pod, chain};
+use crate::Error;
+use crate::spec::log::Log;
+
+/// Where the kubelet keeps its things, unless `kubeletDir` says otherwise.
+pub(in crate::multus) const KUBELET_DIR: &str = "/var/lib/kubelet";
+/// How long it may take to answer.
+const PATIENCE: Duration = Duration::from_secs(3);
+/// Pods of a node times what is said of each; the API's default limit of 4 MiB is tight for large nodes.
+const ANSWER_MAX: usize = 16 << 20;
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListRequest {}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ListResponse {
+    #[prost(message, repeated, tag = "1")]
+    pods: Vec<PodResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct PodResources {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(string, tag = "2")]
+    namespace: String,
+    #[prost(message, repeated, tag = "3")]
+    containers: Vec<ContainerResources>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerResources {
+    #[prost(string, tag = "1")]
+    name: String,
+    #[prost(message, repeated, tag = "2")]
+    devices: Vec<ContainerDevices>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+struct ContainerDevices {
+    #[prost(string, tag = "1")]
+    resource: String,
+    #[prost(string, repeated, tag = "2")]
+    ids: Vec<String>,
+}
+
+/// The devices of one pod, by resource. Each is given out once.
+#[derive(Debug, Default)]
+pub(in crate::multus) struct Devices {
+    left: BTreeMap<String, VecDeque<String>>,
+}
+
+impl Devices {
+    /// Asks the kubelet whose directory is at `dir`.
+    ///
+    /// # Errors
+    /// [`Error::TryAgain`]: neither the socket answers nor the checkpoint can be read.
+    pub(in crate::multus) fn of(pod: &Pod, dir: &Path, log: &Log) -> Result<Devices, Error> {
+        let socket = dir.join("pod-resources/kubelet.sock");
+        match asked(&socket, pod) {
+            Ok(devices) => Ok(devices),
+            Err(why) => {
+                let checkpoint = dir.join("device-plugins/kubelet_internal_checkpoint");
+                log.warning(format_args!(
+                    "{}: {why}; the devices are taken from {}",
+                    socket.display(),
+                    checkpoint.display()
+                ));
+                from_checkpoint(&checkpoint, &pod.uid).map_err(|error| {
+                    Error::TryAgain(format!(
+                        "cannot tell which devices pod {} has: {} says {why}; {}: {error}",
+                        pod.who(),
+                        socket.display(),
+                        checkpoint.display()
+                    ))
+                })
+            }
+        }
+    }
+
+    fn add(&mut self, resource: &str, ids: impl IntoIterator<Item = String>) {
+        let left = self.left.entry(resource.to_owned()).or_default();
+        for id in ids {
+            if !left.contains(&id) {
+                left.push_back(id);
+            }
+        }
+    }
+
+    /// The next device of a resource.
+    pub(in crate::multus) fn take(&mut self, resource: &str) -> Option<String> {
+        self.left.get_mut(resource)?.pop_front()
+    }
+
+    /// Takes a device that was asked for by its id.
+    pub(in crate::multus) fn take_this(&mut self, resource: &str, id: &str) -> bool {
+        let Some(left) = self.left.get_mut(resource) else {
+            return false;
+        };
+        let at = left.iter().position(|there| there == id);
+        at.and_then(|at| left.remove(at)).is_some()
+    }
+}
+
+fn asked(socket: &Path, pod: &Pod) -> Result<Devices, String> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| error.to_string())?;
+    let list = async {
+        match tokio::time::timeout(PATIENCE, list(socket)).await {
+            Ok(answer) => answer,
+            Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
+        }
+    };
+    let answer = runtime.block_on(list)?;
+    let mut devices = Devices::default();
+    let ours = answer
+        .pods
+        .into_iter()
+        .filter(|there| there.name == pod.name && there.namespace == pod.namespace);
+    for container in ours.flat_map(|there| there.containers) {
+        for given in container.devices {
+            devices.add(&given.resource, given.ids);
+        }
+    }
+    Ok(devices)
+}
+
+async fn list(socket: &Path) -> Result<ListResponse, String> {
+    let path = socket.to_owned();
+    // The address is a formality: the connector goes to the socket.
+    let channel = Endpoint::from_static("http://localhost")
+        .connect_with_connector(tower::service_fn(move |_| {
+            let path = path.clone();
+            async move { UnixStream::connect(path).await.map(TokioIo::new) }
+        }))
+        .await
+        .map_err(|error| chain(&error))?;
+    let mut client = Grpc::new(channel).max_decoding_message_size(ANSWER_MAX);
+    client.ready().await.map_err(|error| chain(&error))?;
+    let answer = client
+        .unary(
+            tonic::Request::new(ListRequest {}),
+            PathAndQuery::from_static("/v1.PodResourcesLister/List"),
+            ProstCodec::default(),
+        )
+        .await;
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+}
+
+/// What the device manager has written down for the pod with this UID.
+fn from_checkpoint(path: &Path, uid: &str) -> Result<Devices, String> {
+    let text = fs::read(path).map_err(|error| error.to_string())?;
+    let root: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+    let entries = root["Data"]["PodDeviceEntries"].as_array();
+    let mut devices = Devices::default();
+    for entry in entries.into_iter().flatten() {
+        if entry["PodUID"].as_str() != Some(uid) {
+            continue;
+        }
+        let resource = entry["ResourceName"].as_str().unwrap_or_default();
+        // A list, or since Kubernetes 1.20 lists by NUMA node.
+        let ids: Vec<&Value> = match &entry["DeviceIDs"] {
+            Value::Array(list) => list.iter().collect(),
+            Value::Object(nodes) => nodes
+                .values()
+                .filter_map(Value::as_array)
+                .flatten()
+                .collect(),
+            _ => Vec::new(),
+        };
+        devices.add(
+            resource,
+            ids.into_iter().filter_map(Value::as_str).map(str::to_owned),
+        );
+    }
+    Ok(devices)
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn the_checkpoint_of_either_age() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("checkpoint");
+        let entry = |uid: &str, ids: Value| {
+            json!({"PodUID": uid, "ContainerName": "c",
+            "ResourceName": "vendor/vf", "DeviceIDs": ids})
+        };
+        let data = json!({"Data": {"PodDeviceEntries": [
+            entry("u1", json!({"0": ["a"], "1": ["b"]})), entry("u2", json!(["c"])),
+            entry("u1", json!(["b", "d"]))]}, "Checksum": 1});
+        fs::write(&path, data.to_string()).unwrap();
+        let mut devices = from_checkpoint(&path, "u1").unwrap();
+        assert!(devices.take_this("vendor/vf", "b") && !devices.take_this("vendor/vf", "b"));
+        assert_eq!(devices.take("vendor/vf").as_deref(), Some("a"));
+        assert_eq!(devices.take("vendor/vf").as_deref(), Some("d"));
+        assert_eq!(devices.take("vendor/vf"), None);
+        assert_eq!(devices.take("vendor/other"), None);
+    }
+
+    #[test]
+    fn no_kubelet_at_all_says_both_places() {
+        let dir = tempfile::tempdir().unwrap();
+        let pod = Pod::default();
+        let error = Devices::of(&pod, dir.path(), &Log::stderr()).unwrap_err();
+        assert_eq!(error.code(), 11);
+        for place in ["pod-resources/kubelet.sock", "kubelet_internal_checkpoint"] {
+            assert!(error.to_string().contains(place), "{error}");
+        }
+    }
+}

@@ -1,0 +1,377 @@
+//! A delegate: one interface of a pod, made by one plugin or by a chain of them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::spec::budget::Budget;
+use crate::spec::call::Command;
+use crate::spec::conf::check_name;
+use crate::spec::exec::{Job, Runner};
+use crate::spec::fields::{self, Fields};
+use crate::spec::version::Version;
+use crate::{Error, PluginError};
+
+/// The member of a GC's configuration that lists what still lives.
+pub const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
+
+/// A delegate as it is run and as it is recorded, so that DEL and CHECK need nothing else.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Delegate {
+    /// The network's name: its own, or one derived from ours, the same on every call.
+    pub name: String,
+    /// `CNI_IFNAME` for it.
+    pub ifname: String,
+    /// Whether its result is the call's.
+    #[serde(rename = "master")]
+    pub primary: bool,
+    /// Its `cniVersion` as written; empty when absent. None is ever put in.
+    #[serde(default)]
+    pub cni_version: String,
+    /// The chain's configurations, in order; one for a plain configuration.
+    pub plugins: Vec<Map<String, Value>>,
+    /// `namespace/name` of its object, where it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub label: Option<String>,
+    /// `KEY=value` pairs on top of the call's `CNI_ARGS`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub more_args: Vec<String>,
+    /// Where what is to be known of its device is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device_info: Option<PathBuf>,
+    /// Whether its interface was a kernel link after ADD: a memif is none.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub has_link: bool,
+    /// `disableCheck` of its list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_check: bool,
+    /// `disableGC` of its list.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub disable_gc: bool,
+    /// What of our runtimeConfig it may have, if it declares the capability.
+    #[serde(default, skip_serializing_if = "Map::is_empty")]
+    pub runtime_config: Map<String, Value>,
+    /// What its ADD came to, in its own version.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Map<String, Value>>,
+}
+
+impl Delegate {
+    /// A delegate from a configuration or a configuration list (a `plugins` member), whose name
+    /// is `fallback(type)` if it has none.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: no type, a bad name, an unknown version, an empty list.
+    pub fn from_conf(
+        conf: &Map<String, Value>,
+        fallback: impl FnOnce(&str) -> String,
+    ) -> Result<Delegate, Error> {
+        let own = Fields::new(conf);
+        let cni_version = own.string("cniVersion")?.unwrap_or_default().to_owned();
+        Version::parse(&cni_version).map_err(|error| Error::Config(error.to_string()))?;
+        let chained = own.list("plugins")?;
+        let mut plugins = match chained {
+            None => vec![conf.clone()],
+            Some([]) => return Err(Error::Config("a delegate's plugins list is empty".into())),
+            Some(list) => list
+                .iter()
+                .map(|plugin| {
+                    plugin.as_object().cloned().ok_or_else(|| {
+                        Error::Config("each entry of a delegate's plugins is an object".into())
+                    })
+                })
+                .collect::<Result<_, _>>()?,
+        };
+        for plugin in &plugins {
+            if Fields::new(plugin)
+                .string("type")?
+                .unwrap_or_default()
+                .is_empty()
+            {
+                return Err(Error::Config(
+                    "a delegate has no type: name its plugin".into(),
+                ));
+            }
+        }
+        let name = match own.string("name")? {
+            Some(name) if !name.is_empty() => name.to_owned(),
+            _ => fallback(program(&plugins[0])),
+        };
+        check_name(&name)?;
+        for plugin in &mut plugins {
+            fields::set(plugin, "name", name.clone().into());
+            // A list's version is its plugins' (CNI specification, section 3).
+            if chained.is_some() && !cni_version.is_empty() {
+                fields::set(plugin, "cniVersion", cni_version.clone().into());
+            }
+        }
+        Ok(Delegate {
+            name,
+            ifname: String::new(),
+            primary: false,
+            label: None,
+            more_args: Vec::new(),
+            device_info: None,
+            has_link: false,
+            disable_check: own.boolean("disableCheck")?.unwrap_or_default(),
+            disable_gc: own.boolean("disableGC")?.unwrap_or_default(),
+            cni_version,
+            plugins,
+            runtime_config: Map::new(),
+            result: None,
+        })
+    }
+
+    /// The type of its first plugin.
+    pub fn program(&self) -> &str {
+        self.plugins.first().map_or("", program)
+    }
+
+    /// The types of all its plugins.
+    pub fn programs(&self) -> impl Iterator<Item = &str> {
+        self.plugins.iter().map(program)
+    }
+
+    /// Whether one of its plugins declares a capability.
+    pub fn declares(&self, capability: &str) -> bool {
+        let mut plugins = self.plugins.iter();
+        plugins.any(|plugin| declares(plugin, capability))
+    }
+
+    /// Its version.
+    pub fn version(&self) -> Version {
+        Version::parse(&self.cni_version).unwrap_or(Version::V0_1_0)
+    }
+
+    /// Runs ADD through the chain, each plugin with its predecessor's result, and keeps the
+    /// last one's.
+    ///
+    /// # Errors
+    /// Those of [`Runner::run`]; the chain is not undone.
+    pub fn add(&mut self, runner: &Runner<'_>, budget: Budget) -> Result<(), Error> {
+        let mut previous = None;
+        for plugin in &self.plugins {
+            let conf = self.conf_for(plugin, previous.as_ref());
+            let result = self.run(runner, Command::Add, plugin, &conf, budget)?;
+            previous = Some(result.ok_or_else(|| PluginError {
+                plugin: self.who(plugin),
+                code: 999,
+                msg: "succeeded without a result".to_owned(),
+                details: String::new(),
+            })?);
+        }
+        self.result = previous;
+        Ok(())
+    }
+
+    /// Runs DEL through the chain in reverse. A plugin that fails does not stop the others.
+    ///
+    /// # Errors
+    /// What failed.
+    pub fn del(&self, runner: &Runner<'_>, budget: Budget) -> Result<(), Error> {
+        let mut errors = Vec::new();
+        for (left, plugin) in self.plugins.iter().enumerate().rev() {
+            let conf = self.conf_for(plugin, self.known_result());
+            let share = budget.share(left + 1);
+            errors.extend(self.run(runner, Command::Del, plugin, &conf, share).err());
+        }
+        Error::collect(errors)
+    }
+
+    /// Runs CHECK through the chain. A delegate older than CHECK has none: `false`.
+    ///
+    /// # Errors
+    /// Those of [`Runner::run`].
+    pub fn check(&self, runner: &Runner<'_>, budget: Budget) -> Result<bool, Error> {
+        if self.version() < Command::Check.since() || self.disable_check {
+            return Ok(false);
+        }
+        for plugin in &self.plugins {
+            let conf = self.conf_for(plugin, self.known_result());
+            self.run(runner, Command::Check, plugin, &conf, budget)?;
+        }
+        Ok(true)
+    }
+
+    /// Runs STATUS through the chain. A delegate older than STATUS has none: `false`.
+    ///
+    /// # Errors
+    /// Those of [`Runner::run`].
+    pub fn status(&self, runner: &Runner<'_>, budget: Budget) -> Result<bool, Error> {
+        if self.version() < Command::Status.since() {
+            return Ok(false);
+        }
+        for plugin in &self.plugins {
+            let conf = self.conf_for(plugin, None);
+            self.run(runner, Command::Status, plugin, &conf, budget)?;
+        }
+        Ok(true)
+    }
+
+    /// Runs GC through the chain: `attachments` is what still lives of this network. A delegate
+    /// older than GC has none: `false`.
+    ///
+    /// # Errors
+    /// What failed; the rest of the chain is run.
+    pub fn gc(
+        &self,
+        runner: &Runner<'_>,
+        attachments: &Value,
+        budget: Budget,
+    ) -> Result<bool, Error> {
+        if self.version() < Command::Gc.since() || self.disable_gc {
+            return Ok(false);
+        }
+        let mut errors = Vec::new();
+        for plugin in &self.plugins {
+            let mut conf = self.conf_for(plugin, None);
+            for key in [VALID_ATTACHMENTS, "cni.dev/attachments"] {
+                fields::set(&mut conf, key, attachments.clone());
+            }
+            errors.extend(self.run(runner, Command::Gc, plugin, &conf, budget).err());
+        }
+        Error::collect(errors).map(|()| true)
+    }
+
+    /// The result that DEL and CHECK carry: since 0.4.0.
+    fn known_result(&self) -> Option<&Map<String, Value>> {
+        self.result
+            .as_ref()
+            .filter(|_| self.version() >= Version::V0_4_0)
+    }
+
+    /// A plugin's configuration with what is put in at run time.
+    fn conf_for(
+        &self,
+        plugin: &Map<String, Value>,
+        previous: Option<&Map<String, Value>>,
+    ) -> Map<String, Value> {
+        let mut conf = plugin.clone();
+        if let Some(previous) = previous {
+            fields::set(&mut conf, "prevResult", Value::Object(previous.clone()));
+        }
+        let mut runtime = fields::find(plugin, "runtimeConfig")
+            .and_then(Value::as_object)
+            .cloned()
+            .unwrap_or_default();
+        for (capability, value) in &self.runtime_config {
+            if declares(plugin, capability) {
+                runtime.insert(capability.clone(), value.clone());
+            }
+        }
+        if !runtime.is_empty() {
+            fields::set(&mut conf, "runtimeConfig", Value::Object(runtime));
+        }
+        conf
+    }
+
+    fn run(
+        &self,
+        runner: &Runner<'_>,
+        command: Command,
+        plugin: &Map<String, Value>,
+        conf: &Map<String, Value>,
+        budget: Budget,
+    ) -> Result<Option<Map<String, Value>>, Error> {
+        runner.run(&Job {
+            command,
+            program: program(plugin),
+            ifname: &self.ifname,
+            more_args: &self.more_args,
+            conf,
+            who: &self.who(plugin),
+            budget,
+        })
+    }
+
+    fn who(&self, plugin: &Map<String, Value>) -> String {
+        let on = if self.ifname.is_empty() { "" } else { ", " };
+        format!(
+            "delegate {} (network {}{on}{})",
+            program(plugin),
+            self.name,
+            self.ifname
+        )
+    }
+}
+
+fn declares(plugin: &Map<String, Value>, capability: &str) -> bool {
+    let declared = fields::find(plugin, "capabilities").and_then(Value::as_object);
+    declared.is_some_and(|map| map.get(capability) == Some(&Value::Bool(true)))
+}
+
+fn program(plugin: &Map<String, Value>) -> &str {
+    fields::find(plugin, "type")
+        .and_then(Value::as_str)
+        .unwrap_or_default()
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn delegate(conf: Value) -> Result<Delegate, Error> {
+        Delegate::from_conf(conf.as_object().unwrap(), |program| {
+            format!("net-{program}-0")
+        })
+    }
+
+    #[test]
+    fn a_name_is_put_in_and_a_version_is_not() {
+        let plain = delegate(json!({"Type": "bridge", "bridge": "br0"})).unwrap();
+        assert_eq!(plain.name, "net-bridge-0");
+        assert_eq!(
+            Value::Object(plain.plugins[0].clone()),
+            json!({"Type": "bridge", "bridge": "br0", "name": "net-bridge-0"})
+        );
+        assert_eq!(plain.version(), Version::V0_1_0);
+    }
+
+    #[test]
+    fn a_lists_name_and_version_are_its_plugins() {
+        let list = delegate(json!({"cniVersion": "1.0.0", "name": "n",
+            "plugins": [{"type": "ptp"}, {"type": "portmap", "cniVersion": "0.3.1"}]}))
+        .unwrap();
+        assert_eq!(list.plugins[1]["name"], "n");
+        assert_eq!(list.plugins[1]["cniVersion"], "1.0.0");
+        assert_eq!(list.program(), "ptp");
+    }
+
+    #[test]
+    fn runtime_config_goes_to_declared_capabilities_only() {
+        let mut one =
+            delegate(json!({"type": "a", "capabilities": {"mac": true, "ips": false}})).unwrap();
+        one.runtime_config = json!({"mac": "m", "ips": ["i"], "dns": {}})
+            .as_object()
+            .unwrap()
+            .clone();
+        let conf = one.conf_for(&one.plugins[0], None);
+        assert_eq!(conf["runtimeConfig"], json!({"mac": "m"}));
+    }
+
+    #[test]
+    fn results_are_carried_since_0_4_0() {
+        let mut one = delegate(json!({"type": "a", "cniVersion": "0.3.1"})).unwrap();
+        one.result = Some(Map::new());
+        assert!(one.known_result().is_none());
+        one.cni_version = "0.4.0".into();
+        assert!(one.known_result().is_some());
+    }
+
+    #[test]
+    fn what_cannot_be_run_is_refused() {
+        for bad in [
+            json!({"name": "x"}),
+            json!({"type": ""}),
+            json!({"plugins": []}),
+            json!({"plugins": [3]}),
+            json!({"type": "a", "name": "a b"}),
+            json!({"type": "a", "cniVersion": "7"}),
+        ] {
+            assert_eq!(delegate(bad.clone()).unwrap_err().code(), 7, "{bad}");
+        }
+    }
+}

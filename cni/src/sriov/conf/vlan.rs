@@ -1,0 +1,61 @@
+//! Which VLANs an engine attachment is in: `vlan`, or `vlans` with `native`; and `qinq`.
+
+use serde_json::Value;
+use sluice_api::VlanRequest;
+
+use crate::Error;
+use crate::spec::fields::Fields;
+
+pub(super) fn read(fields: &Fields<'_>) -> Result<VlanRequest, Error> {
+    let qinq = fields.boolean("qinq")?.unwrap_or_default();
+    let access: Option<u16> = fields.integer("vlan", 0, 4094)?;
+    let native: Option<u16> = fields.integer("native", 0, 4094)?;
+    match (access, fields.list("vlans")?) {
+        (Some(_), Some(_)) => Err(Error::Config(
+            "vlan makes an access attachment and vlans a trunk: give one of them".into(),
+        )),
+        (_, None) if native.is_some() => Err(Error::Config(
+            "native belongs to a trunk: give vlans too".into(),
+        )),
+        (access, None) => Ok(VlanRequest::Access {
+            vid: access.unwrap_or(0),
+            qinq,
+        }),
+        (None, Some(list)) => {
+            let mut vids = Vec::new();
+            for entry in list {
+                let range = vid_range(entry).ok_or_else(|| {
+                    fields.wrong(
+                        "vlans",
+                        "a list of VLAN ids 1 to 4094 and ranges \"220-229\"",
+                    )
+                })?;
+                vids.extend(range);
+            }
+            vids.sort_unstable();
+            vids.dedup();
+            if vids.is_empty() {
+                return Err(fields.wrong("vlans", "a list of at least one VLAN id"));
+            }
+            Ok(VlanRequest::Trunk { vids, native, qinq })
+        }
+    }
+}
+
+fn vid_range(entry: &Value) -> Option<std::ops::RangeInclusive<u16>> {
+    let vid = |number: u64| {
+        u16::try_from(number)
+            .ok()
+            .filter(|vid| (1..=4094).contains(vid))
+    };
+    match entry {
+        Value::Number(number) => number.as_u64().and_then(vid).map(|vid| vid..=vid),
+        Value::String(text) => {
+            let (first, last) = text.split_once('-').unwrap_or((text, text));
+            let parse = |text: &str| text.trim().parse().ok().and_then(vid);
+            let (first, last) = (parse(first)?, parse(last)?);
+            (first <= last).then_some(first..=last)
+        }
+        _ => None,
+    }
+}

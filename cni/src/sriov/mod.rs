@@ -1,0 +1,82 @@
+//! `sluicegate-vf`: the interface plugin. It gives a pod one interface, by one of three modes:
+//!
+//! - *kernel*: the netdev of a VF moves into the pod and gets ipam's addresses;
+//! - *vfio*: a VF is bound to vfio-pci for a program of the pod itself;
+//! - *engine*: a VF goes to the engine, or an uplink is there already, and the pod gets a memif.
+//!
+//! ADD writes its record, claims the VF, asks ipam, and then asks the engine or sets the link up. DEL
+//! takes the same steps back, from the record alone: it needs neither engine nor network namespace.
+
+mod add;
+mod avoid;
+mod check;
+mod claim;
+mod conf;
+mod engine;
+mod files;
+mod gc;
+mod ipam;
+mod memif;
+mod old_cache;
+mod paths;
+mod pod;
+mod record;
+mod request;
+mod teardown;
+
+pub use conf::{PickConf, UplinkChoice, VfChoice, VfConf, unicast_mac};
+pub use memif::MemifConf;
+pub use paths::PluginPaths;
+pub use record::InterfaceRecord;
+
+use serde_json::{Map, Value};
+
+use crate::Error;
+use crate::spec::budget;
+use crate::spec::protocol::{Context, Plugin};
+use crate::state::lock::ContainerLock;
+
+/// The interface plugin.
+#[derive(Debug)]
+pub struct SluicegateVf;
+
+impl Plugin for SluicegateVf {
+    const NAME: &'static str = "sluicegate-vf";
+    const ABOUT: &'static str = "sluicegate-vf: CNI plugin that gives a pod an SR-IOV VF, or an attachment on the node's packet engine";
+
+    fn add(&self, context: &Context) -> Result<Map<String, Value>, Error> {
+        add::run(context)
+    }
+
+    fn del(&self, context: &Context) -> Result<(), Error> {
+        let Context { call, log, .. } = context;
+        let paths = PluginPaths::read(&context.conf);
+        let lock = lock(&paths, context)?;
+        let record = InterfaceRecord::load(&paths.records, &call.container_id, &call.ifname, log)?;
+        let asked = (call, &context.conf);
+        teardown::run(&paths, record.as_ref(), asked, log, context.budget)?;
+        lock.remove();
+        Ok(())
+    }
+
+    fn check(&self, context: &Context) -> Result<(), Error> {
+        check::run(context)
+    }
+
+    fn gc(&self, context: &Context) -> Result<(), Error> {
+        gc::run(context)
+    }
+
+    fn status(&self, context: &Context) -> Result<(), Error> {
+        gc::status(context)
+    }
+}
+
+/// Takes the lock of this container's interface. It is another than the meta plugin's, which may
+/// be the one that runs this.
+fn lock(paths: &PluginPaths, context: &Context) -> Result<ContainerLock, Error> {
+    let call = &context.call;
+    let wait = context.budget.share(2).at_most(budget::LOCK);
+    let name = format!("{}@{}", call.container_id, call.ifname);
+    ContainerLock::take(&paths.records.join("locks"), &name, wait, &context.log)
+}

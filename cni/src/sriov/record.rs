@@ -1,0 +1,112 @@
+//! What is recorded of an attachment before anything is taken for it.
+
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use crate::Error;
+use crate::spec::call::Call;
+use crate::spec::conf::NetConf;
+use crate::spec::log::Log;
+use crate::state;
+
+/// Where records go whose pod is gone while the engine has not said yet that it let go.
+const RELEASED: &str = "released";
+
+/// The record of one attachment, found by container id and interface.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InterfaceRecord {
+    /// Whether ADD came to its end.
+    pub complete: bool,
+    /// `name` of the configuration.
+    pub network: String,
+    /// `CNI_CONTAINERID`.
+    pub container_id: String,
+    /// `CNI_IFNAME`.
+    pub ifname: String,
+    /// `CNI_ARGS` at ADD.
+    pub args: Option<String>,
+    /// The configuration at ADD.
+    pub conf: Map<String, Value>,
+}
+
+impl InterfaceRecord {
+    /// The record of an ADD that has begun nothing yet.
+    pub fn new(conf: &NetConf, call: &Call) -> InterfaceRecord {
+        InterfaceRecord {
+            complete: false,
+            network: conf.name.clone(),
+            container_id: call.container_id.clone(),
+            ifname: call.ifname.clone(),
+            args: call.args.clone(),
+            conf: conf.json.clone(),
+        }
+    }
+
+    fn path(dir: &Path, container_id: &str, ifname: &str) -> PathBuf {
+        dir.join(state::file_name(container_id, ifname))
+    }
+
+    /// Writes it.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn save(&self, dir: &Path) -> Result<(), Error> {
+        state::make_dir(dir)?;
+        state::write(
+            &InterfaceRecord::path(dir, &self.container_id, &self.ifname),
+            self,
+        )
+    }
+
+    /// Notes that the engine must be asked again to let go of the attachment.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn release(&self, dir: &Path) -> Result<(), Error> {
+        self.save(&dir.join(RELEASED))
+    }
+
+    /// The attachments that the engine must be asked again to let go of.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn released(dir: &Path) -> Result<Vec<(String, String)>, Error> {
+        state::list(&dir.join(RELEASED))
+    }
+
+    /// Notes that the engine has let go.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn forget_released(dir: &Path, container_id: &str, ifname: &str) -> Result<(), Error> {
+        state::remove(&InterfaceRecord::path(
+            &dir.join(RELEASED),
+            container_id,
+            ifname,
+        ))
+    }
+
+    /// Reads it. A torn one counts as absent and is reported.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn load(
+        dir: &Path,
+        container_id: &str,
+        ifname: &str,
+        log: &Log,
+    ) -> Result<Option<InterfaceRecord>, Error> {
+        let path = InterfaceRecord::path(dir, container_id, ifname);
+        state::load(&path, log)
+    }
+
+    /// Removes it, torn or whole.
+    ///
+    /// # Errors
+    /// [`Error::File`].
+    pub fn remove(dir: &Path, container_id: &str, ifname: &str) -> Result<(), Error> {
+        state::remove(&InterfaceRecord::path(dir, container_id, ifname))
+    }
+}

@@ -1,0 +1,35 @@
+//! Failures at the host's files and namespaces, as the API tells of them.
+
+use sluice_host::engine::RecordError;
+use sluice_host::{FileError, NetnsError};
+
+use crate::{ApiError, ErrorCode};
+
+impl From<NetnsError> for ApiError {
+    fn from(error: NetnsError) -> ApiError {
+        let code = match error {
+            NetnsError::Gone { .. } | NetnsError::NotOne { .. } | NetnsError::Own { .. } => {
+                ErrorCode::Invalid
+            }
+            NetnsError::Other { .. } => ErrorCode::Conflict,
+            NetnsError::System { .. } => ErrorCode::Internal,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<RecordError> for ApiError {
+    fn from(error: RecordError) -> ApiError {
+        let code = match error {
+            RecordError::Taken { .. } => ErrorCode::Conflict,
+            RecordError::File(_) => ErrorCode::Internal,
+        };
+        ApiError::new(code, error.to_string())
+    }
+}
+
+impl From<FileError> for ApiError {
+    fn from(error: FileError) -> ApiError {
+        ApiError::new(ErrorCode::Internal, error.to_string())
+    }
+}

@@ -1,5 +1,5 @@
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
+.PHONY: help demo check test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
 
 CARGO ?= cargo
 
@@ -12,6 +12,9 @@ build: ## the binaries, optimised
 demo: install-needs build ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
 	sh tests/as-root.sh target/release/sluicectl demo
 
+check: lint ## lint and the tests that need no root: for before every commit
+	sh tests/check.sh
+
 test: install-needs ## every test there is, told against those that were skipped
 	sh tests/run.sh
 
@@ -19,8 +22,7 @@ test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> 
 	sh tests/sriov/run.sh
 
 test-cluster: install-needs build ## the plugins under containerd, and in a cluster of kube-apiserver, etcd and kubelet
-	sh tests/cluster/needs.sh target/cluster
-	SLUICE_CLUSTER=$(CURDIR)/target/cluster/bin $(CARGO) test --locked -p sluice-tests --test cluster
+	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) test --locked -p sluice-tests --test cluster
 
 fuzz: ## every fuzz target for a minute each (FUZZ_SECONDS); needs a nightly compiler
 	sh fuzz/run.sh
@@ -37,16 +39,16 @@ bench-instructions: ## instructions of each stage per frame or value (INSTRUCTIO
 	$${CARGO_TARGET_DIR:-target}/release/instructions $(INSTRUCTIONS_ARGS)
 
 bench-cni: install-needs build ## what the meta plugin adds to a call, with and without an API server (root)
-	sh tests/cluster/needs.sh target/cluster
-	SLUICE_CLUSTER=$(CURDIR)/target/cluster/bin $(CARGO) bench --locked -p sluice-tests --bench cni
+	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) bench --locked -p sluice-tests --bench cni
 
 fmt: ## formats the code
 	$(CARGO) fmt --all
 
-lint: ## formatting, clippy and rustdoc, warnings being errors
+lint: ## formatting, clippy and rustdoc, warnings being errors; doc comments name their subject
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --locked --workspace --no-deps
+	$(CARGO) test --quiet --locked -p sluice-sources --test doc_comments
 
 deny: ## licences, sources and duplicate versions of the dependencies (needs cargo-deny; advisories: `cargo deny check`)
 	$(CARGO) deny check licenses bans sources

@@ -1,59 +1,150 @@
 #!/bin/sh
-# Builds the binaries, runs every test against them, and says how many of the tests listed ran. A
+# Builds what the tests need, once, runs every test against it, and says how many of the tests listed ran. A
 # test that did not run must be named with its reason in tests/skips.txt.
+#
+# usage: run.sh [--landing]
+# --landing: also checks as `make lint` does and runs each fuzz target for FUZZ_SECONDS, beside the rest.
+#
+# What keeps one core busy or waits for the network runs in the background: packages and Kubernetes beside
+# the builds, the virtual machine beside builds, models and fuzzing. The tests themselves run alone, since some
+# of them hold the engine to deadlines and rates. Each part's output is shown as a whole when it has ended.
 set -eu
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+landing=
+case ${1:-} in
+--landing) landing=1 ;;
+'') ;;
+*) sed -nE '/^# usage:/,/^# --landing/ s/^# ?//p' "$0" >&2; exit 2 ;;
+esac
 work=$(mktemp -d)
-trap 'rm -rf "$work"' EXIT
 export SLUICE_SKIP_LOG="$work/skips"
 : >"$SLUICE_SKIP_LOG"
+status=0
+# Where the part `needs` leaves the folder of the cluster's programs.
+export CLUSTER="$work/cluster"
 
-step() { printf '\n== %s\n' "$*" >&2; }
+# Parts that run now: each in a session of its own, whose leader's pid is in $work/NAME.pid.
+end() {
+    # apt-get is never broken off.
+    while [ -f "$work/needs.pid" ] && [ ! -f "$CLUSTER.packages" ] && kill -0 "$(cat "$work/needs.pid")" 2>/dev/null; do
+        sleep 1
+    done
+    for file in "$work"/*.pid; do
+        [ -f "$file" ] || continue
+        kill -s TERM -- "-$(cat "$file")" 2>/dev/null || true
+    done
+    for file in "$work"/*.pid; do
+        [ -f "$file" ] || continue
+        wait "$(cat "$file")" 2>/dev/null || true
+    done
+    rm -rf "$work"
+}
+trap end EXIT
+trap 'exit 130' INT TERM HUP
 
-step "building the binaries that the tests execute"
-$cargo build --release --locked --bins --examples
+# begin NAME COMMAND: starts a part in the background.
+begin() {
+    printf '\n== %s: begun\n' "$1" >&2
+    date +%s >"$work/$1.begun"
+    # shellcheck disable=SC2016
+    setsid sh -c '
+        status=0
+        sh -c "$2" </dev/null >"$1.output" 2>&1 || status=$?
+        times >"$1.times"
+        date +%s >"$1.ended"
+        exit $status' part "$work/$1" "$2" &
+    echo $! >"$work/$1.pid"
+}
 
-step "building the engine whose checks can be taken out"
-# With the whole workspace, or every dependency would be built once more for it alone.
-$cargo build --locked --workspace --bins --features sluiced/mutations
-mkdir -p target/mutated
-cp "${CARGO_TARGET_DIR:-target}/debug/sluiced" target/mutated/sluiced
-SLUICE_MUTATED=$(realpath target/mutated/sluiced)
-export SLUICE_MUTATED
+# finish NAME: waits for a part, shows its output, and gives its exit code.
+finish() {
+    code=0
+    wait "$(cat "$work/$1.pid")" || code=$?
+    rm -f "$work/$1.pid"
+    printf '\n== %s: %s\n' "$1" "$([ $code = 0 ] && echo done || echo "ended with $code")" >&2
+    cat "$work/$1.output"
+    echo "$1" >>"$work/parts"
+    return $code
+}
 
-step "listing the tests"
-$cargo test --locked --workspace --no-run
-$cargo test --locked --workspace -- --list --format terse 2>/dev/null >"$work/list"
-listed=$(grep -c ': test$' "$work/list" || true)
+# part NAME COMMAND: both.
+part() {
+    begin "$1" "$2"
+    finish "$1"
+}
 
-step "what the cluster's cases need"
-if sh tests/cluster/needs.sh target/cluster; then
-    SLUICE_CLUSTER=$(realpath target/cluster/bin)
-    export SLUICE_CLUSTER
+# The time that each part took, and how much of a processor it used.
+table() {
+    # shellcheck disable=SC2016
+    while IFS= read -r name; do
+        took=$(($(cat "$work/$name.ended") - $(cat "$work/$name.begun")))
+        # The second line: user and system time of the part's children, as 1m2.3s.
+        used=$(sed -n 2p "$work/$name.times" | tr 'ms' '  ' | awk '{print ($1 + $3) * 60 + $2 + $4}')
+        echo "$name $took $used"
+    done <"$work/parts" | awk '
+        BEGIN { printf "%-14s %8s %12s\n", "step", "minutes", "cpu minutes" }
+        { printf "%-14s %8.1f %12.1f\n", $1, $2 / 60, $3 / 60 }'
+    echo "the whole run: $((($(date +%s) - start + 30) / 60)) minutes"
+}
+start=$(date +%s)
+
+# Packages first, since a snapshot of the machine is taken below; then kube-apiserver and kubelet, which take
+# minutes unless the cache has them, in whatever time the builds leave.
+begin needs 'sh tests/sriov/needs.sh "$(sh tests/cache.sh)/sriov" || true
+    sh tests/cluster/needs.sh packages || true
+    : >"$CLUSTER.packages"
+    nice -n 15 sh tests/cluster/needs.sh >"$CLUSTER"'
+
+if [ "$landing" ]; then
+    # While these fail nothing else is worth its time.
+    part format "$cargo fmt --all --check" || exit 1
+    part clippy "$cargo clippy --locked --workspace --all-targets -- -D warnings" || exit 1
 fi
 
-step "what this machine has before the tests"
+# One build for all: the programs that tests execute and the tests themselves have one profile and one set of
+# features, or most packages would be compiled twice. It has overflow checks and debug assertions, unlike a
+# release. `mutations` lets a test take one check out of the engine by a variable, and does nothing else.
+features="--features sluiced/mutations"
+part build "$cargo test --locked --workspace $features --no-run &&
+    $cargo build --locked --workspace $features --bins --examples" || exit 1
+# Copies: what cargo does in its folder from now on must not reach a program that a test executes.
+tested=$target/tested
+rm -rf "$tested"
+mkdir -p "$tested/examples"
+programs() { find "$1" -maxdepth 1 -type f -perm -u+x ! -name '*.*' ! -name '*-????????????????' -exec cp {} "$2" \;; }
+programs "$target/debug" "$tested"
+programs "$target/debug/examples" "$tested/examples"
+export SLUICE_BIN_DIR="$tested" SLUICE_MUTATED="$tested/sluiced"
+
+$cargo test --locked --workspace $features -- --list --format terse 2>/dev/null >"$work/list"
+listed=$(grep -c ': test$' "$work/list" || true)
+
+while [ ! -f "$CLUSTER.packages" ] && kill -0 "$(cat "$work/needs.pid")" 2>/dev/null; do
+    sleep 1
+done
 sh tests/leftovers.sh >"$work/before"
 
-step "running $listed tests"
-status=0
+# The machine goes before what is built beside it: its cases have deadlines.
+begin sriov 'sh tests/sriov/run.sh'
+part models "nice -n 10 sh tests/models.sh" || status=1
+if [ "$landing" ]; then
+    part rustdoc "RUSTDOCFLAGS='-D warnings' nice -n 10 $cargo doc --locked --workspace --no-deps" || status=1
+    part fuzz "FUZZ_SECONDS=${FUZZ_SECONDS:-20} nice -n 10 sh fuzz/run.sh" || status=1
+fi
+if finish needs; then
+    SLUICE_CLUSTER=$(cat "$CLUSTER")
+    export SLUICE_CLUSTER
+fi
+finish sriov || status=$?
+
+printf '\n== %s tests\n' "$listed" >&2
 # Tests that make network namespaces and start engines share two cores with them: a few at a time.
-$cargo test --locked --workspace --no-fail-fast -- --test-threads="${SLUICE_TEST_THREADS:-4}" \
-    >"$work/output" 2>&1 || status=$?
-cat "$work/output"
+part tests "$cargo test --locked --workspace $features --no-fail-fast -- --test-threads=${SLUICE_TEST_THREADS:-4}" ||
+    status=$?
 
-step "models of the rings and of what workers share"
-RUSTFLAGS="--cfg loom ${RUSTFLAGS:-}" CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}/loom" \
-    sh -c "$cargo test --release --locked -p sluice-ring --test loom && $cargo test --release --locked -p sluice-mem --lib models" \
-    >"$work/models" 2>&1 || status=$?
-cat "$work/models"
-
-step "the cases over real VFs"
-sh tests/sriov/run.sh >"$work/sriov" 2>&1 || status=$?
-cat "$work/sriov"
-
-step "what the tests left behind"
+printf '\n== what the tests left behind\n' >&2
 sh tests/leftovers.sh >"$work/after"
 if ! diff "$work/before" "$work/after" >"$work/left"; then
     echo "left behind (>) or taken away (<):"
@@ -69,18 +160,18 @@ sum() {
     grep -h '^test result.* 0 filtered out' "$1" | sed -E "s/.* ([0-9]+) $2.*/\1/" |
         awk '{n+=$1} END {print n+0}'
 }
-passed=$(sum "$work/output" passed)
-failed=$(sum "$work/output" failed)
-ignored=$(sum "$work/output" ignored)
+passed=$(sum "$work/tests.output" passed)
+failed=$(sum "$work/tests.output" failed)
+ignored=$(sum "$work/tests.output" ignored)
 # Those of a crate beside its other tests are picked out by name: counted one by one.
-models=$(grep -c '^test .* \.\.\. ok$' "$work/models" || true)
-vf_cases=$(tail -1 "$work/sriov" | sed -nE 's/^([0-9]+) passed, .*/\1/p')
-vf_skipped=$(tail -1 "$work/sriov" | sed -nE 's/.* ([0-9]+) skipped$/\1/p')
-vf_failed=$(tail -1 "$work/sriov" | sed -nE 's/.* passed, ([0-9]+) failed.*/\1/p')
+models=$(grep -c '^test .* \.\.\. ok$' "$work/models.output" || true)
+vf_cases=$(tail -1 "$work/sriov.output" | sed -nE 's/^([0-9]+) passed, .*/\1/p')
+vf_skipped=$(tail -1 "$work/sriov.output" | sed -nE 's/.* ([0-9]+) skipped$/\1/p')
+vf_failed=$(tail -1 "$work/sriov.output" | sed -nE 's/.* passed, ([0-9]+) failed.*/\1/p')
 sort -u "$SLUICE_SKIP_LOG" >"$work/skipped"
 skipped=$(wc -l <"$work/skipped")
 
-step "tally"
+printf '\n== tally\n' >&2
 ran=$((passed + failed))
 failed=$((failed + ${vf_failed:-1}))
 echo "tests run: $ran of $listed listed, $models models and ${vf_cases:-0} cases over VFs"
@@ -101,6 +192,12 @@ if [ "$ignored" != 0 ]; then
     echo "$ignored tests are marked #[ignore]: a skip must be said aloud instead"
     status=1
 fi
+if [ "$models" = 0 ]; then
+    echo "no model has run"
+    status=1
+fi
 # A Rust test that skips counts as passed there; a case over VFs does not.
 echo "$((passed + models + ${vf_cases:-0} + ${vf_skipped:-0} - skipped)) passed, $failed failed, $skipped skipped"
+echo
+table
 exit "$status"

@@ -1,13 +1,16 @@
 #!/bin/sh
 # What the cluster's cases need and this machine may not have: etcd, containerd and runc from the
 # distribution, and kube-apiserver and kubelet, which no package holds: they are built from the
-# distribution's source package of Kubernetes, once, into a cache folder.
+# distribution's source package of Kubernetes, once, into the cache folder of tests/cache.sh. Prints the
+# folder that holds the two.
 #
-# usage: needs.sh CACHE
+# usage: needs.sh [packages]
+# With `packages` it ends before it builds.
 # Exit code 3: the cluster cannot run here; the last line of standard error says why.
 set -eu
-mkdir -p "$1"
-cache=$(realpath "$1")
+# The number counts up with every change to how the two are built.
+cache=$(sh "$(dirname "$0")/../cache.sh")/kubernetes-1.20.2-1
+mkdir -p "$cache"
 PATH=$PATH:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
 
@@ -35,14 +38,19 @@ if [ "$packages" ]; then
         $sudo chmod 755 "$policy"
         made=1
     fi
-    $sudo apt-get update -qq >"$cache/install.log" 2>&1 || true
+    $sudo apt-get -o DPkg::Lock::Timeout=300 update -qq >"$cache/install.log" 2>&1 || true
     # shellcheck disable=SC2086
-    $sudo apt-get install -y -qq --no-install-recommends $packages >>"$cache/install.log" 2>&1 || failed=1
+    $sudo apt-get -o DPkg::Lock::Timeout=300 install -y -qq --no-install-recommends $packages >>"$cache/install.log" 2>&1 || failed=1
     [ -z "$made" ] || $sudo rm -f "$policy"
     [ -z "${failed:-}" ] || { tail -3 "$cache/install.log" >&2; cannot "needs$packages, and apt-get could not install them"; }
 fi
 
+[ "${1:-}" != packages ] || exit 0
+# One builds, another that comes meanwhile waits for it.
+exec 9>"$cache/lock"
+flock 9
 if [ -x "$cache/bin/kube-apiserver" ] && [ -x "$cache/bin/kubelet" ]; then
+    echo "$cache/bin"
     exit 0
 fi
 command -v apt-get >/dev/null 2>&1 || cannot "needs kube-apiserver and kubelet in $cache/bin, and there is no apt-get here to build them from"
@@ -50,7 +58,7 @@ command -v apt-get >/dev/null 2>&1 || cannot "needs kube-apiserver and kubelet i
 [ "${VERSION_CODENAME:-}" = bookworm ] || cannot "kube-apiserver and kubelet are built from Debian 12's source package; put both into $cache/bin to run elsewhere"
 log=$cache/build.log
 : >"$log"
-quietly() { "$@" >>"$log" 2>&1 || { tail -5 "$log" >&2; cannot "could not build kube-apiserver and kubelet: $1 failed ($log)"; }; }
+quietly() { "$@" >>"$log" 2>&1 9>&- || { tail -5 "$log" >&2; cannot "could not build kube-apiserver and kubelet: $1 failed ($log)"; }; }
 
 # This machine's own sources, and beside them one that differs from the distribution's first in being
 # of source packages.
@@ -67,7 +75,7 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
     cp "$file" "$sources/${name%.list}.list"
     sed -nE 's/^deb( .*)/deb-src\1/p' "$file" >"$sources/${name%.list}-src.list"
 done
-set -- -o Dir::Etc::sourceparts="$sources" -o Dir::Etc::sourcelist=/dev/null
+set -- -o DPkg::Lock::Timeout=300 -o Dir::Etc::sourceparts="$sources" -o Dir::Etc::sourcelist=/dev/null
 echo "building kube-apiserver and kubelet (about seven minutes, once; $log)" >&2
 quietly $sudo apt-get "$@" update -qq
 quietly $sudo apt-get "$@" install -y -qq --no-install-recommends golang-1.19-go rsync jq make dpkg-dev golang-github-modern-go-reflect2-dev
@@ -96,12 +104,16 @@ END
     unset MAKEFLAGS MFLAGS MAKELEVEL
     quietly make WHAT="cmd/kube-apiserver cmd/kubelet"
 )
-mkdir -p "$cache/bin"
+rm -rf "$cache/bin.new"
+mkdir -p "$cache/bin.new"
 for name in kube-apiserver kubelet; do
     built=$(find "$tree/_output" -type f -name "$name" | head -1)
     [ "$built" ] || cannot "the build left no $name ($log)"
-    mv "$built" "$cache/bin/$name"
+    mv "$built" "$cache/bin.new/$name"
 done
+rm -rf "$cache/bin"
+mv "$cache/bin.new" "$cache/bin"
 # The tree and the caches are 2 GB, and not needed again.
 chmod -R u+w "$go" "$cache/source" "$cache/gocache" 2>/dev/null || true
 rm -rf "$cache/source" "$go" "$cache/gocache"
+echo "$cache/bin"

@@ -77,6 +77,8 @@ if [ "$packages" ]; then
     else
         set --
     fi
+    # Another run may be installing something.
+    set -- -o DPkg::Lock::Timeout=300 "$@"
     $sudo apt-get "$@" update -qq || cannot "needs$packages; the apt sources of this machine could not be read"
     # The suite asked for is where a package is looked for first; one that is not in it comes from the
     # distribution as ever.

@@ -10,7 +10,7 @@ target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 if [ -z "${SLUICEGATE_PF:-}" ]; then
     status=0
     mkdir -p target
-    sh tests/sriov/needs.sh target/sriov 2>target/sriov-needs.log || status=$?
+    sh tests/sriov/needs.sh "${SLUICE_SRIOV_CACHE:-$(sh tests/cache.sh)/sriov}" 2>target/sriov-needs.log || status=$?
     cat target/sriov-needs.log >&2
     if [ "$status" = 3 ]; then
         reason=$(tail -1 target/sriov-needs.log)
@@ -21,12 +21,16 @@ if [ -z "${SLUICEGATE_PF:-}" ]; then
     fi
     [ "$status" = 0 ] || exit "$status"
 fi
-sh tests/install-needs.sh
-$cargo build --release --locked --bins --examples
+# The programs under test: those that the caller built, else a release build.
+if [ -z "${SLUICE_BIN_DIR:-}" ]; then
+    sh tests/install-needs.sh
+    $cargo build --release --locked --bins --examples
+fi
+bin=${SLUICE_BIN_DIR:-$target/release}
 
 if [ -n "${SLUICEGATE_PF:-}" ]; then
     exec sh tests/as-root.sh env SLUICEGATE_PF="$SLUICEGATE_PF" SLUICEGATE_WIRE="${SLUICEGATE_WIRE:-}" \
-        "$target/release/sriov-cases" --results target/sriov/results.json "$@"
+        "$bin/sriov-cases" --results target/sriov/results.json "$@"
 fi
 
 out=target/sriov/out
@@ -41,7 +45,7 @@ while :; do
     left=$((end - $(date +%s)))
     [ "$left" -gt 0 ] || left=1
     sh tests/sriov/vm.sh run --out "$out" --limit "$left" -- \
-        "$target/release/sriov-cases" --vm --wire wire0 --results "$(realpath "$out")/results.json" --resume "$@" ||
+        "$bin/sriov-cases" --vm --wire wire0 --results "$(realpath "$out")/results.json" --resume "$@" ||
         status=$?
     [ "$status" = 125 ] && [ "$machine" -lt 4 ] || break
     echo "that machine is lost: another one goes on"

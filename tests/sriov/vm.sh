@@ -14,7 +14,7 @@
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
-cache=${SLUICE_SRIOV_CACHE:-$repository/target/sriov}
+cache=${SLUICE_SRIOV_CACHE:-$(sh "$repository/tests/cache.sh")/sriov}
 PATH=$PATH:/usr/sbin:/sbin
 
 usage() {

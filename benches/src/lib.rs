@@ -1,4 +1,7 @@
-//! What the benches share: an allocator that counts, and traffic that is the same in every run.
+//! Parts that the benches share: an allocator that counts, and traffic that is the same in every run.
+//!
+//! Figures come from criterion, which is built without plots and without rayon. memmap2 is used here alone, for
+//! a page that two programs share through a file; the product maps its memory in `sluice-mem`.
 
 mod allocations;
 pub mod links;

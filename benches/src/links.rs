@@ -1,4 +1,4 @@
-//! memif's two ends in one process.
+//! Both ends of a memif in one process.
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -15,7 +15,7 @@ use sluice_memif::{
 use crate::pools;
 use crate::scene::{BURST, FLOWS, PODS, pod, policies, wire};
 
-/// Receives into one buffer, over and over.
+/// Sink that puts every frame into one buffer.
 #[derive(Debug)]
 pub struct Scratch(Vec<u8>);
 
@@ -25,22 +25,22 @@ impl Sink for Scratch {
     }
 }
 
-/// One that holds any frame.
+/// Creates a sink that has room for any frame.
 pub fn scratch() -> Scratch {
     Scratch(vec![0; 65_536])
 }
 
-/// Both ends of one memif: the server's first.
+/// Both ends of one memif.
 #[derive(Debug)]
 pub struct Pair {
-    /// The end that listened.
+    /// End that listened.
     pub server: Connection,
-    /// The end that connected, whose regions the frames are in.
+    /// End that connected; the frames lie in its regions.
     pub client: Connection,
     _handles: [EndpointHandle; 2],
 }
 
-/// Two ends in this process, of one queue each way.
+/// Connects two ends in this process, with one queue each way.
 ///
 /// # Panics
 /// They do not find each other within ten seconds.
@@ -95,15 +95,15 @@ pub fn receive(queue: &mut RxQueue, sink: &mut Scratch) -> usize {
     queue.recv(BURST, sink).unwrap()
 }
 
-/// A pod's end of its memif, for as long as this lives.
+/// Pod's end of its memif; dropping it disconnects.
 #[derive(Debug)]
 pub struct PodEnd {
-    /// The connection.
+    /// Connection of the pod.
     pub client: Connection,
     _handles: [EndpointHandle; 2],
 }
 
-/// A worker whose two pods are at memif sockets, and the pods' ends.
+/// Creates a worker with two pods behind memifs, and the pods' ends.
 ///
 /// # Panics
 /// The memory for it cannot be had, or the ends do not find each other.

@@ -1,5 +1,4 @@
-//! The engine's parts that benches of a whole pipeline share: one VLAN, two pods, an uplink that
-//! nothing comes from.
+//! Engine parts for benches of a whole pipeline: one VLAN, two pods, an uplink from which no frame comes.
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
 use std::net::Ipv4Addr;
@@ -16,21 +15,21 @@ use sluice_packet::{Mac, Vid};
 
 use crate::{Flows, policy_of, pools, udp_frame};
 
-/// Frames of a burst.
+/// Number of frames in a burst.
 pub const BURST: usize = 32;
-/// Entries of the flow cache.
+/// Number of entries in the flow cache.
 pub const FLOWS: usize = 131_072;
 
-/// The VLAN of the pods, and of [`policy_of`].
+/// VLAN of the pods and of [`policy_of`].
 const VLAN: u16 = 210;
 
-/// The two pods: MAC and address.
+/// MAC and address of the two pods.
 pub const PODS: [(Mac, Ipv4Addr); 2] = [
     (Mac([2, 0, 0, 0, 0, 1]), Ipv4Addr::new(10, 0, 0, 1)),
     (Mac([2, 0, 0, 0, 0, 2]), Ipv4Addr::new(10, 0, 0, 2)),
 ];
 
-/// An uplink that nothing comes from.
+/// Uplink from which no frame comes.
 pub fn wire() -> UplinkSpec {
     UplinkSpec {
         name: "wire0".to_owned(),
@@ -43,7 +42,7 @@ pub fn wire() -> UplinkSpec {
     }
 }
 
-/// The policy [`policy_of`] of `rules` rules.
+/// Compiles the policy [`policy_of`] of `rules` rules.
 ///
 /// # Panics
 /// It cannot be compiled: a bug.
@@ -54,7 +53,7 @@ pub fn policies(rules: u16) -> Arc<PolicySet> {
     }
 }
 
-/// What a pod of [`PODS`] asks for; several pairs of them tell by their number.
+/// Attachment of a pod of [`PODS`]; `pair` tells apart several pairs of them.
 ///
 /// # Panics
 /// There is no such pod.
@@ -74,7 +73,7 @@ pub fn pod(uplink: UplinkId, number: usize, pair: u8) -> AttachmentSpec {
     }
 }
 
-/// 1,024 frames from the first pod to the second, of `rules` flows in an order without pattern.
+/// Makes 1,024 frames from the first pod to the second, of `rules` flows in pseudo-random order.
 pub fn frames(rules: u16) -> Vec<Vec<u8>> {
     let mut flows = Flows::new(rules);
     (0..1024)
@@ -82,8 +81,8 @@ pub fn frames(rules: u16) -> Vec<Vec<u8>> {
         .collect()
 }
 
-/// A worker with a sending pod and a receiving one: [`frames`] go round in the first, the second
-/// swallows what it gets.
+/// Creates a worker with a sending pod, which repeats [`frames`], and a receiving one, which frees what it
+/// gets.
 ///
 /// # Panics
 /// The memory for it cannot be had.
@@ -100,7 +99,7 @@ pub fn generator_to_null(rules: u16) -> (SteppedWorker, AttachmentId) {
     (worker, sender)
 }
 
-/// The first [`BURST`] of `frames`, as a port hands them over.
+/// Fills a burst with the first [`BURST`] of `frames`, as a port would.
 ///
 /// # Panics
 /// There are fewer, or the worker's mempools are empty.

@@ -1,4 +1,4 @@
-//! What a container runtime gives a plugin: lines of `NAME=value` for the environment, a zero byte, then
+//! Input that a container runtime gives a plugin: lines of `NAME=value` for the environment, a zero byte, then
 //! standard input.
 
 use std::collections::HashMap;
@@ -10,7 +10,7 @@ use sluicegate::spec::result;
 use sluicegate::spec::version::Version;
 use sluicegate::sriov::VfConf;
 
-/// Reads all of it as both plugins do, and converts what may be a result there and back.
+/// Reads environment and input as both plugins do, and converts what may be a result to each version and back.
 pub(crate) fn body(bytes: &[u8]) {
     let mut parts = bytes.splitn(2, |&byte| byte == 0);
     let environment = String::from_utf8_lossy(parts.next().unwrap_or_default());

@@ -1,4 +1,4 @@
-//! What reads bytes of others, each as one function of such bytes that may never panic.
+//! Fuzz targets: each parser of untrusted bytes as one function of those bytes, which must never panic.
 //!
 //! `make fuzz` runs each for a minute under libFuzzer (`fuzz/targets`); `cargo test` runs each over its seeds
 //! (`fuzz/seeds`) and over what was found before (`fuzz/found`). The functions assert what must hold
@@ -12,16 +12,16 @@ mod messages;
 mod policy;
 mod ring;
 
-/// Something that is fuzzed.
+/// Fuzz target.
 #[derive(Debug, Clone, Copy)]
 pub struct Target {
-    /// Its name, and that of its seeds' folder.
+    /// Name of the target and of its folder of seeds.
     pub name: &'static str,
-    /// The function.
+    /// Function that takes the input.
     pub body: fn(&[u8]),
 }
 
-/// All of them.
+/// Every fuzz target.
 pub const TARGETS: [Target; 6] = [
     Target {
         name: "frame",
@@ -62,7 +62,7 @@ pub fn run(name: &str, bytes: &[u8]) {
     (target.body)(bytes);
 }
 
-/// Takes the front of the input, a few bytes at a time; zeros when it is used up.
+/// Reader of the input, a few bytes at a time; yields zeros once it is used up.
 struct Bytes<'a>(&'a [u8]);
 
 impl Bytes<'_> {

@@ -7,12 +7,12 @@ use sluice_memif::handshake::{
 };
 use sluice_memif::msg::{MESSAGE_LEN, Message};
 
-/// Most regions and rings that are offered.
+/// Maximum number of regions and of rings that are offered.
 const REGIONS: u16 = 4;
 const RINGS: u16 = 2;
 const BYTES: u64 = 1 << 20;
 
-/// Speaks them.
+/// Hands the messages to both halves of the handshake.
 pub(crate) fn body(bytes: &[u8]) {
     let Some((which, said)) = bytes.split_first() else {
         return;

@@ -1,4 +1,4 @@
-//! A policy file; and, where it is one, a frame that two ways to judge must agree on. The frame's key is the
+//! Policy file and, where it is valid, a frame on which the compiled table and the naive oracle must agree. The frame's key is the
 //! file's own last bytes, so that what the file says can meet it.
 
 use sluice_firewall::{Direction, Policy, Table, naive};

@@ -1,4 +1,4 @@
-//! A ring whose other side writes anything at any moment, against a live queue of each kind. The first byte
+//! Rings whose peer writes anything at any moment, against a live queue of each kind. The first byte
 //! says which; then come operations.
 
 use sluice_memif::fuzzing::{Queue, Side};
@@ -7,10 +7,10 @@ use sluice_memif::{Fault, FrameList, TxQueue};
 
 use crate::Bytes;
 
-/// Descriptors of the ring.
+/// Number of descriptors in the ring.
 const LOG2: u8 = 4;
 
-/// Does what the bytes say, until they end or the queue finds a fault.
+/// Carries out the operations in the bytes, until they end or the queue reports a fault.
 pub(crate) fn body(bytes: &[u8]) {
     thread_local! {
         static SIDE: Option<Side> = Side::new(LOG2).ok();
@@ -61,7 +61,7 @@ pub(crate) fn body(bytes: &[u8]) {
     }
 }
 
-/// One of the ways in which frames are sent, by their size.
+/// Sends frames in the way that their size selects.
 fn send(queue: &mut TxQueue, size: usize, frame: &[u8]) -> Result<(), Fault> {
     match size % 4 {
         0 => queue.prepare()?,

@@ -1,10 +1,9 @@
-//! How many instructions each stage takes per frame or value. Counts are the same on a machine that
-//! is busy and on one that is not, and near the same on all: what a change costs shows in them when
-//! times say nothing.
+//! Instruction counts of each stage, per frame or value. They do not depend on how busy the machine is, and
+//! hardly on which machine it is: the cost of a change shows in them where times are too noisy.
 //!
-//! Each stage runs in this program once more, under `valgrind --tool=cachegrind`, for some rounds
-//! and for three times as many: the difference is the rounds' own. What runs there has no AVX-512,
-//! which valgrind does not know: copies and compares take their way for AVX2.
+//! Each stage runs in a child process under `valgrind --tool=cachegrind`, once for a number of rounds and
+//! once for three times as many: the difference is the cost of the rounds alone. Valgrind has no AVX-512, so
+//! copies and compares take their AVX2 path there.
 #![allow(clippy::print_stdout, reason = "it prints figures")]
 
 mod stages;
@@ -21,7 +20,7 @@ use clap::Parser;
 struct Options {
     /// Only stages whose name has one of these in it
     names: Vec<String>,
-    /// Run one stage for so many rounds, and print nothing: what is run under valgrind
+    /// Runs one stage for that many rounds and prints nothing: used for the child under valgrind
     #[arg(long, value_names = ["STAGE", "ROUNDS"], num_args = 2)]
     run: Option<Vec<String>>,
     /// Rounds of a stage in the shorter of its two runs

@@ -11,25 +11,25 @@ use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig};
 use sluice_packet::{InnerTag, parse};
 use sluice_ring::{Mpmc, spsc};
 
-/// Something to count.
+/// Stage whose instructions are counted.
 pub(crate) struct Stage {
-    /// As it is printed.
+    /// Name of its figure.
     pub(crate) name: &'static str,
-    /// What a round has some of.
+    /// Unit that a round handles: `frame`, `value`, ...
     pub(crate) of: &'static str,
-    /// So many.
+    /// Number of units that one round handles.
     pub(crate) per_round: u32,
     run: fn(u32) -> Result<()>,
 }
 
 impl Stage {
-    /// Runs it for `rounds` rounds.
+    /// Runs `rounds` rounds of the stage.
     pub(crate) fn run(&self, rounds: u32) -> Result<()> {
         (self.run)(rounds)
     }
 }
 
-/// The stage of that name.
+/// Looks up a stage by name.
 pub(crate) fn find(name: &str) -> Result<&'static Stage> {
     ALL.iter()
         .find(|stage| stage.name == name)
@@ -50,7 +50,7 @@ const fn stage(
     }
 }
 
-/// All of them, from the parts to the whole.
+/// Every stage, from single rings up to the whole path.
 pub(crate) const ALL: &[Stage] = &[
     stage("ring_spsc_1", "value", 1, ring_spsc::<1>),
     stage("ring_spsc_8", "value", 8, ring_spsc::<8>),
@@ -147,8 +147,8 @@ fn parse_each(rounds: u32) -> Result<()> {
     Ok(())
 }
 
-/// One burst of known flows through one step, over and over: an untagged frame of an access pod is
-/// the same after each stage as before.
+/// Runs one burst of cached flows through one step, over and over: a stage leaves an untagged frame of an
+/// access pod unchanged.
 fn with_burst(
     rounds: u32,
     step: impl Fn(&mut SteppedWorker, AttachmentId, &mut Burst),

@@ -1,4 +1,4 @@
-//! What sections share that run a whole engine: its parts, as an engine of one VLAN has them.
+//! Engine of one VLAN, for the sections that run a whole one.
 
 use std::time::Duration;
 

@@ -1,5 +1,5 @@
-//! What the generator sends and what it expects back: frames of some flows in an order without
-//! pattern, each with a number that says whether one was lost, doubled, or overtaken.
+//! Frames that the generator sends and checks when they come back: flows in pseudo-random order, each frame
+//! with a sequence number that shows loss, duplication and reordering.
 
 use anyhow::{Result, ensure};
 use sluice_benches::Flows;
@@ -7,17 +7,17 @@ use sluice_benches::scene::PODS;
 use sluice_memif::Sink;
 use sluice_packet::build::FrameBuilder;
 
-/// Frames that one call sends or takes at most.
+/// Maximum number of frames that one call sends or takes.
 pub(crate) const BURST: usize = 32;
-/// Where the number stands: behind Ethernet, IPv4 and UDP.
+/// Offset of the sequence number: behind Ethernet, IPv4 and UDP.
 const NUMBER_AT: usize = 42;
 const NUMBER_LEN: usize = 8;
 const IP_DESTINATION_AT: usize = 30;
 const UDP_SOURCE_AT: usize = 34;
-/// How many frames the order is made for; then it begins again.
+/// Length of the pseudo-random order, after which it repeats; a power of two.
 const ORDER: usize = 1 << 16;
 
-/// Frames of one direction.
+/// Generator of the frames of one direction.
 #[derive(Debug)]
 pub(crate) struct Source {
     frames: Vec<Vec<u8>>,
@@ -25,13 +25,13 @@ pub(crate) struct Source {
     next: usize,
     /// Frames sent so far.
     pub(crate) number: u64,
-    /// Every frame is of a flow of its own.
+    /// Whether every frame begins a flow of its own.
     new_flows: bool,
 }
 
 impl Source {
-    /// Frames of `size` bytes from pod `from` to the other, of `flows` flows; their destination
-    /// ports match the rules of a policy of `rules` rules. No flows: each frame begins one.
+    /// Creates a source of frames of `size` bytes from pod `from` to the other, of `flows` flows whose
+    /// destination ports match the rules of a policy of `rules` rules. 0 flows: each frame begins a new one.
     pub(crate) fn new(from: usize, size: usize, flows: u32, rules: u16) -> Result<Source> {
         let head = NUMBER_AT + NUMBER_LEN;
         ensure!(size >= head, "frames have {head} bytes at least");
@@ -65,7 +65,7 @@ impl Source {
         })
     }
 
-    /// The next frame.
+    /// Returns the next frame, with its sequence number in place.
     #[inline]
     pub(crate) fn next_frame(&mut self) -> &[u8] {
         let kind = self.order[self.next & (ORDER - 1)];
@@ -82,17 +82,17 @@ impl Source {
     }
 }
 
-/// Takes frames and looks at their numbers.
+/// Sink that checks the sequence numbers of the frames it takes.
 #[derive(Debug)]
 pub(crate) struct Checked {
     bytes: Vec<u8>,
-    /// Where in `bytes` each frame of this call ends.
+    /// End of each frame of this call, as an offset in `bytes`.
     ends: [usize; BURST],
     count: usize,
     last: u64,
-    /// Frames taken.
+    /// Number of frames taken so far.
     pub(crate) taken: u64,
-    /// Frames that came twice, or after a later one.
+    /// Number of frames that came twice, or after a later one.
     pub(crate) out_of_order: u64,
 }
 
@@ -120,7 +120,7 @@ impl Sink for Checked {
 }
 
 impl Checked {
-    /// Looks at what the last call put here.
+    /// Checks the frames of the last call.
     #[inline]
     pub(crate) fn check(&mut self) {
         let mut start = 0;
@@ -137,7 +137,7 @@ impl Checked {
         self.count = 0;
     }
 
-    /// Numbers that were passed over.
+    /// Number of sequence numbers that never arrived.
     pub(crate) fn lost(&self) -> u64 {
         self.last.saturating_sub(self.taken)
     }

@@ -1,5 +1,5 @@
-//! The flow cache as a table of flows: learned, found, not found. Its keys are whole flow keys with
-//! their source, 64 bytes; a full bucket gives a flow up for a new one.
+//! Flow cache as a hash table: insert, hit and miss. Keys are whole flow keys with their source, 64 bytes; an
+//! insert into a full bucket evicts a flow.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -102,7 +102,7 @@ fn millions(count: usize, since: Instant) -> f64 {
     count as f64 / since.elapsed().as_secs_f64() / 1e6
 }
 
-/// So that every run has the same flows.
+/// Random numbers from a fixed seed: every run has the same flows.
 struct Random(u64);
 
 impl Random {

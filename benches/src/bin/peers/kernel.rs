@@ -1,5 +1,4 @@
-//! The kernel's way: a pod's frames out of an AF_PACKET uplink on one end of a veth pair, in on the
-//! other, to a pod there. A worker for each end, with the whole firewall at both. The pair is in a
+//! AF_PACKET uplinks: a pod's frames leave by one end of a veth pair and reach a pod behind the other. A worker for each end, with the whole firewall at both. The pair is in a
 //! network namespace that nobody else is in, and goes with its sockets.
 
 use std::process::Command;

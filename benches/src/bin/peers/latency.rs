@@ -1,5 +1,5 @@
-//! How long a frame takes from one pod to another, at some of the load that the engine can take,
-//! with workers that rest when they have nothing to do and with such that never do.
+//! Latency of a frame from one pod to another, at 10 and 80 % of the load that the engine can take, with
+//! workers that sleep when idle and with workers that always poll.
 
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
@@ -19,13 +19,13 @@ use crate::{Options, pin};
 
 const RULES: u16 = 100;
 const SIZE: usize = 64;
-/// Where a frame carries the moment at which it was sent.
+/// Offset of the time stamp of sending in a frame.
 const STAMP_AT: usize = 50;
 const STAMP_LEN: usize = 8;
-/// What is measured at once; a window in which this thread was off its core does not count, nor one
-/// in which the worker was ready to run and did not.
+/// Length of one measuring window. A window does not count if this thread was off its core in it, or if the
+/// worker was runnable and did not run.
 const WINDOW: Duration = Duration::from_millis(10);
-/// Frames that are sent together.
+/// Number of frames that are sent together.
 const TOGETHER: u64 = 8;
 
 /// Every figure of this section.
@@ -104,13 +104,13 @@ impl Bench {
         })
     }
 
-    /// Its worker would go on polling its core.
+    /// Stops the engine, whose worker would go on polling its core.
     fn end(self) -> Result<()> {
         self.engine.stop()?;
         Ok(())
     }
 
-    /// Frames a second when as many are sent as go.
+    /// Measures the frames a second under full load.
     #[allow(clippy::cast_precision_loss, reason = "a run has few frames")]
     fn rate(&mut self, options: &Options) -> Result<f64> {
         let start = Instant::now();
@@ -124,7 +124,7 @@ impl Bench {
         Ok(count as f64 / start.elapsed().as_secs_f64())
     }
 
-    /// What frames took, in nanoseconds, at `rate` frames a second.
+    /// Measures the latency of each frame, in nanoseconds, at `rate` frames a second.
     #[allow(
         clippy::cast_precision_loss,
         clippy::cast_possible_truncation,
@@ -155,7 +155,7 @@ impl Bench {
             }
             let ran = crate::latency::used() - used;
             let waits = crate::latency::waited() - waited;
-            // What was on its way meanwhile is of no window.
+            // Frames that are still under way belong to no window.
             std::thread::sleep(Duration::from_millis(1));
             while self.receive(&mut |_| {})? > 0 {}
             if ran > 0.98 * WINDOW.as_secs_f64() && waits < 0.01 * WINDOW.as_secs_f64() {
@@ -197,15 +197,15 @@ impl Bench {
     }
 }
 
-/// Seconds that this thread has had a core.
+/// Returns the CPU time of this thread, in seconds.
 #[allow(clippy::cast_precision_loss, reason = "a run is short")]
 fn used() -> f64 {
     let now = clock_gettime(ClockId::ThreadCPUTime);
     now.tv_sec as f64 + now.tv_nsec as f64 * 1e-9
 }
 
-/// Seconds that any thread of this process waited for a core, as the kernel's scheduler counts
-/// them; time that a hypervisor took is not in it.
+/// Returns the seconds that the threads of this process were runnable and waited for a core, as the kernel's
+/// scheduler counts them; steal time is not included.
 #[allow(clippy::cast_precision_loss, reason = "a run is short")]
 fn waited() -> f64 {
     let tasks = std::fs::read_dir("/proc/self/task").into_iter().flatten();

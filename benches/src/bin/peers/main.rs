@@ -36,11 +36,11 @@ struct Cli {
 enum What {
     /// Measures sections, all of them unless some are named
     Run(Options),
-    /// One side of a memif, for any peer at the other end
+    /// Runs this side of a memif, for any peer at the other end
     Side(side::Side),
 }
 
-/// What is measured.
+/// Group of figures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Section {
     Ring,
@@ -54,7 +54,7 @@ enum Section {
     Latency,
 }
 
-/// How it is measured.
+/// Options of a measuring run.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Options {
     sections: Vec<Section>,
@@ -73,14 +73,14 @@ impl Options {
         spent < self.seconds || (windows.near() < 3 && spent < 4.0 * self.seconds)
     }
 
-    /// Pins this thread to `core`, if there is such.
+    /// Pins this thread to `core`, if the machine has it.
     #[allow(clippy::unused_self, reason = "where a run's cores come from")]
     fn pin(&self, core: usize) {
         pin(core);
     }
 }
 
-/// Pins this thread to `core`, if there is such.
+/// Pins this thread to `core`, if the machine has it.
 fn pin(core: usize) {
     core_affinity::set_for_current(core_affinity::CoreId { id: core });
 }

@@ -1,4 +1,4 @@
-//! Mempool: buffers out and in again; mbufs from one core to another.
+//! Mempool: allocation and release of buffers; mbufs from one core to another.
 
 use std::hint::black_box;
 

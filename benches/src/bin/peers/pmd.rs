@@ -1,5 +1,5 @@
-//! The bare loop on one core, with nobody at the other end: a generator that copies its frames in,
-//! the whole pipeline, a port that swallows them.
+//! Worker loop on one core with no peer: a generator that copies its frames in, the whole pipeline, a null
+//! port that frees them.
 
 use std::time::{Duration, Instant};
 

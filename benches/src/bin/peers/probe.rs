@@ -1,9 +1,9 @@
-//! How far the two cores are from each other, asked before and after every window.
+//! Distance between two cores, measured before and after every window.
 //!
-//! A virtual machine's cores move: at one moment they share a cache, at another they are on two
-//! sockets, and whatever crosses between them goes two to five times slower. So a window of 10 ms
-//! counts only if the round trip of a cache line is of one kind before and after it, and if neither
-//! thread was off its core for more than 2 % of it.
+//! A virtual machine's cores move: at one moment they share a cache, at another they are on two sockets, and
+//! traffic between them gets two to five times slower. So a window of 10 ms counts only if the round trip of
+//! a cache line is in the same class before and after it, and if neither thread was off its core for more
+//! than 2 % of it.
 //!
 //! The page is shared by name with any program that knows its five fields, 128 bytes apart: `ask`,
 //! `answer`, `ball`, `quit` (32 bits each) and the answering thread's CPU time in seconds (a double).
@@ -27,18 +27,18 @@ use crate::pin;
 const PAGE: usize = 4096;
 /// Fields lie so far apart that no two share a line, nor a pair of lines.
 const APART: usize = 128;
-/// No answer for so long: there is nobody.
+/// Time after which the other side counts as absent.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// The page.
+/// Page of shared memory through which two threads measure their distance.
 pub(crate) struct Probe {
     page: MmapRaw,
 }
 
-/// One look: when it began and ended, and what both threads had used of their cores by then.
+/// Measurement of the distance: when it began and ended, and the CPU time of both threads at these moments.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Mark {
-    /// Nanoseconds that a line takes there and back; `None`: nobody answered.
+pub(crate) struct Measurement {
+    /// Round trip of a cache line in nanoseconds; `None` if nobody answered.
     round_trip: Option<f64>,
     begin: Instant,
     end: Instant,
@@ -48,19 +48,19 @@ pub(crate) struct Mark {
     other_end: f64,
 }
 
-/// How far apart the cores are.
+/// Distance between two cores, by the round trip of a cache line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Distance {
-    /// They share a cache.
+    /// Cores that share a cache: below 80 ns.
     Near,
-    /// They do not.
+    /// Cores that share none: 95 to 300 ns.
     Far,
-    /// They are on two sockets, it seems.
+    /// Cores on two sockets, probably: 300 ns to 1 µs.
     Remote,
 }
 
 impl Probe {
-    /// The page in `file`, made if it is not there.
+    /// Maps the page in `file`, which is created if it is missing.
     pub(crate) fn open(file: &Path) -> Result<Probe> {
         let open = OpenOptions::new()
             .read(true)
@@ -75,7 +75,7 @@ impl Probe {
         })
     }
 
-    /// A page for two threads of this process.
+    /// Creates a page for two threads of this process.
     pub(crate) fn private() -> Result<Probe> {
         Ok(Probe {
             page: MmapRaw::from(memmap2::MmapMut::map_anon(PAGE)?),
@@ -105,18 +105,17 @@ impl Probe {
         unsafe { AtomicU64::from_ptr(self.page.as_mut_ptr().add(4 * APART).cast()) }
     }
 
-    /// The asking side is through.
+    /// Tells the answering side that the measurement is over.
     pub(crate) fn quit(&self) {
         self.field(3).store(1, Ordering::SeqCst);
     }
 
-    /// Whether the asking side is through.
+    /// Whether the asking side has quit.
     pub(crate) fn has_quit(&self) -> bool {
         self.field(3).load(Ordering::Relaxed) != 0
     }
 
-    /// How far two cores of this process are apart at this moment: nanoseconds that a line takes
-    /// there and back.
+    /// Measures the round trip of a cache line between two cores at this moment, in nanoseconds.
     pub(crate) fn between(cores: [usize; 2]) -> Result<Option<f64>> {
         let probe = Probe::private()?;
         let mark = std::thread::scope(|scope| {
@@ -137,7 +136,7 @@ impl Probe {
         Ok(mark.ok().and_then(|mark| mark.round_trip))
     }
 
-    /// The answering side calls this between bursts.
+    /// Answers a measurement, if one was begun. The answering side calls this between bursts.
     pub(crate) fn serve(&self) {
         if self.ask().load(Ordering::Relaxed) == 0 {
             return;
@@ -157,11 +156,11 @@ impl Probe {
         self.answer().store(0, Ordering::SeqCst);
     }
 
-    /// The measuring side's look: the best of six batches of forty round trips.
-    pub(crate) fn look(&self) -> Mark {
+    /// Measures from the asking side: the best of six batches of forty round trips.
+    pub(crate) fn look(&self) -> Measurement {
         let other = || f64::from_bits(self.cpu().load(Ordering::SeqCst));
         let (begin, own_begin) = (Instant::now(), cpu_seconds());
-        let mut mark = Mark {
+        let mut mark = Measurement {
             round_trip: None,
             begin,
             end: begin,
@@ -204,10 +203,10 @@ impl Probe {
     }
 }
 
-impl Mark {
-    /// How far apart the cores were from this look to `later`; `None` if the window between them
-    /// does not count.
-    pub(crate) fn window(&self, later: &Mark) -> Option<Distance> {
+impl Measurement {
+    /// Returns the distance of the cores from this measurement to `later`, or `None` if the window between the
+    /// two does not count.
+    pub(crate) fn window(&self, later: &Measurement) -> Option<Distance> {
         let wall = later.begin.duration_since(self.end).as_secs_f64();
         let own = later.own_begin - self.own_end;
         let other = later.other_begin - self.other_end;
@@ -231,7 +230,7 @@ impl Mark {
     }
 }
 
-/// What this thread has used of its core, in seconds.
+/// Returns the CPU time of this thread, in seconds.
 #[allow(
     clippy::cast_precision_loss,
     reason = "seconds since the thread began are few"

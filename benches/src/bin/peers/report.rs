@@ -1,8 +1,8 @@
-//! One line per figure: `name value unit`, then the spread.
+//! Printing of figures, one line each: `name value unit`, then the spread.
 
-use crate::probe::{Distance, Mark};
+use crate::probe::{Distance, Measurement};
 
-/// The median of `values`, and how far they lie apart.
+/// Prints the median of `values`, their minimum and their maximum.
 pub(crate) fn figure(name: &str, values: &mut [f64], unit: &str) {
     values.sort_by(f64::total_cmp);
     let (Some(least), Some(most)) = (values.first(), values.last()) else {
@@ -22,7 +22,7 @@ fn median(sorted: &[f64]) -> f64 {
     }
 }
 
-/// Windows of two cores, told apart by their distance.
+/// Results of windows of two cores, by the distance of the cores.
 #[derive(Debug, Default)]
 pub(crate) struct Windows {
     near: Vec<f64>,
@@ -32,8 +32,8 @@ pub(crate) struct Windows {
 }
 
 impl Windows {
-    /// Adds what was measured between two looks.
-    pub(crate) fn add(&mut self, before: &Mark, after: &Mark, value: f64) {
+    /// Adds the result of the window between two measurements of the distance.
+    pub(crate) fn add(&mut self, before: &Measurement, after: &Measurement, value: f64) {
         match before.window(after) {
             Some(Distance::Near) => self.near.push(value),
             Some(Distance::Far) => self.far.push(value),
@@ -42,12 +42,12 @@ impl Windows {
         }
     }
 
-    /// How many windows counted while the cores were near.
+    /// Number of windows that counted while the cores were near.
     pub(crate) fn near(&self) -> usize {
         self.near.len()
     }
 
-    /// A line for each distance that was seen in three windows at least.
+    /// Prints one line for each distance that has at least three windows.
     pub(crate) fn report(mut self, name: &str, unit: &str) {
         let kinds = [
             ("near", &mut self.near),

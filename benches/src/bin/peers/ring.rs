@@ -1,4 +1,4 @@
-//! Rings: in and out on one thread, and from core to core.
+//! Rings: push and pop on one thread, and from core to core.
 
 use std::hint::{black_box, spin_loop};
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use crate::report::Windows;
 use crate::timing::one_core;
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// What most figures of two cores are in.
+/// Unit of most figures of two cores.
 pub(crate) const OBJECTS: &str = "Mobj/s";
 
 /// Every figure of this section.
@@ -134,8 +134,8 @@ fn two_mpmc<const N: usize>(options: &Options) -> Result<()> {
     )
 }
 
-/// One thread puts in, this one takes out; both say how many they could. Reported under a name, in a
-/// unit of millions a second.
+/// Measures a producer on a thread of its own against a consumer on this one, both of which return the number
+/// of objects they moved, and prints the rate under a name, in a unit of millions a second.
 #[allow(clippy::cast_precision_loss, reason = "a window has few objects")]
 pub(crate) fn two(
     options: &Options,

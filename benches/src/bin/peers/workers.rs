@@ -1,4 +1,4 @@
-//! One worker against two, each with pods of its own: generator, pipeline, null.
+//! Scaling from one worker to two, each with pods of its own: generator, pipeline, null port.
 
 use std::time::{Duration, Instant};
 

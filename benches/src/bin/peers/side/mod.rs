@@ -1,5 +1,4 @@
-//! One side of a memif: what a process of its own does, with ours or any other peer at the other
-//! end.
+//! Process for this side of a memif, with ours or any other peer at the other end.
 
 mod measure;
 
@@ -22,38 +21,38 @@ use crate::frames::{BURST, Checked, Source};
 use crate::pin;
 use crate::probe::Probe;
 
-/// What a side does.
+/// Traffic that a side makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Mode {
-    /// Sends.
+    /// Sends only.
     Tx,
-    /// Receives.
+    /// Receives only.
     Rx,
-    /// Sends and receives in turns on every link, and looks at what comes back.
+    /// Sends and receives in turn on every link, and checks the frames that come back.
     Gen,
-    /// The engine: two pods in one VLAN, each judged on its way out and in.
+    /// Runs the engine: two pods in one VLAN, every frame judged on egress and on ingress.
     Io,
 }
 
-/// Our role on each link.
+/// Role of this side on each link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Part {
-    /// Connects; the memory is ours.
+    /// Connects, and owns the memory.
     Client,
     /// Listens.
     Server,
 }
 
-/// A side.
+/// Command line of one side.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Side {
-    /// What it does
+    /// Traffic that it makes
     pub(crate) mode: Mode,
     /// The memif's socket: a path, or @name for an abstract one. With one for each link, each has id
     /// 0 there; with one for both, ids 0 and 1 (as client only)
     #[arg(long = "socket", required = true)]
     pub(crate) sockets: Vec<String>,
-    /// Our role
+    /// Role of this side
     #[arg(long, value_enum, default_value_t = Part::Client)]
     pub(crate) role: Part,
     /// Bytes of a frame
@@ -68,7 +67,7 @@ pub(crate) struct Side {
     /// Entries of the engine's flow cache; 0: none
     #[arg(long, default_value_t = 131_072)]
     pub(crate) flow_cache: usize,
-    /// The name of its figures
+    /// Name of its figures
     #[arg(long, default_value = "memif")]
     pub(crate) tag: String,
     /// The page through which both sides tell near windows from far ones
@@ -82,7 +81,7 @@ pub(crate) struct Side {
     pub(crate) seconds: f64,
 }
 
-/// A link: one memif of one queue pair.
+/// Memif of one queue pair.
 struct Link {
     rx: RxQueue,
     tx: TxQueue,
@@ -153,7 +152,7 @@ impl Side {
         }
     }
 
-    /// As many links as the mode has, as queues.
+    /// Connects the links of the mode and returns their queues.
     fn queues(&self) -> Result<Vec<Link>> {
         let link = |(connection, handle): (Connection, EndpointHandle)| {
             let Connection { rx, tx, .. } = connection;
@@ -230,7 +229,7 @@ impl Side {
         })
     }
 
-    /// The engine between two pods. Frames count when they are on their way to the other pod.
+    /// Measures the engine between two pods. A frame counts when it has been delivered to the other pod.
     fn io(&self, probe: Option<&Probe>) -> Result<()> {
         let mut worker = SteppedWorker::new(pools(), policies(self.rules), self.flow_cache)?;
         let uplink = worker.add_uplink(wire())?;
@@ -256,7 +255,7 @@ impl Side {
     }
 }
 
-/// Sends one burst, or as much of it as there is room for; how many frames that was.
+/// Sends one burst, or as much of it as there is room for, and returns the number of frames.
 #[inline]
 fn send(queue: &mut TxQueue, source: &mut Source) -> Result<u64> {
     let room = queue.room()?.min(BURST);

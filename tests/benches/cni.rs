@@ -1,5 +1,5 @@
-//! What the meta plugin costs: ADD and DEL of bridge with host-local, called directly and through
-//! `sluicegate`, interleaved, each in a fresh network namespace. With `SLUICE_CLUSTER` (see
+//! Cost of the meta plugin: ADD and DEL of bridge with host-local, called directly and through `sluicegate`,
+//! interleaved, each in a fresh network namespace. With `SLUICE_CLUSTER` (see
 //! `make test-cluster`) also against a real kube-apiserver, with one annotated network.
 //!
 //! `cargo bench -p sluice-tests --bench cni`; root. Times are of whole calls, from the start of the
@@ -22,7 +22,7 @@ use sluice_tests::{Netns, bin};
 const ROUNDS: usize = 40;
 const BRIDGE: &str = "/usr/lib/cni/bridge";
 
-/// One way to get a pod its networks: programs to call one after the other.
+/// Sequence of programs that gives a pod its networks.
 struct Way {
     name: &'static str,
     calls: Vec<(PathBuf, String, Value)>,
@@ -40,7 +40,7 @@ impl Way {
         }
     }
 
-    /// One ADD and one DEL in a fresh namespace.
+    /// Calls ADD and DEL once in a fresh namespace.
     fn round(&mut self, host: &Netns, number: usize) {
         let pod = Netns::new("bench").unwrap();
         let container = format!("bench{number}");
@@ -104,7 +104,7 @@ fn median(times: &[Duration]) -> f64 {
     times[times.len() / 2]
 }
 
-/// Runs the ways in turn, and prints each and what it adds to the first.
+/// Runs the ways in turn, and prints the time of each and its difference to the first.
 fn compare(title: &str, host: &Netns, ways: &mut [Way]) {
     for round in 0..ROUNDS + 2 {
         for way in &mut *ways {

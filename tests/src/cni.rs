@@ -1,5 +1,5 @@
-//! Executing a CNI plugin as a container runtime does: nothing but the CNI variables in its
-//! environment, the configuration on its standard input.
+//! Calls of CNI plugins as a container runtime makes them: only the CNI variables in the environment, the
+//! configuration on standard input.
 
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -10,28 +10,28 @@ use serde_json::Value;
 
 use crate::{Netns, bin};
 
-/// Where the distribution has the reference plugins (`host-local`, `ptp`, ...).
+/// Folder in which the distribution has the reference plugins (`host-local`, `ptp`, ...).
 pub const REFERENCE_PLUGINS: &str = "/usr/lib/cni";
 
-/// A folder of plugins, and calls of them.
+/// Folder of plugins to call.
 #[derive(Debug, Clone)]
 pub struct Plugins {
     folder: PathBuf,
 }
 
-/// Whom a call is about: `CNI_CONTAINERID`, `CNI_NETNS` and `CNI_IFNAME`.
+/// Subject of a call: `CNI_CONTAINERID`, `CNI_NETNS` and `CNI_IFNAME`.
 #[derive(Debug, Clone)]
 pub struct Sandbox {
-    /// The container.
+    /// Id of the container.
     pub container: String,
-    /// Its network namespace's file; none when it is gone.
+    /// File of the container's network namespace; `None` when it is gone.
     pub netns: Option<PathBuf>,
-    /// The interface in it.
+    /// Name of the interface in the container.
     pub ifname: String,
 }
 
 impl Sandbox {
-    /// A container whose id is `container`, in `netns`.
+    /// Creates the subject for container `container` in `netns`.
     pub fn new(container: &str, netns: &Netns, ifname: &str) -> Sandbox {
         Sandbox {
             container: container.to_owned(),
@@ -95,7 +95,7 @@ impl Plugins {
         Ok(child)
     }
 
-    /// Runs it to its end.
+    /// Runs the plugin that `conf` names in `type` to its end.
     ///
     /// # Errors
     /// As [`Plugins::start`]; what the plugin answers is not an error here.
@@ -104,7 +104,7 @@ impl Plugins {
         Ok(Answer::of(&output))
     }
 
-    /// ADD, which must succeed; its result.
+    /// Calls ADD, which must succeed, and returns the result.
     ///
     /// # Errors
     /// It did not succeed; the error holds what it said.
@@ -112,7 +112,7 @@ impl Plugins {
         self.call("ADD", sandbox, conf)?.ok().context("ADD failed")
     }
 
-    /// DEL, which must succeed.
+    /// Calls DEL, which must succeed.
     ///
     /// # Errors
     /// It did not succeed; the error holds what it said.
@@ -124,19 +124,19 @@ impl Plugins {
     }
 }
 
-/// What a plugin answered.
+/// Answer of a plugin.
 #[derive(Debug)]
 pub struct Answer {
-    /// Its exit code; none when a signal ended it.
+    /// Exit code; `None` if a signal ended it.
     pub code: Option<i32>,
-    /// What it printed.
+    /// Standard output: the result or the error, as JSON.
     pub stdout: String,
-    /// What it said for people.
+    /// Standard error: messages for people.
     pub stderr: String,
 }
 
 impl Answer {
-    /// From what a process left.
+    /// Reads the answer from the output of a process.
     pub fn of(output: &Output) -> Answer {
         Answer {
             code: output.status.code(),
@@ -145,7 +145,7 @@ impl Answer {
         }
     }
 
-    /// Success: what it printed as JSON, null if nothing.
+    /// Returns the JSON of a call that succeeded; null if it printed nothing.
     ///
     /// # Errors
     /// It failed, or printed what is no JSON.
@@ -159,7 +159,7 @@ impl Answer {
         Ok(serde_json::from_str(&self.stdout)?)
     }
 
-    /// A refusal with the CNI error code `code`; its message and details.
+    /// Returns message and details of a call that was refused with the CNI error code `code`.
     ///
     /// # Errors
     /// It succeeded, or failed with another code.

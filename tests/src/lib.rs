@@ -1,6 +1,6 @@
-//! What the integration tests and the SR-IOV cases share: where the binaries under test are, network
-//! namespaces of their own, processes that end with the test, calls of CNI plugins, frames on a
-//! wire, and skipping aloud.
+//! Parts that the integration tests and the SR-IOV cases share: the binaries under test, network namespaces of
+//! their own, processes that end with the test, calls of CNI plugins, frames on a wire, and skips that are
+//! reported.
 #![forbid(unsafe_code)]
 
 pub mod cni;
@@ -16,8 +16,8 @@ pub use wire::Wire;
 
 use std::io::Write;
 
-/// Says that test `name` cannot run here and why: on standard error and, for the run's tally, in
-/// the file named by `SLUICE_SKIP_LOG`. The caller returns right after.
+/// Reports that test `name` cannot run here and why: on standard error and, for the run's tally, in the file
+/// named by `SLUICE_SKIP_LOG`. The caller returns right after.
 pub fn skip(name: &str, reason: &str) {
     eprintln!("SKIP {name}: {reason}");
     let Some(log) = std::env::var_os("SLUICE_SKIP_LOG") else {

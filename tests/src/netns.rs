@@ -1,4 +1,4 @@
-//! A network namespace that goes with the value that made it.
+//! Network namespace that is deleted when its value is dropped.
 
 use std::fs::File;
 use std::path::PathBuf;
@@ -10,15 +10,15 @@ use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::run;
 
-/// A named network namespace (`ip netns add`) whose name holds this process's id, with its
-/// loopback up. Deleted on drop.
+/// Named network namespace (`ip netns add`) with its loopback up. Its name holds this process's id. Deleted on
+/// drop.
 #[derive(Debug)]
 pub struct Netns {
     name: String,
 }
 
 impl Netns {
-    /// Makes one. `role` is a short word for people: `wire`, `pod`.
+    /// Creates a namespace. `role` is a short word for people: `wire`, `pod`.
     ///
     /// # Errors
     /// `ip netns add` failed: not root, or no iproute2.
@@ -32,17 +32,17 @@ impl Netns {
         Ok(netns)
     }
 
-    /// Its name, for `ip netns`.
+    /// Returns the name, for `ip netns`.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Its file.
+    /// Returns the namespace's file.
     pub fn path(&self) -> PathBuf {
         PathBuf::from("/var/run/netns").join(&self.name)
     }
 
-    /// `ip` in this namespace.
+    /// Runs `ip` in this namespace and returns its output.
     ///
     /// # Errors
     /// The command failed; the error holds what it said.
@@ -50,15 +50,15 @@ impl Netns {
         run(Command::new("ip").args(["-n", &self.name]).args(args))
     }
 
-    /// A command that will run `program` in this namespace.
+    /// Makes a command that runs `program` in this namespace.
     pub fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("ip");
         command.args(["netns", "exec", &self.name]).arg(program);
         command
     }
 
-    /// A command that will run `program` in this namespace and a mount namespace of its own, with `/sys`
-    /// as it is: what it mounts goes with it.
+    /// Makes a command that runs `program` in this namespace and a mount namespace of its own, with `/sys` as
+    /// it is: its mounts go with it.
     pub fn daemon(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new("nsenter");
         command
@@ -68,7 +68,7 @@ impl Netns {
         command
     }
 
-    /// A veth pair: `ours` here and `theirs` in `other`, both up.
+    /// Creates a veth pair: `ours` here and `theirs` in `other`, both up.
     ///
     /// # Errors
     /// The pair could not be made.

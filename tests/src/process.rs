@@ -1,4 +1,4 @@
-//! Programs that a test runs: found, started, waited for, ended by pid.
+//! Programs that a test runs: finding, starting, awaiting them, and ending them by pid.
 
 use std::path::PathBuf;
 use std::process::{Child, Command};
@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use rustix::process::{Pid, Signal, kill_process};
 
-/// A binary of this workspace: in `SLUICE_BIN_DIR` if that is set, else in the target folder that
-/// this test was built into, release before debug.
+/// Finds a binary of this workspace: in `SLUICE_BIN_DIR` if that is set, else in the target folder that this
+/// test was built into, release before debug.
 ///
 /// # Panics
 /// It was not built; the message says how.
@@ -41,7 +41,7 @@ pub fn bin(name: &str) -> PathBuf {
     panic!("{name} is not in any of {folders:?}: build it with `cargo build --release` first");
 }
 
-/// Runs a command to its end and gives what it printed.
+/// Runs a command to its end and returns its standard output.
 ///
 /// # Errors
 /// It could not be started or did not exit with 0; the error holds its standard error.
@@ -60,7 +60,7 @@ pub fn run(command: &mut Command) -> Result<String> {
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
-/// Waits until `check` gives something, for `limit` at most.
+/// Waits until `check` returns something, for `limit` at most.
 ///
 /// # Errors
 /// It did not within the limit; the error says what was waited for.
@@ -77,14 +77,14 @@ pub fn wait_for<T>(what: &str, limit: Duration, mut check: impl FnMut() -> Optio
     }
 }
 
-/// A process that is killed and reaped when the test lets go of it.
+/// Process that is killed and reaped on drop.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
 }
 
 impl Process {
-    /// Starts it.
+    /// Starts a process.
     ///
     /// # Errors
     /// The program could not be started.
@@ -95,17 +95,17 @@ impl Process {
         Ok(Process { child })
     }
 
-    /// Its pid.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// The child itself, for its pipes.
+    /// Returns the child itself, for its pipes.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// Sends it a signal.
+    /// Sends a signal to the process.
     ///
     /// # Errors
     /// It is gone.
@@ -114,12 +114,12 @@ impl Process {
         kill_process(pid, signal).with_context(|| format!("cannot signal {pid:?}"))
     }
 
-    /// Whether it still runs.
+    /// Whether the process still runs.
     pub fn alive(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
 
-    /// Sends SIGTERM and waits for its end; its exit code, `None` if a signal ended it.
+    /// Sends SIGTERM and waits for the end. Returns the exit code, or `None` if a signal ended the process.
     ///
     /// # Errors
     /// It did not end within `limit`.
@@ -131,7 +131,7 @@ impl Process {
         Ok(status.code())
     }
 
-    /// Kills it with SIGKILL and reaps it.
+    /// Kills the process with SIGKILL and reaps it.
     pub fn kill(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();

@@ -1,4 +1,4 @@
-//! The engine as the cases run it: the built `sluiced`, in the namespace of this process.
+//! Engine under test: the built `sluiced`, in the network namespace of this process.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -11,10 +11,10 @@ use sluice_api::{AttachmentStatus, LinkState};
 
 use crate::{Process, bin, wait_for};
 
-/// How long it may take to be ready, or a link to come up, on a busy and emulated machine.
+/// Limit for the engine to be ready or a link to come up, on a busy and emulated machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// A running engine; killed when let go of.
+/// Running engine; killed on drop.
 #[derive(Debug)]
 pub struct Sluiced {
     process: Process,
@@ -24,8 +24,8 @@ pub struct Sluiced {
 }
 
 impl Sluiced {
-    /// Starts it with the configuration file `config`, whose control socket is `socket`, and waits until
-    /// it takes attachments. It writes to the end of `log`.
+    /// Starts an engine with the configuration file `config`, whose control socket is `socket`, and waits until
+    /// it takes attachments. Its log is appended to `log`.
     ///
     /// # Errors
     /// It cannot be started, ended, or was not ready in time; the error holds its log.
@@ -69,7 +69,7 @@ impl Sluiced {
         Ok(())
     }
 
-    /// Kills it without a warning and starts it again.
+    /// Kills the engine with SIGKILL and starts it again.
     ///
     /// # Errors
     /// As [`Sluiced::start`].
@@ -78,12 +78,12 @@ impl Sluiced {
         Sluiced::start(&self.config, &self.socket, &self.log)
     }
 
-    /// Its process.
+    /// Returns the engine's process.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process
     }
 
-    /// A connection to it.
+    /// Makes a client of the engine's control socket.
     pub fn client(&self) -> Client {
         Client::new(self.socket.clone()).timeout(Duration::from_secs(10))
     }
@@ -99,7 +99,7 @@ impl Sluiced {
         })
     }
 
-    /// Frames that the policies' rules with this name decided.
+    /// Returns the number of frames that the policy's rules of this name decided.
     ///
     /// # Errors
     /// The engine does not answer, or has no such rule.

@@ -1,5 +1,5 @@
-//! The far end of an uplink: frames as they are on the wire, tags and all, made and read by the
-//! test itself, since the kernel here may know no VLANs.
+//! Far end of an uplink: frames as they are on the wire, with their tags, made and read by the test itself,
+//! since the kernel may have no support for VLANs.
 
 use std::time::{Duration, Instant};
 
@@ -9,14 +9,14 @@ use sluice_packet::VlanTag;
 
 use crate::Netns;
 
-/// A raw socket on one netdev of a network namespace.
+/// Raw socket on one netdev of a network namespace.
 #[derive(Debug)]
 pub struct Wire {
     socket: PacketSocket,
 }
 
 impl Wire {
-    /// On `device` of `netns`.
+    /// Opens a socket on `device` of `netns`.
     ///
     /// # Errors
     /// There is no such netdev, or no packet socket is to be had.
@@ -28,7 +28,7 @@ impl Wire {
         Ok(Wire { socket })
     }
 
-    /// On `device` of the namespace that this process is in.
+    /// Opens a socket on `device` of the namespace that this process is in.
     ///
     /// # Errors
     /// There is no such netdev, or no packet socket is to be had.
@@ -42,7 +42,7 @@ impl Wire {
         Ok(Wire { socket })
     }
 
-    /// Sends frames, each in VLAN `vid` with one tag (0: as it is).
+    /// Sends frames with one tag for VLAN `vid`; 0 sends them as they are.
     ///
     /// # Errors
     /// The socket takes no frames for ten seconds.
@@ -79,8 +79,8 @@ impl Wire {
         Ok(())
     }
 
-    /// What arrives until `enough` of it is liked by `keep` or `limit` is over: VID (0: no tag)
-    /// and frame without its tag.
+    /// Receives until `enough` frames were accepted by `keep` or `limit` is over. Returns the VID of each (0: no
+    /// tag) and the frame without its tag.
     pub fn receive(
         &mut self,
         enough: usize,
@@ -104,7 +104,7 @@ impl Wire {
     }
 }
 
-/// The tag may be beside the frame, where the kernel puts it, or still in it.
+/// Removes the tag, which is beside the frame, where the kernel puts it, or still in it.
 fn untag(beside: Option<(u16, u16)>, data: &[u8]) -> (u16, Vec<u8>) {
     let mut frame = data.to_vec();
     if let Some((_, tci)) = beside {

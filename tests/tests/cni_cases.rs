@@ -2,9 +2,9 @@
 //! cleared environment, in a network namespace that stands for the host, as a container runtime
 //! would; delegates and ipam are the reference plugins of `/usr/lib/cni`.
 //!
-//! Stand-ins, where the case is about what the meta plugin does rather than what its delegate
+//! Fakes, where the case is about what the meta plugin does rather than what its delegate
 //! does: shell scripts of the names that the case has (sriov, flannel, a, b) which note how they
-//! were called. See `cni_rig::Host::stand_in`.
+//! were called. See `cni_rig::Host::fake_plugin`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod cni_cluster;

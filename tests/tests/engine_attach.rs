@@ -9,7 +9,7 @@ use std::net::Ipv4Addr;
 use std::process::Stdio;
 use std::time::{Duration, Instant};
 
-use engine_rig::liar::Liar;
+use engine_rig::fake_client::FakeClient;
 use engine_rig::pod::{Place, PodMemif};
 use engine_rig::{Node, PATIENCE, pod};
 use serde_json::json;
@@ -21,7 +21,7 @@ use sluice_packet::build::{ArpFields, FrameBuilder};
 use sluice_tests::{Process, Wire, root_or_skip, wait_for};
 
 const HOST: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
-/// Long enough for a frame to come that should not.
+/// Time in which a frame that must not come would have come.
 const QUIET: Duration = Duration::from_millis(300);
 
 fn refused(node: &Node, request: &AttachRequest, code: ErrorCode, why: &str) {
@@ -34,7 +34,7 @@ fn refused(node: &Node, request: &AttachRequest, code: ErrorCode, why: &str) {
     }
 }
 
-/// Nothing is attached and nothing recorded.
+/// Asserts that nothing is attached and nothing recorded.
 fn assert_empty(node: &Node) {
     assert!(node.client().attachments().unwrap().is_empty());
     assert_eq!(node.files("state/attachments"), [""; 0]);
@@ -143,11 +143,11 @@ fn an_engine_that_is_client_finds_the_pods_socket() {
     }
 }
 
-/// What [`a_pods_process`] finds the path of its memif in.
+/// Environment variable with the memif's path for [`a_pods_process`].
 const POD_PROCESS: &str = "SLUICE_TESTS_POD_MEMIF";
 
-/// Not a test by itself: [`sockets_by_path`] runs this in a process that is in the pod's namespace,
-/// as only such a process may use a memif's path.
+/// Child process of [`sockets_by_path`] in the pod's namespace, as only such a process may use a memif's path;
+/// no test by itself.
 #[test]
 fn a_pods_process() {
     let Some(path) = std::env::var_os(POD_PROCESS) else {
@@ -370,10 +370,10 @@ fn a_pod_that_lies_loses_its_link_and_is_told() {
     node.attach(&pod, "net2", json!({}));
     let mut honest = PodMemif::client(&pod, "net2");
     honest.wait_up();
-    let liar = Liar::connect(&pod, "net1");
+    let client = FakeClient::connect(&pod, "net1");
     node.wait_for_link(&pod, "net1", LinkState::Up);
-    liar.lie();
-    let told = liar.last_words();
+    client.corrupt_ring();
+    let told = client.disconnect_reason();
     node.wait_for_link(&pod, "net1", LinkState::Down);
     // The worker lets go of the port at once; its reason comes with the next look at events.
     let reason = wait_for("the reason", PATIENCE, || {
@@ -385,7 +385,7 @@ fn a_pod_that_lies_loses_its_link_and_is_told() {
         "{reason:?}, {told:?}"
     );
     // It may come back, and nobody else noticed.
-    let _again = Liar::connect(&pod, "net1");
+    let _again = FakeClient::connect(&pod, "net1");
     node.wait_for_link(&pod, "net1", LinkState::Up);
     assert_eq!(node.attachment(&pod, "net2").link, LinkState::Up);
     assert_eq!(node.attachment(&pod, "net2").last_down, None);

@@ -1,5 +1,5 @@
-//! The engine when the host fails it: killed under traffic, without file descriptors, without
-//! memory, without disk, and after time has jumped. Whatever was there stays as it was.
+//! Engine on a failing host: killed under traffic, without file descriptors, without memory, without disk, and
+//! after a jump of the clock. Existing attachments are not affected.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod engine_rig;
@@ -20,10 +20,10 @@ use sluice_packet::Mac;
 use sluice_packet::build::FrameBuilder;
 use sluice_tests::{Netns, bin, program_or_skip, root_or_skip, run, wait_for};
 
-/// Where a frame's number stands: behind Ethernet, IPv4 and UDP.
+/// Offset of a frame's sequence number: behind Ethernet, IPv4 and UDP.
 const NUMBER_AT: usize = 42;
 
-/// Two pods that listen for the engine, and numbered frames from one to the other.
+/// Pair of pods that listen for the engine, with numbered frames from one to the other.
 struct Pair {
     from: Arc<Netns>,
     to: Arc<Netns>,
@@ -35,7 +35,7 @@ struct Pair {
 }
 
 impl Pair {
-    /// Attached to a running engine, which is the client of both.
+    /// Attaches both pods to a running engine, which is the client of both.
     fn new(node: &Node) -> Pair {
         let (from, to) = (pod(), pod());
         let client = json!({"backend": {"type": "memif", "role": "client"}});
@@ -57,7 +57,7 @@ impl Pair {
         pair
     }
 
-    /// Sends a few frames; those that come are in order, and none comes twice.
+    /// Sends a few frames and checks that those that come are in order and none comes twice. Returns their number.
     fn exchange(&mut self) -> usize {
         let [from, to] = self.macs;
         for _ in 0..8 {
@@ -91,7 +91,7 @@ impl Pair {
         .unwrap();
     }
 
-    /// Every frame of some thousand comes.
+    /// Checks that every frame of some thousand comes.
     fn lose_none(&mut self) {
         self.settle();
         let start = self.last;
@@ -102,7 +102,7 @@ impl Pair {
         assert_eq!(self.last, self.sent, "since {start}");
     }
 
-    /// Takes what is still on its way.
+    /// Receives the frames that are still under way.
     fn settle(&mut self) {
         let limit = Instant::now() + PATIENCE;
         while self.last < self.sent && Instant::now() < limit {
@@ -123,12 +123,12 @@ fn mac(text: &str) -> Mac {
     text.parse().unwrap()
 }
 
-/// What the records on disk say there is.
+/// Lists the attachments recorded on disk.
 fn recorded(node: &Node) -> BTreeSet<String> {
     node.files("state/attachments").into_iter().collect()
 }
 
-/// What the engine serves, as its records are named.
+/// Lists the attachments that the engine serves, by the names of their records.
 fn served(node: &Node) -> BTreeSet<String> {
     let attachments = node.client().attachments().unwrap();
     let name = |one: sluice_api::AttachmentStatus| {
@@ -257,7 +257,7 @@ fn limited(most: u64) -> Rlimit {
     }
 }
 
-/// A small file system in place of a folder.
+/// Small file system mounted over a folder.
 struct SmallDisk(PathBuf);
 
 impl SmallDisk {
@@ -269,7 +269,7 @@ impl SmallDisk {
         SmallDisk(at.to_owned())
     }
 
-    /// Leaves no room for anything.
+    /// Fills the file system up, and returns the file that does.
     fn fill(&self) -> PathBuf {
         let file = self.0.join("filler");
         let mut size = 1 << 20;

@@ -1,4 +1,4 @@
-//! The engine's life: its configuration, its start, its one-at-a-timeness, its death and its end.
+//! Life cycle of the engine: configuration, start, the lock that allows one engine only, death and shutdown.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod engine_rig;

@@ -1,7 +1,6 @@
-//! Hostile pods. A programme of attacks on a running engine, each of which may end one attachment's connection,
-//! with a reason that names what was wrong, and nothing else: meanwhile two neighbours exchange numbered
-//! frames, and none of these may be missing. Afterwards the engine has no more open, mapped or allocated
-//! than before.
+//! Attacks of hostile pods on a running engine. Each attack may end the attacker's own connection, with a reason
+//! that names what was wrong, and nothing else: two other pods exchange numbered frames meanwhile, and none of
+//! these may be lost. Afterwards the engine has no more files open, memory mapped or allocated than before.
 //!
 //! That an attack is refused proves little while it would fail for some other reason. So each attack that
 //! aims at a certain check is also run against an engine without that check, where it must come to
@@ -14,23 +13,23 @@
 
 mod engine_rig;
 mod hostile {
+    pub(crate) mod fake_client;
     pub(crate) mod load;
     pub(crate) mod memory;
     pub(crate) mod messages;
     pub(crate) mod neighbour;
     pub(crate) mod rings;
     pub(crate) mod servers;
-    pub(crate) mod stranger;
-    pub(crate) mod witness;
+    pub(crate) mod vlan_peer;
 
-    pub(crate) use stranger::Target;
+    pub(crate) use fake_client::Target;
 
-    /// One attack by a client.
+    /// Attack by a client.
     pub(crate) struct Attack {
         pub(crate) name: &'static str,
-        /// The check that it aims at, where that can be taken out by itself.
+        /// Name of the check that refuses the attack, if the check can be disabled by itself.
         pub(crate) without: &'static str,
-        /// What the engine says of it.
+        /// Reason that the engine reports.
         pub(crate) reason: &'static str,
         pub(crate) run: fn(&Target) -> anyhow::Result<()>,
     }
@@ -58,22 +57,22 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine_rig::{Node, PATIENCE, pod};
+use hostile::fake_client::FakeClient;
 use hostile::neighbour::{self, Neighbour};
 use hostile::servers::{self, Server, ServerAttack};
-use hostile::stranger::Stranger;
-use hostile::witness::Witness;
+use hostile::vlan_peer::VlanPeer;
 use hostile::{Attack, Target, load, memory, messages, rings};
 use serde_json::json;
 use sluice_api::LinkState;
 use sluice_packet::Mac;
 use sluice_tests::{Process, root_or_skip, skip, wait_for};
 
-/// One at a time: each has an engine's workers and a flood on the machine's cores.
+/// Lock that runs one test at a time: each has an engine's workers and a flood on the machine's cores.
 static ALONE: Mutex<()> = Mutex::new(());
 
-/// How long it may take until an attack is told of.
+/// Limit for the engine to report an attack.
 const TOLD: Duration = Duration::from_secs(8);
-/// How long a mutated engine is given to tell of it all the same.
+/// Time in which an engine without the check would have reported the attack all the same.
 const NOT_TOLD: Duration = Duration::from_millis(400);
 
 fn client_attacks() -> impl Iterator<Item = &'static Attack> {
@@ -89,7 +88,7 @@ fn node() -> Node {
     node
 }
 
-/// An attachment for the attacker, on VLAN 210.
+/// Creates an attachment for the attacker, on VLAN 210.
 fn target(node: &Node, role: &str) -> (Target, Mac) {
     let pod = pod();
     let request = json!({"backend": {"type": "memif", "role": role}});
@@ -103,18 +102,18 @@ fn target(node: &Node, role: &str) -> (Target, Mac) {
     )
 }
 
-/// Runs `work` while the witness has frames for the attacker.
-fn provoked<T>(witness: &mut Witness, attacker: Mac, work: impl FnOnce() -> T) -> T {
+/// Runs `work` while the peer has frames for the attacker.
+fn provoked<T>(peer: &mut VlanPeer, attacker: Mac, work: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     std::thread::scope(|scope| {
-        scope.spawn(|| witness.provoke_while(attacker, || !over.load(Ordering::Acquire)));
+        scope.spawn(|| peer.provoke_while(attacker, || !over.load(Ordering::Acquire)));
         let result = work();
         over.store(true, Ordering::Release);
         result
     })
 }
 
-/// Whether, after the log's first `from` bytes, log and status tell of `reason`.
+/// Whether the log, after its first `from` bytes, and the status report `reason`.
 fn told(node: &Node, target: &Target, from: usize, reason: &str, limit: Duration) -> bool {
     let told = || {
         let log = node.log();
@@ -126,12 +125,12 @@ fn told(node: &Node, target: &Target, from: usize, reason: &str, limit: Duration
     wait_for(reason, limit, told).is_ok()
 }
 
-/// What a process has of what must not grow.
+/// Resources of a process that must not grow.
 #[derive(Debug)]
 struct Level {
     fds: usize,
     threads: usize,
-    /// Mappings of memory files: peers' memory.
+    /// Number of mapped memory files, which are peers' memory.
     regions: usize,
     kib: u64,
 }
@@ -166,7 +165,7 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     let (target, own) = target(&node, "server");
     let (calling, _) = self::target(&node, "client");
     // All that is made once, is made.
-    drop(Stranger::connected(&target).unwrap());
+    drop(FakeClient::connected(&target).unwrap());
     node.wait_for_link(&target.pod, "net1", LinkState::Down);
     let gone = || (level(&engine).regions == 0).then_some(());
     wait_for("the first connection's memory to be gone", PATIENCE, gone).unwrap();
@@ -174,7 +173,7 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
 
     let start = Instant::now();
     let neighbour = Neighbour::start(&node);
-    let mut witness = Witness::start(&node);
+    let mut peer = VlanPeer::start(&node);
     let mut seen = 0;
     let mut unhurt = |what: &str| {
         println!("{:>7.1} s  {what}", start.elapsed().as_secs_f64());
@@ -191,7 +190,7 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     let mut done = 0;
     for attack in client_attacks() {
         let from = node.log().len();
-        let result = provoked(&mut witness, own, || (attack.run)(&target));
+        let result = provoked(&mut peer, own, || (attack.run)(&target));
         assert!(
             told(&node, &target, from, attack.reason, TOLD),
             "{}: nobody told of {:?}; it went {result:?}; the engine said:\n{}",
@@ -217,13 +216,13 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
         done += 1;
     }
 
-    let flooded = load::flood(&target, own, witness.mac(), Duration::from_secs(3)).unwrap();
+    let flooded = load::flood(&target, own, peer.mac(), Duration::from_secs(3)).unwrap();
     unhurt("flood");
-    provoked(&mut witness, own, || {
+    provoked(&mut peer, own, || {
         load::stop_reading(&target, Duration::from_secs(2)).unwrap();
     });
     unhurt("stop-reading");
-    let (came, denied) = load::rewrite(&target, own, &mut witness).unwrap();
+    let (came, denied) = load::rewrite(&target, own, &mut peer).unwrap();
     assert!(came > 0 && denied > 0, "{came} came, {denied} denied");
     unhurt("rewrite");
     let crowd = load::crowd(&target, 200).unwrap();
@@ -233,9 +232,9 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     unhurt("reconnect");
 
     // The attacker's attachment still serves whoever behaves.
-    drop(Stranger::connected(&target).unwrap());
+    drop(FakeClient::connected(&target).unwrap());
     node.wait_for_link(&target.pod, "net1", LinkState::Down);
-    witness.end(&node);
+    peer.end(&node);
     let stream = neighbour.end(&node);
     assert_eq!((stream.lost, stream.refused), (0, 0));
     let packets = || {
@@ -262,14 +261,14 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     );
 }
 
-/// The end of the log.
+/// Returns the end of the log.
 fn tail(node: &Node) -> String {
     let log = node.log();
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(30)..].join("\n")
 }
 
-/// The engine whose checks can be taken out: `tests/run.sh` builds it.
+/// Returns the engine whose checks can be disabled, which `tests/run.sh` builds.
 fn mutated() -> Option<PathBuf> {
     std::env::var_os("SLUICE_MUTATED").map(PathBuf::from)
 }
@@ -297,14 +296,14 @@ fn every_attack_bites_where_its_check_is_taken_out() {
     let whole = node();
     let _engine = engine(&whole, "");
     let places = (target(&whole, "server"), target(&whole, "client"));
-    let mut witness = Witness::start(&whole);
+    let mut peer = VlanPeer::start(&whole);
     let aimed = || client_attacks().filter(|attack| !attack.without.is_empty());
     let aimed_at_clients = || {
         let attacks = servers::ATTACKS.iter();
         attacks.filter(|attack| !attack.without.is_empty())
     };
     for attack in aimed() {
-        let told = by_client(&whole, &places.0, &mut witness, attack);
+        let told = by_client(&whole, &places.0, &mut peer, attack);
         assert!(
             told,
             "{}: not told of with all checks in place",
@@ -324,8 +323,8 @@ fn every_attack_bites_where_its_check_is_taken_out() {
         let node = node();
         let _engine = engine(&node, attack.without);
         let place = target(&node, "server");
-        let mut witness = Witness::start(&node);
-        if by_client(&node, &place, &mut witness, attack) {
+        let mut peer = VlanPeer::start(&node);
+        if by_client(&node, &place, &mut peer, attack) {
             toothless.push(attack.name);
         }
     }
@@ -344,15 +343,15 @@ fn every_attack_bites_where_its_check_is_taken_out() {
     println!("{attacks} attacks, each of which comes to something else without its check");
 }
 
-/// Whether an attack by a client is told of soon. What it comes to itself says nothing: it may well find no
+/// Whether an attack by a client is reported soon. The result of the attack itself says nothing: there may be no
 /// engine any more.
-fn by_client(node: &Node, place: &(Target, Mac), witness: &mut Witness, attack: &Attack) -> bool {
+fn by_client(node: &Node, place: &(Target, Mac), peer: &mut VlanPeer, attack: &Attack) -> bool {
     let from = node.log().len();
-    let _ = provoked(witness, place.1, || (attack.run)(&place.0));
+    let _ = provoked(peer, place.1, || (attack.run)(&place.0));
     told(node, &place.0, from, attack.reason, NOT_TOLD)
 }
 
-/// The same of an attack by a server.
+/// Whether an attack by a server is reported soon.
 fn by_server(node: &Node, place: &Target, attack: &ServerAttack) -> bool {
     let from = node.log().len();
     let server = Server::listen(&place.pod, "net1").unwrap();

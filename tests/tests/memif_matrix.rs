@@ -13,9 +13,9 @@ use testpmd_rig::{Testpmd, WINDOW, alone, can_run, echo, frame, name, swapped, u
 /// Binary logarithms of the rings' descriptors: the smallest, the largest, and between.
 const RINGS: [u8; 6] = [1, 3, 6, 8, 11, 14];
 const SIZES: [usize; 3] = [64, 1500, 9000];
-/// What DPDK's mbufs hold, and our buffers.
+/// Size of DPDK's mbufs and of our buffers, in bytes.
 const BUFFER: usize = 2048;
-/// Rings of 16384 for four queues take half a gigabyte.
+/// Limit of the memory of one combination, in bytes: four queues with rings of 16384 take half of it.
 const MOST_BYTES: u64 = 1 << 30;
 
 fn config(role: Role, queues: u16, log2: u8) -> EndpointConfig {
@@ -27,7 +27,7 @@ fn config(role: Role, queues: u16, log2: u8) -> EndpointConfig {
     }
 }
 
-/// testpmd's role where ours is this.
+/// Returns testpmd's role for a role of ours.
 fn theirs(ours: Role) -> &'static str {
     match ours {
         Role::Server => "client",
@@ -88,7 +88,7 @@ fn every_combination_with_testpmd_as_server() {
     }
 }
 
-/// Numbers without pattern, the same for one seed.
+/// Pseudo-random numbers, the same for one seed.
 struct Random(u64);
 
 impl Random {
@@ -101,23 +101,23 @@ impl Random {
     }
 }
 
-/// Nothing came back for so long: it is not on its way any more.
+/// Time without any frame after which none is under way any more.
 const STALLED: Duration = Duration::from_millis(20);
 
-/// Numbered frames over many lives of either side.
+/// Stream of numbered frames over many lives of either side.
 struct Traffic {
     frames: FrameList,
-    /// The next frame's number.
+    /// Number of the next frame.
     next: u32,
-    /// The last that came back.
+    /// Number of the last frame that came back.
     last: Option<u32>,
     back: u32,
-    /// Frames from here on may be on their way.
+    /// Lowest number of a frame that may be under way.
     base: u32,
 }
 
 impl Traffic {
-    /// Sends and receives for a while. What comes back came once, in order, and as it was sent.
+    /// Sends and receives for a while, and checks that frames come back once, in order and unchanged.
     fn flow(&mut self, memif: &mut Memif, size: usize, time: Duration) {
         let mut progress = Instant::now();
         let until = progress + time;

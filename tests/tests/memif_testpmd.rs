@@ -212,8 +212,8 @@ fn testpmd_server_may_be_killed_and_started_again() {
     }
 }
 
-/// Our side as a process of its own, so that it can be killed: this test's binary once more, told
-/// by the environment what to do. Says `ready` when frames came back, then goes on echoing.
+/// Starts our side as a process of its own, so that it can be killed: this test's binary once more, with its
+/// task in the environment. It prints `ready` when frames came back, and goes on.
 fn our_process(test: &str, role: &str, socket: &str) -> Process {
     let mut command = Command::new(std::env::current_exe().unwrap());
     command
@@ -224,7 +224,7 @@ fn our_process(test: &str, role: &str, socket: &str) -> Process {
     Process::start(&mut command).unwrap()
 }
 
-/// If this is such a process: does what it is for and does not return.
+/// Does the task of [`our_process`] and does not return, if this is such a process.
 fn be_our_process() {
     let (Ok(role), Ok(socket)) = (
         std::env::var("SLUICE_TEST_ROLE"),

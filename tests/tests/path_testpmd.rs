@@ -1,6 +1,5 @@
-//! The whole path with a DPDK pod: the CNI plugin attaches it, DPDK's testpmd opens its memif from
-//! inside the pod, and what it gets and what gets out is what the VLAN's policy allows, read at the
-//! wire.
+//! Whole path with a DPDK pod: the CNI plugin attaches it, DPDK's testpmd opens its memif from inside the pod,
+//! and the frames it gets and those read at the wire are the ones that the VLAN's policy allows.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::fs;
@@ -17,9 +16,9 @@ use sluice_tests::{Netns, Process, Wire, bin, program_or_skip, root_or_skip, wai
 use tempfile::TempDir;
 
 const HOST: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
-/// A busy machine makes everything slow; only what is broken takes so long.
+/// Limit for anything on a busy machine: only what is broken takes longer.
 const PATIENCE: Duration = Duration::from_secs(60);
-/// Long enough for a frame to come that should not.
+/// Time in which a frame that must not come would have come.
 const QUIET: Duration = Duration::from_millis(500);
 
 const POLICY: &str = "
@@ -32,7 +31,7 @@ rules:
   - {name: out, direction: egress, protocol: udp, verdict: accept}
 ";
 
-/// A node with an engine, a wire and a pod.
+/// Node with an engine, a wire and a pod.
 struct Rig {
     node: Netns,
     pod: Netns,
@@ -127,7 +126,7 @@ impl Rig {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
-    /// testpmd in the pod, which sends every frame back with its MAC addresses swapped.
+    /// Starts testpmd in the pod, which sends every frame back with its MAC addresses swapped.
     fn testpmd(&self, role: &str) -> Process {
         let mut command: Command = self.pod.command("dpdk-testpmd");
         let vdev =

@@ -1,4 +1,4 @@
-//! The uplink on a kernel netdev, against real kernels' frames: veth pairs in network namespaces.
+//! AF_PACKET uplink on a kernel netdev, with frames of a real kernel: veth pairs in network namespaces.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod ports_worker;
@@ -21,7 +21,7 @@ use sluice_mem::tap::{Tap, TapConfig};
 use sluice_packet::VlanTag;
 use sluice_tests::{Netns, root_or_skip, wait_for};
 
-/// A wire: `wire0` in one namespace, `up0`, the uplink, in the other.
+/// Wire with `wire0` in one namespace and the uplink, `up0`, in the other.
 struct Rig {
     wire: Netns,
     engine: Netns,
@@ -40,7 +40,7 @@ impl Rig {
         self.engine.enter(move || Ok(AfPacket::open(config)?))
     }
 
-    /// The far end, frame by frame: a user-space tagger.
+    /// Opens a packet socket at the far end, for frames with tags of the test's own.
     fn tagger(&self) -> Result<PacketSocket> {
         let index = ifindex(&self.wire, "wire0")?;
         let config = PacketConfig::for_mtu(1600);
@@ -49,7 +49,7 @@ impl Rig {
     }
 }
 
-/// A frame of an EtherType for experiments: no kernel sends such of its own accord.
+/// Makes a frame of an experimental EtherType, which no kernel sends of its own accord.
 fn frame(number: u8, len: usize) -> Vec<u8> {
     let mut frame = vec![number; len];
     frame[..12].copy_from_slice(&[2, 0, 0, 0, 0, 0xaa, 2, 0, 0, 0, 0, 0xbb]);
@@ -81,7 +81,7 @@ fn send(tagger: &mut PacketSocket, frame: &[u8]) -> Result<()> {
     Ok(())
 }
 
-/// What reaches the far end.
+/// Receives `wanted` frames at the far end.
 fn far_end(tagger: &mut PacketSocket, wanted: usize) -> Result<Vec<Received>> {
     let mut seen = Vec::new();
     wait_for(
@@ -268,7 +268,7 @@ fn open_checksums_are_filled_in() {
     worker.check(&[]);
 }
 
-/// A pod with a kernel stack behind the uplink, and the forwarding between the two.
+/// Pod with a kernel stack behind the uplink, and the forwarding between the two.
 struct TapPod {
     netns: Netns,
     port: TapPort,
@@ -295,7 +295,7 @@ impl TapPod {
         })
     }
 
-    /// One loop: a burst each way.
+    /// Forwards one burst each way.
     fn forward(&mut self, worker: &mut Worker, uplink: &mut AfPacket) {
         let mut burst = Burst::new();
         uplink.rx_burst(&mut worker.context(), &mut burst);

@@ -9,7 +9,7 @@ use sluice_sources::root;
 /// Number of the last case.
 const LAST: u32 = 52;
 
-/// One row of the list.
+/// Row of the list of cases.
 struct Row<'a> {
     number: u32,
     expected: &'a str,

@@ -1,4 +1,4 @@
-//! A client of the container runtime interface, as far as the cases need it: what the kubelet calls.
+//! Client of the container runtime interface (CRI), for the calls that the kubelet makes.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -12,7 +12,7 @@ use tonic::codegen::http::uri::PathAndQuery;
 use tonic::transport::{Channel, Endpoint};
 use tonic_prost::ProstCodec;
 
-/// Fields are numbered as in `runtime/v1/api.proto` of Kubernetes.
+/// Name of a pod sandbox or container. Fields are numbered as in `runtime/v1/api.proto` of Kubernetes.
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Metadata {
     #[prost(string, tag = "1")]
@@ -44,7 +44,7 @@ struct RunRequest {
     config: Option<SandboxConfig>,
 }
 
-/// Most requests and answers hold one id.
+/// Request or answer that holds one id, as most do.
 #[derive(Clone, PartialEq, Message)]
 struct Id {
     #[prost(string, tag = "1")]
@@ -207,7 +207,7 @@ impl Cri {
         }
     }
 
-    /// RunPodSandbox.
+    /// Calls RunPodSandbox and returns the sandbox's id.
     pub(crate) fn sandbox(&self, name: &str, annotations: &[(&str, &str)]) -> Result<String> {
         let config = Some(self.sandbox_config(name, annotations));
         Ok(self
@@ -215,7 +215,7 @@ impl Cri {
             .id)
     }
 
-    /// A sandbox with a container that sleeps.
+    /// Starts a sandbox with a container that sleeps.
     pub(crate) fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
         let sandbox = self.sandbox(name, annotations)?;
         let create = CreateRequest {
@@ -240,7 +240,7 @@ impl Cri {
         Ok(Pod { sandbox, container })
     }
 
-    /// ExecSync: what the command printed.
+    /// Calls ExecSync and returns the command's output.
     pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
         let request = ExecRequest {
             container: container.to_owned(),
@@ -265,7 +265,7 @@ impl Cri {
         Ok(())
     }
 
-    /// The sandboxes with their pods' names.
+    /// Lists the ids of the sandboxes with their pods' names.
     pub(crate) fn sandboxes(&self) -> Result<Vec<(String, String)>> {
         let list: Sandboxes = self.ask("ListPodSandbox", Empty {})?;
         let name = |sandbox: &Sandbox| sandbox.metadata.clone().unwrap_or_default().name;
@@ -276,7 +276,7 @@ impl Cri {
             .collect())
     }
 
-    /// The sandbox and first container of a pod that the kubelet runs.
+    /// Finds sandbox and first container of a pod that the kubelet runs.
     pub(crate) fn find(&self, name: &str) -> Result<Pod> {
         let sandboxes = self.sandboxes()?;
         let (sandbox, _) = sandboxes

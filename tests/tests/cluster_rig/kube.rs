@@ -1,4 +1,4 @@
-//! kube-apiserver over etcd, and a kubelet over the node's containerd.
+//! Real kube-apiserver over etcd, and a kubelet over the node's containerd.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -12,11 +12,11 @@ use sluice_tests::{Netns, Process, run, wait_for};
 
 use super::{IMAGE, Node};
 
-/// The administrator's token.
+/// Bearer token of the administrator.
 pub(crate) const ADMIN: &str = "admin-token";
 const PORT: u16 = 16443;
 
-/// An API server in the node's namespace.
+/// API server in the node's network namespace.
 pub(crate) struct Cluster {
     dir: PathBuf,
     programs: PathBuf,
@@ -26,7 +26,7 @@ pub(crate) struct Cluster {
     sysctls: Vec<(&'static str, String)>,
 }
 
-/// What the kubelet sets for the whole machine.
+/// Sysctls that the kubelet sets for the whole machine.
 const SYSCTLS: [&str; 5] = [
     "vm/overcommit_memory",
     "vm/panic_on_oom",
@@ -112,8 +112,7 @@ impl Cluster {
         self.server = None;
     }
 
-    /// A kubeconfig for a token. It is written whole or not at all, as a program may be reading it
-    /// at this very moment.
+    /// Writes a kubeconfig for a token, atomically, as a program may be reading it at this moment.
     pub(crate) fn kubeconfig(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = self.dir.join(format!("{name}.kubeconfig"));
         let ca = self.dir.join("certs/apiserver.crt");
@@ -128,7 +127,7 @@ impl Cluster {
         Ok(path)
     }
 
-    /// One request with the administrator's rights: code and body.
+    /// Makes a request with the administrator's rights and returns status code and body.
     fn ask(&self, netns: &Netns, method: &str, path: &str, body: &Value) -> Result<(u16, Value)> {
         let kubeconfig = self.kubeconfig("admin", ADMIN)?;
         netns.enter(move || {
@@ -162,7 +161,7 @@ impl Cluster {
         })
     }
 
-    /// A request that must succeed.
+    /// Makes a request that must succeed, and returns its body.
     pub(crate) fn must(
         &self,
         netns: &Netns,
@@ -178,7 +177,7 @@ impl Cluster {
         Ok(answer)
     }
 
-    /// Applies objects: creates each at the collection that its kind and group say.
+    /// Creates an object at the collection of its kind and group.
     pub(crate) fn create(&self, netns: &Netns, object: &Value) -> Result<()> {
         let version = object["apiVersion"].as_str().context("apiVersion")?;
         let kind = object["kind"].as_str().context("kind")?.to_lowercase();
@@ -205,7 +204,7 @@ impl Cluster {
         created.with_context(|| said.clone())
     }
 
-    /// Makes a NetworkAttachmentDefinition of namespace default, and its CRD if there is none.
+    /// Creates a NetworkAttachmentDefinition in namespace default, and its CRD if that is missing.
     pub(crate) fn network(&self, netns: &Netns, name: &str, conf: &Value) -> Result<()> {
         for object in super::deployed("crds.yaml") {
             self.create(netns, &object)?;
@@ -221,7 +220,7 @@ impl Cluster {
         self.must(netns, "GET", &path, &Value::Null)
     }
 
-    /// Messages of a namespace's events that have this reason.
+    /// Lists the messages of a namespace's events with this reason.
     pub(crate) fn events(&self, netns: &Netns, namespace: &str, reason: &str) -> Vec<String> {
         let path = format!("/api/v1/namespaces/{namespace}/events");
         let list = self
@@ -235,7 +234,7 @@ impl Cluster {
             .collect()
     }
 
-    /// A token of a service account, from the API server.
+    /// Requests a token of a service account.
     pub(crate) fn token(&self, netns: &Netns, namespace: &str, account: &str) -> Result<String> {
         let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{account}/token");
         let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
@@ -298,7 +297,7 @@ impl Cluster {
         wait_for("the kubelet to be ready", Duration::from_secs(60), ready)
     }
 
-    /// Waits for a pod to run, or says in what state it is.
+    /// Waits for a pod to run; the error holds its state.
     pub(crate) fn running(&self, netns: &Netns, namespace: &str, name: &str) -> Result<()> {
         let mut state = Value::Null;
         let runs = || {
@@ -309,7 +308,7 @@ impl Cluster {
         waited.with_context(|| format!("pod {namespace}/{name}: {state}"))
     }
 
-    /// Deletes a pod and waits until it is gone.
+    /// Deletes a pod and waits until it no longer exists.
     pub(crate) fn delete(&self, netns: &Netns, namespace: &str, name: &str) -> Result<()> {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}?gracePeriodSeconds=1");
         self.must(netns, "DELETE", &path, &Value::Null)?;

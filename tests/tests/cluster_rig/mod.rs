@@ -21,7 +21,7 @@ use cri::Cri;
 /// The only image there is: busybox, for sandboxes and containers.
 pub(crate) const IMAGE: &str = "sluicegate.test/busybox:1";
 
-/// The folder with kube-apiserver and kubelet, if there is one; else the skip of `case` is noted.
+/// Returns the folder with kube-apiserver and kubelet; without one, reports the skip of `case`.
 pub(crate) fn programs_or_skip(case: &str) -> Option<PathBuf> {
     if !root_or_skip(case) {
         return None;
@@ -36,7 +36,7 @@ pub(crate) fn programs_or_skip(case: &str) -> Option<PathBuf> {
     folder
 }
 
-/// The objects in a file of deploy/.
+/// Reads the objects in a file of deploy/.
 pub(crate) fn deployed(file: &str) -> Vec<Value> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR"))
         .join("../deploy")
@@ -53,7 +53,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node whose pods get their networks by `conflist`.
+    /// Starts a node whose pods get their networks by `conflist`.
     pub(crate) fn start(conflist: impl FnOnce(&Path) -> Value) -> Result<Node> {
         // In a path that holds nothing of the test's name: sockets' paths are short.
         let dir = TempDir::with_prefix("sg-node-")?;
@@ -122,7 +122,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
         fs::read_to_string(self.dir().join(name)).unwrap_or_default()
     }
 
-    /// Puts a configuration where the meta plugin finds it by name.
+    /// Writes a configuration to the folder in which the meta plugin finds it by name.
     pub(crate) fn network(&self, conf: &Value) {
         let name = conf["name"].as_str().unwrap();
         fs::write(
@@ -132,7 +132,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
         .unwrap();
     }
 
-    /// What pods left: host-local's reservations and the plugins' records.
+    /// Lists the reservations of host-local and the records of the plugins, which must go with the pods.
     pub(crate) fn leftovers(&self) -> Vec<String> {
         let mut found = Vec::new();
         for folder in ["ipam", "cni"] {
@@ -142,7 +142,7 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
         found
     }
 
-    /// Links of the node's namespace that a pod's interface would have its other end at.
+    /// Counts the links in the node's namespace that can be the other end of a pod's interface.
     pub(crate) fn veths(&self) -> usize {
         let links = self
             .netns
@@ -209,7 +209,7 @@ impl Drop for Node {
     }
 }
 
-/// Makes the image and imports it.
+/// Makes the busybox image and imports it.
 fn image(dir: &Path, socket: &Path) -> Result<()> {
     let root = dir.join("root");
     fs::create_dir_all(root.join("bin"))?;

@@ -1,5 +1,5 @@
-//! Cases 22 to 34, 36 and 38 to 43: networks that the API server names. A stand-in plays the server here,
-//! so that every case can be had on demand; the real one is in `make test-cluster`.
+//! Cases 22 to 34, 36 and 38 to 43: networks that the API server names. The server is a fake, so that every
+//! case can be had on demand; the real one is in `make test-cluster`.
 
 mod devices;
 mod trouble;
@@ -25,12 +25,12 @@ impl Lab {
         let api = Api::start(&host);
         let pod = Netns::new("pod").unwrap();
         for name in ["a", "b", "c"] {
-            host.stand_in(name, &canned(name));
+            host.fake_plugin(name, &canned(name));
         }
         Some(Lab { host, api, pod })
     }
 
-    /// The configuration: default network `a`, a stand-in.
+    /// Makes a configuration with default network `a`, a fake plugin.
     pub(crate) fn conf(&self) -> Value {
         let mut conf = self
             .host
@@ -41,7 +41,7 @@ impl Lab {
         conf
     }
 
-    /// A call for pod `name` of namespace ns.
+    /// Makes a call for pod `name` of namespace ns.
     pub(crate) fn run(&self, command: &str, name: &str, conf: &Value) -> Answer {
         self.run_as(command, "ns", name, &format!("uid-{name}"), conf)
     }
@@ -66,7 +66,7 @@ impl Lab {
             .run()
     }
 
-    /// ADD and DEL of a pod with this annotation, which must succeed; the ADDs that were run.
+    /// Calls ADD and DEL for a pod with this annotation, which must succeed, and returns the delegates' ADDs.
     pub(crate) fn adds(&self, name: &str, networks: &str, conf: &Value) -> Vec<String> {
         self.api.pod("ns", name, json!({NETWORKS: networks}));
         self.run("ADD", name, conf).ok();
@@ -76,7 +76,8 @@ impl Lab {
         calls
     }
 
-    /// ADD of a pod with this annotation, which must be refused before any delegate is run; what is said.
+    /// Calls ADD for a pod with this annotation, which must be refused before any delegate runs, and returns the
+    /// message.
     pub(crate) fn refused(&self, name: &str, networks: &str, conf: &Value, code: u64) -> String {
         self.api.pod("ns", name, json!({NETWORKS: networks}));
         let said = self.run("ADD", name, conf).refused(code);
@@ -85,7 +86,7 @@ impl Lab {
     }
 }
 
-/// A stand-in's result: an interface of its own name.
+/// Result of a fake plugin: an interface of its own name.
 fn canned(name: &str) -> Value {
     json!({"cniVersion": "1.0.0", "interfaces": [{"name": name, "sandbox": "/x",
         "mac": "02:00:00:00:00:0a"}], "ips": [{"address": "10.9.0.2/24", "interface": 0}]})
@@ -369,8 +370,8 @@ fn pods_of_every_generation_side_by_side() {
     let Some(lab) = Lab::new("generations") else {
         return;
     };
-    lab.host.stand_in("flannel", &canned("eth0"));
-    lab.host.stand_in("sriov", &canned("net0"));
+    lab.host.fake_plugin("flannel", &canned("eth0"));
+    lab.host.fake_plugin("sriov", &canned("net0"));
     let mut conf = lab.conf();
     conf["delegates"] = json!([{"type": "a", "masterplugin": true}]);
     for (group, namespace) in [

@@ -1,5 +1,4 @@
-//! What the API server and its absence may do to a pod: each kind of trouble has its code, in bounded
-//! time, and a DEL never waits.
+//! Failures and absence of the API server: each kind has its error code, in bounded time, and DEL never waits.
 
 use std::time::{Duration, Instant};
 

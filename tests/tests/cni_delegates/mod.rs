@@ -1,4 +1,4 @@
-//! Cases 18 to 21, 35, 46, 48 and 51: what the meta plugin does with its delegates.
+//! Cases 15 to 21, 35, 37, 46, 48, 50 and 51: the meta plugin and its delegates.
 
 use std::fs;
 use std::time::{Duration, Instant};
@@ -26,8 +26,8 @@ fn case_18_the_master_is_first_and_the_others_are_numbered() {
         return;
     };
     let pod = Netns::new("pod").unwrap();
-    host.stand_in("sriov", &canned("net0"));
-    host.stand_in("flannel", &canned("eth0"));
+    host.fake_plugin("sriov", &canned("net0"));
+    host.fake_plugin("flannel", &canned("eth0"));
     host.noted("ptp");
     let mut conf = host.meta(
         "0.4.0",
@@ -113,8 +113,8 @@ fn case_18_the_master_is_first_and_the_others_are_numbered() {
     assert_eq!((host.reserved(), host.records()), (NONE, NONE));
 
     // Without a mark the first is master, and numbers start at 1.
-    host.stand_in("a", &canned("eth0"));
-    host.stand_in("b", &canned("net1"));
+    host.fake_plugin("a", &canned("eth0"));
+    host.fake_plugin("b", &canned("net1"));
     let conf = host.meta("0.4.0", json!([{"type": "a"}, {"type": "b"}]));
     run(&host, "ADD", "c18", &pod, &conf).ok();
     assert_eq!(host.take_calls(), ["ADD a eth0", "ADD b net1"]);
@@ -173,9 +173,9 @@ fn case_20_a_failed_add_is_undone_and_answered_in_the_delegates_words() {
     };
     let pod = Netns::new("pod").unwrap();
     host.noted("bridge");
-    host.stand_in("a", &canned("net1"));
-    host.stand_in("b", &canned("net2"));
-    host.stand_in("c", &canned("net3"));
+    host.fake_plugin("a", &canned("net1"));
+    host.fake_plugin("b", &canned("net2"));
+    host.fake_plugin("c", &canned("net3"));
     let words = json!({"code": 107, "msg": "no carrier", "details": "on enp2s0"});
     host.on("b", "ADD", &format!("printf '%s' '{words}'; exit 1"));
     let bridge = host.bridge("0.4.0", "10.80.20.0/24");
@@ -219,7 +219,7 @@ fn case_21_an_interface_that_exists_is_left_alone() {
     };
     let pod = Netns::new("pod").unwrap();
     host.noted("bridge");
-    host.stand_in("b", &canned("net1"));
+    host.fake_plugin("b", &canned("net1"));
     let conf = host.meta(
         "0.4.0",
         json!([host.bridge("0.4.0", "10.80.21.0/24"), {"type": "b"}]),
@@ -328,8 +328,8 @@ fn case_48_a_failed_del_stops_no_other_and_can_be_repeated() {
     };
     let pod = Netns::new("pod").unwrap();
     host.noted("bridge");
-    host.stand_in("a", &canned("net1"));
-    host.stand_in("b", &canned("net2"));
+    host.fake_plugin("a", &canned("net1"));
+    host.fake_plugin("b", &canned("net2"));
     let bridge = host.bridge("1.0.0", "10.80.48.0/24");
     let conf = host.meta("1.0.0", json!([bridge, {"type": "a"}, {"type": "b"}]));
     run(&host, "ADD", "c48", &pod, &conf).ok();
@@ -372,7 +372,7 @@ fn case_51_a_killed_add_leaves_nothing_after_del() {
     let pod = Netns::new("pod").unwrap();
     // An ipam that takes its time and then reserves: it is a child of the delegate, so it
     // outlives both the meta plugin and the delegate.
-    host.stand_in("slow-ipam", &Value::Null);
+    host.fake_plugin("slow-ipam", &Value::Null);
     let work = "printf '%s' \"$conf\" | /usr/lib/cni/host-local; exit $?";
     let note = format!("echo $$ >{}/slow-pid", host.notes().display());
     host.on("slow-ipam", "ADD", &format!("{note}; sleep 1.5; {work}"));
@@ -437,7 +437,7 @@ fn case_50_gc_deletes_what_is_no_more_and_spares_the_rest() {
         return;
     };
     let pods = [Netns::new("pod").unwrap(), Netns::new("pod").unwrap()];
-    host.stand_in("newer", &json!({"cniVersion": "1.1.0"}));
+    host.fake_plugin("newer", &json!({"cniVersion": "1.1.0"}));
     let mut conf = host.meta(
         "1.1.0",
         json!([host.bridge("1.0.0", "10.80.50.0/24"), {"type": "newer", "cniVersion": "1.1.0"}]),
@@ -477,8 +477,8 @@ fn case_15_to_17_status_is_that_of_the_default_network() {
     let Some(host) = Host::new("case_15_to_17_status_is_that_of_the_default_network") else {
         return;
     };
-    host.stand_in("first", &Value::Null);
-    host.stand_in("second", &Value::Null);
+    host.fake_plugin("first", &Value::Null);
+    host.fake_plugin("second", &Value::Null);
     let mut conf = host.meta(
         "1.1.0",
         json!([{"type": "first", "cniVersion": "1.1.0"}, {"type": "second", "cniVersion": "1.1.0"}]),
@@ -499,7 +499,6 @@ fn case_15_to_17_status_is_that_of_the_default_network() {
     assert!(status(&conf).refused(50).contains("ready"));
 }
 
-/// The children of a process that are plugins by now.
 #[test]
 fn a_hundred_pods_at_once_each_get_their_own_address() {
     let Some(host) = Host::new("a_hundred_pods") else {
@@ -533,6 +532,7 @@ fn a_hundred_pods_at_once_each_get_their_own_address() {
     assert_eq!((host.reserved(), host.records()), (NONE, NONE));
 }
 
+/// Lists the pids of a process's children.
 fn children_of(pid: u32) -> Vec<String> {
     let path = format!("/proc/{pid}/task/{pid}/children");
     fs::read_to_string(path)
@@ -542,7 +542,7 @@ fn children_of(pid: u32) -> Vec<String> {
         .collect()
 }
 
-/// Whether a process runs: it is there and no zombie.
+/// Whether a process exists and is no zombie.
 fn runs(pid: &str) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ")

@@ -1,5 +1,5 @@
-//! A stand-in for the API server, for what the real one will not do on demand: any object at any path,
-//! and every kind of trouble. It listens in the host's network namespace.
+//! Fake API server, for what the real one does not do on demand: any object at any path, and every kind of
+//! failure. It listens in the host's network namespace.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,12 +18,12 @@ use tokio::sync::oneshot;
 
 use super::Host;
 
-/// What goes wrong, with requests whose method and path hold a text.
+/// Failure of requests whose method and path contain a text.
 #[derive(Clone, Debug)]
 pub(crate) struct Trouble {
     pub(crate) with: String,
     pub(crate) what: What,
-    /// How many more times; `u32::MAX` stays for ever.
+    /// Number of times it still happens; `u32::MAX` stands for ever.
     pub(crate) times: u32,
 }
 
@@ -38,13 +38,13 @@ pub(crate) struct World {
     /// Objects by path.
     pub(crate) objects: BTreeMap<String, Value>,
     pub(crate) trouble: Vec<Trouble>,
-    /// `GET /api/v1/...`, in order.
+    /// Requests in order, as `GET /api/v1/...`.
     pub(crate) requests: Vec<String>,
-    /// Events' reasons and messages.
+    /// Reason and message of each event.
     pub(crate) events: Vec<(String, String)>,
 }
 
-/// A running stand-in. It ends on drop.
+/// Running fake API server. It ends on drop.
 pub(crate) struct Api {
     world: Arc<Mutex<World>>,
     pub(crate) kubeconfig: PathBuf,
@@ -91,7 +91,7 @@ impl Api {
         self.world.lock().unwrap()
     }
 
-    /// A pod with these annotations; its UID is `uid-<name>`.
+    /// Creates a pod with these annotations; its UID is `uid-<name>`.
     pub(crate) fn pod(&self, namespace: &str, name: &str, annotations: Value) {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": namespace,
             "name": name, "uid": format!("uid-{name}"), "annotations": annotations}});
@@ -99,7 +99,7 @@ impl Api {
         self.world().objects.insert(path, pod);
     }
 
-    /// A `NetworkAttachmentDefinition` with this `spec`.
+    /// Creates a `NetworkAttachmentDefinition` with this `spec`.
     pub(crate) fn nad(&self, namespace: &str, name: &str, annotations: Value, spec: Value) {
         let mut object = json!({"apiVersion": "k8s.cni.cncf.io/v1",
             "kind": "NetworkAttachmentDefinition", "metadata": {"namespace": namespace,
@@ -113,12 +113,12 @@ impl Api {
         self.world().objects.insert(path, object);
     }
 
-    /// A `NetworkAttachmentDefinition` with its configuration inside.
+    /// Creates a `NetworkAttachmentDefinition` that holds its configuration.
     pub(crate) fn network(&self, name: &str, conf: &Value) {
         self.nad("ns", name, json!({}), json!({"config": conf.to_string()}));
     }
 
-    /// A `Network` of the older documents.
+    /// Creates a `Network` of the older documents.
     pub(crate) fn old_network(&self, group: &str, namespace: &str, name: &str, body: Value) {
         let mut object = json!({"apiVersion": format!("{group}/v1"), "kind": "Network",
             "metadata": {"namespace": namespace, "name": name}});
@@ -130,20 +130,20 @@ impl Api {
         self.world().objects.insert(path, object);
     }
 
-    /// The annotations that a pod has by now.
+    /// Returns the current annotations of a pod.
     pub(crate) fn annotations(&self, namespace: &str, name: &str) -> Value {
         let path = format!("/api/v1/namespaces/{namespace}/pods/{name}");
         self.world().objects[&path]["metadata"]["annotations"].clone()
     }
 
-    /// The pod's network-status.
+    /// Returns the pod's network status.
     pub(crate) fn status(&self, namespace: &str, name: &str) -> Vec<Value> {
         let annotations = self.annotations(namespace, name);
         let text = annotations["k8s.v1.cni.cncf.io/network-status"].as_str();
         serde_json::from_str(text.unwrap_or("[]")).unwrap()
     }
 
-    /// Trouble with every request that holds `with`, for ever.
+    /// Makes the next `times` requests that contain `with` fail.
     pub(crate) fn trouble(&self, with: &str, what: What, times: u32) {
         self.world().trouble.push(Trouble {
             with: with.to_owned(),

@@ -1,4 +1,4 @@
-//! The engine on a host: the built `sluiced`, with a wire to an uplink of its own.
+//! Engine on a host: the built `sluiced`, with a wire to an uplink of its own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -12,7 +12,7 @@ use sluice_tests::{Netns, Process, bin, wait_for};
 
 use super::Host;
 
-/// A running engine with one uplink, `wire0`.
+/// Running engine with one uplink, `wire0`.
 pub(crate) struct Engine<'a> {
     host: &'a Host,
     process: Process,
@@ -46,12 +46,12 @@ impl<'a> Engine<'a> {
         }
     }
 
-    /// Starts it again after it ended.
+    /// Starts the engine again after it ended.
     pub(crate) fn restart(&mut self) {
         self.process = launch(self.host);
     }
 
-    /// Kills it without a warning.
+    /// Kills the engine with SIGKILL.
     pub(crate) fn kill(&mut self) {
         self.process.kill();
     }
@@ -64,12 +64,12 @@ impl<'a> Engine<'a> {
         client(self.host)
     }
 
-    /// The one attachment of `container` on `ifname`.
+    /// Returns the attachment of `container` on `ifname`.
     pub(crate) fn attachment(&self, container: &str, ifname: &str) -> AttachmentStatus {
         self.client().attachment(container, ifname).unwrap()
     }
 
-    /// Waits until a pod's side of the attachment is there.
+    /// Waits until the pod has opened its side of the attachment.
     pub(crate) fn wait_for_link(&self, container: &str, ifname: &str) {
         wait_for("the pod to open its memif", Duration::from_secs(20), || {
             (self.attachment(container, ifname).link == LinkState::Up).then_some(())
@@ -78,7 +78,7 @@ impl<'a> Engine<'a> {
     }
 }
 
-/// A configuration of the interface plugin for an engine on `host`, with addresses on `subnet`.
+/// Makes a configuration of the interface plugin for an engine on `host`, with addresses on `subnet`.
 pub(crate) fn conf(host: &Host, subnet: &str) -> Value {
     json!({
         "cniVersion": "1.1.0", "name": "wire", "type": "sluicegate-vf", "mode": "engine",
@@ -88,7 +88,7 @@ pub(crate) fn conf(host: &Host, subnet: &str) -> Value {
     })
 }
 
-/// The engine's records of attachments.
+/// Lists the engine's records of attachments.
 pub(crate) fn records(host: &Host) -> Vec<String> {
     super::files_below(&host.dir().join("state/attachments"))
 }

@@ -1,4 +1,4 @@
-//! A stand-in for the kubelet's pod-resources socket, with the messages of its public API.
+//! Fake of the kubelet's pod-resources socket, with the messages of its public API.
 
 use std::convert::Infallible;
 use std::fs;
@@ -39,7 +39,7 @@ pub(crate) struct ContainerResources {
     pub(crate) name: String,
     #[prost(message, repeated, tag = "2")]
     pub(crate) devices: Vec<ContainerDevices>,
-    /// Exclusive cores: nothing that is read, and so something to be passed over.
+    /// Exclusive cores, which the plugin does not read: a field to be skipped.
     #[prost(int64, repeated, tag = "3")]
     pub(crate) cpu_ids: Vec<i64>,
 }
@@ -55,7 +55,7 @@ pub(crate) struct ContainerDevices {
 type Answer = Arc<Mutex<ListResponse>>;
 type Later<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
-/// The service `v1.PodResourcesLister`.
+/// Service `v1.PodResourcesLister`.
 #[derive(Clone)]
 struct Lister(Answer);
 
@@ -94,14 +94,14 @@ impl tower::Service<http::Request<Body>> for Lister {
     }
 }
 
-/// A running stand-in. It ends on drop.
+/// Running fake kubelet. It ends on drop.
 pub(crate) struct Kubelet {
     answer: Answer,
     _stop: oneshot::Sender<()>,
 }
 
 impl Kubelet {
-    /// With its directory at `dir`.
+    /// Starts a fake kubelet whose folder is `dir`.
     pub(crate) fn start(dir: &Path) -> Kubelet {
         let socket = dir.join("pod-resources/kubelet.sock");
         fs::create_dir_all(socket.parent().unwrap()).unwrap();
@@ -138,7 +138,7 @@ impl Kubelet {
         }
     }
 
-    /// Pod `name` of namespace ns has containers with these (resource, ids).
+    /// Adds pod `name` of namespace ns, with these (resource, ids) for each container.
     pub(crate) fn pod(&self, name: &str, containers: &[&[(&str, &[&str])]]) {
         let devices = |(resource, ids): &(&str, &[&str])| ContainerDevices {
             resource: (*resource).to_owned(),

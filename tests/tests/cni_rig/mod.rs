@@ -1,4 +1,4 @@
-//! A host to run CNI plugins on: a network namespace, a directory of plugins, state of its own.
+//! Host for CNI plugins: a network namespace, a folder of plugins, state of its own.
 
 pub(crate) mod api;
 pub(crate) mod engine;
@@ -15,18 +15,18 @@ use serde_json::{Value, json};
 use sluice_tests::{Netns, bin, root_or_skip, skip};
 use tempfile::TempDir;
 
-/// Where Debian's containernetworking-plugins has the reference plugins.
+/// Folder of the reference plugins of Debian's containernetworking-plugins.
 const REFERENCE: &str = "/usr/lib/cni";
 
-/// A host with plugins. Everything goes with it.
+/// Host with plugins. All of its state is deleted on drop.
 pub(crate) struct Host {
     pub(crate) netns: Netns,
     dir: TempDir,
 }
 
 impl Host {
-    /// A host that has both plugins under test and the reference plugins. `None`: the case cannot
-    /// run here, and that is noted.
+    /// Creates a host with both plugins under test and the reference plugins. `None`: the case cannot run here,
+    /// and the skip is reported.
     pub(crate) fn new(case: &str) -> Option<Host> {
         if !root_or_skip(case) {
             return None;
@@ -58,17 +58,17 @@ impl Host {
         self.dir.path()
     }
 
-    /// `CNI_PATH`.
+    /// Returns the folder of plugins, `CNI_PATH`.
     pub(crate) fn bin_dir(&self) -> PathBuf {
         self.dir().join("bin")
     }
 
-    /// `cniDir`: where the plugins under test keep their records.
+    /// Returns the folder of the plugins' records, `cniDir`.
     pub(crate) fn cni_dir(&self) -> PathBuf {
         self.dir().join("cni")
     }
 
-    /// A configuration of the meta plugin with its state on this host.
+    /// Makes a configuration of the meta plugin with its state on this host.
     pub(crate) fn meta(&self, version: &str, delegates: Value) -> Value {
         json!({
             "cniVersion": version, "name": "demo", "type": "sluicegate",
@@ -76,13 +76,13 @@ impl Host {
         })
     }
 
-    /// An ipam member: host-local on `subnet`, with its store on this host.
+    /// Makes an `ipam` member: host-local on `subnet`, with its store on this host.
     pub(crate) fn host_local(&self, subnet: &str) -> Value {
         json!({"type": "host-local", "dataDir": self.dir().join("ipam"),
             "ranges": [[{"subnet": subnet}]], "routes": [{"dst": "0.0.0.0/0"}]})
     }
 
-    /// A bridge delegate with addresses on `subnet`.
+    /// Makes a bridge delegate with addresses on `subnet`.
     pub(crate) fn bridge(&self, version: &str, subnet: &str) -> Value {
         let mut conf = json!({"type": "bridge", "bridge": "br0", "isGateway": true,
             "ipam": self.host_local(subnet)});
@@ -92,7 +92,7 @@ impl Host {
         conf
     }
 
-    /// Addresses that host-local has given and not taken back.
+    /// Lists the addresses that host-local holds as reserved.
     pub(crate) fn reserved(&self) -> Vec<String> {
         files_below(&self.dir().join("ipam"))
             .into_iter()
@@ -100,17 +100,17 @@ impl Host {
             .collect()
     }
 
-    /// Files of the plugins' records, locks included.
+    /// Lists the files of the plugins' records, locks included.
     pub(crate) fn records(&self) -> Vec<String> {
         files_below(&self.cni_dir())
     }
 
-    /// A stand-in for a plugin: notes its call, environment and configuration, does what
-    /// [`Host::on`] said, and answers an ADD with `result`.
-    pub(crate) fn stand_in(&self, name: &str, result: &Value) {
+    /// Installs a fake plugin, which notes its call, environment and configuration, runs the script of
+    /// [`Host::on`], and answers an ADD with `result`.
+    pub(crate) fn fake_plugin(&self, name: &str, result: &Value) {
         let script = format!(
             r#"#!/bin/sh
-# A stand-in for a CNI plugin: notes how it was called.
+# A fake plugin for a CNI plugin: notes how it was called.
 env=$(/usr/bin/env)
 PATH=/usr/sbin:/usr/bin:/sbin:/bin
 notes={notes}
@@ -135,21 +135,21 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$notes/result-$type"; fi
         .unwrap();
     }
 
-    /// A reference plugin that notes its calls like a stand-in and then does its work.
+    /// Installs a reference plugin that first notes its calls as a fake one does.
     pub(crate) fn noted(&self, name: &str) {
-        self.stand_in(name, &Value::Null);
+        self.fake_plugin(name, &Value::Null);
         for command in ["ADD", "DEL", "CHECK"] {
             let work = format!("printf '%s' \"$conf\" | {REFERENCE}/{name}; exit $?");
             self.on(name, command, &work);
         }
     }
 
-    /// What a stand-in does, in shell, after noting a call.
+    /// Sets the shell script that a fake plugin runs after noting a call.
     pub(crate) fn on(&self, name: &str, command: &str, shell: &str) {
         fs::write(self.notes().join(format!("on-{name}-{command}")), shell).unwrap();
     }
 
-    /// Takes back [`Host::on`].
+    /// Undoes [`Host::on`].
     pub(crate) fn off(&self, name: &str, command: &str) {
         fs::remove_file(self.notes().join(format!("on-{name}-{command}"))).unwrap();
     }
@@ -158,7 +158,7 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$notes/result-$type"; fi
         self.dir().join("notes")
     }
 
-    /// The stand-ins' calls so far: `ADD sriov net0`. They are forgotten.
+    /// Takes the calls of fake plugins so far, as `ADD sriov net0`.
     pub(crate) fn take_calls(&self) -> Vec<String> {
         let path = self.notes().join("calls");
         let text = fs::read_to_string(&path).unwrap_or_default();
@@ -166,13 +166,13 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$notes/result-$type"; fi
         text.lines().map(str::to_owned).collect()
     }
 
-    /// The configuration that a stand-in got last.
+    /// Returns the configuration that a fake plugin got last.
     pub(crate) fn conf_of(&self, name: &str, command: &str, ifname: &str) -> Value {
         let path = self.notes().join(format!("conf-{name}-{command}-{ifname}"));
         serde_json::from_str(&fs::read_to_string(path).unwrap()).unwrap()
     }
 
-    /// The environment that a stand-in got last.
+    /// Returns the environment that a fake plugin got last.
     pub(crate) fn env_of(
         &self,
         name: &str,
@@ -187,7 +187,7 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$notes/result-$type"; fi
             .collect()
     }
 
-    /// A call of a plugin, with nothing but `CNI_COMMAND` and `CNI_PATH` set.
+    /// Prepares a call of a plugin with only `CNI_COMMAND` and `CNI_PATH` set.
     pub(crate) fn call(&self, plugin: &str, command: &str) -> Call<'_> {
         let mut env = BTreeMap::new();
         env.insert("CNI_COMMAND".to_owned(), command.to_owned());
@@ -200,7 +200,7 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$notes/result-$type"; fi
         }
     }
 
-    /// A call about `ifname` of `container`, whose namespace is `pod`.
+    /// Prepares a call about `ifname` of `container`, whose network namespace is `pod`.
     pub(crate) fn pod_call(
         &self,
         plugin: &str,
@@ -225,7 +225,7 @@ enum Stdin {
     Directory,
 }
 
-/// One execution of a plugin.
+/// Call of a plugin, to be run.
 pub(crate) struct Call<'a> {
     host: &'a Host,
     plugin: PathBuf,
@@ -253,7 +253,7 @@ impl Call<'_> {
         self
     }
 
-    /// Standard input that cannot be read.
+    /// Gives the plugin a standard input that cannot be read.
     pub(crate) fn unreadable(mut self) -> Self {
         self.stdin = Stdin::Directory;
         self
@@ -285,7 +285,7 @@ impl Call<'_> {
     }
 }
 
-/// What a plugin answered.
+/// Answer of a plugin.
 #[derive(Debug)]
 pub(crate) struct Answer {
     pub(crate) code: Option<i32>,
@@ -302,7 +302,7 @@ impl Answer {
         }
     }
 
-    /// Success; what it printed as JSON, null if nothing.
+    /// Returns the JSON of a call that succeeded; null if it printed nothing.
     #[track_caller]
     pub(crate) fn ok(&self) -> Value {
         assert_eq!(self.code, Some(0), "{self:#?}");
@@ -312,7 +312,7 @@ impl Answer {
         serde_json::from_str(&self.stdout).unwrap()
     }
 
-    /// Failure with a CNI error object of that code; its message.
+    /// Returns the message of a call that failed with a CNI error of that code.
     #[track_caller]
     pub(crate) fn refused(&self, code: u64) -> String {
         assert_eq!(self.code, Some(1), "{self:#?}");
@@ -325,7 +325,7 @@ impl Answer {
     }
 }
 
-/// Names of files at any depth.
+/// Lists the names of the files in a folder, at any depth.
 fn files_below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {
@@ -339,12 +339,12 @@ fn files_below(dir: &Path) -> Vec<String> {
     found
 }
 
-/// Whether a link is in a namespace.
+/// Whether a namespace has a link of that name.
 pub(crate) fn has_link(netns: &Netns, name: &str) -> bool {
     netns.ip(&["link", "show", "dev", name]).is_ok()
 }
 
-/// The addresses of a link.
+/// Returns the output of `ip address` for a link.
 pub(crate) fn addresses(netns: &Netns, name: &str) -> String {
     netns.ip(&["-o", "address", "show", "dev", name]).unwrap()
 }

@@ -1,8 +1,8 @@
-//! A node for the control side's tests: a network namespace with an uplink, a wire at its other
-//! end, folders of its own, and the built `sluiced` and `sluicectl`.
+//! Node for tests of the engine: a network namespace with an uplink, a wire at the uplink's other end, folders
+//! of its own, and the built `sluiced` and `sluicectl`.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 
-pub(crate) mod liar;
+pub(crate) mod fake_client;
 pub(crate) mod pod;
 
 use std::fs;
@@ -18,10 +18,10 @@ use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, LinkState};
 use sluice_tests::{Netns, Process, bin, wait_for};
 use tempfile::TempDir;
 
-/// A busy machine makes everything slow; only what is broken takes so long.
+/// Limit for anything on a busy machine: only what is broken takes longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// VLAN 210 lets ARP and UDP to ports 1000 to 1999 in, and everything out.
+/// Policy of VLAN 210: lets ARP and UDP to ports 1000 to 1999 in, and everything out.
 pub(crate) const VOICE: &str = "\
 name: voice
 vlans: [210]
@@ -31,7 +31,7 @@ rules:
   - {name: calls, direction: ingress, protocol: udp, ports: [1000-1999], verdict: accept}
 ";
 
-/// A node without a running engine.
+/// Node on which an engine can be started.
 pub(crate) struct Node {
     pub(crate) netns: Netns,
     pub(crate) wire: Netns,
@@ -39,7 +39,7 @@ pub(crate) struct Node {
 }
 
 impl Node {
-    /// A node whose engine will have one uplink, `wire0`, and the policy [`VOICE`].
+    /// Creates a node whose engine has one uplink, `wire0`, and the policy [`VOICE`].
     pub(crate) fn new() -> Node {
         let [netns, wire] = ["node", "wire"].map(|role| Netns::new(role).unwrap());
         wire.veth("wire0", &netns, "up0").unwrap();
@@ -58,7 +58,7 @@ impl Node {
         node
     }
 
-    /// A path in the node's folder.
+    /// Returns a path in the node's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
@@ -102,7 +102,7 @@ impl Node {
         self.start_as(Command::new(bin("sluiced")))
     }
 
-    /// As [`Node::start`], the engine being what `command` runs.
+    /// Starts an engine as [`Node::start`] does, by `command`.
     pub(crate) fn start_as(&self, mut command: Command) -> Process {
         let log = fs::OpenOptions::new()
             .create(true)
@@ -125,12 +125,12 @@ impl Node {
         process
     }
 
-    /// What the engines of this node have logged.
+    /// Returns the log of this node's engines.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
-    /// A good request for `pod` on VLAN 210, with some of it replaced.
+    /// Makes a valid request for `pod` on VLAN 210; members of `with` replace others.
     pub(crate) fn request(&self, pod: &Netns, ifname: &str, with: Value) -> AttachRequest {
         let file = fs::metadata(pod.path()).unwrap();
         let mut request = json!({
@@ -156,7 +156,7 @@ impl Node {
         self.client().attachment(pod.name(), ifname).unwrap()
     }
 
-    /// Waits until the attachment's link is as it should be.
+    /// Waits until the attachment's link is in state `link`.
     pub(crate) fn wait_for_link(&self, pod: &Netns, ifname: &str, link: LinkState) {
         let reached = wait_for("the link", PATIENCE, || {
             (self.attachment(pod, ifname).link == link).then_some(())
@@ -168,7 +168,7 @@ impl Node {
         );
     }
 
-    /// Names of files in a folder of the node, those in folders below included.
+    /// Lists the names of the files in a folder of the node, at any depth.
     pub(crate) fn files(&self, folder: &str) -> Vec<String> {
         let mut files = Vec::new();
         list(&self.path(folder), &mut files);
@@ -176,7 +176,7 @@ impl Node {
         files
     }
 
-    /// What the host set on its side of the wire, in words that can be compared.
+    /// Describes the settings of the host's side of the wire, for comparison.
     pub(crate) fn uplink_state(&self) -> String {
         let link = self
             .netns
@@ -211,12 +211,12 @@ fn list(folder: &Path, files: &mut Vec<String>) {
     }
 }
 
-/// A namespace that stands for a pod.
+/// Creates a network namespace for a pod.
 pub(crate) fn pod() -> Arc<Netns> {
     Arc::new(Netns::new("pod").unwrap())
 }
 
-/// What a program printed.
+/// Returns standard output and standard error of a program.
 pub(crate) fn text(output: &Output) -> String {
     let (out, err) = (&output.stdout, &output.stderr);
     format!(

@@ -1,4 +1,4 @@
-//! A pod's side of a memif, opened from inside the pod.
+//! Pod's side of a memif, opened from inside the pod.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -9,13 +9,13 @@ use sluice_memif::{
 };
 use sluice_tests::{Netns, wait_for};
 
-/// Where a pod opens its memif.
+/// Socket at which a pod opens its memif.
 pub(crate) enum Place {
     Abstract(String),
     Path(PathBuf),
 }
 
-/// Opens a place from inside the pod.
+/// Opener of sockets inside the pod's namespace.
 pub(crate) struct Inside {
     netns: Arc<Netns>,
     place: Place,
@@ -51,14 +51,14 @@ impl Opener for Inside {
     }
 }
 
-/// A pod's memif.
+/// Memif of a pod.
 pub(crate) struct PodMemif {
     memif: Memif,
     frames: FrameList,
 }
 
 impl PodMemif {
-    /// Opens it; the link comes up a little later.
+    /// Opens a memif; the link comes up a little later.
     pub(crate) fn open(netns: &Arc<Netns>, role: Role, place: Place) -> PodMemif {
         let opener = Inside::new(netns, place);
         let memif = Memif::open(EndpointConfig::new(role, "pod"), opener).unwrap();
@@ -68,7 +68,7 @@ impl PodMemif {
         }
     }
 
-    /// As client on the default socket of `ifname`.
+    /// Opens a memif as client on the default socket of `ifname`.
     pub(crate) fn client(netns: &Arc<Netns>, ifname: &str) -> PodMemif {
         let place = Place::Abstract(format!("sluicegate/{ifname}"));
         PodMemif::open(netns, Role::Client, place)
@@ -83,7 +83,7 @@ impl PodMemif {
         .unwrap();
     }
 
-    /// Waits until the link goes down, and says why it did.
+    /// Waits until the link goes down and returns the reason.
     pub(crate) fn wait_down(&mut self) -> String {
         wait_for(
             "the pod's memif to be down",
@@ -104,12 +104,12 @@ impl PodMemif {
         self.memif.flush();
     }
 
-    /// Takes notice of links that came and went.
+    /// Handles link events that have come.
     pub(crate) fn look(&mut self) {
         while self.memif.change().is_some() {}
     }
 
-    /// Sends a frame if there is a link and room.
+    /// Sends a frame if there is a link and room; returns whether it was sent.
     pub(crate) fn try_send(&mut self, frame: &[u8]) -> bool {
         self.look();
         let sent = self.memif.send(0, &[frame]);
@@ -117,7 +117,7 @@ impl PodMemif {
         sent
     }
 
-    /// The frames that came until `enough` did or `limit` is over.
+    /// Receives frames until there are `enough` of them or `limit` is over.
     pub(crate) fn receive(&mut self, enough: usize, limit: Duration) -> Vec<Vec<u8>> {
         let mut received = Vec::new();
         let _ = wait_for("frames", limit, || {

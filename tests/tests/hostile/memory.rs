@@ -1,4 +1,4 @@
-//! Attacks by what is passed as memory and as eventfds.
+//! Attacks by file descriptors that are passed as memory and as eventfds.
 
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -8,7 +8,7 @@ use rustix::fs::{MemfdFlags, ftruncate};
 use sluice_memif::layout::Direction;
 use sluice_memif::msg::Message;
 
-use super::stranger::{Stranger, Target, init, memfd, ring};
+use super::fake_client::{FakeClient, Target, init, memfd, ring};
 use super::{Attack, attack};
 
 const SIZE: u64 = 65_536;
@@ -82,11 +82,11 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "region-count",
         "more than 16 regions",
         |target| {
-            let stranger = Stranger::open(target)?;
-            stranger.say(&Message::Init(init()))?;
+            let client = FakeClient::open(target)?;
+            client.say(&Message::Init(init()))?;
             for index in 0..17 {
                 let fd = memfd(MemfdFlags::ALLOW_SEALING, 4096)?;
-                stranger.give(&Message::AddRegion { index, size: 4096 }, &[fd.as_fd()])?;
+                client.give(&Message::AddRegion { index, size: 4096 }, &[fd.as_fd()])?;
             }
             Ok(())
         },
@@ -96,12 +96,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "ring-cookie",
         "the memory holds no ring there",
         |target| {
-            let mut stranger = Stranger::open(target)?;
-            stranger
+            let mut client = FakeClient::open(target)?;
+            client
                 .memory
                 .store_u32(0, 0xdead_beef, std::sync::atomic::Ordering::Relaxed)?;
-            stranger.prepare()?;
-            stranger.join()
+            client.prepare()?;
+            client.join()
         },
     ),
     attack(
@@ -125,10 +125,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "closed the control socket",
         |target| {
             // Sealed as it is by now, it stays as large as it was, whatever is tried.
-            let mut stranger = Stranger::open(target)?;
-            stranger.say(&Message::Init(init()))?;
+            let mut client = FakeClient::open(target)?;
+            client.say(&Message::Init(init()))?;
             let fd = memfd(MemfdFlags::ALLOW_SEALING, SIZE)?;
-            stranger.give(
+            client.give(
                 &Message::AddRegion {
                     index: 0,
                     size: SIZE,
@@ -136,7 +136,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
                 &[fd.as_fd()],
             )?;
             anyhow::ensure!(ftruncate(&fd, 0).is_err(), "the memory shrank");
-            stranger.ring(&ring(Direction::ClientToServer))
+            client.ring(&ring(Direction::ClientToServer))
         },
     ),
     attack(
@@ -145,10 +145,15 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "closed the control socket",
         |target| {
             use rustix::fs::FallocateFlags;
-            let stranger = Stranger::connected(target)?;
+            let client = FakeClient::connected(target)?;
             let hole = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
             // Rings and all: what the engine reads from now on is zeros.
-            rustix::fs::fallocate(stranger.memory_fd(), hole, 0, super::stranger::BYTES as u64)?;
+            rustix::fs::fallocate(
+                client.memory_fd(),
+                hole,
+                0,
+                super::fake_client::BYTES as u64,
+            )?;
             std::thread::sleep(std::time::Duration::from_millis(50));
             Ok(())
         },
@@ -156,15 +161,15 @@ pub(crate) const ATTACKS: &[Attack] = &[
 ];
 
 fn with_region(target: &Target, fd: OwnedFd, size: u64, index: u16) -> Result<()> {
-    let stranger = Stranger::open(target)?;
-    stranger.say(&Message::Init(init()))?;
-    stranger.give(&Message::AddRegion { index, size }, &[fd.as_fd()])
+    let client = FakeClient::open(target)?;
+    client.say(&Message::Init(init()))?;
+    client.give(&Message::AddRegion { index, size }, &[fd.as_fd()])
 }
 
 fn with_event(target: &Target, fd: OwnedFd) -> Result<()> {
-    let mut stranger = Stranger::open(target)?;
-    stranger.say(&Message::Init(init()))?;
-    stranger.region()?;
+    let mut client = FakeClient::open(target)?;
+    client.say(&Message::Init(init()))?;
+    client.region()?;
     let ring = Message::AddRing(ring(Direction::ClientToServer));
-    stranger.give(&ring, &[fd.as_fd()])
+    client.give(&ring, &[fd.as_fd()])
 }

@@ -1,4 +1,4 @@
-//! Attacks by what is said on the control socket.
+//! Attacks by messages on the memif control socket.
 
 use std::os::fd::AsFd;
 
@@ -8,43 +8,43 @@ use sluice_memif::Text;
 use sluice_memif::layout::Direction;
 use sluice_memif::msg::{AddRing, Init, Message};
 
-use super::stranger::{Stranger, Target, init, memfd, ring};
+use super::fake_client::{FakeClient, Target, init, memfd, ring};
 use super::{Attack, attack};
 
 pub(crate) const ATTACKS: &[Attack] = &[
     attack("short-message", "", "1 bytes", |target| {
-        Stranger::open(target)?.raw(&[3], &[])
+        FakeClient::open(target)?.raw(&[3], &[])
     }),
     attack("long-message", "", "129 bytes", |target| {
-        Stranger::open(target)?.raw(&[3; 129], &[])
+        FakeClient::open(target)?.raw(&[3; 129], &[])
     }),
     attack("unknown-type", "", "type", |target| {
-        Stranger::open(target)?.raw(&[0xee; 128], &[])
+        FakeClient::open(target)?.raw(&[0xee; 128], &[])
     }),
     attack("ring-before-init", "", "breaks the order", |target| {
-        Stranger::open(target)?.ring(&ring(Direction::ClientToServer))
+        FakeClient::open(target)?.ring(&ring(Direction::ClientToServer))
     }),
     attack("connect-before-rings", "", "breaks the order", |target| {
-        let stranger = Stranger::open(target)?;
-        stranger.say(&Message::Init(init()))?;
-        stranger.join()
+        let client = FakeClient::open(target)?;
+        client.say(&Message::Init(init()))?;
+        client.join()
     }),
     attack("init-twice", "", "breaks the order", |target| {
-        let stranger = Stranger::open(target)?;
-        stranger.say(&Message::Init(init()))?;
-        stranger.say(&Message::Init(init()))
+        let client = FakeClient::open(target)?;
+        client.say(&Message::Init(init()))?;
+        client.say(&Message::Init(init()))
     }),
     attack("region-after-ring", "", "breaks the order", |target| {
-        let mut stranger = Stranger::open(target)?;
-        stranger.prepare()?;
-        stranger.region()
+        let mut client = FakeClient::open(target)?;
+        client.prepare()?;
+        client.region()
     }),
     attack("connect-twice", "", "breaks the order", |target| {
-        let stranger = Stranger::connected(target)?;
-        stranger.join()
+        let client = FakeClient::connected(target)?;
+        client.join()
     }),
     attack("a-servers-message", "", "breaks the order", |target| {
-        Stranger::open(target)?.say(&Message::Ack)
+        FakeClient::open(target)?.say(&Message::Ack)
     }),
     attack(
         "version",
@@ -59,9 +59,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
         with_init(target, |init| init.id = 7)
     }),
     attack("no-fd", "", "without a file descriptor", |target| {
-        let stranger = Stranger::open(target)?;
-        stranger.say(&Message::Init(init()))?;
-        stranger.say(&Message::AddRegion {
+        let client = FakeClient::open(target)?;
+        client.say(&Message::Init(init()))?;
+        client.say(&Message::AddRegion {
             index: 0,
             size: 4096,
         })
@@ -71,14 +71,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "extra-fds",
         "a file descriptor too many",
         |target| {
-            let stranger = Stranger::open(target)?;
-            stranger.say(&Message::Init(init()))?;
+            let client = FakeClient::open(target)?;
+            client.say(&Message::Init(init()))?;
             let fd = memfd(MemfdFlags::ALLOW_SEALING, 4096)?;
             let region = Message::AddRegion {
                 index: 0,
                 size: 4096,
             };
-            stranger.give(&region, &[fd.as_fd(), fd.as_fd()])
+            client.give(&region, &[fd.as_fd(), fd.as_fd()])
         },
     ),
     attack(
@@ -86,14 +86,14 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "",
         "more file descriptors than memif knows",
         |target| {
-            let stranger = Stranger::open(target)?;
-            stranger.say(&Message::Init(init()))?;
+            let client = FakeClient::open(target)?;
+            client.say(&Message::Init(init()))?;
             let fd = memfd(MemfdFlags::ALLOW_SEALING, 4096)?;
             let region = Message::AddRegion {
                 index: 0,
                 size: 4096,
             };
-            stranger.give(&region, &[fd.as_fd(); 7])
+            client.give(&region, &[fd.as_fd(); 7])
         },
     ),
     attack(
@@ -101,9 +101,9 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "unwanted-fd",
         "a file descriptor too many",
         |target| {
-            let stranger = Stranger::open(target)?;
+            let client = FakeClient::open(target)?;
             let fd = memfd(MemfdFlags::ALLOW_SEALING, 4096)?;
-            stranger.give(&Message::Init(init()), &[fd.as_fd()])
+            client.give(&Message::Init(init()), &[fd.as_fd()])
         },
     ),
     attack(
@@ -111,20 +111,20 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "no-ring",
         "no server-to-client ring",
         |target| {
-            let mut stranger = Stranger::open(target)?;
-            stranger.say(&Message::Init(init()))?;
-            stranger.region()?;
-            stranger.ring(&ring(Direction::ClientToServer))?;
-            stranger.join()
+            let mut client = FakeClient::open(target)?;
+            client.say(&Message::Init(init()))?;
+            client.region()?;
+            client.ring(&ring(Direction::ClientToServer))?;
+            client.join()
         },
     ),
     attack("hangs-up", "", "closed the control socket", |target| {
-        drop(Stranger::connected(target)?);
+        drop(FakeClient::connected(target)?);
         Ok(())
     }),
     attack("says-goodbye", "", "peer disconnected", |target| {
         let reason = Text::new("had enough");
-        Stranger::connected(target)?.say(&Message::Disconnect { code: 9, reason })
+        FakeClient::connected(target)?.say(&Message::Disconnect { code: 9, reason })
     }),
     attack(
         "ring-flags",
@@ -149,12 +149,12 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "ring-count",
         "more than 1 ",
         |target| {
-            let mut stranger = Stranger::open(target)?;
-            stranger.prepare()?;
+            let mut client = FakeClient::open(target)?;
+            client.prepare()?;
             let mut more = ring(Direction::ClientToServer);
             more.index = 1;
             more.offset = 16_384;
-            stranger.ring(&more)
+            client.ring(&more)
         },
     ),
     attack("ring-of-one", "ring-size", "ring size 2^0", |target| {
@@ -183,29 +183,29 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "ring-overlap",
         "rings overlap",
         |target| {
-            let mut stranger = Stranger::open(target)?;
-            stranger.say(&Message::Init(init()))?;
-            stranger.region()?;
-            stranger.ring(&ring(Direction::ClientToServer))?;
+            let mut client = FakeClient::open(target)?;
+            client.say(&Message::Init(init()))?;
+            client.region()?;
+            client.ring(&ring(Direction::ClientToServer))?;
             let mut other = ring(Direction::ServerToClient);
             other.offset = 64;
-            stranger.ring(&other)
+            client.ring(&other)
         },
     ),
 ];
 
 fn with_init(target: &Target, change: impl FnOnce(&mut Init)) -> Result<()> {
-    let stranger = Stranger::open(target)?;
+    let client = FakeClient::open(target)?;
     let mut init = init();
     change(&mut init);
-    stranger.say(&Message::Init(init))
+    client.say(&Message::Init(init))
 }
 
 fn with_ring(target: &Target, change: impl FnOnce(&mut AddRing)) -> Result<()> {
-    let mut stranger = Stranger::open(target)?;
-    stranger.say(&Message::Init(init()))?;
-    stranger.region()?;
+    let mut client = FakeClient::open(target)?;
+    client.say(&Message::Init(init()))?;
+    client.region()?;
     let mut ring = ring(Direction::ClientToServer);
     change(&mut ring);
-    stranger.ring(&ring)
+    client.ring(&ring)
 }

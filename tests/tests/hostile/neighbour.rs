@@ -1,5 +1,5 @@
-//! Two pods that mind their own business: one sends numbered frames to the other, evenly and at under half
-//! of its fair share, and the other says which of them came.
+//! Two well-behaved pods: one sends numbered frames to the other, evenly and at under half of its fair share,
+//! and the other records which of them came.
 
 use std::net::Ipv4Addr;
 use std::sync::Arc;
@@ -15,42 +15,42 @@ use sluice_tests::Netns;
 use crate::engine_rig::Node;
 use crate::engine_rig::pod::{Inside, Place};
 
-/// Frames a second.
+/// Rate of the stream, in frames a second.
 const RATE: u64 = 10_000;
-/// The VLAN of the two, which is not the attacker's.
+/// VLAN of the two, which is not the attacker's.
 pub(crate) const VID: u16 = 220;
 pub(crate) const POLICY: &str = "\
 name: neighbours
 vlans: [220]
 default: {ingress: accept, egress: accept}
 ";
-/// How long a frame may be under way.
+/// Limit for a frame to arrive.
 const LATE: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 struct Shared {
     stop: AtomicBool,
     sent: AtomicU64,
-    /// Numbers below this have come, in order.
+    /// Lowest sequence number that has not come.
     came: AtomicU64,
     wrong: AtomicU64,
-    /// Times that the sender's own ring had no room.
+    /// Number of times that the sender's own ring had no room.
     refused: AtomicU64,
 }
 
-/// The stream, until it is ended.
+/// Stream of numbered frames, until it is ended.
 pub(crate) struct Neighbour {
     shared: Arc<Shared>,
     threads: Vec<JoinHandle<()>>,
     pods: [Arc<Netns>; 2],
 }
 
-/// What a stream came to.
+/// Result of a stream.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Stream {
     pub(crate) sent: u64,
     pub(crate) lost: u64,
-    /// Times that the sender's own ring was full: the engine had not looked at it for 400 ms.
+    /// Number of times that the sender's own ring was full: the engine had not polled it for 400 ms.
     pub(crate) refused: u64,
 }
 
@@ -94,7 +94,7 @@ impl Neighbour {
         }
     }
 
-    /// What was sent so far, and what of it is lost.
+    /// Returns the number of frames sent so far and lost of them.
     pub(crate) fn so_far(&self) -> Stream {
         let sent = self.shared.sent.load(Ordering::Acquire);
         let start = Instant::now();
@@ -109,7 +109,7 @@ impl Neighbour {
         }
     }
 
-    /// Ends it, and both attachments.
+    /// Ends the stream and both attachments.
     pub(crate) fn end(self, node: &Node) -> Stream {
         let stream = self.so_far();
         self.shared.stop.store(true, Ordering::Release);

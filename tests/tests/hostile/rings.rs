@@ -1,22 +1,22 @@
-//! Attacks by what is written into rings once they are connected.
+//! Attacks by writes into connected rings.
 
 use std::time::Duration;
 
 use anyhow::Result;
 
-use super::stranger::{
-    BUFFER, BYTES, Descriptor, FROM_ENGINE, HEAD, SLOTS, Stranger, TAIL, TO_ENGINE, Target,
+use super::fake_client::{
+    BUFFER, BYTES, Descriptor, FROM_ENGINE, FakeClient, HEAD, SLOTS, TAIL, TO_ENGINE, Target,
 };
 use super::{Attack, attack};
 
-/// The flag of a descriptor whose packet goes on in the next.
+/// Flag of a descriptor whose packet continues in the next one.
 const NEXT: u16 = 1;
 
 pub(crate) const ATTACKS: &[Attack] = &[
     attack("head-jumps", "index-jump", "index jumped", |target| {
-        let stranger = Stranger::connected(target)?;
-        stranger.index(TO_ENGINE, HEAD, 4000)?;
-        ended(&stranger)
+        let client = FakeClient::connected(target)?;
+        client.index(TO_ENGINE, HEAD, 4000)?;
+        ended(&client)
     }),
     attack("head-runs-back", "index-back", "index went back", run_back),
     attack(
@@ -24,10 +24,10 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "index-jump",
         "index jumped",
         |target| {
-            let stranger = Stranger::connected(target)?;
-            stranger.index(FROM_ENGINE, HEAD, 2 * SLOTS)?;
-            provoke(&stranger);
-            ended(&stranger)
+            let client = FakeClient::connected(target)?;
+            client.index(FROM_ENGINE, HEAD, 2 * SLOTS)?;
+            provoke(&client);
+            ended(&client)
         },
     ),
     attack(
@@ -86,18 +86,18 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "posted-range",
         "leaves its memory",
         |target| {
-            let stranger = Stranger::connected(target)?;
+            let client = FakeClient::connected(target)?;
             for slot in 0..SLOTS {
                 let wild = Descriptor {
                     length: BUFFER as u32,
                     offset: BYTES as u32 - 64,
                     ..Descriptor::default()
                 };
-                stranger.describe(FROM_ENGINE, slot, wild)?;
+                client.describe(FROM_ENGINE, slot, wild)?;
             }
-            stranger.index(FROM_ENGINE, HEAD, SLOTS)?;
-            provoke(&stranger);
-            ended(&stranger)
+            client.index(FROM_ENGINE, HEAD, SLOTS)?;
+            provoke(&client);
+            ended(&client)
         },
     ),
     attack(
@@ -105,52 +105,52 @@ pub(crate) const ATTACKS: &[Attack] = &[
         "",
         "unknown region 8",
         |target| {
-            let stranger = Stranger::connected(target)?;
+            let client = FakeClient::connected(target)?;
             for slot in 0..SLOTS {
                 let wild = Descriptor {
                     region: 8,
                     length: BUFFER as u32,
                     ..Descriptor::default()
                 };
-                stranger.describe(FROM_ENGINE, slot, wild)?;
+                client.describe(FROM_ENGINE, slot, wild)?;
             }
-            stranger.index(FROM_ENGINE, HEAD, SLOTS)?;
-            provoke(&stranger);
-            ended(&stranger)
+            client.index(FROM_ENGINE, HEAD, SLOTS)?;
+            provoke(&client);
+            ended(&client)
         },
     ),
 ];
 
-/// Sends one frame that is described so.
+/// Sends one frame with this descriptor.
 fn one(target: &Target, descriptor: Descriptor) -> Result<()> {
-    let stranger = Stranger::connected(target)?;
-    stranger.describe(TO_ENGINE, 0, descriptor)?;
-    stranger.index(TO_ENGINE, HEAD, 1)?;
-    ended(&stranger)
+    let client = FakeClient::connected(target)?;
+    client.describe(TO_ENGINE, 0, descriptor)?;
+    client.index(TO_ENGINE, HEAD, 1)?;
+    ended(&client)
 }
 
-/// Waits for the engine's last words, or for half a second: an engine that takes no offence says none.
-fn ended(stranger: &Stranger) -> Result<()> {
-    let _ = last_words(stranger, Duration::from_millis(500));
+/// Waits up to half a second for the engine to end the connection; it need not, as it tolerates some writes.
+fn ended(client: &FakeClient) -> Result<()> {
+    let _ = last_message(client, Duration::from_millis(500));
     Ok(())
 }
 
-fn last_words(stranger: &Stranger, limit: Duration) -> Option<String> {
-    let said = || match stranger.channel.receive() {
+fn last_message(client: &FakeClient, limit: Duration) -> Option<String> {
+    let said = || match client.channel.receive() {
         Ok(received) => Some(format!("{:?}", received?.message)),
         Err(error) => Some(error.to_string()),
     };
-    sluice_tests::wait_for("last words", limit, said).ok()
+    sluice_tests::wait_for("the last message", limit, said).ok()
 }
 
-/// Lets the engine want to send: the witness's frames are for this pod.
-fn provoke(stranger: &Stranger) {
-    let _ = last_words(stranger, Duration::from_millis(200));
+/// Gives the engine 200 ms to send to this pod the frames of the attacker's VLAN.
+fn provoke(client: &FakeClient) {
+    let _ = last_message(client, Duration::from_millis(200));
 }
 
-/// One packet of `count` descriptors; `ends`: the last says so.
+/// Sends one packet of `count` descriptors; with `ends`, the last one has no NEXT flag.
 fn chain(target: &Target, count: u16, length: u32, ends: bool) -> Result<()> {
-    let stranger = Stranger::connected(target)?;
+    let client = FakeClient::connected(target)?;
     for slot in 0..count {
         let last = ends && slot + 1 == count;
         let part = Descriptor {
@@ -158,38 +158,38 @@ fn chain(target: &Target, count: u16, length: u32, ends: bool) -> Result<()> {
             length,
             ..Descriptor::default()
         };
-        stranger.describe(TO_ENGINE, slot, part)?;
+        client.describe(TO_ENGINE, slot, part)?;
     }
-    stranger.index(TO_ENGINE, HEAD, count)?;
-    ended(&stranger)
+    client.index(TO_ENGINE, HEAD, count)?;
+    ended(&client)
 }
 
-/// Takes back descriptors that the engine has seen and not yet taken. When that is, is for luck to say:
-/// whoever takes them back too late has only jumped, and tries again.
+/// Takes back descriptors that the engine has seen and not yet consumed. The moment is a matter of luck: a try
+/// that comes too late has only moved the index, and is repeated.
 fn run_back(target: &Target) -> Result<()> {
     for _ in 0..10 {
-        let stranger = Stranger::connected(target)?;
+        let client = FakeClient::connected(target)?;
         for slot in 0..SLOTS {
             let frame = Descriptor {
                 length: 60,
-                offset: Stranger::buffer(slot) as u32,
+                offset: FakeClient::buffer(slot) as u32,
                 ..Descriptor::default()
             };
-            stranger.describe(TO_ENGINE, slot, frame)?;
+            client.describe(TO_ENGINE, slot, frame)?;
         }
         for _ in 0..100 {
-            let tail = stranger.read_index(TO_ENGINE, TAIL)?;
-            stranger.index(TO_ENGINE, HEAD, tail.wrapping_add(SLOTS))?;
+            let tail = client.read_index(TO_ENGINE, TAIL)?;
+            client.index(TO_ENGINE, HEAD, tail.wrapping_add(SLOTS))?;
             let mut now = tail;
             // As soon as it has begun to take.
             for _ in 0..100_000 {
-                now = stranger.read_index(TO_ENGINE, TAIL)?;
+                now = client.read_index(TO_ENGINE, TAIL)?;
                 if now != tail {
                     break;
                 }
             }
-            stranger.index(TO_ENGINE, HEAD, now.wrapping_add(300))?;
-            match last_words(&stranger, Duration::from_millis(2)) {
+            client.index(TO_ENGINE, HEAD, now.wrapping_add(300))?;
+            match last_message(&client, Duration::from_millis(2)) {
                 None => {}
                 Some(words) if words.contains("back") => return Ok(()),
                 Some(_) => break,

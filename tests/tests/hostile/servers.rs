@@ -1,4 +1,4 @@
-//! Attacks by a pod that is the memif server, on an engine that connects to it.
+//! Attacks by a pod that is the memif server, on the engine as its client.
 
 use std::os::fd::AsFd;
 use std::sync::Arc;
@@ -12,11 +12,11 @@ use sluice_memif::msg::{AddRing, Hello, Message, VERSION};
 use sluice_memif::{Address, Channel, Listener, Text};
 use sluice_tests::{Netns, wait_for};
 
-use super::stranger::{HEAD, TAIL};
+use super::fake_client::{HEAD, TAIL};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// An attack on a client.
+/// Attack on the engine as client.
 pub(crate) struct ServerAttack {
     pub(crate) name: &'static str,
     pub(crate) without: &'static str,
@@ -24,12 +24,12 @@ pub(crate) struct ServerAttack {
     pub(crate) run: fn(&Server) -> Result<()>,
 }
 
-/// The pod's socket.
+/// Listening socket in the pod.
 pub(crate) struct Server {
     listener: Listener,
 }
 
-/// A connection of the engine's.
+/// Connection that the engine made.
 struct Caller {
     channel: Channel,
     region: Option<SharedRegion>,
@@ -38,7 +38,7 @@ struct Caller {
 
 pub(crate) fn hello() -> Hello {
     Hello {
-        name: Text::new("stranger"),
+        name: Text::new("client"),
         min_version: VERSION,
         max_version: VERSION,
         max_region: 3,
@@ -91,14 +91,14 @@ pub(crate) const ATTACKS: &[ServerAttack] = &[
                 &[5; 77],
                 rustix::net::SendFlags::NOSIGNAL,
             )?;
-            caller.last_words()
+            caller.last_message()
         },
     },
     ServerAttack {
         name: "server-says-nothing",
         without: "",
         reason: "handshake not finished",
-        run: |server| server.accept()?.last_words(),
+        run: |server| server.accept()?.last_message(),
     },
     ServerAttack {
         name: "server-moves-data-out-of-its-buffer",
@@ -113,7 +113,7 @@ pub(crate) const ATTACKS: &[ServerAttack] = &[
             word += 4096_u128 << 64;
             region.write16(at, word.to_le_bytes())?;
             region.store_u16(ring + TAIL, 1, Ordering::Release)?;
-            caller.last_words()
+            caller.last_message()
         },
     },
     ServerAttack {
@@ -124,7 +124,7 @@ pub(crate) const ATTACKS: &[ServerAttack] = &[
             let caller = server.connected()?;
             let (region, ring) = caller.ring(Direction::ServerToClient)?;
             region.store_u16(ring + TAIL, 4000, Ordering::Release)?;
-            caller.last_words()
+            caller.last_message()
         },
     },
     ServerAttack {
@@ -137,7 +137,7 @@ pub(crate) const ATTACKS: &[ServerAttack] = &[
             let (region, ring) = caller.ring(Direction::ServerToClient)?;
             region.store_u16(ring + HEAD, 9000, Ordering::Release)?;
             region.store_u16(ring + TAIL, 9000, Ordering::Release)?;
-            caller.last_words()
+            caller.last_message()
         },
     },
 ];
@@ -160,7 +160,7 @@ impl Server {
         })
     }
 
-    /// A connection that is as it should be.
+    /// Accepts a connection and completes the handshake correctly.
     fn connected(&self) -> Result<Caller> {
         let mut caller = self.accept()?;
         caller.channel.send(&Message::Hello(hello()), None)?;
@@ -185,7 +185,7 @@ impl Server {
                     Message::Ack
                 }
                 Message::Connect { .. } => Message::Connected {
-                    name: Text::new("stranger"),
+                    name: Text::new("client"),
                 },
                 Message::Init(_) => Message::Ack,
                 other => bail!("{other:?}"),
@@ -203,11 +203,11 @@ impl Server {
 impl Caller {
     fn say(&self, message: &Message) -> Result<()> {
         self.channel.send(message, None)?;
-        self.last_words()
+        self.last_message()
     }
 
-    /// Reads on until the engine goes, for some seconds.
-    fn last_words(&self) -> Result<()> {
+    /// Reads until the engine ends the connection, for some seconds.
+    fn last_message(&self) -> Result<()> {
         let start = Instant::now();
         while start.elapsed() < Duration::from_secs(6) {
             match self.channel.receive() {
@@ -221,7 +221,7 @@ impl Caller {
         bail!("the engine did not go")
     }
 
-    /// Where a ring lies.
+    /// Returns region and offset of a ring.
     fn ring(&self, direction: Direction) -> Result<(&SharedRegion, usize)> {
         let to_server = direction == Direction::ClientToServer;
         let ring = self

@@ -1,5 +1,4 @@
-//! What the tests of ports share: a worker's side of a port, and kernel sockets that talk through
-//! it.
+//! Parts that the tests of ports share: a worker's side of a port, and kernel sockets that talk through it.
 #![allow(dead_code, reason = "each test of ports uses a part")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
@@ -16,7 +15,7 @@ use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig, Pools};
 use sluice_packet::{InnerTag, l4, parse};
 use sluice_tests::{Netns, wait_for};
 
-/// A worker as a port sees it: mempools and drop counts.
+/// Worker as a port sees it: mempools and drop counts.
 pub(crate) struct Worker {
     pub(crate) pools: Pools,
     pub(crate) drops: DropCounts,
@@ -53,7 +52,7 @@ impl Worker {
         }
     }
 
-    /// A burst of copies of `frames`.
+    /// Makes a burst of copies of `frames`.
     pub(crate) fn burst(&mut self, frames: &[Vec<u8>]) -> Burst {
         let mut burst = Burst::new();
         for frame in frames {
@@ -89,7 +88,7 @@ impl Worker {
         Ok(kept)
     }
 
-    /// All mbufs are back, and nothing was dropped but for `allowed`.
+    /// Asserts that all mbufs are back and that nothing was dropped but for `allowed` reasons.
     pub(crate) fn check(&self, allowed: &[DropReason]) {
         for pool in [self.small, self.large] {
             let state = pool.conservation();
@@ -112,7 +111,7 @@ pub(crate) struct Received {
     pub(crate) tag: Option<(u16, u16)>,
 }
 
-/// Whether the transport checksum of a frame is there and right.
+/// Whether a frame has a correct transport checksum.
 pub(crate) fn checksum_is_right(frame: &[u8]) -> bool {
     parse(frame, InnerTag::Refuse)
         .is_ok_and(|parsed| l4::verify_checksum(frame, &parsed) == Some(true))
@@ -123,7 +122,7 @@ pub(crate) fn is_ipv4(frame: &[u8], proto: u8) -> bool {
     frame.get(12..14) == Some(&[0x08, 0x00]) && frame.get(23) == Some(&proto)
 }
 
-/// The MAC of a netdev.
+/// Reads the MAC of a netdev.
 pub(crate) fn mac(netns: &Netns, device: &str) -> Result<String> {
     let line = netns.ip(&["-o", "link", "show", device])?;
     let mac = line
@@ -141,7 +140,7 @@ pub(crate) fn ifindex(netns: &Netns, device: &str) -> Result<u32> {
     index.parse().with_context(|| format!("no index in {line}"))
 }
 
-/// The usual configuration of an uplink on a netdev.
+/// Makes the default configuration of an uplink on a netdev.
 pub(crate) fn af_packet_config(netns: &Netns, device: &str) -> Result<AfPacketConfig> {
     let line = netns.ip(&["-o", "link", "show", device])?;
     let mut words = line.split_whitespace();
@@ -150,7 +149,7 @@ pub(crate) fn af_packet_config(netns: &Netns, device: &str) -> Result<AfPacketCo
     Ok(AfPacketConfig::new(device, ifindex(netns, device)?, mtu))
 }
 
-/// Frames that a netdev has sent, a super-frame as one.
+/// Returns the number of frames that a netdev has sent; a super-frame counts as one.
 pub(crate) fn tx_packets(netns: &Netns, device: &str) -> Result<u64> {
     let text = netns.ip(&["-s", "-o", "link", "show", device])?;
     let (_, counts) = text.split_once("TX:").context("no TX counts")?;
@@ -164,7 +163,7 @@ pub(crate) fn tx_packets(netns: &Netns, device: &str) -> Result<u64> {
         .context("TX packets is no number")
 }
 
-/// A kernel TCP transfer of `bytes` bytes between two network namespaces: every byte is compared.
+/// Transfers `bytes` bytes over kernel TCP between two network namespaces, and compares every byte.
 pub(crate) fn tcp_transfer(
     from: &Netns,
     to: &Netns,

@@ -1,4 +1,4 @@
-//! A running testpmd with one memif port that sends everything back, and what is sent to it.
+//! Running testpmd with one memif port that sends everything back, and the traffic for it.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 #![allow(clippy::cast_possible_truncation, reason = "patterns wrap on purpose")]
 
@@ -13,12 +13,12 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use sluice_memif::{Address, EndpointConfig, FrameList, LinkChange, Memif, Role};
 use sluice_tests::{Process, program_or_skip, root_or_skip, wait_for};
 
-/// Without progress for so long, something is broken; a busy machine only makes it slow.
+/// Time without progress after which something is broken: a busy machine only makes it slow.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
-/// Frames on their way at most: less than any ring or mempool here holds, so none may be lost.
+/// Maximum number of frames under way: fewer than any ring or mempool here holds, so none may be lost.
 pub(crate) const WINDOW: u32 = 64;
 
-/// One testpmd at a time: each polls a core.
+/// Takes the lock that lets one testpmd run at a time, as each polls a core.
 pub(crate) fn alone() -> MutexGuard<'static, ()> {
     static ALONE: Mutex<()> = Mutex::new(());
     ALONE.lock().unwrap_or_else(PoisonError::into_inner)
@@ -44,7 +44,7 @@ pub(crate) struct Testpmd {
     output: File,
 }
 
-/// What testpmd counted on its port.
+/// Counters of testpmd's port.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Counted {
     pub(crate) rx: u64,
@@ -52,7 +52,7 @@ pub(crate) struct Counted {
 }
 
 impl Testpmd {
-    /// `role` and `memif` (more of its arguments) are testpmd's.
+    /// Starts testpmd with this `role` and these further arguments of its memif.
     pub(crate) fn start(
         mut command: Command,
         role: &str,
@@ -115,7 +115,7 @@ impl Testpmd {
         String::from_utf8_lossy(&text).into_owned()
     }
 
-    /// Ends it in good order and gives what it counted on its present connection.
+    /// Ends testpmd in good order and returns its counters of the present connection.
     pub(crate) fn quit(mut self) -> Counted {
         self.say("stop");
         self.say("show port stats 0");
@@ -145,7 +145,7 @@ impl Testpmd {
         self.process.alive()
     }
 
-    /// Kills it as a crash would.
+    /// Kills testpmd with SIGKILL, as a crash would.
     pub(crate) fn kill(mut self) {
         self.process.kill();
     }
@@ -198,8 +198,8 @@ pub(crate) fn down(memif: &mut Memif) {
     .unwrap();
 }
 
-/// Frame number `n`: addresses, an experimental ethertype, the number, then bytes that depend on
-/// it and on their place.
+/// Makes frame number `n`: addresses, an experimental EtherType, the number, then bytes that depend on it and on
+/// their offset.
 pub(crate) fn frame(n: u32, len: usize) -> Vec<u8> {
     let mut bytes: Vec<u8> = (0..len)
         .map(|at| (n as usize * 13 + at * 7) as u8)
@@ -211,7 +211,7 @@ pub(crate) fn frame(n: u32, len: usize) -> Vec<u8> {
     bytes
 }
 
-/// As testpmd sends it back.
+/// Makes frame number `n` as testpmd sends it back.
 pub(crate) fn swapped(n: u32, len: usize) -> Vec<u8> {
     let mut bytes = frame(n, len);
     let (destination, source) = bytes[..12].split_at_mut(6);
@@ -272,7 +272,7 @@ pub(crate) fn echo(memif: &mut Memif, count: u32, len: usize, sleeping: bool) {
     }
 }
 
-/// What we counted, over all queues.
+/// Returns our own counters, over all queues.
 pub(crate) fn counted(memif: &mut Memif) -> Counted {
     let connection = memif.connection().unwrap();
     Counted {
@@ -289,8 +289,7 @@ pub(crate) fn counted(memif: &mut Memif) -> Counted {
     }
 }
 
-/// Both sides up, in the order that testpmd needs: as a client it connects once, when its port
-/// starts.
+/// Starts both sides in the order that testpmd needs: as a client it connects once, when its port starts.
 pub(crate) fn both(ours: Role, memif: &str, queues: u16) -> (Testpmd, Memif) {
     let socket = name();
     let mut endpoint = open(ours, &socket, queues);
@@ -310,8 +309,7 @@ pub(crate) fn both(ours: Role, memif: &str, queues: u16) -> (Testpmd, Memif) {
     (testpmd, endpoint)
 }
 
-/// A server's thread has bound its socket long before a testpmd is through its start, but that is
-/// no promise: ask.
+/// Waits until a server's thread has bound its socket. A testpmd takes longer to start, but that is no guarantee.
 pub(crate) fn wait_until_listening(server: &mut Memif) {
     std::thread::sleep(Duration::from_millis(100));
     assert!(server.change().is_none(), "the server listens at once");

@@ -1,4 +1,4 @@
-//! The engine on the rig's node, and pods whose interfaces it serves.
+//! Engine on the rig's node, and pods with interfaces on it.
 
 use std::fs;
 use std::process::Stdio;
@@ -10,7 +10,7 @@ use sluice_tests::{Netns, Process, Sluiced, bin};
 
 use crate::rig::Rig;
 
-/// Pings and UDP echo in and out; everything else is refused, and counted.
+/// Policy that lets pings and UDP echo in, and everything out; the rest is dropped and counted.
 fn policy(vid: u16) -> String {
     format!(
         "name: net-{vid}\nvlans: [{vid}]\ndefault: {{ingress: drop, egress: accept}}\nrules:\n\
@@ -40,12 +40,12 @@ pub(crate) fn start(rig: &Rig) -> Result<Sluiced> {
     Sluiced::start(&path, &socket(rig), &rig.path("sluiced.log"))
 }
 
-/// The engine's control socket.
+/// Path of the engine's control socket.
 fn socket(rig: &Rig) -> std::path::PathBuf {
     rig.path("run/control/sluiced.sock")
 }
 
-/// A conf of the interface plugin in engine mode, with `with` in it.
+/// Makes a configuration of the interface plugin in engine mode; members of `with` are added.
 pub(crate) fn conf(rig: &Rig, with: Value) -> Value {
     let mut conf = rig.conf(json!({"mode": "engine", "daemonSocket": socket(rig)}));
     if let (Some(conf), Value::Object(with)) = (conf.as_object_mut(), with) {
@@ -54,7 +54,7 @@ pub(crate) fn conf(rig: &Rig, with: Value) -> Value {
     conf
 }
 
-/// One interface of a pod, made by ADD.
+/// Interface of a pod, made by ADD.
 pub(crate) struct Interface {
     pub(crate) sandbox: Sandbox,
     pub(crate) conf: Value,
@@ -63,7 +63,7 @@ pub(crate) struct Interface {
 }
 
 impl Interface {
-    /// ADD of `ifname` in `pod`.
+    /// Calls ADD for `ifname` in `pod`.
     pub(crate) fn add(
         rig: &Rig,
         container: &str,
@@ -87,18 +87,18 @@ impl Interface {
         })
     }
 
-    /// Its address without the prefix length.
+    /// Returns the interface's address without the prefix length.
     pub(crate) fn ip(&self) -> &str {
         self.address.split('/').next().unwrap_or_default()
     }
 
-    /// DEL.
+    /// Calls DEL.
     pub(crate) fn del(&self, rig: &Rig) -> Result<()> {
         rig.plugins()?.del(&self.sandbox, &self.conf)
     }
 }
 
-/// The network function that answers ARP, pings and UDP echo on a pod's interfaces.
+/// Starts the network function that answers ARP, pings and UDP echo on a pod's interfaces.
 pub(crate) fn vnf(rig: &Rig, pod: &Netns, interfaces: &[&Interface]) -> Result<Process> {
     let mut command = pod.command(bin("vnf"));
     for one in interfaces {

@@ -1,5 +1,5 @@
-//! A station at the other end of the cable: the kernel of a network namespace of its own, with an
-//! address in the untagged network or in VLANs.
+//! Station at the other end of the cable: a kernel network stack in a namespace of its own, with addresses in
+//! the untagged network or in VLANs.
 
 use std::process::Command;
 
@@ -8,14 +8,14 @@ use sluice_tests::{Netns, run, wait_for};
 
 use crate::rig::{PATIENCE, Rig};
 
-/// The station; the wire's netdev comes back when it goes.
+/// Station at the other end of the cable. Dropping it returns the wire's netdev.
 pub(crate) struct Far {
     netns: Netns,
     wire: String,
 }
 
 impl Far {
-    /// Takes the wire's netdev into a namespace, untagged address `address` (`10.0.0.1/24`) if given.
+    /// Moves the wire's netdev into a namespace and gives it the untagged `address` (`10.0.0.1/24`), if any.
     pub(crate) fn new(rig: &Rig, address: Option<&str>) -> Result<Far> {
         let wire = rig.wire_name()?.to_owned();
         let netns = Netns::new("far")?;
@@ -27,7 +27,7 @@ impl Far {
         Ok(Far { netns, wire })
     }
 
-    /// An address in VLAN `vid`.
+    /// Adds an address in VLAN `vid`.
     pub(crate) fn vlan(&self, vid: u16, address: &str) -> Result<()> {
         let (name, id) = (format!("vlan{vid}"), vid.to_string());
         self.netns.ip(&[
@@ -38,7 +38,7 @@ impl Far {
         Ok(())
     }
 
-    /// Its namespace.
+    /// Returns the station's namespace.
     pub(crate) fn netns(&self) -> &Netns {
         &self.netns
     }
@@ -54,7 +54,7 @@ impl Drop for Far {
     }
 }
 
-/// Pings `to` from `netns` until an answer comes.
+/// Pings `to` from `netns` until it answers.
 pub(crate) fn ping(netns: &Netns, to: &str) -> Result<()> {
     let answered = wait_for(&format!("an answer of {to} to a ping"), PATIENCE, || {
         ping_once(netns, to).then_some(())

@@ -24,34 +24,34 @@ use clap::Parser;
 use results::Results;
 use rig::Rig;
 
-/// The exit code for a machine that is good for nothing more: a case's process cannot be ended.
+/// Exit code for a lost machine: a case's process cannot be ended, so no other case can run on it.
 const LOST: u8 = 125;
 
 /// Proves the SR-IOV cases on the PFs of this machine.
 #[derive(Debug, Parser)]
 struct Args {
-    /// Only the cases with this name or beginning of a name; may be given several times.
+    /// Runs only the cases whose name begins so; may be given several times.
     #[arg(long, value_name = "NAME")]
     only: Vec<String>,
-    /// Says which cases there are, and ends.
+    /// Lists the cases and ends.
     #[arg(long)]
     list: bool,
-    /// Where the results are written as JSON.
+    /// File for the results, as JSON.
     #[arg(long, value_name = "FILE")]
     results: Option<PathBuf>,
-    /// Goes on from the results that are there: what is done is not run again.
+    /// Continues an earlier run: cases in the results are not run again.
     #[arg(long, requires = "results")]
     resume: bool,
-    /// The PF that the cases use.
+    /// PF that the cases use.
     #[arg(long, env = "SLUICEGATE_PF", default_value = "enp12s0f0")]
     pf: String,
-    /// The netdev at the other end of the PF's cable; cases that need it are skipped without.
+    /// Netdev at the other end of the PF's cable; without it, cases that need it are skipped.
     #[arg(long, env = "SLUICEGATE_WIRE")]
     wire: Option<String>,
-    /// Whether this is the virtual machine: a node with the PFs of the documents' examples.
+    /// Says that this is the virtual machine, a node with the PFs of the documents' examples.
     #[arg(long)]
     vm: bool,
-    /// One case, in this process; the runner calls itself with it.
+    /// Runs this case in this process; the runner calls itself with it.
     #[arg(long, hide = true)]
     one: Option<String>,
 }

@@ -1,8 +1,8 @@
-//! What the cases came to, for people.
+//! Report of the cases' results, for people.
 
 use crate::run::{Outcome, Ran};
 
-/// Prints the table and, as the last line, the sums.
+/// Prints the table of results and, as the last line, the totals.
 pub(crate) fn print(results: &[Ran], vm: bool) {
     println!();
     let on = if vm {

@@ -1,5 +1,5 @@
-//! The results so far, in a file that is true at any moment: a machine may be lost under a case, and the
-//! next one goes on from there.
+//! Results so far, in a file that is correct at any moment: a virtual machine may be lost in the middle of a
+//! case, and the next one continues from the file.
 
 use std::path::{Path, PathBuf};
 
@@ -7,10 +7,10 @@ use anyhow::{Context, Result};
 
 use crate::run::{Outcome, Ran};
 
-/// How often a case is begun: a machine under emulation may be lost without its doing, once.
+/// Maximum number of times a case is begun: emulation may lose a machine once without the case's fault.
 const TRIES: u32 = 2;
 
-/// What ran, and where it is written.
+/// Results of the cases that ran, and the file they are written to.
 #[derive(Debug, Default)]
 pub(crate) struct Results {
     path: Option<PathBuf>,
@@ -18,11 +18,11 @@ pub(crate) struct Results {
 }
 
 impl Results {
-    /// Results to be written to `path`; with `resume`, those that are there already count.
+    /// Creates results that are written to `path`; with `resume`, those already in the file count.
     ///
     /// # Errors
     ///
-    /// What is there cannot be read.
+    /// The file cannot be read.
     pub(crate) fn new(path: Option<&Path>, resume: bool) -> Result<Self> {
         let mut ran = Vec::new();
         if let Some(path) = path.filter(|path| resume && path.exists()) {
@@ -36,7 +36,7 @@ impl Results {
         })
     }
 
-    /// Writes down that a case begins, and says how often it has by now; none when it is done.
+    /// Records that a case begins and returns the number of times it has begun, or `None` if it is done.
     pub(crate) fn begin(&mut self, case: &str) -> Result<Option<u32>> {
         let earlier = self.ran.iter().position(|one| one.case == case);
         let mut begun = 0;
@@ -60,7 +60,7 @@ impl Results {
         Ok(Some(begun + 1))
     }
 
-    /// Puts what a case came to in the place of what its beginning left.
+    /// Replaces the record of a case's beginning by its result.
     pub(crate) fn end(&mut self, ran: Ran) -> Result<()> {
         self.ran.retain(|one| one.case != ran.case);
         self.ran.push(ran);

@@ -1,4 +1,4 @@
-//! What a case stands on: the PF, the other end of its cable, a folder for confs and state, plugins.
+//! Rig of a case: the PF, the other end of its cable, a folder for configurations and state, the plugins.
 
 use std::cell::RefCell;
 use std::fs;
@@ -15,16 +15,16 @@ use tempfile::TempDir;
 use crate::run::Skip;
 use crate::vf::{Vf, sysfs};
 
-/// How long what a busy, emulated machine does may take before it is taken for broken.
+/// Limit for anything that a busy, emulated machine does.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A PF to try cases on.
+/// PF under test and its surroundings.
 pub(crate) struct Rig {
-    /// Its netdev.
+    /// Netdev of the PF.
     pub(crate) pf: String,
-    /// The netdev at the other end of its cable.
+    /// Netdev at the other end of the PF's cable.
     pub(crate) wire: Option<String>,
-    /// Whether this is the virtual machine, with PFs that are all ours.
+    /// Whether this is the virtual machine, in which all PFs are ours.
     pub(crate) vm: bool,
     dir: TempDir,
     plugins: RefCell<Option<Plugins>>,
@@ -47,7 +47,7 @@ impl Rig {
         })
     }
 
-    /// Refuses a PF whose VFs may be somebody's.
+    /// Fails if the PF has VFs, which may be in use.
     pub(crate) fn check_idle(&self) -> Result<()> {
         let count = fs::read_to_string(sysfs(&self.pf).join("sriov_numvfs"))?;
         ensure!(
@@ -60,7 +60,7 @@ impl Rig {
         Ok(())
     }
 
-    /// The PFs that the cases may use: in the virtual machine all four.
+    /// Lists the PFs that the cases may use: in the virtual machine all four.
     pub(crate) fn pfs(&self) -> Vec<&str> {
         if self.vm {
             vec!["enp12s0f0", "enp12s0f1", "enp2s0", "enp4s0f3"]
@@ -69,7 +69,7 @@ impl Rig {
         }
     }
 
-    /// Makes what a case finds: PF up, no VFs, the wire up.
+    /// Prepares the state in which a case begins: PF up, no VFs, wire up.
     pub(crate) fn prepare(&self) -> Result<()> {
         for pf in self.pfs() {
             set_vfs(pf, 0)?;
@@ -81,7 +81,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Takes the VFs away again.
+    /// Removes the VFs again.
     pub(crate) fn clean(&self) -> Result<()> {
         for pf in self.pfs() {
             set_vfs(pf, 0)?;
@@ -89,12 +89,12 @@ impl Rig {
         Ok(())
     }
 
-    /// Makes `count` VFs of the PF and gives them, on the driver that the kernel put them on.
+    /// Creates `count` VFs of the PF, bound to the kernel's default driver.
     pub(crate) fn vfs(&self, count: usize) -> Result<Vec<Vf>> {
         self.vfs_of(&self.pf, count)
     }
 
-    /// As [`Rig::vfs`], of another PF.
+    /// Creates VFs as [`Rig::vfs`] does, of another PF.
     pub(crate) fn vfs_of(&self, pf: &str, count: usize) -> Result<Vec<Vf>> {
         set_vfs(pf, 0)?;
         set_vfs(pf, count)?;
@@ -112,13 +112,13 @@ impl Rig {
         Ok(vfs)
     }
 
-    /// How many VFs a case may make: seven on the emulated NIC.
+    /// Returns the maximum number of VFs: seven on the emulated NIC.
     pub(crate) fn most_vfs(&self) -> Result<usize> {
         let text = fs::read_to_string(sysfs(&self.pf).join("sriov_totalvfs"))?;
         Ok(text.trim().parse::<usize>()?.min(7))
     }
 
-    /// The other end of the cable, or the skip of this case.
+    /// Returns the netdev at the other end of the cable, or the skip of this case.
     pub(crate) fn wire_name(&self) -> Result<&str> {
         self.wire.as_deref().ok_or_else(|| {
             Skip(
@@ -129,12 +129,12 @@ impl Rig {
         })
     }
 
-    /// A raw socket on the other end of the cable.
+    /// Opens a raw socket on the other end of the cable.
     pub(crate) fn wire(&self) -> Result<Wire> {
         Wire::here(self.wire_name()?)
     }
 
-    /// A skip unless this is the virtual machine.
+    /// Skips the case unless this is the virtual machine.
     pub(crate) fn only_in_vm(&self, why: &str) -> Result<()> {
         if self.vm {
             return Ok(());
@@ -142,12 +142,12 @@ impl Rig {
         bail!(Skip(why.to_owned()))
     }
 
-    /// A path in the case's folder.
+    /// Returns a path in the case's folder.
     pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
     }
 
-    /// The plugins.
+    /// Returns the plugins, which are installed at the first call.
     pub(crate) fn plugins(&self) -> Result<Plugins> {
         let mut plugins = self.plugins.borrow_mut();
         if let Some(plugins) = &*plugins {
@@ -158,7 +158,7 @@ impl Rig {
         Ok(installed)
     }
 
-    /// A conf of the interface plugin on the PF, with `with` added to it or put in its place.
+    /// Makes a configuration of the interface plugin for the PF; members of `with` are added or replace others.
     pub(crate) fn conf(&self, with: Value) -> Value {
         let mut conf = json!({
             "cniVersion": "1.1.0", "name": "sriov-net", "type": "sluicegate-vf", "if0": self.pf,
@@ -170,12 +170,12 @@ impl Rig {
         conf
     }
 
-    /// An ipam member: host-local on `subnet`, with its store in the case's folder.
+    /// Makes an `ipam` member: host-local on `subnet`, with its store in the case's folder.
     pub(crate) fn host_local(&self, subnet: &str) -> Value {
         json!({"type": "host-local", "dataDir": self.path("ipam"), "ranges": [[{"subnet": subnet}]]})
     }
 
-    /// Addresses that host-local has given and not taken back.
+    /// Lists the addresses that host-local holds as reserved.
     pub(crate) fn reserved(&self) -> Vec<String> {
         let names = files_below(&self.path("ipam"));
         names
@@ -184,7 +184,7 @@ impl Rig {
             .collect()
     }
 
-    /// Journal records of VFs: their files.
+    /// Lists the files of VFs' journal records.
     pub(crate) fn journal(&self) -> Vec<String> {
         files_below(&self.path("state/vfs"))
             .into_iter()
@@ -207,7 +207,7 @@ impl Rig {
         Ok(())
     }
 
-    /// Notes a finding for the table.
+    /// Adds a note to the case's row of the report.
     pub(crate) fn note(&self, text: String) {
         println!("   {text}");
         self.notes.borrow_mut().push(text);
@@ -217,7 +217,7 @@ impl Rig {
         self.notes.borrow().clone()
     }
 
-    /// Prints the ends of the logs that programs of this case wrote, after a failure.
+    /// Prints the end of each log of this case's programs, after a failure.
     pub(crate) fn show_logs(&self) {
         for entry in fs::read_dir(self.dir.path())
             .into_iter()
@@ -237,7 +237,7 @@ impl Rig {
     }
 }
 
-/// Sets how many VFs a PF has.
+/// Sets the number of VFs of a PF.
 fn set_vfs(pf: &str, count: usize) -> Result<()> {
     let path = sysfs(pf).join("sriov_numvfs");
     let now = fs::read_to_string(&path)?;
@@ -264,7 +264,7 @@ fn settled(pf: &str) -> Result<()> {
     })
 }
 
-/// Names of files at any depth.
+/// Lists the names of the files in a folder, at any depth.
 pub(crate) fn files_below(dir: &Path) -> Vec<String> {
     let mut found = Vec::new();
     for entry in fs::read_dir(dir).into_iter().flatten().flatten() {

@@ -15,35 +15,35 @@ use crate::results::Results;
 use crate::rig::Rig;
 use crate::stuck;
 
-/// Where a case's process leaves what came of it.
+/// Environment variable with the path for the verdict of a case's process.
 const VERDICT: &str = "SLUICE_CASE_VERDICT";
 
-/// What a case came to.
+/// Outcome of a case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Outcome {
     Passed,
     Failed,
     Skipped,
-    /// What stands in the results from a case's start on: the machine was lost under it.
+    /// Machine lost during the case. It is in the results from the case's start on, until it ends.
     Lost,
 }
 
-/// A case that ran.
+/// Result of a case.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Ran {
     pub(crate) case: String,
     pub(crate) outcome: Outcome,
-    /// How often it was begun: more than once when a machine was lost under it.
+    /// Number of times the case was begun: more than once if a machine was lost during it.
     pub(crate) begun: u32,
     pub(crate) seconds: f64,
-    /// Why it failed or was skipped, in one line.
+    /// Reason for a failure or skip, in one line.
     pub(crate) why: String,
-    /// What it found besides, for people.
+    /// Further findings, for people.
     pub(crate) notes: Vec<String>,
 }
 
-/// What one case's process says.
+/// Verdict of a case's process.
 #[derive(Debug, Serialize, Deserialize)]
 struct Verdict {
     outcome: Outcome,
@@ -51,7 +51,7 @@ struct Verdict {
     notes: Vec<String>,
 }
 
-/// Why a case cannot run here: an error that is not a failure.
+/// Reason for which a case cannot run here: an error that is not a failure.
 #[derive(Debug)]
 pub(crate) struct Skip(pub(crate) String);
 
@@ -92,8 +92,8 @@ pub(crate) fn this(rig: &Rig, case: &Case) -> ExitCode {
     ExitCode::from(u8::from(outcome == Outcome::Failed))
 }
 
-/// Runs all of them, one after the other, except those that `results` says are done. Whether this
-/// machine is still good for another case: false when a case's process cannot be ended.
+/// Runs the cases one after the other, except those that are done in `results`. Returns whether this machine
+/// can run another case: false if a case's process cannot be ended.
 pub(crate) fn all(rig: &Rig, cases: &[&Case], results: &mut Results) -> Result<bool> {
     let folder = tempfile::tempdir()?;
     for case in cases {

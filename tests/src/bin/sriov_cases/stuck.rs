@@ -1,4 +1,4 @@
-//! Where processes are that do not come to their end.
+//! Diagnosis of processes that do not end.
 
 use std::fmt::Write;
 use std::fs;
@@ -6,8 +6,8 @@ use std::path::Path;
 
 use rustix::process::Pid;
 
-/// The processes of `group`: their state, command, and where in the kernel they wait; then what the
-/// kernel said last.
+/// Describes the processes of `group` (state, command, place in the kernel where they wait), and adds the
+/// kernel's last messages.
 pub(crate) fn where_they_are(group: Pid) -> String {
     let mut text = "   processes of the case that is not done:\n".to_owned();
     for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
@@ -40,7 +40,7 @@ pub(crate) fn where_they_are(group: Pid) -> String {
     text
 }
 
-/// A process's state and its group, from `/proc/PID/stat`.
+/// Reads state and group of a process from `/proc/PID/stat`.
 fn state(folder: &Path) -> Option<(String, i32)> {
     let stat = fs::read_to_string(folder.join("stat")).ok()?;
     let mut fields = stat.rsplit_once(')')?.1.split_whitespace();

@@ -1,4 +1,4 @@
-//! A VF as the kernel shows it, and everything of it that DEL must put back.
+//! VF as the kernel shows it, with all of its state that DEL must restore.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -7,21 +7,21 @@ use std::process::Command;
 use anyhow::{Context, Result, ensure};
 use sluice_tests::{run, wait_for};
 
-/// The PCI device below a netdev.
+/// Returns the sysfs folder of a netdev's PCI device.
 pub(crate) fn sysfs(netdev: &str) -> PathBuf {
     Path::new("/sys/class/net").join(netdev).join("device")
 }
 
-/// One VF.
+/// VF under test.
 #[derive(Debug, Clone)]
 pub(crate) struct Vf {
     pub(crate) pf: String,
     pub(crate) index: usize,
-    /// `0000:01:10.0`
+    /// PCI address, such as `0000:01:10.0`.
     pub(crate) address: String,
 }
 
-/// What DEL must put back, bit by bit.
+/// State of a VF that DEL must restore exactly.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Snapshot {
     driver: Option<String>,
@@ -30,20 +30,20 @@ pub(crate) struct Snapshot {
     netdev_mac: Option<String>,
     netdev_mtu: Option<String>,
     netdev_flags: Option<String>,
-    /// What the PF says of it: MAC, VLAN, QoS, spoof checking, link state, trust, rates.
+    /// Settings of the VF at the PF: MAC, VLAN, QoS, spoof checking, link state, trust, rates.
     pf_line: String,
     config_command: Vec<u8>,
 }
 
 impl Snapshot {
-    /// What the PF said of it.
+    /// Returns the settings of the VF at the PF.
     pub(crate) fn pf_line(&self) -> &str {
         &self.pf_line
     }
 }
 
 impl Vf {
-    /// VF `index` of `pf`.
+    /// Finds VF `index` of `pf`.
     pub(crate) fn of(pf: &str, index: usize) -> Result<Vf> {
         let link = sysfs(pf).join(format!("virtfn{index}"));
         let target = fs::read_link(&link).with_context(|| format!("{pf} has no VF {index}"))?;
@@ -59,13 +59,13 @@ impl Vf {
         Path::new("/sys/bus/pci/devices").join(&self.address)
     }
 
-    /// The driver it is bound to.
+    /// Returns the driver that the VF is bound to.
     pub(crate) fn driver(&self) -> Option<String> {
         let link = fs::read_link(self.device().join("driver")).ok()?;
         Some(link.file_name()?.to_string_lossy().into_owned())
     }
 
-    /// Its netdev, if it has one in this network namespace.
+    /// Returns the VF's netdev, if it has one in this network namespace.
     pub(crate) fn netdev(&self) -> Option<String> {
         let mut names = fs::read_dir(self.device().join("net")).ok()?;
         Some(
@@ -78,7 +78,7 @@ impl Vf {
         )
     }
 
-    /// What `ip link show` of the PF says of it.
+    /// Reads the VF's line of `ip link show` of the PF.
     pub(crate) fn pf_line(&self) -> Result<String> {
         let text = run(Command::new("ip").args(["link", "show", "dev", &self.pf]))?;
         let start = format!("vf {} ", self.index);
@@ -91,7 +91,7 @@ impl Vf {
             .to_owned())
     }
 
-    /// Sets something of it on the PF: `ip link set PF vf N ...`.
+    /// Changes a setting of the VF at the PF: `ip link set PF vf N ...`.
     pub(crate) fn set(&self, args: &[&str]) -> Result<()> {
         let index = self.index.to_string();
         run(Command::new("ip")
@@ -100,7 +100,7 @@ impl Vf {
         Ok(())
     }
 
-    /// Binds it to a driver through sysfs.
+    /// Binds the VF to a driver through sysfs.
     pub(crate) fn bind(&self, driver: &str) -> Result<()> {
         fs::write(self.device().join("driver_override"), driver)?;
         if self.driver().is_some() {
@@ -116,7 +116,7 @@ impl Vf {
         Ok(())
     }
 
-    /// All that must be the same again after DEL.
+    /// Takes a snapshot of the state that DEL must restore.
     pub(crate) fn snapshot(&self) -> Result<Snapshot> {
         let read = |name: &str| {
             fs::read_to_string(self.device().join(name)).map(|text| text.trim().to_owned())
@@ -143,7 +143,7 @@ impl Vf {
         })
     }
 
-    /// Waits until it is as it was, or says what is not.
+    /// Waits until the VF is in the state `before`; the error says what differs.
     pub(crate) fn expect(&self, before: &Snapshot) -> Result<()> {
         let same = wait_for(
             "the VF to be as it was",

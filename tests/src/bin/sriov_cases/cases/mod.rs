@@ -17,17 +17,17 @@ use anyhow::Result;
 
 use crate::rig::Rig;
 
-/// One case.
+/// Case over real VFs.
 pub(crate) struct Case {
     pub(crate) name: &'static str,
-    /// What it shows, in one line.
+    /// Statement that the case proves, in one line.
     pub(crate) what: &'static str,
-    /// Seconds after which it has failed: many times what it takes, since the machine may be busy.
+    /// Seconds after which the case has failed: many times its usual time, since the machine may be busy.
     pub(crate) limit: u64,
     pub(crate) run: fn(&Rig) -> Result<()>,
 }
 
-/// A case of the table below.
+/// Creates an entry of a table of cases.
 const fn case(
     name: &'static str,
     what: &'static str,
@@ -42,7 +42,7 @@ const fn case(
     }
 }
 
-/// All of them.
+/// Lists every case, in the order in which they run.
 pub(crate) fn all() -> Vec<&'static Case> {
     [
         selfcheck::CASES,

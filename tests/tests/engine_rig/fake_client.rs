@@ -1,4 +1,4 @@
-//! A pod that keeps to the protocol until its memif is connected, and then lies in its ring.
+//! Fake memif client that keeps to the protocol until it is connected and then corrupts its ring.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
@@ -12,31 +12,31 @@ use sluice_memif::{Address, Channel, Text, connect};
 use sluice_tests::{Netns, wait_for};
 
 const LOG2: u8 = 4;
-/// Where head lies in a ring.
+/// Offset of the head index in a ring.
 const HEAD: usize = 6;
 
-/// A connected client.
-pub(crate) struct Liar {
+/// Connected fake client.
+pub(crate) struct FakeClient {
     region: SharedRegion,
     channel: Channel,
     _events: Vec<OwnedFd>,
 }
 
-impl Liar {
+impl FakeClient {
     /// Connects to the default socket of `ifname`.
-    pub(crate) fn connect(netns: &Arc<Netns>, ifname: &str) -> Liar {
+    pub(crate) fn connect(netns: &Arc<Netns>, ifname: &str) -> FakeClient {
         let address = Address::Abstract(format!("sluicegate/{ifname}"));
         let channel = netns.enter(move || Ok(connect(&address)?)).unwrap();
         let ring = usize::try_from(ring_bytes(LOG2)).unwrap();
         let size = 2 * ring.next_multiple_of(64);
-        let (region, fd) = SharedRegion::create_sealed("liar", size).unwrap();
-        let mut liar = Liar {
+        let (region, fd) = SharedRegion::create_sealed("client", size).unwrap();
+        let mut client = FakeClient {
             region,
             channel,
             _events: Vec::new(),
         };
-        liar.handshake(fd, size, size / 2);
-        liar
+        client.handshake(fd, size, size / 2);
+        client
     }
 
     fn handshake(&mut self, fd: OwnedFd, size: usize, second: usize) {
@@ -46,7 +46,7 @@ impl Liar {
                 .unwrap();
         }
         assert!(matches!(self.receive(), Message::Hello(_)));
-        let name = Text::new("liar");
+        let name = Text::new("client");
         let init = Init {
             version: VERSION,
             id: 0,
@@ -77,7 +77,7 @@ impl Liar {
         self.channel
             .send(
                 &Message::Connect {
-                    name: Text::new("liar"),
+                    name: Text::new("client"),
                 },
                 None,
             )
@@ -99,15 +99,15 @@ impl Liar {
         .unwrap()
     }
 
-    /// Says that more descriptors are filled than the ring has.
-    pub(crate) fn lie(&self) {
+    /// Moves the head index so that more descriptors are filled than the ring has.
+    pub(crate) fn corrupt_ring(&self) {
         self.region
             .store_u16(HEAD, 1000, Ordering::Release)
             .unwrap();
     }
 
-    /// What the engine says when it ends the connection.
-    pub(crate) fn last_words(&self) -> String {
+    /// Returns the reason that the engine gives when it ends the connection.
+    pub(crate) fn disconnect_reason(&self) -> String {
         match self.receive() {
             Message::Disconnect { reason, .. } => reason.to_string(),
             other => panic!("{other:?}"),

@@ -1,4 +1,4 @@
-//! A memif client played by hand: it can say and write anything.
+//! Fake memif client driven step by step: it can send and write anything.
 
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,27 +16,27 @@ use sluice_memif::msg::{AddRing, Init, MODE_ETHERNET, Message, VERSION};
 use sluice_memif::{Address, Channel, Text, connect};
 use sluice_tests::{Netns, wait_for};
 
-/// Its rings have more descriptors than the engine takes in a turn.
+/// Binary logarithm of the ring size: more descriptors than the engine takes at once.
 pub(crate) const LOG2: u8 = 10;
 pub(crate) const SLOTS: u16 = 1 << LOG2;
-/// Where its ring of each direction lies.
+/// Offset of the ring to the engine.
 pub(crate) const TO_ENGINE: usize = 0;
 pub(crate) const FROM_ENGINE: usize = 20_480;
-/// Where its buffers lie, those to the engine first. Slots share them: there are fewer.
+/// Offset of the buffers, those to the engine first. Descriptors share buffers: there are fewer.
 const BUFFERS: usize = 40_960;
 const SHARED: u16 = 16;
 pub(crate) const BUFFER: usize = 2048;
-/// Its memory.
+/// Size of the client's memory, in bytes.
 pub(crate) const BYTES: usize = BUFFERS + 2 * BUFFER * SHARED as usize;
-/// Fields of a ring.
+/// Offset of the head index in a ring.
 pub(crate) const HEAD: usize = 6;
 pub(crate) const TAIL: usize = 64;
 const FLAGS: usize = 4;
 const DESCRIPTORS: usize = 128;
-/// Long enough for an engine under attack to answer.
+/// Limit for an engine under attack to answer.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The attachment that is attacked: its pod, and the name of its interface.
+/// Attachment under attack: its pod and the name of its interface.
 #[derive(Clone)]
 pub(crate) struct Target {
     pub(crate) pod: Arc<Netns>,
@@ -48,7 +48,7 @@ impl Target {
         Address::Abstract(format!("sluicegate/{}", self.ifname))
     }
 
-    /// A connection to the engine, not a word said.
+    /// Connects to the engine and sends nothing.
     pub(crate) fn channel(&self) -> Result<Channel> {
         let address = self.address();
         self.pod
@@ -56,7 +56,7 @@ impl Target {
     }
 }
 
-/// A descriptor as it lies in a ring.
+/// Descriptor as it lies in a ring.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Descriptor {
     pub(crate) flags: u16,
@@ -65,17 +65,17 @@ pub(crate) struct Descriptor {
     pub(crate) offset: u32,
 }
 
-/// A client by hand.
-pub(crate) struct Stranger {
+/// Fake client with its memory and eventfds.
+pub(crate) struct FakeClient {
     pub(crate) channel: Channel,
     pub(crate) memory: SharedRegion,
     fd: OwnedFd,
     events: Vec<OwnedFd>,
 }
 
-/// Memory of a kind that can be passed as a region.
+/// Creates a memory file with these flags, to be passed as a region.
 pub(crate) fn memfd(flags: MemfdFlags, bytes: u64) -> Result<OwnedFd> {
-    let fd = memfd_create("stranger", flags | MemfdFlags::CLOEXEC)?;
+    let fd = memfd_create("client", flags | MemfdFlags::CLOEXEC)?;
     ftruncate(&fd, bytes)?;
     Ok(fd)
 }
@@ -86,11 +86,11 @@ pub(crate) fn init() -> Init {
         id: 0,
         mode: MODE_ETHERNET,
         secret: None,
-        name: Text::new("stranger"),
+        name: Text::new("client"),
     }
 }
 
-/// The ring of a direction as a good client would announce it.
+/// Makes the message by which a correct client announces the ring of a direction.
 pub(crate) fn ring(direction: Direction) -> AddRing {
     let (flags, offset) = match direction {
         Direction::ClientToServer => (1, TO_ENGINE),
@@ -106,38 +106,38 @@ pub(crate) fn ring(direction: Direction) -> AddRing {
     }
 }
 
-impl Stranger {
-    /// Connects and hears HELLO.
-    pub(crate) fn open(target: &Target) -> Result<Stranger> {
+impl FakeClient {
+    /// Connects and receives HELLO.
+    pub(crate) fn open(target: &Target) -> Result<FakeClient> {
         assert!(TO_ENGINE + ring_bytes(LOG2) as usize <= FROM_ENGINE);
-        let (memory, fd) = SharedRegion::create_sealed("stranger", BYTES)?;
+        let (memory, fd) = SharedRegion::create_sealed("client", BYTES)?;
         for ring in [TO_ENGINE, FROM_ENGINE] {
             memory.store_u32(ring, COOKIE, Ordering::Relaxed)?;
             // Polled, as a busy peer's rings are.
             memory.store_u16(ring + FLAGS, 1, Ordering::Relaxed)?;
         }
         let channel = target.channel()?;
-        let stranger = Stranger {
+        let client = FakeClient {
             channel,
             memory,
             fd,
             events: Vec::new(),
         };
-        match stranger.hear()? {
-            Message::Hello(_) => Ok(stranger),
+        match client.hear()? {
+            Message::Hello(_) => Ok(client),
             other => bail!("{other:?} where HELLO was due"),
         }
     }
 
-    /// Connects all the way.
-    pub(crate) fn connected(target: &Target) -> Result<Stranger> {
-        let mut stranger = Stranger::open(target)?;
-        stranger.prepare()?;
-        stranger.join()?;
-        Ok(stranger)
+    /// Connects and completes the handshake.
+    pub(crate) fn connected(target: &Target) -> Result<FakeClient> {
+        let mut client = FakeClient::open(target)?;
+        client.prepare()?;
+        client.join()?;
+        Ok(client)
     }
 
-    /// INIT, one region, two rings.
+    /// Sends INIT, one region and two rings.
     pub(crate) fn prepare(&mut self) -> Result<()> {
         self.say(&Message::Init(init()))?;
         self.region()?;
@@ -145,32 +145,32 @@ impl Stranger {
         self.ring(&ring(Direction::ServerToClient))
     }
 
-    /// Its own region.
+    /// Announces the client's own region.
     pub(crate) fn region(&mut self) -> Result<()> {
         let size = BYTES as u64;
         let fd = self.fd.try_clone()?;
         self.give(&Message::AddRegion { index: 0, size }, &[fd.as_fd()])
     }
 
-    /// A ring with an eventfd of its own.
+    /// Announces a ring with an eventfd of its own.
     pub(crate) fn ring(&mut self, ring: &AddRing) -> Result<()> {
         let event = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK)?;
         self.events.push(event.try_clone()?);
         self.give(&Message::AddRing(ring.clone()), &[event.as_fd()])
     }
 
-    /// CONNECT.
+    /// Sends CONNECT.
     pub(crate) fn join(&self) -> Result<()> {
-        let name = Text::new("stranger");
+        let name = Text::new("client");
         self.say(&Message::Connect { name })
     }
 
-    /// A message without an fd; the engine must agree.
+    /// Sends a message without a file descriptor, which the engine must acknowledge.
     pub(crate) fn say(&self, message: &Message) -> Result<()> {
         self.give(message, &[])
     }
 
-    /// A message with any number of fds; the engine must agree.
+    /// Sends a message with file descriptors, which the engine must acknowledge.
     pub(crate) fn give(&self, message: &Message, fds: &[BorrowedFd<'_>]) -> Result<()> {
         self.raw(&message.encode(), fds)?;
         match self.hear()? {
@@ -179,7 +179,7 @@ impl Stranger {
         }
     }
 
-    /// Any bytes at all.
+    /// Sends any bytes, with any file descriptors.
     pub(crate) fn raw(&self, bytes: &[u8], fds: &[BorrowedFd<'_>]) -> Result<()> {
         let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(8))];
         let mut control = SendAncillaryBuffer::new(&mut space);
@@ -196,7 +196,7 @@ impl Stranger {
         Ok(())
     }
 
-    /// What the engine says next.
+    /// Receives the engine's next message.
     pub(crate) fn hear(&self) -> Result<Message> {
         let limit = Instant::now() + PATIENCE;
         while Instant::now() < limit {
@@ -224,7 +224,7 @@ impl Stranger {
         Ok(())
     }
 
-    /// Moves an index of a ring.
+    /// Writes an index of a ring.
     pub(crate) fn index(&self, ring: usize, field: usize, value: u16) -> Result<()> {
         self.memory
             .store_u16(ring + field, value, Ordering::Release)?;
@@ -235,15 +235,15 @@ impl Stranger {
         Ok(self.memory.load_u16(ring + field, Ordering::Acquire)?)
     }
 
-    /// Where the buffer of a slot to the engine lies.
+    /// Returns the offset of the buffer of a descriptor to the engine.
     pub(crate) fn buffer(slot: u16) -> usize {
         BUFFERS + BUFFER * usize::from(slot % SHARED)
     }
 
-    /// Posts all buffers for what the engine sends.
+    /// Posts every buffer of the ring from the engine.
     pub(crate) fn post_all(&self) -> Result<()> {
         for slot in 0..SLOTS {
-            let offset = Stranger::buffer(slot) + BUFFER * usize::from(SHARED);
+            let offset = FakeClient::buffer(slot) + BUFFER * usize::from(SHARED);
             let empty = Descriptor {
                 length: BUFFER as u32,
                 offset: offset as u32,
@@ -257,10 +257,10 @@ impl Stranger {
     /// Sends `frame` on slot after slot, as fast as the engine takes it, until `enough` says so.
     pub(crate) fn flood(&self, frame: &[u8], mut enough: impl FnMut() -> bool) -> Result<u64> {
         for slot in 0..SLOTS {
-            self.memory.copy_out(Stranger::buffer(slot), frame)?;
+            self.memory.copy_out(FakeClient::buffer(slot), frame)?;
             let descriptor = Descriptor {
                 length: frame.len() as u32,
-                offset: Stranger::buffer(slot) as u32,
+                offset: FakeClient::buffer(slot) as u32,
                 ..Descriptor::default()
             };
             self.describe(TO_ENGINE, slot, descriptor)?;
@@ -277,12 +277,12 @@ impl Stranger {
         Ok(sent)
     }
 
-    /// Fds that the engine writes to, that of the ring to the engine first.
+    /// Returns the eventfds that the engine writes to, that of the ring to the engine first.
     pub(crate) fn events(&self) -> &[OwnedFd] {
         &self.events
     }
 
-    /// Its memory as a file.
+    /// Returns the memory file of the client.
     pub(crate) fn memory_fd(&self) -> BorrowedFd<'_> {
         self.fd.as_fd()
     }

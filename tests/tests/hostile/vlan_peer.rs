@@ -1,4 +1,4 @@
-//! A pod in the attacker's own VLAN: it has frames for the attacker, and looks at what comes from it.
+//! Pod in the attacker's own VLAN: it sends frames to the attacker and checks the frames that come from it.
 
 use std::net::Ipv4Addr;
 use std::ops::RangeInclusive;
@@ -16,31 +16,31 @@ use sluice_tests::{Netns, wait_for};
 use crate::engine_rig::pod::{Inside, Place};
 use crate::engine_rig::{Node, PATIENCE};
 
-/// Ports that the VLAN's policy lets in, and one that it does not.
+/// Ports that the VLAN's policy lets in.
 pub(crate) const PORTS: RangeInclusive<u16> = 1000..=1999;
 pub(crate) const DENIED: u16 = 2999;
 
-/// The pod.
-pub(crate) struct Witness {
+/// Pod in the attacker's VLAN.
+pub(crate) struct VlanPeer {
     pod: Arc<Netns>,
     memif: Memif,
     mac: Mac,
     client: Client,
 }
 
-impl Witness {
-    pub(crate) fn start(node: &Node) -> Witness {
+impl VlanPeer {
+    pub(crate) fn start(node: &Node) -> VlanPeer {
         let pod = crate::engine_rig::pod();
         let mac = node.attach(&pod, "net1", json!({})).mac.parse().unwrap();
         let place = Place::Abstract("sluicegate/net1".into());
-        let config = EndpointConfig::new(Role::Client, "witness");
+        let config = EndpointConfig::new(Role::Client, "peer");
         let mut memif = Memif::open(config, Inside::new(&pod, place)).unwrap();
-        wait_for("the witness's memif", PATIENCE, || {
+        wait_for("the peer's memif", PATIENCE, || {
             while memif.change().is_some() {}
             memif.is_up().then_some(())
         })
         .unwrap();
-        Witness {
+        VlanPeer {
             pod,
             memif,
             mac,
@@ -52,7 +52,7 @@ impl Witness {
         self.mac
     }
 
-    /// A frame for the attacker.
+    /// Sends a frame to the attacker.
     pub(crate) fn provoke(&mut self, attacker: Mac) {
         let (own, other) = (Ipv4Addr::new(10, 21, 0, 2), Ipv4Addr::new(10, 21, 0, 66));
         let frame = FrameBuilder::new(attacker, self.mac)
@@ -64,7 +64,7 @@ impl Witness {
         self.memif.flush();
     }
 
-    /// Takes what came. None of it may be for another port than is let in.
+    /// Receives the frames that came, and returns their number. A frame for a denied port is an error.
     pub(crate) fn take(&mut self, frames: &mut FrameList) -> Result<u64> {
         self.memif.recv(0, 64, frames);
         let mut came = 0;
@@ -82,14 +82,14 @@ impl Witness {
         Ok(came)
     }
 
-    /// Frames that its firewall has denied.
+    /// Returns the number of frames that the firewall denied on ingress.
     pub(crate) fn denied(&self) -> u64 {
         let status = self.client.attachment(self.pod.name(), "net1");
         let drops = status.map(|status| status.counters.ingress_drops);
         drops.map_or(0, |drops| drops.get("denied").copied().unwrap_or(0))
     }
 
-    /// Provokes, a frame a millisecond, until told to stop.
+    /// Sends a frame to the attacker every millisecond while `go_on` holds.
     pub(crate) fn provoke_while(&mut self, attacker: Mac, go_on: impl Fn() -> bool) {
         let mut frames = FrameList::default();
         while go_on() {

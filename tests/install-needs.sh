@@ -1,6 +1,5 @@
 #!/bin/sh
-# Installs the programs that the demo and the tests run, where they are missing and apt is there;
-# elsewhere names what is missing and how to get it.
+# Installs the programs that the demo and the tests run. Without apt, prints what is missing and how to get it.
 set -eu
 
 # program or file : Debian package : what it is for
@@ -40,9 +39,9 @@ IFS=$old_ifs
 if [ -z "$packages" ]; then
     exit 0
 fi
-echo "not here yet:$report" >&2
+echo "missing programs:$report" >&2
 if ! command -v apt-get >/dev/null 2>&1; then
-    echo "install them with this system's package manager, then run this again" >&2
+    echo "install them with this system's package manager and run this again" >&2
     exit 1
 fi
 sudo=

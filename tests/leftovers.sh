@@ -1,10 +1,10 @@
 #!/bin/sh
-# What a test might leave behind on this machine, one line each, sorted: compared before and after.
+# Lists what a test might leave behind on this machine, one line each, sorted, to be compared before and after.
 set -eu
 {
     ip -o link show 2>/dev/null | awk '{print "link", $2}'
     ls /var/run/netns 2>/dev/null | sed 's/^/netns /'
-    # A container runtime makes the folder of its CNI cache and leaves it: what is in it would be told.
+    # A container runtime leaves the empty folder of its CNI cache: only files in it count.
     find /run/sluicegate /var/lib/sluicegate /var/lib/cni /etc/sluicegate -mindepth 1 \
         -not -path /var/lib/cni/results 2>/dev/null | sed 's/^/file /'
     find /dev/shm /dev/hugepages -mindepth 1 2>/dev/null | sed 's/^/file /'

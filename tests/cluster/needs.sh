@@ -1,8 +1,7 @@
 #!/bin/sh
-# What the cluster's cases need and this machine may not have: etcd, containerd and runc from the
-# distribution, and kube-apiserver and kubelet, which no package holds: they are built from the
-# distribution's source package of Kubernetes, once, into the cache folder of tests/cache.sh. Prints the
-# folder that holds the two.
+# Installs what the cluster's cases need: etcd, containerd and runc from the distribution, and kube-apiserver and
+# kubelet, which no package holds: they are built once from the distribution's source package of Kubernetes, into
+# the cache folder of tests/cache.sh. Prints the folder that holds the two.
 #
 # usage: needs.sh [packages]
 # With `packages` it ends before it builds.
@@ -30,7 +29,7 @@ if [ "$packages" ]; then
     command -v apt-get >/dev/null 2>&1 || cannot "needs$packages, and there is no apt-get here to install them"
     [ -z "$sudo" ] || command -v sudo >/dev/null 2>&1 || cannot "needs$packages, and only root can install them"
     echo "installing for the cluster:$packages" >&2
-    # Services are not to be started: the cases start what they need, with state of their own.
+    # No services: the cases start what they need, with state of their own.
     policy=/usr/sbin/policy-rc.d
     made=
     if [ ! -e "$policy" ]; then
@@ -46,7 +45,7 @@ if [ "$packages" ]; then
 fi
 
 [ "${1:-}" != packages ] || exit 0
-# One builds, another that comes meanwhile waits for it.
+# A second run waits for the one that builds.
 exec 9>"$cache/lock"
 flock 9
 if [ -x "$cache/bin/kube-apiserver" ] && [ -x "$cache/bin/kubelet" ]; then
@@ -60,8 +59,7 @@ log=$cache/build.log
 : >"$log"
 quietly() { "$@" >>"$log" 2>&1 9>&- || { tail -5 "$log" >&2; cannot "could not build kube-apiserver and kubelet: $1 failed ($log)"; }; }
 
-# This machine's own sources, and beside them one that differs from the distribution's first in being
-# of source packages.
+# This machine's apt sources, with their source packages.
 sources=$cache/sources.d
 rm -rf "$sources"
 mkdir -p "$sources"
@@ -84,7 +82,7 @@ mkdir -p "$cache/source"
 (cd "$cache/source" && quietly apt-get "$@" source -qq kubernetes)
 tree=$(find "$cache/source" -mindepth 1 -maxdepth 1 -type d | head -1)
 [ "$tree" ] || cannot "the source package of Kubernetes has no tree"
-# The vendored reflect2 does not go with this Go: the server dies at the first custom resource.
+# The vendored reflect2 does not work with this Go: the server crashes at the first custom resource.
 rm -rf "$tree/vendor/github.com/modern-go/reflect2"
 cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 "$tree/vendor/github.com/modern-go/reflect2"
 go=$cache/go
@@ -113,7 +111,7 @@ for name in kube-apiserver kubelet; do
 done
 rm -rf "$cache/bin"
 mv "$cache/bin.new" "$cache/bin"
-# The tree and the caches are 2 GB, and not needed again.
+# Tree and caches take 2 GB and are not needed again.
 chmod -R u+w "$go" "$cache/source" "$cache/gocache" 2>/dev/null || true
 rm -rf "$cache/source" "$go" "$cache/gocache"
 echo "$cache/bin"

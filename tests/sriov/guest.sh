@@ -1,6 +1,5 @@
-# The first program of the guest, as pid 1, after initramfs.sh switched to the host's root: makes
-# the machine a node (modules, hugepages, PFs by the names that the cases know, VFs), runs the
-# command it was given, and turns the power off.
+# Init of the guest (pid 1), started by initramfs.sh on the host's root. Makes the machine a node (modules,
+# hugepages, PFs under the names that the cases use, VFs), runs the given command and powers off.
 # shellcheck shell=sh
 export PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/root TERM=dumb LC_ALL=C.UTF-8
 for word in $(cat /proc/cmdline); do
@@ -10,7 +9,7 @@ for word in $(cat /proc/cmdline); do
     esac
 done
 off() {
-    # Nothing runs after this: a program would be looked for on a root that is going away.
+    # No program can be started from here on: the root goes away.
     sync
     echo o >/proc/sysrq-trigger
     while :; do :; done
@@ -22,7 +21,7 @@ mount -t tmpfs run /run
 mkdir -p /run/lock /run/netns
 # /var/run must be /run, as iproute2 and the runtimes take it to be.
 [ "$(readlink -f /var/run)" = /run ] || mount --bind /run /var/run
-# What a run on the host may have left is not this node's.
+# State of the host is not this node's.
 for folder in /var/lib/sluicegate /var/lib/cni /etc/sluicegate; do
     [ ! -d "$folder" ] || mount -t tmpfs none "$folder"
 done
@@ -35,7 +34,7 @@ mount --bind "$kernel/lib/modules" /lib/modules
 hostname sriov-node
 ip link set lo up
 for module in af_packet virtio_net igb vfio-pci igbvf 8021q; do
-    modprobe "$module" || echo "guest: no module $module"
+    modprobe "$module" || echo "guest: cannot load module $module"
 done
 name() {
     for netdev in /sys/class/net/*; do
@@ -43,11 +42,11 @@ name() {
             ip link set "${netdev##*/}" name "$2" && ip link set "$2" up && return
         fi
     done
-    echo "guest: no netdev with the MAC $1 for $2"
+    echo "guest: no netdev has the MAC $1, which is for $2"
 }
 index=1
 for pf in enp12s0f0 enp12s0f1 enp2s0 enp4s0f3; do
-    # Neighbour discovery of the node's own would be traffic nobody asked for.
+    # Without IPv6 the node sends no neighbour discovery of its own.
     name "52:54:00:aa:00:0$index" "$pf"
     name "52:54:00:bb:00:0$index" "wire$((index - 1))"
     for netdev in "$pf" "wire$((index - 1))"; do
@@ -57,11 +56,11 @@ for pf in enp12s0f0 enp12s0f1 enp2s0 enp4s0f3; do
     index=$((index + 1))
 done
 : >"$out/up"
-# A task that waits in the kernel for two minutes is told on the console; so is a processor that is stuck.
+# The console shows tasks that hang in the kernel for a minute, and processors that are stuck.
 for setting in hung_task_timeout_secs=60 hung_task_warnings=20 softlockup_panic=1 hung_task_all_cpu_backtrace=0; do
     echo "${setting#*=}" >"/proc/sys/kernel/${setting%=*}" 2>/dev/null
 done
-# The host sees by this that the machine lives.
+# Heartbeat for vm.sh on the host.
 (while :; do echo >"$out/alive"; sleep 5; done) &
 beat=$!
 # shellcheck source=/dev/null

@@ -1,6 +1,6 @@
 #!/bin/sh
-# Makes the guest's initramfs: a static busybox and the modules without which there is no root over
-# 9p. Its only work is to mount the host's root read-only, lay a tmpfs over it, and go on there.
+# Builds the guest's initramfs: a static busybox and the modules that a root over 9p needs. Its init mounts the
+# host's root read-only, overlays it with a tmpfs and switches to it.
 #
 # usage: initramfs.sh CACHE
 set -eu

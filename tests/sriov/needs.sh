@@ -1,7 +1,7 @@
 #!/bin/sh
-# What the SR-IOV virtual machine needs and this machine may not have: QEMU 8 or later with `igb`,
-# a static busybox, and a kernel of this distribution with its modules, unpacked into a cache
-# folder and not installed. Whatever is there already is not fetched again.
+# Installs what the SR-IOV virtual machine needs: QEMU 8 or later with `igb`, a static busybox, and a kernel of
+# this distribution with its modules, which is unpacked into a cache folder and not installed. Does nothing for
+# what is there already.
 #
 # usage: needs.sh CACHE
 # Exit code 3: the rig cannot run here; the last line of standard error says why.
@@ -26,8 +26,8 @@ qemu_is_good() {
     [ "$(qemu_major || true)" ] && [ "$(qemu_major)" -ge 8 ]
 }
 
-# A copy of this machine's own apt sources, and beside it a second source that differs from the
-# first one of the distribution itself only in its suite. The machine's sources stay as they are.
+# Copies this machine's apt sources to a folder of our own and adds one for the backports suite, which differs from
+# the distribution's first source only in its suite. The machine's sources are not changed.
 backports() {
     . /etc/os-release
     sources=$cache/sources.d
@@ -80,8 +80,7 @@ if [ "$packages" ]; then
     # Another run may be installing something.
     set -- -o DPkg::Lock::Timeout=300 "$@"
     $sudo apt-get "$@" update -qq || cannot "needs$packages; the apt sources of this machine could not be read"
-    # The suite asked for is where a package is looked for first; one that is not in it comes from the
-    # distribution as ever.
+    # A package that the backports do not have comes from the distribution.
     # shellcheck disable=SC2086
     $sudo apt-get "$@" install -y -qq --no-install-recommends $packages >"$cache/install.log" 2>&1 || {
         tail -5 "$cache/install.log" >&2
@@ -91,7 +90,7 @@ if [ "$packages" ]; then
 fi
 qemu-system-x86_64 -device help 2>/dev/null | grep -q '"igb"' || cannot "this QEMU has no igb device"
 
-# The kernel: of this distribution, cached by the name of its package.
+# Kernel of this distribution, unpacked in the cache.
 kernel=$cache/kernel
 if [ ! -f "$kernel/release" ]; then
     command -v apt-get >/dev/null 2>&1 || cannot "needs a kernel package, and there is no apt-get here to fetch it"
@@ -100,7 +99,7 @@ if [ ! -f "$kernel/release" ]; then
         $sudo apt-get update -qq || true
         package=$(apt-cache depends linux-image-amd64 2>/dev/null | sed -nE 's/^ *Depends: (linux-image-[^ ]+)$/\1/p' | head -1)
     fi
-    [ "$package" ] || cannot "apt knows no linux-image-amd64"
+    [ "$package" ] || cannot "apt has no package linux-image-amd64"
     echo "fetching $package for the virtual machine" >&2
     rm -rf "$kernel" "$cache/download"
     mkdir -p "$kernel" "$cache/download"

@@ -1,7 +1,7 @@
 #!/bin/sh
-# The SR-IOV cases: in a virtual machine, or, with SLUICEGATE_PF (and SLUICEGATE_WIRE: the netdev at
-# the other end of its cable), on the hardware of this machine. Arguments go to the cases'
-# program: `tests/sriov/run.sh --only kernel`.
+# Runs the SR-IOV cases in a virtual machine or, with SLUICEGATE_PF (and SLUICEGATE_WIRE, the netdev at the other
+# end of its cable), on this machine's hardware. Arguments go to the cases' program:
+# `tests/sriov/run.sh --only kernel`. With SLUICE_BIN_DIR, the programs there are tested, else a release build.
 set -eu
 cd "$(dirname "$0")/../.."
 cargo=${CARGO:-cargo}
@@ -21,7 +21,6 @@ if [ -z "${SLUICEGATE_PF:-}" ]; then
     fi
     [ "$status" = 0 ] || exit "$status"
 fi
-# The programs under test: those that the caller built, else a release build.
 if [ -z "${SLUICE_BIN_DIR:-}" ]; then
     sh tests/install-needs.sh
     $cargo build --release --locked --bins --examples
@@ -36,8 +35,8 @@ fi
 out=target/sriov/out
 mkdir -p "$out"
 rm -f "$out/results.json"
-# Under emulation a machine may freeze, whatever runs in it: another one goes on with the cases that are not
-# done. A case that loses two machines has failed.
+# Emulation may freeze a machine whatever runs in it: the next machine continues with the cases that are not done.
+# A case that loses two machines has failed.
 end=$(($(date +%s) + ${SLUICE_SRIOV_LIMIT:-2700}))
 machine=1
 while :; do
@@ -48,12 +47,12 @@ while :; do
         "$bin/sriov-cases" --vm --wire wire0 --results "$(realpath "$out")/results.json" --resume "$@" ||
         status=$?
     [ "$status" = 125 ] && [ "$machine" -lt 4 ] || break
-    echo "that machine is lost: another one goes on"
+    echo "the virtual machine is lost; starting another one for the remaining cases"
     machine=$((machine + 1))
 done
 case $status in
-124) echo "the virtual machine's time was over (SLUICE_SRIOV_LIMIT seconds)" ;;
-125) echo "the last virtual machine was lost, too" ;;
+124) echo "the virtual machine exceeded the limit of SLUICE_SRIOV_LIMIT seconds" ;;
+125) echo "the last virtual machine was lost as well" ;;
 esac
 # A run without results has passed nothing.
 if [ ! -f "$out/results.json" ]; then
@@ -61,7 +60,7 @@ if [ ! -f "$out/results.json" ]; then
     echo "0 passed, 1 failed, 0 skipped"
     exit "$status"
 fi
-# Once more, since the guest's kernel had the last word on its console.
+# Repeated as the last line, since the guest's kernel may have written to the console after it.
 count() { grep -c "\"outcome\": \"$1\"" "$out/results.json" || true; }
 echo "$(count passed) passed, $(($(count failed) + $(count lost))) failed, $(count skipped) skipped"
 exit "$status"

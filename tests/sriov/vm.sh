@@ -1,8 +1,7 @@
 #!/bin/sh
-# Runs one command in a virtual machine of its own: a node with four SR-IOV NICs (Intel 82576, as
-# QEMU emulates it) under plain emulation, whose root is this machine's own, read-only, with a tmpfs
-# over it. So what is installed or built here is there, at the same path; what the command writes
-# is gone afterwards, except in the output folder.
+# Runs one command in a virtual machine: a node with four SR-IOV NICs (Intel 82576, emulated by QEMU), without KVM.
+# Its root is this machine's, read-only and overlaid with a tmpfs, so everything installed or built here is there
+# under the same path. What the command writes is lost afterwards, except in the output folder.
 #
 # usage: vm.sh run [--vfs [PF=]N]... [--out FOLDER] [--limit SECONDS] [--hugepages N] [--] COMMAND...
 # Ends with the command's exit code; 124 when the limit ran out, 125 when the machine froze or ended
@@ -43,7 +42,7 @@ done
 [ $# -gt 0 ] || usage
 
 mkdir -p "$cache"
-# Machines that start at once prepare one after the other.
+# Several machines started at once prepare one after the other.
 exec 9>"$cache/lock"
 flock 9
 sh "$here/needs.sh" "$cache" 9>&-
@@ -85,7 +84,7 @@ release=$(cat "$kernel/release")
 set --
 index=0
 while [ $index -lt 4 ]; do
-    # A PF and the netdev at the other end of its cable share a hub.
+    # A PF and the netdev at the other end of its cable are on one hub.
     set -- "$@" \
         -device "pcie-root-port,id=port$index,slot=$index,chassis=$index" \
         -netdev "hubport,id=pf$index,hubid=$index" \
@@ -100,8 +99,8 @@ end() {
 }
 trap end EXIT
 trap 'exit 130' INT TERM HUP
-# The machine ends with this script, however this ends. Its memory stays below 4 GB: with memory above it,
-# igb misses the mail of its VFs (its interrupt comes once and never again).
+# The machine ends with this script, however the script ends. Its memory stays below 4 GB: with more, igb misses
+# mailbox messages of its VFs (the interrupt comes once and never again).
 boot() {
     rm -f "$out/exit-code" "$out/up" "$out/alive"
     setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
@@ -116,7 +115,7 @@ boot() {
         -device virtio-rng-pci </dev/null 2>"$out/qemu.log" &
     qemu=$!
 }
-# Under emulation a kernel now and then hangs before its first program: such a machine is started anew.
+# An emulated kernel sometimes hangs before init: such a machine is restarted.
 tries=1
 boot "$@"
 waited=0
@@ -128,20 +127,20 @@ while [ ! -f "$out/up" ] && kill -0 "$qemu" 2>/dev/null; do
     wait "$qemu" 2>/dev/null || true
     qemu=
     [ $tries -lt 3 ] || break
-    echo "the virtual machine did not come up in $waited s: once more" >&2
+    echo "the virtual machine did not come up in $waited s; restarting it" >&2
     tries=$((tries + 1))
     waited=0
     boot "$@"
 done
-# From then on it shows that it lives, and is ended when it does not any more: its kernel or the emulation
-# stands still.
+# From then on the guest writes a heartbeat. Without one, its kernel or the emulation is frozen, and the machine is
+# ended.
 frozen=
 while [ -n "$qemu" ] && kill -0 "$qemu" 2>/dev/null; do
     sleep 1
     last=$(stat -c %Y "$out/alive" 2>/dev/null || stat -c %Y "$out/up" 2>/dev/null || date +%s)
     [ $(($(date +%s) - last)) -ge "${SLUICE_SRIOV_FROZEN:-120}" ] || continue
     frozen=1
-    # Whatever its state: the emulator goes with the one that waits for it.
+    # QEMU ends with `timeout`, its parent, whatever its state.
     kill -KILL "$qemu" 2>/dev/null || true
     break
 done
@@ -152,7 +151,7 @@ if [ -n "$qemu" ]; then
 fi
 qemu=
 if [ -n "$frozen" ] && [ ! -f "$out/exit-code" ]; then
-    echo "the virtual machine showed no life for ${SLUICE_SRIOV_FROZEN:-120} s: it was ended" >&2
+    echo "the virtual machine gave no sign of life for ${SLUICE_SRIOV_FROZEN:-120} s and was ended" >&2
     status=125
 fi
 if [ -f "$out/exit-code" ]; then

@@ -82,10 +82,18 @@ impl Probe {
         })
     }
 
+    /// Returns the address of field `number`.
+    fn address(&self, number: usize) -> *mut u8 {
+        let offset = number * APART;
+        assert!(offset + 8 <= PAGE, "the page has no field {number}");
+        // SAFETY: the page is mapped with `PAGE` bytes, and the offset lies inside it.
+        unsafe { self.page.as_mut_ptr().add(offset) }
+    }
+
     fn field(&self, number: usize) -> &AtomicU32 {
         // SAFETY: the page is mapped as long as `self` lives, the field lies inside it and is
         // aligned, and every access to it, in every process, is atomic.
-        unsafe { AtomicU32::from_ptr(self.page.as_mut_ptr().add(number * APART).cast()) }
+        unsafe { AtomicU32::from_ptr(self.address(number).cast()) }
     }
 
     fn ask(&self) -> &AtomicU32 {
@@ -102,7 +110,7 @@ impl Probe {
 
     fn cpu(&self) -> &AtomicU64 {
         // SAFETY: as in `field`; 512 is a multiple of 8.
-        unsafe { AtomicU64::from_ptr(self.page.as_mut_ptr().add(4 * APART).cast()) }
+        unsafe { AtomicU64::from_ptr(self.address(4).cast()) }
     }
 
     /// Tells the answering side that the measurement is over.

@@ -1,4 +1,4 @@
-//! Clocks and repeats.
+//! Clock and repeated measurements of one core.
 #![allow(unsafe_code, reason = "reads the time stamp counter")]
 
 use std::time::Instant;
@@ -22,7 +22,7 @@ pub(crate) fn one_core(name: &str, iterations: u32, per: u32, mut body: impl FnM
     report::figure(name, &mut values, "ns/obj");
 }
 
-/// Ticks of a clock that costs a few nanoseconds to read.
+/// Reads the time stamp counter (elsewhere the monotonic clock), which costs a few nanoseconds.
 #[inline]
 pub(crate) fn ticks() -> u64 {
     #[cfg(target_arch = "x86_64")]
@@ -37,17 +37,17 @@ pub(crate) fn ticks() -> u64 {
     }
 }
 
-/// Ticks and time at one moment, to tell later how long a tick is.
+/// Counter and time at one moment, from which the length of a tick follows later.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Epoch(Instant, u64);
 
 impl Epoch {
-    /// Now.
+    /// Reads both at this moment.
     pub(crate) fn now() -> Epoch {
         Epoch(Instant::now(), ticks())
     }
 
-    /// Nanoseconds of a tick, by what went by since.
+    /// Returns the nanoseconds of a tick, from the time since this epoch.
     #[allow(clippy::cast_precision_loss, reason = "a run is short")]
     pub(crate) fn nanos_per_tick(&self) -> f64 {
         self.0.elapsed().as_secs_f64() * 1e9 / ticks().wrapping_sub(self.1) as f64

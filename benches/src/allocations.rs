@@ -34,15 +34,15 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-/// Allocations of this process so far.
+/// Returns the number of allocations of this process so far.
 pub fn allocations() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }
 
-/// Runs `work` a thousand times after a warm-up and says how many allocations that took.
+/// Asserts that `work`, run a thousand times after a warm-up, allocates nothing.
 ///
 /// # Panics
-/// It took any.
+/// It allocated.
 pub fn none_allocated(name: &str, mut work: impl FnMut()) {
     for _ in 0..100 {
         work();

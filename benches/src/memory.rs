@@ -3,7 +3,7 @@
 
 use sluice_mem::{BufSize, HugePages, Mempool, PoolConfig, Pools};
 
-/// A worker's mempools, on huge pages where they are configured.
+/// Creates a worker's mempools, on huge pages where they are configured.
 ///
 /// # Panics
 /// The memory cannot be had.

@@ -7,8 +7,7 @@ use sluice_firewall::Policy;
 use sluice_packet::build::FrameBuilder;
 use sluice_packet::{FlowKey, InnerTag, Mac, parse};
 
-/// Flows from one host to another that differ in their destination port, visited in an order
-/// without pattern.
+/// Flows from one host to another that differ in their destination port, visited in pseudo-random order.
 #[derive(Debug, Clone)]
 pub struct Flows {
     state: u64,
@@ -16,13 +15,13 @@ pub struct Flows {
 }
 
 impl Flows {
-    /// `ports` different flows.
+    /// Creates `ports` different flows.
     pub fn new(ports: u16) -> Flows {
         Flows { state: 1, ports }
     }
 
-    /// The destination port of the next frame. Half of the frames match in the last tenth of the
-    /// rules of [`policy_of`] with as many rules, the others anywhere.
+    /// Returns the destination port of the next frame. Half of the frames match in the last tenth of the rules of
+    /// [`policy_of`] with as many rules, the others anywhere.
     pub fn next_port(&mut self) -> u16 {
         let z = splitmix64(&mut self.state);
         let low = u16::try_from(z & 0xffff).unwrap_or(0);
@@ -35,7 +34,7 @@ impl Flows {
     }
 }
 
-/// The next of a row of numbers without pattern, the same in every run.
+/// Returns the next pseudo-random number of the SplitMix64 generator with this state.
 pub fn splitmix64(state: &mut u64) -> u64 {
     *state = state.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let mut z = *state;
@@ -44,7 +43,7 @@ pub fn splitmix64(state: &mut u64) -> u64 {
     z ^ (z >> 31)
 }
 
-/// A UDP frame of 64 bytes on the wire (60 without its check sequence).
+/// Makes a UDP frame of 64 bytes on the wire (60 without its frame check sequence).
 pub fn udp_frame(to: Mac, from: Mac, port: u16) -> Vec<u8> {
     FrameBuilder::new(to, from)
         .ipv4(Ipv4Addr::new(10, 0, 0, 1), Ipv4Addr::new(10, 0, 0, 2))
@@ -53,7 +52,7 @@ pub fn udp_frame(to: Mac, from: Mac, port: u16) -> Vec<u8> {
         .build()
 }
 
-/// A policy for VLAN 210 with `rules` rules, one UDP port each, that accept; all else is dropped.
+/// Makes a policy for VLAN 210 with `rules` rules, each of which accepts one UDP port; all else is dropped.
 ///
 /// # Panics
 /// The policy it writes cannot be read: a bug.
@@ -73,7 +72,7 @@ pub fn policy_of(rules: u16) -> Policy {
     }
 }
 
-/// The keys of `count` frames of `flows`.
+/// Returns the keys of `count` frames of `flows`.
 ///
 /// # Panics
 /// A frame it builds cannot be parsed: a bug.

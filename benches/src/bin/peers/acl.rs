@@ -19,7 +19,7 @@ use crate::report::figure;
 const RULES: [usize; 4] = [16, 256, 1000, 10_000];
 const REPEATS: usize = 9;
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let Some(dir) = &options.acl_data else {
         println!("# acl: no rules and traces: give their folder with --acl-data");
@@ -65,7 +65,7 @@ fn of(dir: &Path, rules: usize) -> Result<()> {
     Ok(())
 }
 
-/// Millions of keys a second, over and over the first `hot` of `keys`.
+/// Measures millions of keys a second, repeating the first `hot` of `keys`.
 #[allow(clippy::cast_precision_loss, reason = "half a million lookups")]
 fn rate(name: &str, table: &Table, keys: &[FlowKey], hits: &mut [Hit], burst: usize, hot: usize) {
     let total = keys.len() * 8;

@@ -9,7 +9,7 @@ use sluice_datapath::{
 };
 use sluice_mem::HugePages;
 
-/// A running engine, one worker for each of `cores`, with a policy of `rules` rules for VLAN 210.
+/// Starts an engine with one worker for each of `cores` and a policy of `rules` rules for VLAN 210.
 pub(crate) fn start(cores: &[usize], rules: u16, idle: IdleConfig) -> Result<(Engine, UplinkId)> {
     let engine = Engine::start(EngineConfig {
         workers: cores
@@ -44,7 +44,7 @@ pub(crate) fn attach(
     Ok(())
 }
 
-/// A worker that never rests.
+/// Idle configuration of a worker that always polls.
 pub(crate) fn restless() -> IdleConfig {
     IdleConfig {
         pause_after: u32::MAX,

@@ -13,10 +13,10 @@ use crate::Options;
 use crate::report::figure;
 
 const REPEATS: usize = 9;
-/// Lookups of one repeat.
+/// Number of lookups in one repeat.
 const LOOKUPS: usize = 1 << 20;
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     options.pin(1);
     table("64k_load50", 1 << 17, 1 << 16)?;
@@ -115,7 +115,7 @@ impl Random {
         usize::try_from((self.next() >> 32) % end).unwrap_or(0)
     }
 
-    /// A flow of TCP or UDP between two hosts of 10.0.0.0/8.
+    /// Makes a TCP or UDP flow between two hosts of 10.0.0.0/8.
     fn key(&mut self) -> FlowKey {
         let [a, b, c, d, e, f, ..] = self.next().to_le_bytes();
         let [g, h, i, j, .., proto] = self.next().to_le_bytes();

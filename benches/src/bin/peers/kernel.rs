@@ -19,7 +19,7 @@ use crate::ring::two;
 const RULES: u16 = 100;
 const FLOWS: u32 = 1024;
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     for size in [64, 1500] {
         match ends() {
@@ -33,7 +33,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Both ends of a new pair.
+/// Creates a veth pair and opens an uplink on both ends.
 fn ends() -> Result<[AfPacket; 2]> {
     // A thread of its own, as it moves to another namespace.
     let made = std::thread::spawn(|| {
@@ -82,7 +82,7 @@ fn measure(options: &Options, size: usize, ends: [AfPacket; 2]) -> Result<()> {
     )
 }
 
-/// A worker with one uplink and one pod.
+/// Worker with one uplink and one pod.
 fn worker(uplink: AfPacket, number: usize, port: Box<dyn PodPort>) -> Result<SteppedWorker> {
     let mut worker = SteppedWorker::new(pools(), policies(RULES), 131_072)?;
     let uplink = worker.add_uplink(UplinkSpec {

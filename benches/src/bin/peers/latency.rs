@@ -28,7 +28,7 @@ const WINDOW: Duration = Duration::from_millis(10);
 /// Number of frames that are sent together.
 const TOGETHER: u64 = 8;
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let mut bench = Bench::new(restless())?;
     let most = bench.rate(options)?;

@@ -6,7 +6,7 @@ use anyhow::{Context, Result, bail};
 
 use crate::Options;
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     for size in [64, 1500] {
         let tag = |way: &str| format!("memif_{way}_{size}_zc_no");
@@ -36,8 +36,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Two processes: one that measures, on core 0, and one on core 1 that answers its probes and has
-/// role `other_role`.
+/// Runs two processes: one that measures, on core 0, and one on core 1 that answers its probes and has role
+/// `other_role`.
 fn pair(
     options: &Options,
     tag: &str,

@@ -10,7 +10,7 @@ use crate::Options;
 use crate::ring::{OBJECTS, two};
 use crate::timing::one_core;
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     let pool = Mempool::new(PoolConfig {
         buffers: 16_383,
@@ -62,7 +62,7 @@ fn bulk(cache: &mut Cache, name: &str, iterations: u32, per: u32) {
     });
 }
 
-/// Allocated on one core, passed over a ring, freed on the other.
+/// Measures mbufs that are allocated on one core, passed over a ring and freed on the other.
 fn across(options: &Options, pool: &Mempool) -> Result<()> {
     let (mut producer, mut consumer) = spsc::<Mbuf>(1024);
     let (mut here, mut there) = (pool.cache(512), pool.cache(512));

@@ -18,7 +18,7 @@ const RULES: u16 = 100;
 const FLOWS: u32 = 1024;
 const SAMPLE: Duration = Duration::from_millis(100);
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     options.pin(1);
     for size in [64, 1500] {
@@ -35,7 +35,7 @@ pub(crate) fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Millions of frames a second.
+/// Measures millions of frames a second.
 #[allow(clippy::cast_precision_loss, reason = "a sample has few frames")]
 fn sample(worker: &mut SteppedWorker) -> f64 {
     let start = Instant::now();

@@ -17,7 +17,7 @@ const WINDOW: Duration = Duration::from_millis(10);
 /// Unit of most figures of two cores.
 pub(crate) const OBJECTS: &str = "Mobj/s";
 
-/// Every figure of this section.
+/// Measures and prints every figure of this section.
 pub(crate) fn run(options: &Options) -> Result<()> {
     one_at_a_time()?;
     single_spsc::<8>();

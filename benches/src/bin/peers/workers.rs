@@ -16,10 +16,10 @@ use crate::report::figure;
 
 const RULES: u16 = 100;
 const SAMPLE: Duration = Duration::from_millis(100);
-/// Runs of one and of two workers take turns, as machines are noisy.
+/// Number of runs of one and of two workers, in turn, as machines are noisy.
 const TURNS: usize = 3;
 
-/// Every figure of this section; this machine has `cores` cores.
+/// Measures and prints every figure of this section; this machine has `cores` cores.
 pub(crate) fn run(options: &Options, cores: usize) -> Result<()> {
     let (mut one, mut two, mut apart) = (Vec::new(), Vec::new(), Vec::new());
     for _ in 0..TURNS {
@@ -43,7 +43,7 @@ pub(crate) fn run(options: &Options, cores: usize) -> Result<()> {
     Ok(())
 }
 
-/// Millions of frames a second through all workers, over and over.
+/// Measures millions of frames a second through all workers, several times.
 #[allow(clippy::cast_precision_loss, reason = "a sample has few frames")]
 fn rates(options: &Options, cores: &[usize]) -> Result<Vec<f64>> {
     let (engine, uplink) = start(cores, RULES, restless())?;

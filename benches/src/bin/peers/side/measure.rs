@@ -10,17 +10,17 @@ use crate::report::{Windows, figure};
 use crate::timing::{Epoch, ticks};
 
 const WINDOW: Duration = Duration::from_millis(10);
-/// Without a probe: how often a rate is taken, and how long at the start is left out.
+/// Interval of the rates that are taken without a probe.
 const SAMPLE: Duration = Duration::from_millis(100);
+/// Length of the start that is left out of these rates.
 const WARM_UP: Duration = Duration::from_millis(500);
-/// A side that answers probes ends when the other says so, and after this at the latest.
+/// Limit after which a side that answers probes ends, if the other has not ended it before.
 const LONGEST: Duration = Duration::from_secs(60);
-/// Longer than this, in ticks, and something else had the core.
+/// Length of a turn, in ticks, above which another program had the core.
 const INTERRUPTED: u64 = 200_000;
 
 impl Side {
-    /// Turns until the other side says that it has measured; without a probe, prints rates of what
-    /// `turn` counts.
+    /// Calls `turn` until the other side has measured; without a probe, prints the rates of what `turn` counts.
     #[allow(clippy::cast_precision_loss, reason = "a run has few frames")]
     pub(super) fn until_told(
         &self,
@@ -59,7 +59,7 @@ impl Side {
         }
     }
 
-    /// Turns and counts what `turn` says it received and sent, in windows.
+    /// Calls `turn` and counts, by windows, the frames that it reports as received and sent.
     #[allow(clippy::cast_precision_loss, reason = "a run has few frames")]
     pub(super) fn measure(
         &self,

@@ -11,10 +11,10 @@ use crate::state;
 
 use super::source::KUBELET_DIR;
 
-/// Where delegates are looked for after `CNI_PATH`, unless `binDir` says otherwise.
+/// Default folder of delegates, searched after `CNI_PATH`; changed by `binDir`.
 pub const DEFAULT_BIN_DIR: &str = "/opt/cni/bin";
 
-/// Where Multus keeps what it knows of pods, unless `cniDir` says otherwise.
+/// Default folder of Multus's state; changed by `cniDir`.
 const MULTUS_DIR: &str = "/var/lib/cni/multus";
 
 /// The meta plugin's configuration.
@@ -26,9 +26,9 @@ pub struct MetaConf {
     pub program: String,
     /// `binDir`.
     pub bin_dir: PathBuf,
-    /// Where our state lies: `sluicegate` in `cniDir`.
+    /// Folder of this plugin's state: `sluicegate` in `cniDir`.
     pub state_dir: PathBuf,
-    /// Where Multus keeps its state: `cniDir`.
+    /// Folder of Multus's state: `cniDir`.
     pub multus_dir: PathBuf,
     /// `delegates`.
     pub delegates: Vec<Map<String, Value>>,
@@ -44,7 +44,7 @@ pub struct MetaConf {
     pub disable_check: bool,
     /// `kubeconfig`, if given.
     pub kubeconfig: Option<PathBuf>,
-    /// Where networks that the configuration names without having them come from.
+    /// Sources of networks that the configuration only names.
     pub names: Names,
     /// `strictCapabilities`: what a pod asks of a plugin that does not declare it is refused at once.
     pub strict_capabilities: bool,
@@ -152,7 +152,7 @@ impl MetaConf {
         Ok(())
     }
 
-    /// What DEL needs of it, whatever else is wrong with it: a record may be there from before
+    /// Reads the part that DEL needs, whatever else is wrong: a record may be there from before
     /// the configuration was changed.
     pub fn for_del(conf: &NetConf) -> MetaConf {
         let fields = conf.fields();

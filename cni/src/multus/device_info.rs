@@ -15,7 +15,7 @@ use crate::state;
 
 /// The capability, and the member of runtimeConfig, by which a plugin learns where to write.
 const CAPABILITY: &str = "CNIDeviceInfoFile";
-/// Where the specification wants the files of interfaces and of devices.
+/// Folder of device-info files (NPWG device-info specification 1.1.0).
 const FOLDER: &str = "/var/run/k8s.cni.cncf.io/devinfo";
 
 /// Says where a delegate's file is to be, if it can have one.
@@ -40,8 +40,8 @@ pub(super) fn prepare(call: &Call, delegate: &mut Delegate, requirements: &Requi
     delegate.device_info = Some(path);
 }
 
-/// What is told of a delegate's device. Where its plugins say nothing, what the device plugin said of the
-/// device is taken over.
+/// Reads the device-info of a delegate. If its plugins wrote none, the device plugin's file for the
+/// device is used.
 pub(super) fn read(
     delegate: &Delegate,
     requirements: &Requirements,

@@ -79,7 +79,7 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
 fn remove(conf: &MetaConf, context: &Context, record: &PodRecord) -> Result<(), Error> {
     context
         .log
-        .info(format_args!("container {} is no more", record.container_id));
+        .info(format_args!("container {} is gone", record.container_id));
     let mut call = context.call.clone();
     call.container_id.clone_from(&record.container_id);
     call.args.clone_from(&record.args);

@@ -346,7 +346,7 @@ fn undo(
         let container = &runner.call().container_id;
         errors.extend(result_cache::remove(state_dir, container, delegate).err());
         runner.log().info(format_args!(
-            "network {} is off {}",
+            "network {} detached from {}",
             delegate.name, delegate.ifname
         ));
     }

@@ -1,4 +1,4 @@
-//! What Multus wrote down of a pod: read when there is no record of ours, so that pods made before the
+//! Multus's cache of a pod's delegates, read when there is no record of ours, so that pods made before the
 //! switch are deleted properly.
 //!
 //! One file for each container, named by its id: a list of delegates. Since 3.0 each holds its
@@ -33,8 +33,12 @@ pub(super) fn load(
     let Ok(text) = fs::read(&path) else {
         return Ok(None);
     };
-    let broken =
-        |why: String| Error::Internal(format!("{} is no cache of Multus: {why}", path.display()));
+    let broken = |why: String| {
+        Error::Internal(format!(
+            "{} is not a cache of Multus: {why}",
+            path.display()
+        ))
+    };
     let root: Value = serde_json::from_slice(&text).map_err(|error| broken(error.to_string()))?;
     // Its thick form keeps the whole configuration, with the list in it.
     let list = match &root {
@@ -42,7 +46,7 @@ pub(super) fn load(
         Value::Object(map) => fields::find(map, "delegates")
             .and_then(Value::as_array)
             .ok_or_else(|| broken("it holds no delegates".to_owned()))?,
-        _ => return Err(broken("it is no list".to_owned())),
+        _ => return Err(broken("it is not a list".to_owned())),
     };
     let entries: Vec<&Map<String, Value>> = list.iter().filter_map(Value::as_object).collect();
     let mut delegates = if entries

@@ -8,18 +8,18 @@ use super::network::ResolvedNetwork;
 use crate::Error;
 use crate::spec::fields::{self, Fields};
 
-/// How the networks of a pod are named and which of them is the primary one.
+/// Scheme that names the interfaces of a pod's networks and chooses the primary one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Naming {
     /// The first `default` ones are the node's default networks, the one with `masterplugin` (or else
     /// the first) primary; the rest come on top. `net<N>`.
     Default {
-        /// How many of the networks are default ones.
+        /// Number of default networks, which come first.
         default: usize,
     },
     /// The first is primary; the rest are `net0`, `net1`, ..., but `if0name` of the object wins.
     Bare,
-    /// Who asks for the primary interface is primary, or the first without a name; the rest are `eth1`,
+    /// Primary is the network that asks for the primary interface, or the first without a name; the rest are `eth1`,
     /// `eth2`, ....
     Tke,
 }
@@ -115,7 +115,7 @@ fn primary_index(
     }
 }
 
-/// What the pod or the network's author wants it to be called.
+/// Returns the interface name that the pod or the network's author asks for.
 fn asked_name(network: &mut ResolvedNetwork, naming: Naming) -> Result<Option<String>, Error> {
     let own = Fields::new(&network.conf)
         .string("if0name")?

@@ -488,7 +488,7 @@ fn check(planned: &[DelegatePlan]) -> Result<(), Error> {
     Ok(())
 }
 
-/// What of the runtime's runtimeConfig a delegate may have.
+/// Returns the part of the runtime's runtimeConfig that a delegate may have.
 fn offered(runtime_config: &Map<String, Value>, primary: bool) -> Map<String, Value> {
     runtime_config
         .iter()

@@ -1,4 +1,4 @@
-//! The pod that a call is for, as far as it is known, and the API server, if there is one.
+//! [`PodContext`]: the pod that a call is for, as far as it is known, and the API server, if there is one.
 
 use super::MetaConf;
 use super::annotation::Annotations;
@@ -11,7 +11,7 @@ use crate::spec::protocol::Context;
 /// Capability by which a runtime passes the pod's annotations.
 const ANNOTATIONS: &str = "io.kubernetes.cri.pod-annotations";
 
-/// Pod and cluster of a call.
+/// Pod and API server of a call.
 #[derive(Debug, Default)]
 pub(super) struct PodContext {
     /// The API server; `None`: there is none, or the call is for no pod.
@@ -21,7 +21,7 @@ pub(super) struct PodContext {
 }
 
 impl PodContext {
-    /// Looks. With an API server its pod alone counts; without one, what the runtime passed.
+    /// Loads the pod: from the API server if there is one, else from what the runtime passed.
     ///
     /// # Errors
     /// [`Error::TryAgain`]: there is no such pod (yet), or the API server does not answer.

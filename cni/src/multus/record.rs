@@ -1,4 +1,4 @@
-//! What is recorded of one interface set of a container: its delegates, before the first of them
+//! [`PodRecord`]: the delegates of a container, written before the first of them
 //! runs, and how far ADD came.
 
 use std::path::{Path, PathBuf};
@@ -24,7 +24,7 @@ pub struct PodRecord {
     pub netns: Option<PathBuf>,
     /// `CNI_ARGS` at ADD.
     pub args: Option<String>,
-    /// How many delegates, from the front, had their ADD begun.
+    /// Number of delegates, from the front, whose ADD has begun.
     pub begun: usize,
     /// Whether ADD came to its end.
     pub complete: bool,
@@ -52,7 +52,7 @@ impl PodRecord {
         &self.delegates[..self.begun.min(self.delegates.len())]
     }
 
-    /// Where the record of an interface lies.
+    /// Returns the path of the record of an interface.
     pub fn path(state_dir: &Path, container_id: &str, ifname: &str) -> PathBuf {
         state_dir.join(state::file_name(container_id, ifname))
     }

@@ -1,4 +1,4 @@
-//! What an element of a pod's networks asks of its delegate beyond being run: runtimeConfig where the
+//! [`Requirements`]: MAC, IPs, routes and device that a selection element asks of its delegate, passed as runtimeConfig where the
 //! plugins declare the capability, `CNI_ARGS` where that has always worked, a refusal elsewhere.
 
 use std::net::IpAddr;
@@ -12,7 +12,7 @@ use crate::spec::delegate::Delegate;
 use crate::spec::fields;
 use crate::spec::result::CniResult;
 
-/// What is still to be seen to once the delegate has run.
+/// Requirements that are verified once the delegate has run.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(super) struct Requirements {
     /// MAC address that its result must have.
@@ -22,7 +22,7 @@ pub(super) struct Requirements {
     /// Whether the pod's default route is to go through it: by these gateways, or, with none named, by
     /// its own.
     pub(super) default_route: Option<Vec<IpAddr>>,
-    /// Its device: resource and id.
+    /// Device of the network: resource name and device id.
     pub(super) device: Option<(String, String)>,
 }
 

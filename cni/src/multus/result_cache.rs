@@ -80,3 +80,20 @@ pub(super) fn load(
 pub(super) fn remove(dir: &Path, container: &str, delegate: &Delegate) -> Result<(), Error> {
     state::remove(&path(dir, &delegate.name, container, &delegate.ifname))
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_results_that_version_0_1_cached_are_read() {
+        let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/0.1/cni/sluicegate");
+        let container = "0123456789abcdef";
+        let primary = load(&dir, "flannel", container, "eth0").unwrap();
+        assert_eq!(primary["cniVersion"], "0.4.0");
+        assert_eq!(primary["ips"][0]["gateway"], "10.244.0.1");
+        let second = load(&dir, "tenant-a", container, "net1").unwrap();
+        assert_eq!(second["interfaces"], json!([{"name": "net1"}]));
+    }
+}

@@ -2,6 +2,7 @@
 //! namespace and in their results, so that whoever reads a result later believes in no route that is not
 //! there.
 
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::pin::pin;
 
@@ -19,23 +20,23 @@ use crate::spec::delegate::Delegate;
 use crate::spec::netns;
 use crate::spec::result::{CniResult, Route, version_of};
 
-/// What becomes of one network's default routes.
+/// Plan for the default routes of one network.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum RoutePlan {
-    /// They stay.
+    /// Keeps the routes that the delegate made.
     Keep,
-    /// They go, of these families.
+    /// Removes the default routes of these families.
     GiveUp {
         /// IPv4.
         v4: bool,
         /// IPv6.
         v6: bool,
     },
-    /// They lead to these gateways.
+    /// Replaces the default routes by routes to these gateways.
     To(Vec<IpAddr>),
 }
 
-/// What becomes of each network's default routes, given what the pod asks of each.
+/// Plans the default routes of each network from the requirements of all.
 pub(super) fn plan(requirements: &[Requirements]) -> Vec<RoutePlan> {
     let asked = requirements
         .iter()
@@ -121,14 +122,12 @@ fn default_of(gateway: IpAddr) -> IpNet {
 
 /// In the namespace of the calling thread: takes away the default routes through an interface, and makes
 /// new ones.
-fn change(index: u32, (v4, v6): (bool, bool), gateways: &[IpAddr]) -> Result<(), String> {
+fn change(index: u32, (v4, v6): (bool, bool), gateways: &[IpAddr]) -> io::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
-        .build()
-        .map_err(|error| error.to_string())?;
+        .build()?;
     runtime.block_on(async {
-        let (connection, handle, _) =
-            rtnetlink::new_connection().map_err(|error| error.to_string())?;
+        let (connection, handle, _) = rtnetlink::new_connection()?;
         tokio::spawn(connection);
         let work = async {
             if v4 {
@@ -156,8 +155,8 @@ fn change(index: u32, (v4, v6): (bool, bool), gateways: &[IpAddr]) -> Result<(),
         };
         let done: Result<(), rtnetlink::Error> = work.await;
         done.map_err(|error| match error {
-            rtnetlink::Error::NetlinkError(error) => error.to_io().to_string(),
-            other => other.to_string(),
+            rtnetlink::Error::NetlinkError(error) => error.to_io(),
+            other => io::Error::other(other),
         })
     })
 }

@@ -37,7 +37,7 @@ pub(super) fn annotations(
     Ok(set)
 }
 
-/// One entry for each interface in the pod that the delegate made; one, if it names none.
+/// Returns one entry for each interface in the pod that the delegate made; one, if it names none.
 fn entries(delegate: &Delegate, info: Option<Map<String, Value>>) -> Result<Vec<Value>, Error> {
     let empty = Map::new();
     let result = CniResult::parse(delegate.result.as_ref().unwrap_or(&empty))?;

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-/// How long an ADD may run forward. Undoing it has a DEL's budget on top.
+/// Time limit of an ADD's forward part. Undoing it has [`DEL`] on top.
 pub const ADD: Duration = Duration::from_secs(60);
-/// How long a DEL, and any other call that is not an ADD, may take.
+/// Time limit of a DEL, and of any other call that is not an ADD.
 pub const DEL: Duration = Duration::from_secs(20);
-/// How long a call waits for another one on the same container.
+/// Time for which a call waits for another one on the same container.
 pub const LOCK: Duration = Duration::from_secs(8);
-/// How long a DEL waits for the engine.
+/// Time for which a DEL waits for the engine.
 pub const ENGINE_DEL: Duration = Duration::from_secs(5);
 
 /// The variable by which a plugin of ours learns what is left of its caller's budget, in
@@ -29,7 +29,7 @@ impl Budget {
         }
     }
 
-    /// What is left; zero when it is used up.
+    /// Returns the time left; zero when it is used up.
     pub fn left(&self) -> Duration {
         self.end.saturating_duration_since(Instant::now())
     }

@@ -6,7 +6,7 @@ use crate::Error;
 use crate::spec::conf::is_identifier;
 use crate::spec::version::Version;
 
-/// What is asked.
+/// Command of the call (`CNI_COMMAND`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the CNI specification's names")]
 pub enum Command {
@@ -60,10 +60,10 @@ impl Command {
     }
 }
 
-/// One call. `container_id` and `ifname` are empty where [`Command::has_container`] is false.
+/// Call of a plugin, from its environment. `container_id` and `ifname` are empty where [`Command::has_container`] is false.
 #[derive(Debug, Clone)]
 pub struct Call {
-    /// What is asked.
+    /// Command of the call (`CNI_COMMAND`).
     pub command: Command,
     /// `CNI_CONTAINERID`.
     pub container_id: String,
@@ -166,29 +166,42 @@ fn check_container_id(id: &str) -> Result<(), Error> {
     )))
 }
 
-/// Checks an interface name as the kernel and the CNI specification want it; the error says what
-/// is wrong with it.
+/// Reason why a text is not an interface name; reads on after the name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum IfnameError {
+    /// Empty text.
+    #[error("is empty")]
+    Empty,
+    /// More than 15 bytes (`IFNAMSIZ` less the NUL).
+    #[error("has {0} characters; the kernel allows 15")]
+    TooLong(usize),
+    /// `.` or `..`.
+    #[error("is a directory's name")]
+    Directory,
+    /// Slash, colon, space or control character.
+    #[error("holds {0:?}, which an interface name may not")]
+    Character(char),
+}
+
+/// Checks an interface name as the kernel and the CNI specification want it.
 ///
 /// # Errors
-/// It is empty, `.`, `..`, longer than 15 bytes, or holds `/`, `:` or a space.
-pub fn check_ifname(name: &str) -> Result<(), String> {
+/// [`IfnameError`]: it is empty, `.`, `..`, longer than 15 bytes, or holds `/`, `:` or a space.
+pub fn check_ifname(name: &str) -> Result<(), IfnameError> {
     if name.is_empty() {
-        return Err("is empty".into());
+        return Err(IfnameError::Empty);
     }
     if name.len() > 15 {
-        return Err(format!(
-            "has {} characters; the kernel allows 15",
-            name.len()
-        ));
+        return Err(IfnameError::TooLong(name.len()));
     }
     if name == "." || name == ".." {
-        return Err("is a directory's name".into());
+        return Err(IfnameError::Directory);
     }
     match name
         .chars()
         .find(|c| matches!(c, '/' | ':') || c.is_whitespace() || c.is_control())
     {
-        Some(bad) => Err(format!("holds {bad:?}, which an interface name may not")),
+        Some(bad) => Err(IfnameError::Character(bad)),
         None => Ok(()),
     }
 }

@@ -9,7 +9,7 @@ use crate::spec::version::Version;
 /// A network configuration, checked as far as every plugin needs it.
 #[derive(Debug, Clone)]
 pub struct NetConf {
-    /// All of it, as it came.
+    /// Configuration as it was read from standard input.
     pub json: Map<String, Value>,
     /// `name`.
     pub name: String,
@@ -36,7 +36,7 @@ impl NetConf {
         })
     }
 
-    /// Its members.
+    /// Returns the members, found in any case.
     pub fn fields(&self) -> Fields<'_> {
         Fields::new(&self.json)
     }
@@ -113,7 +113,7 @@ fn kind(value: &Value) -> &'static str {
     }
 }
 
-/// What is probably meant, for the mistakes that printed examples lead to.
+/// Returns a hint for mistakes that printed examples lead to; empty if there is none.
 fn hint(text: &[u8], line: usize) -> String {
     let text = String::from_utf8_lossy(text);
     if text.trim().is_empty() {

@@ -26,7 +26,7 @@ pub struct Delegate {
     /// Whether its result is the call's.
     #[serde(rename = "master")]
     pub primary: bool,
-    /// Its `cniVersion` as written; empty when absent. None is ever put in.
+    /// `cniVersion` as written; empty when absent. None is ever put in.
     #[serde(default)]
     pub cni_version: String,
     /// The chain's configurations, in order; one for a plain configuration.
@@ -37,7 +37,7 @@ pub struct Delegate {
     /// `KEY=value` pairs on top of the call's `CNI_ARGS`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub more_args: Vec<String>,
-    /// Where what is to be known of its device is written.
+    /// Path of its device-info file.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device_info: Option<PathBuf>,
     /// Whether its interface was a kernel link after ADD: a memif is none.
@@ -49,10 +49,10 @@ pub struct Delegate {
     /// `disableGC` of its list.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub disable_gc: bool,
-    /// What of our runtimeConfig it may have, if it declares the capability.
+    /// Part of our runtimeConfig that it may have, if it declares the capability.
     #[serde(default, skip_serializing_if = "Map::is_empty")]
     pub runtime_config: Map<String, Value>,
-    /// What its ADD came to, in its own version.
+    /// Result of its ADD, in its own version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Map<String, Value>>,
 }
@@ -139,7 +139,7 @@ impl Delegate {
         plugins.any(|plugin| declares(plugin, capability))
     }
 
-    /// Its version.
+    /// Returns the CNI version of the delegate.
     pub fn version(&self) -> Version {
         Version::parse(&self.cni_version).unwrap_or(Version::V0_1_0)
     }

@@ -1,4 +1,4 @@
-//! What can go wrong in a call, and the CNI error code each of it has.
+//! Failures of a call, each with its CNI error code.
 
 use std::io;
 use std::path::PathBuf;
@@ -21,16 +21,16 @@ pub enum Error {
     /// Standard input could not be read.
     #[error("cannot read the configuration from standard input: {0}")]
     Stdin(#[source] io::Error),
-    /// What should be JSON is not.
+    /// Text is not the JSON that it should be.
     #[error("{what} is not valid JSON: line {line}, column {column}: {why}{hint}")]
     Json {
-        /// What was read: `the configuration`, `the result of bridge`.
+        /// Source of the text: `the configuration`, `the result of bridge`.
         what: String,
         /// From 1.
         line: usize,
         /// From 1, in bytes.
         column: usize,
-        /// What the parser said.
+        /// Message of the parser.
         why: String,
         /// Empty, or what is probably meant.
         hint: String,
@@ -56,7 +56,7 @@ pub enum Error {
     /// A file could not be used.
     #[error(transparent)]
     File(#[from] FileError),
-    /// Another plugin failed.
+    /// Delegate or ipam plugin failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
     /// Several steps of a teardown failed; the others were taken.
@@ -71,13 +71,13 @@ pub enum Error {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{plugin}: {msg}")]
 pub struct PluginError {
-    /// Which plugin, in which role: `delegate bridge of network x on eth0`.
+    /// Plugin and its role: `delegate bridge of network x on eth0`.
     pub plugin: String,
-    /// Its own code; 999 if it gave none.
+    /// Code that the plugin gave; 999 if it gave none.
     pub code: u32,
-    /// Its own message.
+    /// Message that the plugin gave.
     pub msg: String,
-    /// Its own details.
+    /// Details that the plugin gave.
     pub details: String,
 }
 

@@ -41,7 +41,7 @@ pub const STUB: &str = "--become-plugin";
 
 /// Largest result that is read, in bytes.
 const RESULT_MAX: u64 = 4 << 20;
-/// How much of a failed plugin's standard error goes into the message, in bytes.
+/// Largest part of a failed plugin's standard error that goes into the message, in bytes.
 const STDERR_SHOWN: usize = 2_000;
 
 /// Runs plugins on behalf of one call.
@@ -52,7 +52,7 @@ pub struct Runner<'a> {
     log: &'a Log,
 }
 
-/// One run of one plugin.
+/// Run of one plugin.
 #[derive(Debug)]
 pub struct Job<'a> {
     /// `CNI_COMMAND`.
@@ -65,7 +65,7 @@ pub struct Job<'a> {
     pub more_args: &'a [String],
     /// Standard input.
     pub conf: &'a Map<String, Value>,
-    /// Who this is in messages: `delegate bridge (network x, eth0)`.
+    /// Name of the plugin and its role in messages: `delegate bridge (network x, eth0)`.
     pub who: &'a str,
     /// By when it must have ended.
     pub budget: Budget,
@@ -91,7 +91,7 @@ impl<'a> Runner<'a> {
         self.call
     }
 
-    /// Where the program of a plugin is.
+    /// Finds the program of a plugin.
     ///
     /// # Errors
     /// [`Error::Config`]: the type is not a program's name, or no directory holds it.
@@ -305,7 +305,7 @@ fn wait(child: &mut Child, budget: Budget) -> std::io::Result<Option<ExitStatus>
     }
 }
 
-/// What a failed plugin said, in its own words where it has any.
+/// Returns the error of a failed plugin, in its own words where it has any.
 fn failure(who: &str, status: ExitStatus, printed: &str, said: &str) -> PluginError {
     let object = conf::object(printed.as_bytes(), "").ok();
     let fields = object.as_ref().map(Fields::new);

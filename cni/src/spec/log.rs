@@ -1,4 +1,4 @@
-//! What people read: lines on standard error and in the log file that the configuration names.
+//! Log lines, on standard error and in the log file that the configuration names.
 
 mod rotation;
 
@@ -11,7 +11,7 @@ use crate::spec::call::Call;
 use crate::spec::conf::NetConf;
 use rotation::Rotation;
 
-/// How much a line matters, the gravest first. The names are those of the older documents.
+/// Severity of a line, the gravest first. The names are Multus's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[allow(missing_docs, reason = "the names say it")]
 pub enum Level {
@@ -48,7 +48,7 @@ impl Level {
     }
 }
 
-/// Where lines go. Writing never fails a call: a full disk must not cost a pod its network.
+/// Destination of lines. Writing never fails a call: a full disk must not cost a pod its network.
 #[derive(Debug)]
 pub struct Log {
     level: Level,
@@ -114,7 +114,7 @@ impl Log {
         self.write(Level::Warning, text);
     }
 
-    /// What an operator wants to know of every call.
+    /// Logs at level info: what an operator wants to know of every call.
     pub fn info(&self, text: std::fmt::Arguments<'_>) {
         self.write(Level::Info, text);
     }
@@ -124,7 +124,7 @@ impl Log {
         self.write(Level::Verbose, text);
     }
 
-    /// What went in and came out.
+    /// Logs at level debug: input and output.
     pub fn debug(&self, text: std::fmt::Arguments<'_>) {
         self.write(Level::Debug, text);
     }

@@ -20,7 +20,7 @@ pub struct Context {
     pub call: Call,
     /// Standard input, checked.
     pub conf: NetConf,
-    /// Where to tell people.
+    /// Log of the call.
     pub log: Log,
     /// The time there is.
     pub budget: Budget,
@@ -28,9 +28,9 @@ pub struct Context {
 
 /// A CNI plugin.
 pub trait Plugin {
-    /// Its name in logs.
+    /// Name of the plugin in logs.
     const NAME: &'static str;
-    /// What it is, for somebody who starts it by hand.
+    /// Summary in one line, printed when the plugin is started by hand.
     const ABOUT: &'static str;
 
     /// Makes the interface. The result is in the version asked for.

@@ -14,7 +14,7 @@ use crate::Error;
 use crate::spec::fields::{self, Fields};
 use crate::spec::version::Version;
 
-/// What an ADD came to, in the richest shape.
+/// Result of an ADD, in the newest version's shape.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CniResult {
     /// Interfaces made, in the pod and on the host.
@@ -27,15 +27,15 @@ pub struct CniResult {
     pub dns: Map<String, Value>,
 }
 
-/// One interface.
+/// Interface of a result.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Interface {
-    /// Its name.
+    /// Interface name.
     pub name: String,
-    /// Its MAC address.
+    /// MAC address, as text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mac: Option<String>,
-    /// Its MTU in bytes (since 1.1.0).
+    /// MTU in bytes (since 1.1.0).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub mtu: Option<u32>,
     /// The network namespace's path; absent for an interface of the host.
@@ -53,7 +53,7 @@ pub struct Interface {
     pub pci_id: Option<String>,
 }
 
-/// One address.
+/// IP address of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Ip {
     /// Index into `interfaces`.
@@ -70,10 +70,10 @@ pub struct Ip {
     pub gateway: Option<IpAddr>,
 }
 
-/// One route.
+/// Route of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Route {
-    /// Where to.
+    /// Destination prefix.
     pub dst: IpNet,
     /// Through whom.
     #[serde(
@@ -132,7 +132,7 @@ pub fn convert(result: &Map<String, Value>, to: Version) -> Result<Map<String, V
     Ok(CniResult::parse(result)?.render(to))
 }
 
-/// Which of the four shapes a version has.
+/// Shape of results, of which the versions have four.
 fn shape(version: Version) -> u8 {
     match version {
         Version::V0_1_0 | Version::V0_2_0 => 0,

@@ -32,7 +32,7 @@ impl Version {
     /// The newest.
     pub const NEWEST: Version = Version::V1_1_0;
 
-    /// As it is written in `cniVersion`.
+    /// Returns the version as it is written in `cniVersion`.
     pub const fn as_str(self) -> &'static str {
         match self {
             Version::V0_1_0 => "0.1.0",

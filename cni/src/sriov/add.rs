@@ -1,10 +1,11 @@
-//! ADD: the interface is made, step by step, or everything is as it was.
+//! ADD: makes the interface step by step; a failure undoes the steps taken.
 
 use serde_json::{Map, Value};
 use sluice_sriov::claim::{Mode, Record as VfRecord};
 
 use super::conf::{UplinkChoice, VfConf};
 use super::engine::Engine;
+use super::interface::{Acquired, Invocation};
 use super::ipam::Ipam;
 use super::paths::PluginPaths;
 use super::record::InterfaceRecord;
@@ -58,8 +59,10 @@ pub(super) fn run(context: &Context) -> Result<Map<String, Value>, Error> {
         Err(error) => error,
     };
     log.error(format_args!("undoing: {error}"));
+    let net = &context.conf;
+    let invocation = Invocation { call, net };
     let budget = Budget::of(budget::DEL);
-    match teardown::run(&paths, Some(&record), (call, &context.conf), log, budget) {
+    match teardown::run(&paths, Some(&record), invocation, log, budget) {
         Ok(()) => lock.remove(),
         Err(left) => log.error(format_args!("left for DEL, which will try again: {left}")),
     }
@@ -93,13 +96,9 @@ fn refuse_second(
     log.info(format_args!(
         "an earlier ADD left a record: undoing it first"
     ));
-    teardown::run(
-        paths,
-        Some(&record),
-        (call, &context.conf),
-        log,
-        context.budget,
-    )
+    let net = &context.conf;
+    let invocation = Invocation { call, net };
+    teardown::run(paths, Some(&record), invocation, log, context.budget)
 }
 
 /// Everything an ADD makes, in order: VF, addresses, then the attachment or the link. What fails
@@ -119,8 +118,10 @@ fn make(
     let vf = match &conf.choice {
         UplinkChoice::Uplink(_) => None,
         UplinkChoice::Vf(choice) => {
-            let asked = (call, &context.conf);
-            Some(claim::claim(asked, (conf, choice), paths, log, budget.share(2))?.record)
+            let net = &context.conf;
+            let invocation = Invocation { call, net };
+            let budget = budget.share(2);
+            Some(claim::claim(invocation, conf, choice, paths, log, budget)?.record)
         }
     };
     let runner = Runner::new(call, &paths.bin_dir, log);
@@ -132,9 +133,10 @@ fn make(
     if let Some(dns) = own_dns.filter(|dns| !dns.is_empty()) {
         addresses.dns = dns.clone();
     }
-    match (conf.mode, &vf) {
-        (Mode::Engine, vf) => attach(context, conf, paths, engine, (vf.as_ref(), &addresses)),
-        (Mode::Kernel | Mode::Vfio, Some(vf)) => give_vf(context, conf, (vf, &addresses)),
+    let acquired = Acquired { vf, addresses };
+    match (conf.mode, &acquired.vf) {
+        (Mode::Engine, _) => attach(context, conf, paths, engine, &acquired),
+        (Mode::Kernel | Mode::Vfio, Some(vf)) => give_vf(context, conf, vf, &acquired.addresses),
         (Mode::Kernel | Mode::Vfio, None) => Err(Error::Internal("no VF was claimed".into())),
     }
 }
@@ -145,10 +147,10 @@ fn attach(
     conf: &VfConf,
     paths: &PluginPaths,
     engine: &Engine<'_>,
-    (vf, addresses): (Option<&VfRecord>, &CniResult),
+    acquired: &Acquired,
 ) -> Result<CniResult, Error> {
     let Context { call, log, .. } = context;
-    let request = request::build(conf, paths, call, (vf, addresses))?;
+    let request = request::build(conf, paths, call, acquired)?;
     let reply = engine.attach(&request)?;
     for warning in &reply.warnings {
         log.warning(format_args!("the engine says: {warning}"));
@@ -161,23 +163,24 @@ fn attach(
         reply.socket.as_deref().unwrap_or("its tap")
     ));
     if conf.tap {
-        pod::add_routes(call, &call.ifname, addresses)?;
+        pod::add_routes(call, &call.ifname, &acquired.addresses)?;
     }
     if let Some(id) = &conf.device_id {
         let dir = paths.attachment_dir(id);
-        files::write_interface(&dir, &call.ifname, conf, &reply, addresses)?;
+        files::write_interface(&dir, &call.ifname, conf, &reply, &acquired.addresses)?;
     }
     if let Some(path) = &conf.device_info {
         files::write_memif_info(path, &reply)?;
     }
-    Ok(request::result(call, &reply, (vf, addresses)))
+    Ok(request::result(call, &reply, acquired))
 }
 
 /// The pod has the VF itself: as a link, or for a program of its own.
 fn give_vf(
     context: &Context,
     conf: &VfConf,
-    (vf, addresses): (&VfRecord, &CniResult),
+    vf: &VfRecord,
+    addresses: &CniResult,
 ) -> Result<CniResult, Error> {
     let call = &context.call;
     let name = conf.pod_ifname(call);
@@ -189,5 +192,5 @@ fn give_vf(
     if let Some(path) = &conf.device_info {
         files::write_pci_info(path, vf.vf)?;
     }
-    Ok(request::result_of_vf(call, name, mtu, (vf, addresses)))
+    Ok(request::result_of_vf(call, name, mtu, vf, addresses))
 }

@@ -10,7 +10,7 @@ use sluice_sriov::PciAddr;
 
 use crate::Error;
 
-/// Where the kubelet keeps it.
+/// Default path of the checkpoint.
 pub(super) const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
 /// The PCI addresses in the checkpoint at `path`; ids of other devices are passed over. No file: no

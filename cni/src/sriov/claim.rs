@@ -1,19 +1,20 @@
 //! The VF of an interface: claimed from the node, and given back.
 
+use std::path::Path;
 use std::time::Instant;
 
 use sluice_api::derived_mac;
-use sluice_sriov::claim::{Claimed, NetnsRef, Node, Owner, Pick, Plan, Record as VfRecord};
+use sluice_sriov::claim::{Claimed, Node, Owner, Pick, Plan, Record as VfRecord};
 use sluice_sriov::settings::{Mac, VfSettings};
 use sluice_sriov::{Error as VfError, ErrorKind};
 
 use super::avoid;
 use super::conf::{PickConf, VfChoice, VfConf};
+use super::interface::Invocation;
 use super::paths::PluginPaths;
 use crate::Error;
 use crate::spec::budget::Budget;
 use crate::spec::call::Call;
-use crate::spec::conf::NetConf;
 use crate::spec::log::Log;
 use crate::spec::netns;
 
@@ -36,15 +37,16 @@ pub(super) fn error(error: VfError) -> Error {
 /// or one derived from container and interface: the same for as long as the container lives.
 ///
 /// # Errors
-/// See [`error`]; everything is as it was then.
+/// See [`error`]; the VF is restored then.
 pub(super) fn claim(
-    (call, net): (&Call, &NetConf),
-    (conf, choice): (&VfConf, &VfChoice),
+    invocation: Invocation<'_>,
+    conf: &VfConf,
+    choice: &VfChoice,
     paths: &PluginPaths,
     log: &Log,
     budget: Budget,
 ) -> Result<Claimed, Error> {
-    let plan = plan((call, net), (conf, choice), paths)?;
+    let plan = plan(invocation, conf, choice, paths)?;
     let claimed = node(paths).claim(&plan, deadline(budget)).map_err(error)?;
     for warning in &claimed.warnings {
         log.warning(format_args!("{warning}"));
@@ -57,18 +59,18 @@ pub(super) fn claim(
     } = &claimed.record;
     log.info(format_args!(
         "{} has VF {vf}, index {} of {pf_netdev}",
-        call.ifname, identity.index
+        invocation.call.ifname, identity.index
     ));
     Ok(claimed)
 }
 
 fn plan(
-    (call, net): (&Call, &NetConf),
-    (conf, choice): (&VfConf, &VfChoice),
+    Invocation { call, net }: Invocation<'_>,
+    conf: &VfConf,
+    choice: &VfChoice,
     paths: &PluginPaths,
 ) -> Result<Plan, Error> {
-    let path = call.netns.clone().unwrap_or_default();
-    let at = netns::identity(&path)?;
+    let netns = netns::identity(call.netns.as_deref().unwrap_or(Path::new("")))?;
     let mac = conf.mac.as_deref().and_then(|mac| mac.parse::<Mac>().ok());
     let mac = mac.map_or_else(
         || derived_mac(&call.container_id, &call.ifname, 0).octets(),
@@ -79,11 +81,7 @@ fn plan(
             network: net.name.clone(),
             container_id: call.container_id.clone(),
             ifname: call.ifname.clone(),
-            netns: NetnsRef {
-                path,
-                dev: at.dev,
-                ino: at.ino,
-            },
+            netns,
         },
         mode: conf.mode,
         pf: choice.pf.clone(),
@@ -117,7 +115,7 @@ pub(super) fn release(
 ) -> Result<(), Error> {
     let released = node(paths).release(&call.container_id, &call.ifname, deadline(budget));
     for vf in released.map_err(error)? {
-        log.info(format_args!("VF {vf} is as it was"));
+        log.info(format_args!("VF {vf} restored"));
     }
     Ok(())
 }
@@ -139,7 +137,7 @@ pub(super) fn finish(paths: &PluginPaths, log: &Log, budget: Budget) {
         Ok(done) => {
             for record in done {
                 log.info(format_args!(
-                    "VF {} of {} is as it was",
+                    "VF {} of {} restored",
                     record.vf,
                     record.owner.name()
                 ));

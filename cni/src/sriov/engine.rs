@@ -10,12 +10,12 @@ use super::paths::PluginPaths;
 use crate::Error;
 use crate::spec::budget::Budget;
 
-/// How long the engine may take to say that it is well.
+/// Time limit of a health request.
 const HEALTH: Duration = Duration::from_secs(5);
-/// How long an attach may take.
+/// Time limit of an attach request.
 const ATTACH: Duration = Duration::from_secs(30);
 
-/// What became of a detach.
+/// Outcome of a detach.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Detached {
     /// The attachment is gone.

@@ -6,6 +6,7 @@ use sluice_sriov::sysfs::Sysfs;
 
 use super::conf::{UplinkChoice, VfChoice, VfConf};
 use super::engine::Engine;
+use super::interface::Invocation;
 use super::paths::PluginPaths;
 use super::{InterfaceRecord, claim, teardown};
 use crate::Error;
@@ -53,8 +54,17 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
             ifname,
             ..context.call.clone()
         };
-        let asked = (&call, &context.conf);
-        match teardown::run(&paths, record.as_ref(), asked, &context.log, context.budget) {
+        let invocation = Invocation {
+            call: &call,
+            net: &context.conf,
+        };
+        match teardown::run(
+            &paths,
+            record.as_ref(),
+            invocation,
+            &context.log,
+            context.budget,
+        ) {
             Ok(()) => lock.remove(),
             Err(error) => errors.push(error),
         }

@@ -14,7 +14,7 @@ use crate::spec::result::{self, CniResult};
 use crate::spec::version::Version;
 use crate::{Error, PluginError};
 
-/// One ipam plugin for one interface.
+/// Call of an ipam plugin for one interface.
 #[derive(Debug)]
 pub(super) struct Ipam<'a> {
     runner: &'a Runner<'a>,

@@ -15,6 +15,7 @@ mod conf;
 mod engine;
 mod files;
 mod gc;
+mod interface;
 mod ipam;
 mod memif;
 mod old_cache;
@@ -24,11 +25,12 @@ mod record;
 mod request;
 mod teardown;
 
-pub use conf::{PickConf, UplinkChoice, VfChoice, VfConf, unicast_mac};
+pub use conf::{PickConf, UplinkChoice, VfChoice, VfConf};
 pub use memif::MemifConf;
 pub use paths::PluginPaths;
 pub use record::InterfaceRecord;
 
+use interface::Invocation;
 use serde_json::{Map, Value};
 
 use crate::Error;
@@ -53,8 +55,9 @@ impl Plugin for SluicegateVf {
         let paths = PluginPaths::read(&context.conf);
         let lock = lock(&paths, context)?;
         let record = InterfaceRecord::load(&paths.records, &call.container_id, &call.ifname, log)?;
-        let asked = (call, &context.conf);
-        teardown::run(&paths, record.as_ref(), asked, log, context.budget)?;
+        let net = &context.conf;
+        let invocation = Invocation { call, net };
+        teardown::run(&paths, record.as_ref(), invocation, log, context.budget)?;
         lock.remove();
         Ok(())
     }

@@ -1,4 +1,4 @@
-//! What the sriov plugins wrote down of a pod's VF: read when there is no record of ours, so that pods
+//! Cache of the older sriov plugins, read when there is no record of ours, so that pods
 //! made before the switch are deleted properly.
 //!
 //! One file for each interface, `<container>-<interface>`: today's plugin keeps its whole configuration
@@ -154,7 +154,7 @@ fn before(state: &Fields<'_>, mac: Option<[u8; 6]>) -> Result<VfSettings, Error>
     })
 }
 
-/// Which settings the plugin changed: those that its configuration names. Only that they were counts.
+/// Returns the settings that the plugin changed: those that its configuration names. Only their presence counts.
 fn asked(cached: &Map<String, Value>) -> VfSettings {
     let named = |key| fields::find(cached, key).is_some_and(|value| *value != "");
     VfSettings {

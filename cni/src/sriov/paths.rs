@@ -1,4 +1,4 @@
-//! Where things lie: known even of a configuration that is otherwise wrong.
+//! [`PluginPaths`]: folders and files of a call, known even if the configuration is otherwise wrong.
 
 use std::path::{Path, PathBuf};
 
@@ -9,11 +9,11 @@ use crate::state;
 /// The directories and files that a call uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PluginPaths {
-    /// Where ipam plugins are looked for after `CNI_PATH`: `binDir`.
+    /// Folder of ipam plugins, searched after `CNI_PATH`: `binDir`.
     pub bin_dir: PathBuf,
-    /// Our records: `sluicegate/vf` in `cniDir`.
+    /// Folder of this plugin's records: `sluicegate/vf` in `cniDir`.
     pub records: PathBuf,
-    /// Where the older sriov plugins keep theirs: `sriov` in `cniDir`.
+    /// Folder of the older sriov plugins' caches: `sriov` in `cniDir`.
     pub old_sriov: PathBuf,
     /// The engine's run directory: `runDir`.
     pub run_dir: PathBuf,
@@ -21,7 +21,7 @@ pub struct PluginPaths {
     pub state_dir: PathBuf,
     /// The engine's control socket: `daemonSocket`.
     pub socket: PathBuf,
-    /// What the kubelet knows of device plugins: `kubeletCheckpoint`.
+    /// Checkpoint of the kubelet's device manager: `kubeletCheckpoint`.
     pub kubelet_checkpoint: PathBuf,
 }
 

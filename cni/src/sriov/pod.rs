@@ -69,7 +69,7 @@ pub(super) fn add_routes(call: &Call, name: &str, addresses: &CniResult) -> Resu
     })
 }
 
-/// One conversation with the kernel about a link of the pod.
+/// Runs one netlink conversation about a link of the pod, in the pod's namespace.
 fn talk(
     call: &Call,
     name: &str,

@@ -1,4 +1,4 @@
-//! What is recorded of an attachment before anything is taken for it.
+//! [`InterfaceRecord`]: configuration of one interface, written before anything is taken for it.
 
 use std::path::{Path, PathBuf};
 
@@ -11,7 +11,7 @@ use crate::spec::conf::NetConf;
 use crate::spec::log::Log;
 use crate::state;
 
-/// Where records go whose pod is gone while the engine has not said yet that it let go.
+/// Folder of records whose pod is gone while the engine has not confirmed the detach yet.
 const RELEASED: &str = "released";
 
 /// The record of one attachment, found by container id and interface.

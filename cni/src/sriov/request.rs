@@ -1,22 +1,23 @@
-//! What is asked of the engine, and what of its answer goes into the result.
+//! Attach request to the engine, and the CNI result from its answer.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use sluice_api::{
-    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, NetnsRef, PodRef, VfRequest,
+    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest,
 };
 use sluice_sriov::claim::Record as VfRecord;
 use sluice_sriov::settings::Mac;
 
 use super::conf::{UplinkChoice, VfConf};
+use super::interface::Acquired;
 use super::paths::PluginPaths;
 use crate::Error;
 use crate::spec::call::Call;
 use crate::spec::netns;
 use crate::spec::result::{CniResult, Interface};
 
-/// Where the memif's socket is to be; `None`: the engine's default, an abstract name in the
+/// Returns the memif's socket address; `None`: the engine's default, an abstract name in the
 /// pod's network namespace.
 pub(super) fn socket(conf: &VfConf, paths: &PluginPaths, call: &Call) -> Option<MemifSocket> {
     let memif = &conf.memif;
@@ -47,10 +48,9 @@ pub(super) fn build(
     conf: &VfConf,
     paths: &PluginPaths,
     call: &Call,
-    (vf, addresses): (Option<&VfRecord>, &CniResult),
+    Acquired { vf, addresses }: &Acquired,
 ) -> Result<AttachRequest, Error> {
-    let path = call.netns.clone().unwrap_or_default();
-    let identity = netns::identity(&path)?;
+    let identity = netns::identity(call.netns.as_deref().unwrap_or(Path::new("")))?;
     let mut gateways: Vec<_> = addresses
         .ips
         .iter()
@@ -74,17 +74,13 @@ pub(super) fn build(
         })
     };
     Ok(AttachRequest {
-        vf: vf.map(|vf| VfRequest {
+        vf: vf.as_ref().map(|vf| VfRequest {
             address: vf.vf.to_string(),
             port_vlan: port_vlan(vf),
         }),
         container_id: call.container_id.clone(),
         ifname: call.ifname.clone(),
-        netns: NetnsRef {
-            path,
-            dev: identity.dev,
-            ino: identity.ino,
-        },
+        netns: identity,
         pod: pod(call),
         uplink: match (&conf.choice, vf) {
             (_, Some(vf)) => vf.pf_netdev.clone(),
@@ -92,7 +88,7 @@ pub(super) fn build(
             (UplinkChoice::Vf(_), None) => return Err(Error::Internal("no VF was claimed".into())),
         },
         vlan: conf.vlan.clone(),
-        mac: vf.map_or_else(|| conf.mac.clone(), mac),
+        mac: vf.as_ref().map_or_else(|| conf.mac.clone(), mac),
         addresses: addresses
             .ips
             .iter()
@@ -127,7 +123,7 @@ fn pod(call: &Call) -> Option<PodRef> {
 pub(super) fn result(
     call: &Call,
     reply: &AttachReply,
-    (vf, addresses): (Option<&VfRecord>, &CniResult),
+    Acquired { vf, addresses }: &Acquired,
 ) -> CniResult {
     with_interface(
         addresses,
@@ -141,7 +137,7 @@ pub(super) fn result(
                 .socket
                 .clone()
                 .filter(|socket| socket.starts_with('/')),
-            pci_id: vf.map(|vf| vf.vf.to_string()),
+            pci_id: vf.as_ref().map(|vf| vf.vf.to_string()),
         },
     )
 }
@@ -151,7 +147,8 @@ pub(super) fn result_of_vf(
     call: &Call,
     name: &str,
     mtu: Option<u32>,
-    (vf, addresses): (&VfRecord, &CniResult),
+    vf: &VfRecord,
+    addresses: &CniResult,
 ) -> CniResult {
     with_interface(
         addresses,
@@ -243,7 +240,11 @@ mod tests {
             "ips": [{"address": "10.21.0.5/24", "gateway": "10.21.0.1"}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.21.0.1"}]});
         let addresses = CniResult::parse(addresses.as_object().unwrap()).unwrap();
-        let request = build(&conf, &paths, &call(), (None, &addresses)).unwrap();
+        let acquired = Acquired {
+            vf: None,
+            addresses,
+        };
+        let request = build(&conf, &paths, &call(), &acquired).unwrap();
         assert_eq!(
             request.addresses,
             ["10.21.0.5/24".parse::<IpNet>().unwrap()]
@@ -266,7 +267,7 @@ mod tests {
             pod_role: Some(MemifRole::Server),
             warnings: Vec::new(),
         };
-        let made = result(&call(), &reply, (None, &addresses));
+        let made = result(&call(), &reply, &acquired);
         assert_eq!(made.ips[0].interface, Some(0));
         assert_eq!(made.interfaces[0].socket_path, None);
         assert_eq!(

@@ -7,22 +7,22 @@ use sluice_sriov::claim::Mode;
 
 use super::conf::VfConf;
 use super::engine::{Detached, Engine};
+use super::interface::Invocation;
 use super::ipam::Ipam;
 use super::paths::PluginPaths;
 use super::record::InterfaceRecord;
 use super::{claim, files, old_cache, request};
 use crate::Error;
 use crate::spec::budget::{self, Budget};
-use crate::spec::call::Call;
 use crate::spec::conf::NetConf;
 use crate::spec::exec::Runner;
 use crate::spec::log::Log;
 use crate::state;
 
-/// How long the engine is asked to let go of one attachment of an earlier DEL.
+/// Time limit of detaching one attachment of an earlier DEL.
 const RELEASED_EACH: Duration = Duration::from_secs(1);
 
-/// Ends the attachment that is `asked` for. What is on record counts; without a record, the
+/// Ends the attachment of a call. The recorded configuration counts; without a record, the
 /// configuration at hand.
 ///
 /// # Errors
@@ -30,12 +30,12 @@ const RELEASED_EACH: Duration = Duration::from_secs(1);
 pub(super) fn run(
     paths: &PluginPaths,
     record: Option<&InterfaceRecord>,
-    asked: (&Call, &NetConf),
+    invocation: Invocation<'_>,
     log: &Log,
     budget: Budget,
 ) -> Result<(), Error> {
-    let mut call = asked.0.clone();
-    let mut net = asked.1.clone();
+    let mut call = invocation.call.clone();
+    let mut net = invocation.net.clone();
     let mut errors = Vec::new();
     if record.is_none() {
         errors.extend(old_cache::adopt(&call, paths, log, budget.share(4)).err());
@@ -61,7 +61,11 @@ pub(super) fn run(
     let (container, ifname) = (&call.container_id, &call.ifname);
     let mut open = false;
     if conf.mode == Mode::Engine {
-        match detach(paths, &conf, (&call, &net), log, budget) {
+        let invocation = Invocation {
+            call: &call,
+            net: &net,
+        };
+        match detach(paths, &conf, invocation, log, budget) {
             Ok(detached) => open = detached == Detached::Pending,
             Err(error) => errors.push(error),
         }
@@ -92,7 +96,7 @@ pub(super) fn run(
 fn detach(
     paths: &PluginPaths,
     conf: &VfConf,
-    (call, net): (&Call, &NetConf),
+    Invocation { call, net }: Invocation<'_>,
     log: &Log,
     budget: Budget,
 ) -> Result<Detached, Error> {
@@ -101,7 +105,10 @@ fn detach(
     let detached = engine.detach(container, ifname, budget::ENGINE_DEL)?;
     match detached {
         Detached::Gone => {
-            log.info(format_args!("{ifname} is off {}", conf.uplink_name()));
+            log.info(format_args!(
+                "{ifname} detached from {}",
+                conf.uplink_name()
+            ));
             InterfaceRecord::forget_released(&paths.records, container, ifname)?;
         }
         Detached::EngineDown => {
@@ -139,9 +146,7 @@ pub(super) fn finish_released(paths: &PluginPaths, engine: &Engine<'_>, log: &Lo
             Err(error) => Err(error),
         };
         match done {
-            Ok(()) => log.info(format_args!(
-                "{ifname} of container {container} is let go now"
-            )),
+            Ok(()) => log.info(format_args!("{ifname} of container {container} detached")),
             Err(error) => log.error(format_args!("{ifname} of container {container}: {error}")),
         }
     }

@@ -141,7 +141,7 @@ mod tests {
     use std::sync::{Mutex, PoisonError};
     use std::time::Instant;
 
-    /// One test at a time: a child that one starts would inherit the locks of the others.
+    /// Mutex that keeps these tests apart: a child that one starts would inherit the locks of the others.
     static ALONE: Mutex<()> = Mutex::new(());
 
     #[test]

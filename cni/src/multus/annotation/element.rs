@@ -1,4 +1,4 @@
-//! One network that a pod asks for: an element of an annotation, as text or as JSON.
+//! [`NetworkSelectionElement`]: one network that a pod asks for, as text or as JSON in an annotation.
 //!
 //! Text is `namespace/name@interface, ...`; JSON is a list of selection elements (NPWG
 //! specification 1.3, section 4.1). Members are found in any case, as the Go plugins find them;
@@ -8,18 +8,18 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use serde_json::{Map, Value};
+use sluice_packet::{Mac, MacError};
 
 use crate::Error;
-use crate::spec::call::check_ifname;
+use crate::spec::call::{IfnameError, check_ifname};
 use crate::spec::fields::Fields;
-use crate::sriov::unicast_mac;
 
 /// An element of a pod's networks.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub(in crate::multus) struct NetworkSelectionElement {
     /// Name of the network's object or configuration.
     pub(in crate::multus) name: String,
-    /// Its namespace, if one is written.
+    /// Namespace, if one is written.
     pub(in crate::multus) namespace: Option<String>,
     /// `interface`, or the older `interfaceRequest`.
     pub(in crate::multus) interface: Option<String>,
@@ -57,7 +57,7 @@ pub(in crate::multus) fn parse(
     if !text.contains(['[', '{', '"']) {
         return text
             .split(',')
-            .map(|element| short(element.trim()).map_err(wrong))
+            .map(|element| short(element.trim()).map_err(|error| wrong(error.to_string())))
             .collect();
     }
     let list: Vec<Value> = serde_json::from_str(text).map_err(|error| {
@@ -76,22 +76,56 @@ pub(in crate::multus) fn parse(
         .collect()
 }
 
+/// Reason why a network selection element is refused.
+#[derive(Debug, thiserror::Error)]
+enum ElementError {
+    /// Separator that may be there once.
+    #[error("{1:?} has two '{0}': write namespace/name@interface")]
+    TwoOf(char, String),
+    /// Member of the wrong kind.
+    #[error(transparent)]
+    Member(#[from] Box<Error>),
+    /// IP claim without an IPAM that keeps it.
+    #[error(
+        "ipam-claim-reference: IP claims need an IPAM that keeps them, and no delegate here has \
+         one: ask with ips instead"
+    )]
+    IpClaim,
+    /// Addresses asked for in two ways.
+    #[error("ips and ipam-claim-reference exclude each other: the claim says which addresses")]
+    IpsAndClaim,
+    /// Element without a name.
+    #[error("a network has no name")]
+    NoName,
+    /// Name or namespace that no object can have.
+    #[error(
+        "{0:?} is not an object's name: lower-case letters, digits, '-' and '.' only, a letter or \
+         digit at both ends"
+    )]
+    Label(String),
+    /// Interface name that the kernel refuses.
+    #[error("interface {0:?} {1}")]
+    Interface(String, #[source] IfnameError),
+    /// MAC address that no interface can have.
+    #[error("mac: {0}")]
+    Mac(#[from] MacError),
+    /// Text in `ips` that is neither an address nor a prefix.
+    #[error("ips holds {0:?}, which is not an address")]
+    Ip(String),
+}
+
 /// `namespace/name@interface`.
-fn short(text: &str) -> Result<NetworkSelectionElement, String> {
+fn short(text: &str) -> Result<NetworkSelectionElement, ElementError> {
     let (place, interface) = match text.split_once('@') {
         Some((_, rest)) if rest.contains('@') => {
-            return Err(format!(
-                "{text:?} has two '@': write namespace/name@interface"
-            ));
+            return Err(ElementError::TwoOf('@', text.to_owned()));
         }
         Some((place, interface)) => (place.trim(), Some(interface.trim())),
         None => (text, None),
     };
     let (namespace, name) = match place.split_once('/') {
         Some((_, rest)) if rest.contains('/') => {
-            return Err(format!(
-                "{text:?} has two '/': write namespace/name@interface"
-            ));
+            return Err(ElementError::TwoOf('/', text.to_owned()));
         }
         Some((namespace, name)) => (Some(namespace.trim()), name.trim()),
         None => (None, place),
@@ -106,7 +140,7 @@ fn short(text: &str) -> Result<NetworkSelectionElement, String> {
     Ok(selection)
 }
 
-fn long(map: &Map<String, Value>) -> Result<NetworkSelectionElement, String> {
+fn long(map: &Map<String, Value>) -> Result<NetworkSelectionElement, ElementError> {
     let fields = Fields::new(map);
     let read = || -> Result<NetworkSelectionElement, Error> {
         let text = |key: &str| -> Result<Option<String>, Error> {
@@ -134,19 +168,16 @@ fn long(map: &Map<String, Value>) -> Result<NetworkSelectionElement, String> {
             default_route: default_route(&fields)?,
         })
     };
-    let selection = read().map_err(|error| error.to_string())?;
+    let selection = read().map_err(Box::new)?;
     selection.check()?;
     if fields
         .get("ipam-claim-reference")
         .is_some_and(|claim| *claim != "")
     {
         return Err(if selection.ips.is_empty() {
-            "ipam-claim-reference: IP claims need an IPAM that keeps them, and no delegate here has \
-             one: ask with ips instead"
-                .to_owned()
+            ElementError::IpClaim
         } else {
-            "ips and ipam-claim-reference exclude each other: the claim says which addresses"
-                .to_owned()
+            ElementError::IpsAndClaim
         });
     }
     Ok(selection)
@@ -172,38 +203,35 @@ fn default_route(fields: &Fields<'_>) -> Result<Option<Vec<IpAddr>>, Error> {
 }
 
 impl NetworkSelectionElement {
-    fn check(&self) -> Result<(), String> {
+    fn check(&self) -> Result<(), ElementError> {
         if self.name.is_empty() {
-            return Err("a network has no name".to_owned());
+            return Err(ElementError::NoName);
         }
         for part in [Some(&self.name), self.namespace.as_ref()]
             .into_iter()
             .flatten()
         {
             if !is_label(part) {
-                return Err(format!(
-                    "{part:?} is no name of an object: lower-case letters, digits, '-' and '.' \
-                     only, a letter or digit at both ends"
-                ));
+                return Err(ElementError::Label(part.clone()));
             }
         }
         if let Some(name) = &self.interface
             && let Err(why) = check_ifname(name)
         {
-            return Err(format!("interface {name:?} {why}"));
+            return Err(ElementError::Interface(name.clone(), why));
         }
-        if let Some(mac) = self.mac.as_ref().filter(|mac| unicast_mac(mac).is_none()) {
-            return Err(format!("mac {mac:?} is no unicast MAC address"));
+        if let Some(mac) = &self.mac {
+            Mac::parse_unicast(mac)?;
         }
         for ip in &self.ips {
             if ip.parse::<IpNet>().is_err() && ip.parse::<IpAddr>().is_err() {
-                return Err(format!("ips holds {ip:?}, which is no address"));
+                return Err(ElementError::Ip(ip.clone()));
             }
         }
         Ok(())
     }
 
-    /// How it is called where there is no other way to tell: `namespace/name`.
+    /// Returns `namespace/name`, the label of a network that has no other.
     pub(in crate::multus) fn label(&self) -> String {
         match &self.namespace {
             Some(namespace) => format!("{namespace}/{}", self.name),

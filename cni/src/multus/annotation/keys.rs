@@ -1,4 +1,4 @@
-//! Which of a pod's annotations says what networks it has, and what that means for the default.
+//! Annotation keys by which pods name their networks, in order of precedence.
 
 use std::collections::BTreeMap;
 
@@ -8,7 +8,7 @@ use crate::Error;
 /// A pod's annotations.
 pub(in crate::multus) type Annotations = BTreeMap<String, String>;
 
-/// Whose way an annotation goes.
+/// Convention that an annotation follows for the default network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::multus) enum Style {
     /// Network Plumbing Working Group: the default network stays, these come on top.
@@ -33,12 +33,12 @@ const KEYS: [(&str, Style); 4] = [
     (TKE_NETWORKS, Style::Tke),
 ];
 
-/// What a pod asks for.
+/// Networks that a pod asks for, and the annotation that names them.
 #[derive(Debug, Clone, PartialEq)]
 pub(in crate::multus) struct NetworksAnnotation {
     /// The annotation.
     pub(in crate::multus) key: &'static str,
-    /// What it means for the default network.
+    /// Convention for the default network.
     pub(in crate::multus) style: Style,
     /// The networks, in order; at least one.
     pub(in crate::multus) networks: Vec<NetworkSelectionElement>,

@@ -1,4 +1,4 @@
-//! What a pod asks for: its annotations, and the elements in them.
+//! Annotations of a pod that name its networks, and the network selection elements in them.
 
 mod element;
 mod keys;

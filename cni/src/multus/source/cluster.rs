@@ -24,25 +24,25 @@ use crate::Error;
 use crate::spec::budget::Budget;
 use crate::spec::log::Log;
 
-/// How long one question may take.
+/// Time limit of one request.
 const PATIENCE: Duration = Duration::from_secs(4);
-/// How long all questions of one call may take together: the delegates need their time too.
+/// Time limit of all requests of one call together: the delegates need their time too.
 const ALL: Duration = Duration::from_secs(20);
 /// First pause before asking again; it doubles.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How often one question is asked.
+/// Number of attempts at one request.
 const TRIES: u32 = 6;
 
-/// What there is to know of a pod.
+/// Pod as the API server or the runtime knows it.
 #[derive(Debug, Clone, Default)]
 pub(in crate::multus) struct Pod {
-    /// Its namespace.
+    /// Kubernetes namespace.
     pub(in crate::multus) namespace: String,
-    /// Its name.
+    /// Pod name.
     pub(in crate::multus) name: String,
-    /// Its UID.
+    /// Pod UID; empty if unknown.
     pub(in crate::multus) uid: String,
-    /// Its annotations.
+    /// Annotations by key.
     pub(in crate::multus) annotations: BTreeMap<String, String>,
 }
 
@@ -75,14 +75,14 @@ impl std::fmt::Debug for Cluster {
     }
 }
 
-/// Why a question was not answered.
+/// Reason why a request failed.
 #[derive(Debug)]
 enum Refusal {
-    /// There is no such thing.
+    /// Object not found (HTTP 404).
     Absent,
-    /// It will not be otherwise in a moment.
+    /// Permanent failure: a retry gives the same answer.
     Final(Error),
-    /// It may be otherwise in a moment, or after the time that the server named.
+    /// Temporary failure: a retry may succeed, at the earliest after the time that the server named.
     Passing(Error, Option<Duration>),
 }
 
@@ -160,7 +160,9 @@ impl Cluster {
         };
         match serde_json::to_value(object) {
             Ok(Value::Object(map)) => Ok(Some(map)),
-            _ => Err(Error::Internal(format!("{what}: the answer is no object"))),
+            _ => Err(Error::Internal(format!(
+                "{what}: the answer is not an object"
+            ))),
         }
     }
 

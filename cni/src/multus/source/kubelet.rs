@@ -1,4 +1,4 @@
-//! Which devices of a node the kubelet gave to a pod: from its pod-resources socket, in the order of
+//! Devices that the kubelet gave to a pod: from its pod-resources socket, in the order of
 //! the pod's containers, or else from the checkpoint of its device manager.
 //!
 //! The messages are those of `k8s.io/kubelet/pkg/apis/podresources/v1`, as far as they are read.
@@ -20,9 +20,9 @@ use super::{Pod, chain};
 use crate::Error;
 use crate::spec::log::Log;
 
-/// Where the kubelet keeps its things, unless `kubeletDir` says otherwise.
+/// Default folder of the kubelet; changed by `kubeletDir`.
 pub(in crate::multus) const KUBELET_DIR: &str = "/var/lib/kubelet";
-/// How long it may take to answer.
+/// Time limit of the kubelet's answer.
 const PATIENCE: Duration = Duration::from_secs(3);
 /// Pods of a node times what is said of each; the API's default limit of 4 MiB is tight for large nodes.
 const ANSWER_MAX: usize = 16 << 20;
@@ -120,15 +120,35 @@ impl Devices {
     }
 }
 
-fn asked(socket: &Path, pod: &Pod) -> Result<Devices, String> {
+/// Reason why the kubelet, or its checkpoint, gave no answer.
+#[derive(Debug, thiserror::Error)]
+enum KubeletError {
+    /// File or runtime failed.
+    #[error(transparent)]
+    System(std::io::Error),
+    /// Checkpoint is not JSON.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// Socket or HTTP failed; all causes, outermost first.
+    #[error("{0}")]
+    Transport(String),
+    /// Kubelet refused the request.
+    #[error("{:?}: {}", .0.code(), .0.message())]
+    Refused(Box<tonic::Status>),
+    /// Kubelet did not answer in time.
+    #[error("no answer in {} s", PATIENCE.as_secs())]
+    TimedOut,
+}
+
+fn asked(socket: &Path, pod: &Pod) -> Result<Devices, KubeletError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(|error| error.to_string())?;
+        .map_err(KubeletError::System)?;
     let list = async {
         match tokio::time::timeout(PATIENCE, list(socket)).await {
             Ok(answer) => answer,
-            Err(_) => Err(format!("no answer in {} s", PATIENCE.as_secs())),
+            Err(_) => Err(KubeletError::TimedOut),
         }
     };
     let answer = runtime.block_on(list)?;
@@ -145,7 +165,7 @@ fn asked(socket: &Path, pod: &Pod) -> Result<Devices, String> {
     Ok(devices)
 }
 
-async fn list(socket: &Path) -> Result<ListResponse, String> {
+async fn list(socket: &Path) -> Result<ListResponse, KubeletError> {
     let path = socket.to_owned();
     // The address is a formality: the connector goes to the socket.
     let channel = Endpoint::from_static("http://localhost")
@@ -154,9 +174,12 @@ async fn list(socket: &Path) -> Result<ListResponse, String> {
             async move { UnixStream::connect(path).await.map(TokioIo::new) }
         }))
         .await
-        .map_err(|error| chain(&error))?;
+        .map_err(|error| KubeletError::Transport(chain(&error)))?;
     let mut client = Grpc::new(channel).max_decoding_message_size(ANSWER_MAX);
-    client.ready().await.map_err(|error| chain(&error))?;
+    client
+        .ready()
+        .await
+        .map_err(|error| KubeletError::Transport(chain(&error)))?;
     let answer = client
         .unary(
             tonic::Request::new(ListRequest {}),
@@ -166,13 +189,13 @@ async fn list(socket: &Path) -> Result<ListResponse, String> {
         .await;
     answer
         .map(tonic::Response::into_inner)
-        .map_err(|status| format!("{:?}: {}", status.code(), status.message()))
+        .map_err(|status| KubeletError::Refused(Box::new(status)))
 }
 
-/// What the device manager has written down for the pod with this UID.
-fn from_checkpoint(path: &Path, uid: &str) -> Result<Devices, String> {
-    let text = fs::read(path).map_err(|error| error.to_string())?;
-    let root: Value = serde_json::from_slice(&text).map_err(|error| error.to_string())?;
+/// Reads the devices of the pod with this UID from the device manager's checkpoint.
+fn from_checkpoint(path: &Path, uid: &str) -> Result<Devices, KubeletError> {
+    let text = fs::read(path).map_err(KubeletError::System)?;
+    let root: Value = serde_json::from_slice(&text)?;
     let entries = root["Data"]["PodDeviceEntries"].as_array();
     let mut devices = Devices::default();
     for entry in entries.into_iter().flatten() {

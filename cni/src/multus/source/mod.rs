@@ -1,4 +1,4 @@
-//! Where networks' configurations come from: files of the node and objects of the cluster.
+//! Sources of networks' configurations: files of the node and objects of the cluster.
 
 mod cluster;
 mod disk;

@@ -25,7 +25,7 @@ pub(in crate::multus) struct Found {
 }
 
 impl Found {
-    /// One of the node's files.
+    /// Returns a network whose configuration is a file of the node.
     pub(in crate::multus) fn on_disk(name: &str, conf: Map<String, Value>) -> Found {
         Found {
             conf,
@@ -67,7 +67,7 @@ fn metadata(object: &Map<String, Value>) -> Result<Fields<'_>, Error> {
     meta.ok_or_else(|| Error::Config("an object of the API server has no metadata".into()))
 }
 
-/// Who an object is, for messages.
+/// Returns kind, namespace and name of an object, for messages.
 fn who(kind: &str, object: &Map<String, Value>) -> String {
     let text = |key| {
         let meta = metadata(object).ok()?;

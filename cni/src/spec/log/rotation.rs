@@ -14,7 +14,7 @@ use rustix::fs::{FlockOperation, flock};
 use crate::Error;
 use crate::spec::fields::Fields;
 
-/// When a file is set aside, and what becomes of those that were.
+/// Limits by which log files are rotated: size, age, number of backups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Rotation {
     /// `maxSize`, in MB.

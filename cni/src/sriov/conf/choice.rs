@@ -1,4 +1,4 @@
-//! What an interface stands on: an uplink of the engine, or a VF.
+//! [`UplinkChoice`]: the uplink of the engine or the VF that an interface uses.
 
 use serde_json::Value;
 use sluice_sriov::PciAddr;
@@ -8,7 +8,7 @@ use crate::Error;
 use crate::spec::call::check_ifname;
 use crate::spec::fields::Fields;
 
-/// What an interface stands on.
+/// Uplink or VF that an interface uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UplinkChoice {
     /// An uplink that the engine has, by its name.
@@ -34,7 +34,7 @@ pub struct VfChoice {
     pub allow_unsafe_noiommu: bool,
 }
 
-/// Which VF.
+/// Selector of a VF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PickConf {
     /// `vf`.
@@ -93,7 +93,7 @@ pub(super) fn read(
             ""
         };
         let device = match device_id {
-            Some(id) => format!("; deviceID {id} is no PCI address"),
+            Some(id) => format!("; deviceID {id} is not a PCI address"),
             None => String::new(),
         };
         return Err(Error::Config(format!(
@@ -106,9 +106,9 @@ pub(super) fn read(
         let text = dpdk.as_ref().map(|dpdk| dpdk.string(key)).transpose()?;
         let text = text.flatten().filter(|text| !text.is_empty());
         match text {
-            Some(text) if text.contains('/') || text.starts_with('.') => {
-                Err(Error::Config(format!("dpdk.{key} {text:?} is no driver")))
-            }
+            Some(text) if text.contains('/') || text.starts_with('.') => Err(Error::Config(
+                format!("dpdk.{key} {text:?} is not a driver"),
+            )),
             text => Ok(text.map(str::to_owned)),
         }
     };

@@ -1,10 +1,12 @@
-//! MAC addresses as people write them, and which of several asked for counts.
+//! MAC address of an interface: which of several that were asked for counts.
+
+use sluice_packet::Mac;
 
 use crate::Error;
 use crate::spec::call::Call;
 use crate::spec::fields::Fields;
 
-/// The MAC asked for: runtimeConfig before CNI_ARGS before the key.
+/// Returns the MAC address asked for, as text: runtimeConfig before CNI_ARGS before the key.
 pub(super) fn asked(
     fields: &Fields<'_>,
     runtime: Option<&Fields<'_>>,
@@ -25,21 +27,7 @@ pub(super) fn asked(
     let Some((source, text)) = asked else {
         return Ok(None);
     };
-    unicast_mac(text).map(Some).ok_or_else(|| {
-        Error::Config(format!(
-            "{source} {text:?} is not a unicast MAC address like 02:00:5e:10:00:01"
-        ))
-    })
-}
-
-/// A MAC address as the engine writes it, if `text` is one that an interface can have.
-pub fn unicast_mac(text: &str) -> Option<String> {
-    let parts: Vec<&str> = text.split([':', '-']).collect();
-    let hex = |part: &&str| part.len() == 2 && part.chars().all(|c| c.is_ascii_hexdigit());
-    if parts.len() != 6 || !parts.iter().all(hex) {
-        return None;
-    }
-    let text = parts.join(":").to_ascii_lowercase();
-    let multicast = u8::from_str_radix(parts[0], 16).ok()? & 1 == 1;
-    (!multicast && text != "00:00:00:00:00:00").then_some(text)
+    Mac::parse_unicast(text)
+        .map(|mac| Some(mac.to_string()))
+        .map_err(|error| Error::Config(format!("{source}: {error}")))
 }

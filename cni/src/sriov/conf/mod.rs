@@ -22,7 +22,6 @@ use crate::spec::conf::NetConf;
 use crate::spec::fields::Fields;
 
 pub use choice::{PickConf, UplinkChoice, VfChoice};
-pub use mac::unicast_mac;
 
 /// The configuration of one interface.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +30,7 @@ pub struct VfConf {
     pub mode: Mode,
     /// `uplink`, or `if0` with `vf`, or `deviceID`.
     pub choice: UplinkChoice,
-    /// What the VF's PF is to lay down: `vlan` with `vlanQoS` and `vlanProto`, `spoofchk`, `trust`,
+    /// Settings of the VF that its PF applies: `vlan` with `vlanQoS` and `vlanProto`, `spoofchk`, `trust`,
     /// `min_tx_rate`, `max_tx_rate`, `link_state`. The MAC address is in `mac`.
     pub settings: VfSettings,
     /// In engine mode: `vlan`, or `vlans` with `native`; and `qinq`.
@@ -118,7 +117,7 @@ impl VfConf {
         Ok(read)
     }
 
-    /// What does not go together.
+    /// Refuses combinations of keys that contradict each other.
     fn check(&self, fields: &Fields<'_>) -> Result<(), Error> {
         let has_link = self.mode == Mode::Kernel;
         if self.ipam.as_deref() == Some("dhcp") && !has_link {
@@ -144,7 +143,7 @@ impl VfConf {
         }
     }
 
-    /// What it stands on, for people.
+    /// Returns the name of the uplink or VF, for messages.
     pub fn uplink_name(&self) -> String {
         match &self.choice {
             UplinkChoice::Uplink(name) => format!("uplink {name}"),

@@ -1,4 +1,4 @@
-//! What the PF is asked to lay down for the VF.
+//! Settings of a VF that its PF applies.
 
 use sluice_api::VlanRequest;
 use sluice_sriov::claim::Mode;

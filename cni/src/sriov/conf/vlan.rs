@@ -1,7 +1,8 @@
-//! Which VLANs an engine attachment is in: `vlan`, or `vlans` with `native`; and `qinq`.
+//! VLANs of an engine attachment: `vlan`, or `vlans` with `native`; and `qinq`.
 
 use serde_json::Value;
 use sluice_api::VlanRequest;
+use sluice_packet::{Vid, VidRange};
 
 use crate::Error;
 use crate::spec::fields::Fields;
@@ -30,7 +31,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<VlanRequest, Error> {
                         "a list of VLAN ids 1 to 4094 and ranges \"220-229\"",
                     )
                 })?;
-                vids.extend(range);
+                vids.extend(range.vids().map(Vid::get));
             }
             vids.sort_unstable();
             vids.dedup();
@@ -42,20 +43,12 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<VlanRequest, Error> {
     }
 }
 
-fn vid_range(entry: &Value) -> Option<std::ops::RangeInclusive<u16>> {
-    let vid = |number: u64| {
-        u16::try_from(number)
-            .ok()
-            .filter(|vid| (1..=4094).contains(vid))
+/// Reads one entry of `vlans`: a VLAN id, or a range as text.
+fn vid_range(entry: &Value) -> Option<VidRange> {
+    let range = match entry {
+        Value::Number(number) => Vid::try_from(number.as_u64()?).ok()?.into(),
+        Value::String(text) => text.trim().parse::<VidRange>().ok()?,
+        _ => return None,
     };
-    match entry {
-        Value::Number(number) => number.as_u64().and_then(vid).map(|vid| vid..=vid),
-        Value::String(text) => {
-            let (first, last) = text.split_once('-').unwrap_or((text, text));
-            let parse = |text: &str| text.trim().parse().ok().and_then(vid);
-            let (first, last) = (parse(first)?, parse(last)?);
-            (first <= last).then_some(first..=last)
-        }
-        _ => None,
-    }
+    range.check_tagged().ok()
 }

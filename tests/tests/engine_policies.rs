@@ -197,7 +197,11 @@ fn sighup_reads_the_folder_again() {
     let reloaded = |what: &str, check: &dyn Fn() -> bool| {
         engine.signal(Signal::HUP).unwrap();
         let reached = wait_for(what, PATIENCE, || check().then_some(()));
-        assert!(reached.is_ok(), "{what}: the engine said:\n{}", node.log());
+        assert!(
+            reached.is_ok(),
+            "{what}: log of the engine:\n{}",
+            node.log()
+        );
     };
     node.write_policy("data.yaml", &policy("data", 220));
     reloaded("the new policy", &|| in_force(&node) == ["data", "voice"]);

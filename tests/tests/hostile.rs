@@ -71,9 +71,9 @@ use sluice_tests::{Process, root_or_skip, skip, wait_for};
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Limit for the engine to report an attack.
-const TOLD: Duration = Duration::from_secs(8);
+const REPORTED_WITHIN: Duration = Duration::from_secs(8);
 /// Time in which an engine without the check would have reported the attack all the same.
-const NOT_TOLD: Duration = Duration::from_millis(400);
+const UNREPORTED: Duration = Duration::from_millis(400);
 
 fn client_attacks() -> impl Iterator<Item = &'static Attack> {
     messages::ATTACKS
@@ -114,15 +114,15 @@ fn provoked<T>(peer: &mut VlanPeer, attacker: Mac, work: impl FnOnce() -> T) -> 
 }
 
 /// Whether the log, after its first `from` bytes, and the status report `reason`.
-fn told(node: &Node, target: &Target, from: usize, reason: &str, limit: Duration) -> bool {
-    let told = || {
+fn is_reported(node: &Node, target: &Target, from: usize, reason: &str, limit: Duration) -> bool {
+    let reported = || {
         let log = node.log();
         let logged = log.get(from..).is_some_and(|log| log.contains(reason));
         let status = node.client().attachment(target.pod.name(), target.ifname);
         let said = status.ok().and_then(|status| status.last_down);
         (logged && said.is_some_and(|said| said.contains(reason))).then_some(())
     };
-    wait_for(reason, limit, told).is_ok()
+    wait_for(reason, limit, reported).is_ok()
 }
 
 /// Resources of a process that must not grow.
@@ -192,8 +192,8 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
         let from = node.log().len();
         let result = provoked(&mut peer, own, || (attack.run)(&target));
         assert!(
-            told(&node, &target, from, attack.reason, TOLD),
-            "{}: nobody told of {:?}; it went {result:?}; the engine said:\n{}",
+            is_reported(&node, &target, from, attack.reason, REPORTED_WITHIN),
+            "{}: the engine did not report {:?}; the attack ended with {result:?}; log of the engine:\n{}",
             attack.name,
             attack.reason,
             &node.log()[from..]
@@ -206,8 +206,8 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
         let server = Server::listen(&calling.pod, "net1").unwrap();
         let result = (attack.run)(&server);
         assert!(
-            told(&node, &calling, from, attack.reason, TOLD),
-            "{}: nobody told of {:?}; it went {result:?}; the engine said:\n{}",
+            is_reported(&node, &calling, from, attack.reason, REPORTED_WITHIN),
+            "{}: the engine did not report {:?}; the attack ended with {result:?}; log of the engine:\n{}",
             attack.name,
             attack.reason,
             &node.log()[from..]
@@ -254,7 +254,7 @@ fn every_attack_ends_one_attachment_at_most_and_costs_a_neighbour_nothing() {
     let after = wait_for("the engine to be as before", PATIENCE, level_again);
     let after = after.unwrap_or_else(|_| panic!("{before:?}, then {:?}", level(&engine)));
     println!(
-        "{done} attacks, each told of by name; flood of {flooded} frames, {denied} frames rewritten too late, \
+        "{done} attacks, each reported by name; flood of {flooded} frames, {denied} frames rewritten too late, \
          {crowd} at once, {times} connections; the neighbour sent {} frames and lost {}; {before:?}, then \
          {after:?}",
         stream.sent, stream.lost
@@ -292,7 +292,7 @@ fn every_attack_bites_where_its_check_is_taken_out() {
         command.env("SLUICE_WITHOUT_CHECK", check);
         node.start_as(command)
     };
-    // The same build with every check in place tells of each, and in the time that is waited below.
+    // The same build with every check in place reports each, within the time that is waited below.
     let whole = node();
     let _engine = engine(&whole, "");
     let places = (target(&whole, "server"), target(&whole, "client"));
@@ -303,41 +303,41 @@ fn every_attack_bites_where_its_check_is_taken_out() {
         attacks.filter(|attack| !attack.without.is_empty())
     };
     for attack in aimed() {
-        let told = by_client(&whole, &places.0, &mut peer, attack);
+        let reported = by_client(&whole, &places.0, &mut peer, attack);
         assert!(
-            told,
-            "{}: not told of with all checks in place",
+            reported,
+            "{}: not reported with all checks in place",
             attack.name
         );
     }
     for attack in aimed_at_clients() {
-        let told = by_server(&whole, &places.1.0, attack);
+        let reported = by_server(&whole, &places.1.0, attack);
         assert!(
-            told,
-            "{}: not told of with all checks in place",
+            reported,
+            "{}: not reported with all checks in place",
             attack.name
         );
     }
-    let mut toothless = Vec::new();
+    let mut not_needed = Vec::new();
     for attack in aimed() {
         let node = node();
         let _engine = engine(&node, attack.without);
         let place = target(&node, "server");
         let mut peer = VlanPeer::start(&node);
         if by_client(&node, &place, &mut peer, attack) {
-            toothless.push(attack.name);
+            not_needed.push(attack.name);
         }
     }
     for attack in aimed_at_clients() {
         let node = node();
         let _engine = engine(&node, attack.without);
         if by_server(&node, &target(&node, "client").0, attack) {
-            toothless.push(attack.name);
+            not_needed.push(attack.name);
         }
     }
     assert!(
-        toothless.is_empty(),
-        "these did not need their check: {toothless:?}"
+        not_needed.is_empty(),
+        "these did not need their check: {not_needed:?}"
     );
     let attacks = aimed().count() + aimed_at_clients().count();
     println!("{attacks} attacks, each of which comes to something else without its check");
@@ -348,7 +348,7 @@ fn every_attack_bites_where_its_check_is_taken_out() {
 fn by_client(node: &Node, place: &(Target, Mac), peer: &mut VlanPeer, attack: &Attack) -> bool {
     let from = node.log().len();
     let _ = provoked(peer, place.1, || (attack.run)(&place.0));
-    told(node, &place.0, from, attack.reason, NOT_TOLD)
+    is_reported(node, &place.0, from, attack.reason, UNREPORTED)
 }
 
 /// Whether an attack by a server is reported soon.
@@ -356,5 +356,5 @@ fn by_server(node: &Node, place: &Target, attack: &ServerAttack) -> bool {
     let from = node.log().len();
     let server = Server::listen(&place.pod, "net1").unwrap();
     let _ = (attack.run)(&server);
-    told(node, place, from, attack.reason, NOT_TOLD)
+    is_reported(node, place, from, attack.reason, UNREPORTED)
 }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use super::{Lab, NETWORKS};
-use crate::cni_rig::api::What;
+use crate::cni_rig::api::Failure;
 
 const EVER: u32 = u32::MAX;
 
@@ -17,7 +17,7 @@ fn each_answer_of_the_api_server_has_its_code() {
     let conf = lab.conf();
     lab.api.network("b", &json!({"type": "b"}));
     lab.api.pod("ns", "p", json!({NETWORKS: "b"}));
-    for (says, with, code, hint) in [
+    for (status, with, code, hint) in [
         (401, "/pods/p", 7, "renew"),
         (403, "/pods/p", 7, "rbac"),
         (403, "network-attachment-definitions", 7, "rbac"),
@@ -27,23 +27,23 @@ fn each_answer_of_the_api_server_has_its_code() {
         (500, "/pods/p", 11, "500"),
         (503, "network-attachment-definitions", 11, "503"),
     ] {
-        lab.api.trouble(with, What::Says(says), EVER);
+        lab.api.trouble(with, Failure::Status(status), EVER);
         let start = Instant::now();
         let said = lab.run("ADD", "p", &conf).refused(code);
-        assert!(said.contains(hint), "{says}: {said}");
-        assert!(start.elapsed() < Duration::from_secs(15), "{says}");
-        assert_eq!(lab.host.take_calls(), Vec::<String>::new(), "{says}");
+        assert!(said.contains(hint), "{status}: {said}");
+        assert!(start.elapsed() < Duration::from_secs(15), "{status}");
+        assert_eq!(lab.host.take_calls(), Vec::<String>::new(), "{status}");
         lab.api.calm();
     }
     // What passes is waited for.
-    for says in [409, 429, 500, 503] {
-        lab.api.trouble("/pods/p", What::Says(says), 2);
+    for status in [409, 429, 500, 503] {
+        lab.api.trouble("/pods/p", Failure::Status(status), 2);
         lab.run("ADD", "p", &conf).ok();
         lab.run("DEL", "p", &conf).ok();
         lab.api.calm();
     }
     lab.api
-        .trouble("/pods/p", What::Sleeps(Duration::from_secs(60)), 1);
+        .trouble("/pods/p", Failure::Sleeps(Duration::from_secs(60)), 1);
     let start = Instant::now();
     lab.run("ADD", "p", &conf).ok();
     assert!(start.elapsed() < Duration::from_secs(10), "asked again");
@@ -57,11 +57,11 @@ fn a_status_that_cannot_be_written_is_an_event_and_no_failure() {
     };
     let conf = lab.conf();
     lab.api.pod("ns", "p", json!({}));
-    lab.api.trouble("PATCH", What::Says(403), EVER);
+    lab.api.trouble("PATCH", Failure::Status(403), EVER);
     lab.run("ADD", "p", &conf).ok();
     let events = lab.api.take_events();
     assert_eq!(events[0].0, "NetworkStatusFailed", "{events:?}");
-    lab.api.trouble("POST", What::Says(403), EVER);
+    lab.api.trouble("POST", Failure::Status(403), EVER);
     lab.run("DEL", "p", &conf).ok();
     lab.run("ADD", "p", &conf).ok();
 }
@@ -79,7 +79,7 @@ fn case_47_del_asks_no_api_server() {
     let asked = lab.api.take_requests();
     assert_eq!(asked.len(), 3, "pod, network, status: {asked:?}");
     lab.api
-        .trouble("", What::Sleeps(Duration::from_secs(60)), EVER);
+        .trouble("", Failure::Sleeps(Duration::from_secs(60)), EVER);
     let start = Instant::now();
     lab.run("DEL", "p", &conf).ok();
     assert!(start.elapsed() < Duration::from_secs(3));

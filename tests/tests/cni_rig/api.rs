@@ -20,16 +20,19 @@ use super::Host;
 
 /// Failure of requests whose method and path contain a text.
 #[derive(Clone, Debug)]
-pub(crate) struct Trouble {
+pub(crate) struct InjectedFailure {
     pub(crate) with: String,
-    pub(crate) what: What,
+    pub(crate) failure: Failure,
     /// Number of times it still happens; `u32::MAX` stands for ever.
     pub(crate) times: u32,
 }
 
+/// Way in which the fake API server fails a request.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum What {
-    Says(u16),
+pub(crate) enum Failure {
+    /// Answers with this status code.
+    Status(u16),
+    /// Answers after this time.
     Sleeps(Duration),
 }
 
@@ -37,7 +40,7 @@ pub(crate) enum What {
 pub(crate) struct World {
     /// Objects by path.
     pub(crate) objects: BTreeMap<String, Value>,
-    pub(crate) trouble: Vec<Trouble>,
+    pub(crate) trouble: Vec<InjectedFailure>,
     /// Requests in order, as `GET /api/v1/...`.
     pub(crate) requests: Vec<String>,
     /// Reason and message of each event.
@@ -144,10 +147,10 @@ impl Api {
     }
 
     /// Makes the next `times` requests that contain `with` fail.
-    pub(crate) fn trouble(&self, with: &str, what: What, times: u32) {
-        self.world().trouble.push(Trouble {
+    pub(crate) fn trouble(&self, with: &str, failure: Failure, times: u32) {
+        self.world().trouble.push(InjectedFailure {
             with: with.to_owned(),
-            what,
+            failure,
             times,
         });
     }
@@ -180,12 +183,12 @@ async fn serve(State(world): State<Arc<Mutex<World>>>, request: Request) -> Resp
             if trouble.times != u32::MAX {
                 trouble.times -= 1;
             }
-            trouble.what
+            trouble.failure
         })
     };
     match trouble {
-        Some(What::Says(code)) => return refuse(code, "as the test wants it"),
-        Some(What::Sleeps(time)) => tokio::time::sleep(time).await,
+        Some(Failure::Status(code)) => return refuse(code, "failure injected by the test"),
+        Some(Failure::Sleeps(time)) => tokio::time::sleep(time).await,
         None => {}
     }
     let mut world = world.lock().unwrap();

@@ -124,7 +124,7 @@ fn launch(host: &Host) -> Process {
     );
     if let Err(error) = ready {
         let log = fs::read_to_string(host.dir().join("sluiced.log")).unwrap_or_default();
-        panic!("{error}; the engine said:\n{log}");
+        panic!("{error}; log of the engine:\n{log}");
     }
     process
 }

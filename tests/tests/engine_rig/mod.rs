@@ -121,7 +121,7 @@ impl Node {
         let ready = wait_for("the engine to take attachments", PATIENCE, || {
             self.client().health().ok().filter(|health| health.ready)
         });
-        assert!(ready.is_ok(), "the engine said:\n{}", self.log());
+        assert!(ready.is_ok(), "log of the engine:\n{}", self.log());
         process
     }
 
@@ -163,7 +163,7 @@ impl Node {
         });
         assert!(
             reached.is_ok(),
-            "not {link:?}; the engine said:\n{}",
+            "not {link:?}; log of the engine:\n{}",
             self.log()
         );
     }

@@ -22,7 +22,7 @@ const INTERRUPTED: u64 = 200_000;
 impl Side {
     /// Calls `turn` until the other side has measured; without a probe, prints the rates of what `turn` counts.
     #[allow(clippy::cast_precision_loss, reason = "a run has few frames")]
-    pub(super) fn until_told(
+    pub(super) fn until_quit(
         &self,
         probe: Option<&Probe>,
         turn: &mut dyn FnMut() -> Result<u64>,

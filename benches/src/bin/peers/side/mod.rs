@@ -174,7 +174,7 @@ impl Side {
         let Some(link) = links.first_mut() else {
             return Ok(());
         };
-        self.until_told(probe, &mut || {
+        self.until_quit(probe, &mut || {
             // The buffers come while there is nothing else to do: the receiver had them last.
             link.tx.prepare()?;
             sent += send(&mut link.tx, &mut source)?;
@@ -189,7 +189,7 @@ impl Side {
             sources.push(Source::new(pod, self.size, self.flows, self.rules)?);
         }
         let mut sinks = [Checked::default(), Checked::default()];
-        self.until_told(probe, &mut || {
+        self.until_quit(probe, &mut || {
             let mut taken = 0;
             for ((link, source), sink) in links.iter_mut().zip(&mut sources).zip(&mut sinks) {
                 send(&mut link.tx, source)?;

@@ -1,4 +1,4 @@
-//! The side that pops.
+//! [`Consumer`]: the side of an SPSC ring that pops.
 #![allow(unsafe_code, reason = "reads the slots that belong to the consumer")]
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct Consumer<T> {
     shared: Arc<Shared<T>>,
-    /// Our index; `shared.head` is the same but within a call.
+    /// Index of the next value to pop; `shared.head` is equal to it between calls.
     head: usize,
     /// The producer's index as last seen: at most `capacity` ahead of `head`, never behind it.
     seen_tail: usize,

@@ -1,4 +1,5 @@
-//! A ring where many push and many pop.
+//! [`Mpmc`]: a bounded queue for many producers and many consumers (D. Vyukov's bounded MPMC queue, with
+//! bursts).
 #![allow(unsafe_code, reason = "slots that are handed over by their turn")]
 
 use std::fmt;
@@ -12,7 +13,8 @@ use crate::sync::{
     Ordering::{Acquire, Relaxed, Release},
 };
 
-/// A bounded queue for any number of threads, which share it by reference.
+/// Bounded queue for any number of threads, which share it by reference: D. Vyukov's bounded MPMC queue,
+/// extended by bursts that claim several positions at once. The sequence number of a slot is its *turn*.
 ///
 /// Positions are claimed by moving an index, several at once; whoever has claimed a position has its slot
 /// to itself, and says so by the slot's turn: position `i` may be pushed to while the turn of slot
@@ -202,8 +204,8 @@ impl<T> Mpmc<T> {
     }
 }
 
-/// How many of `cells` from the first on have the turns from `turn` on. Acquire: what the one before did
-/// to these slots is done.
+/// Number of `cells`, from the first on, that have the turns from `turn` on. Acquire: the accesses of the
+/// previous owner to these slots are done.
 #[inline(always)]
 fn at_turn<T>(cells: &[Cell<T>], turn: usize) -> usize {
     /// Looked at with one branch.

@@ -1,4 +1,4 @@
-//! The side that pushes.
+//! [`Producer`]: the side of an SPSC ring that pushes.
 #![allow(unsafe_code, reason = "writes the slots that belong to the producer")]
 
 use std::cell::Cell;
@@ -11,7 +11,7 @@ use crate::sync::Arc;
 #[derive(Debug)]
 pub struct Producer<T> {
     shared: Arc<Shared<T>>,
-    /// Our index; `shared.tail` is the same but within a call.
+    /// Index of the next slot to fill; `shared.tail` is equal to it between calls.
     tail: usize,
     /// The consumer's index as last seen, plus the capacity: what `tail` may reach. Never behind
     /// `tail`, and at most the capacity ahead of it.

@@ -1,4 +1,4 @@
-//! What both sides see.
+//! [`Shared`]: slots and indices that both sides of an SPSC ring see.
 #![allow(
     unsafe_code,
     reason = "slots that are written by one side and read by the other"

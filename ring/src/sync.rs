@@ -1,4 +1,4 @@
-//! What the ring is made of: from std, or from loom when it is being modelled.
+//! Atomics and cells of the rings: from std, or from loom when it is being modelled.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{

@@ -256,7 +256,7 @@ fn a_peer_without_a_fence_costs_one_sleep_at_most() {
     );
 }
 
-/// How workers get new tables: control hands them over by one ring and gets the old ones back by another, and
+/// Publication of tables: control hands new ones over by one ring and gets the old ones back by another, and
 /// nobody but the worker reads them meanwhile.
 #[test]
 fn retired_tables_are_never_read_and_never_leaked() {

@@ -13,7 +13,7 @@ use crate::ioctl::Region;
 use crate::iommu::Opened;
 use crate::{RegOffset, Registers};
 
-/// One BAR, mapped. It keeps the device's file open: the kernel gets the function back when the
+/// Mapped BAR. It keeps the device's file open: the kernel gets the function back when the
 /// device and all its `Bar`s are gone.
 pub struct Bar {
     base: NonNull<u8>,
@@ -55,8 +55,8 @@ impl Bar {
         self.len
     }
 
-    /// Where the register of `bytes` bytes at `offset` is; `None` if it is not in the BAR, or not at
-    /// a multiple of its size.
+    /// Address of the register of `bytes` bytes at `offset`; `None` if it is outside the BAR or not
+    /// at a multiple of its size.
     #[inline]
     fn at(&self, offset: RegOffset, bytes: usize) -> Option<NonNull<u8>> {
         let offset = usize::try_from(offset.0).ok()?;

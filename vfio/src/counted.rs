@@ -13,7 +13,7 @@ use crate::{
 /// Registers below this offset are also counted one by one: 16 KB, a VF's whole BAR 0.
 const COUNTED_BYTES: usize = 16384;
 
-/// What crossed the seam since the device was wrapped. A 64-bit register access counts once.
+/// Numbers of accesses across the seam since the device was wrapped. A 64-bit register access counts once.
 #[derive(Debug)]
 pub struct Counts {
     register_reads: AtomicU64,
@@ -48,7 +48,7 @@ impl Counts {
         }
     }
 
-    /// All of them.
+    /// Returns all counts at this moment.
     pub fn tally(&self) -> Tally {
         Tally {
             register_reads: self.register_reads.load(Relaxed),
@@ -77,7 +77,7 @@ impl Counts {
 }
 
 impl Tally {
-    /// What came since `earlier`.
+    /// Returns the accesses since `earlier`.
     pub fn since(self, earlier: Tally) -> Tally {
         Tally {
             register_reads: self.register_reads - earlier.register_reads,

@@ -16,7 +16,7 @@ use crate::ioctl::{self, Region};
 use crate::iommu::{Iommu, Opened};
 use crate::{Descriptor, Device, DmaMemory, Error, Interrupt, Iova, PciAddr};
 
-/// How often a reset is tried when the kernel is at the device itself, 10 ms apart.
+/// Number of attempts at a reset, 10 ms apart, while the kernel itself is busy with the device.
 const RESETS: u32 = 50;
 
 /// A function bound to vfio-pci, open in this process alone.
@@ -76,7 +76,7 @@ impl VfioDevice {
         Ok(device)
     }
 
-    /// Its IOMMU group.
+    /// Number of the device's IOMMU group.
     pub fn group(&self) -> u32 {
         self.opened.group()
     }

@@ -66,9 +66,9 @@ impl Drop for Pages {
     }
 }
 
-/// What makes pages reachable by devices for as long as it lives: dropped, they no longer are.
+/// Mapping of pages into the address space of devices; dropping it unmaps them.
 pub(crate) trait Mapping: Send + fmt::Debug {
-    /// Where devices see the first byte.
+    /// Address of the first byte as devices see it.
     fn iova(&self) -> Iova;
 }
 

@@ -17,7 +17,7 @@ pub enum Error {
         device: PciAddr,
         /// The step, by its system call or file.
         step: &'static str,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
 
@@ -44,7 +44,7 @@ pub enum Error {
         device: PciAddr,
         /// Length of the ring.
         bytes: usize,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// The address space that devices see is full.
@@ -80,7 +80,7 @@ pub enum Error {
     /// A module of the kernel is missing.
     #[error("the kernel's module {module} is not loaded: modprobe {module}")]
     VfioNotLoaded {
-        /// Its name.
+        /// Name of the module.
         module: &'static str,
     },
     /// The device is not VFIO's.
@@ -92,10 +92,10 @@ pub enum Error {
     NotBound {
         /// The device.
         device: PciAddr,
-        /// Its driver.
+        /// Driver that has the device, if any.
         driver: Option<String>,
     },
-    /// Other devices of the group are with drivers of the kernel.
+    /// Kernel drivers have other devices of the group.
     #[error(
         "{device}: its IOMMU group {group} cannot be used as long as a driver of the kernel has others of it: {}. Unbind them or bind them to vfio-pci",
         listed(blockers.iter().map(|Blocker { device, driver }| format!("{device} ({driver})")))
@@ -108,7 +108,7 @@ pub enum Error {
         /// The devices in the way.
         blockers: Vec<Blocker>,
     },
-    /// Another process has the device.
+    /// Device that another process has open.
     #[error(
         "{device} is in use: {} is held by {}",
         node.display(),
@@ -135,7 +135,7 @@ pub enum Error {
     Node {
         /// The node.
         path: PathBuf,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// The limit of locked memory is too low.
@@ -147,7 +147,7 @@ pub enum Error {
     Memlock {
         /// Length of what was to be mapped.
         bytes: usize,
-        /// What this process has mapped for devices already.
+        /// Bytes that this process has mapped for devices already.
         locked: usize,
         /// The limit in bytes; none is no limit (memory has run out then).
         limit: Option<u64>,
@@ -157,7 +157,7 @@ pub enum Error {
     Map {
         /// Length.
         bytes: usize,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// The function cannot be reset, and so not be handed from one owner to the next.
@@ -203,7 +203,7 @@ impl Error {
     }
 }
 
-/// One after another, or that nobody is known.
+/// Joins names with commas; says so if there is none.
 fn listed(names: impl Iterator<Item = String>) -> String {
     let names: Vec<String> = names.collect();
     if names.is_empty() {

@@ -12,11 +12,11 @@ use crate::Iova;
 /// The unit of everything here: x86's page.
 pub(crate) const PAGE: u64 = 4096;
 
-/// Where x86 takes writes of devices for interrupts (Intel SDM volume 3, section 11.11.1): never
+/// Window in which x86 takes writes of devices for interrupts (Intel SDM volume 3, section 11.11.1): never
 /// memory. The kernel leaves it out of the ranges it reports since Linux 5.4.
 const MSI_WINDOW: RangeInclusive<u64> = 0xfee0_0000..=0xfeef_ffff;
 
-/// What is taken to be translated when the kernel does not say: the 39 bits of address that every
+/// Range taken as translated when the kernel does not report one: the 39 bits of address that every
 /// IOMMU has.
 pub(crate) const UNREPORTED: RangeInclusive<u64> = 0..=(1 << 39) - 1;
 
@@ -26,7 +26,7 @@ pub(crate) const UNREPORTED: RangeInclusive<u64> = 0..=(1 << 39) - 1;
 pub(crate) struct IovaSpace {
     /// First byte to last byte of each free range: whole pages, apart from one another.
     free: BTreeMap<u64, u64>,
-    /// What may be given out at all; the same form.
+    /// Ranges that may be given out at all, in the form of `UNREPORTED`.
     usable: BTreeMap<u64, u64>,
 }
 
@@ -203,7 +203,7 @@ mod tests {
     }
 
     proptest! {
-        /// What is given out lies in the ranges, outside the window, on its alignment, apart from
+        /// Areas given out lie in the ranges, outside the window, on its alignment, apart from
         /// what else is out; and giving all back makes the space what it was.
         #[test]
         fn apart(

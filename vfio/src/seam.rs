@@ -16,7 +16,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use crate::{Error, PciAddr};
 
-/// The place of a register in its BAR, in bytes from its start; a multiple of four.
+/// Offset of a register in its BAR, in bytes; a multiple of four.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct RegOffset(pub u32);
 
@@ -37,7 +37,7 @@ pub trait Registers: Send {
     fn write64(&self, offset: RegOffset, value: u64);
 }
 
-/// What a descriptor may be: plain bytes of 8 to 64, a multiple of eight, aligned to at most eight.
+/// Type that can be a descriptor: plain bytes of 8 to 64, a multiple of eight, aligned to at most eight.
 pub trait Descriptor: FromBytes + IntoBytes + Immutable + Copy + Send + 'static {}
 
 impl<T: FromBytes + IntoBytes + Immutable + Copy + Send + 'static> Descriptor for T {}
@@ -52,7 +52,7 @@ pub trait Descriptors<T: Descriptor>: Send {
         self.len() == 0
     }
 
-    /// Where the device finds the first one; aligned to 4096.
+    /// Address of the first descriptor as the device sees it; aligned to 4096.
     fn iova(&self) -> Iova;
 
     /// Reads a descriptor, its last eight bytes first with acquire order, then the others: where the
@@ -65,7 +65,7 @@ pub trait Descriptors<T: Descriptor>: Send {
     fn store(&mut self, index: usize, descriptor: T);
 }
 
-/// One interrupt vector, as an eventfd that the kernel signals. The process alone holds it.
+/// Interrupt vector, as an eventfd that the kernel signals. The process alone holds it.
 #[derive(Debug)]
 pub struct Interrupt {
     fd: OwnedFd,
@@ -87,12 +87,12 @@ impl AsFd for Interrupt {
 /// A PCI function that a driver in this process has to itself. Dropping it ends bus mastering and
 /// resets the function.
 pub trait Device: Send + 'static {
-    /// Its registers.
+    /// Registers of one BAR.
     type Registers: Registers;
-    /// Its descriptor rings.
+    /// Descriptor ring.
     type Ring<T: Descriptor>: Descriptors<T>;
 
-    /// Where it is.
+    /// PCI address.
     fn addr(&self) -> PciAddr;
 
     /// PCI vendor and device id.

@@ -36,7 +36,7 @@ pub enum HugePages {
     Off,
 }
 
-/// What a pool's memory is.
+/// Kind of pages that a pool lies on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Backing {
     /// Huge pages of 2 MiB from the hugetlb pool.

@@ -1,8 +1,8 @@
-//! What can go wrong when memory is set up. After set-up nothing here fails but by `None`.
+//! [`Error`]: failures of setting memory up. After set-up nothing here fails but by `None`.
 
 use std::io;
 
-/// Why memory could not be set up.
+/// Reason why memory could not be set up.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
@@ -35,7 +35,7 @@ pub enum Error {
     Map {
         /// Bytes asked for.
         bytes: usize,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// A shared region of no bytes, or of more than the file behind it has.
@@ -57,7 +57,7 @@ pub enum Error {
         step: &'static str,
         /// Bytes of the region.
         bytes: usize,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// The table of regions that SIGBUS protects is full.
@@ -69,7 +69,7 @@ pub enum Error {
     /// The SIGBUS action could not be changed.
     #[error("sigaction(SIGBUS) failed: {source}; report this as a bug")]
     Sigbus {
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// A packet ring of a size that is not possible.
@@ -77,7 +77,7 @@ pub enum Error {
         "a {ring} ring of {slots} slots of {slot_bytes} bytes is not possible: use 1 to 65536 slots of 128 to 262144 bytes, less than 2 GiB in all"
     )]
     PacketSlots {
-        /// Which ring.
+        /// Name of the ring, `receive` or `transmit`.
         ring: &'static str,
         /// Slots asked for.
         slots: u32,
@@ -93,7 +93,7 @@ pub enum Error {
         ifindex: u32,
         /// The step, by its system call or socket option.
         step: &'static str,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
     /// The kernel refused a step in opening a tap.
@@ -105,7 +105,7 @@ pub enum Error {
         name: String,
         /// The step, by its system call.
         step: &'static str,
-        /// What the kernel said.
+        /// Answer of the kernel.
         source: io::Error,
     },
 }

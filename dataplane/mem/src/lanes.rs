@@ -32,7 +32,7 @@ pub fn equal_lanes(lanes: &[u16; 8], wanted: u16) -> u8 {
     portable(lanes, wanted)
 }
 
-/// The same one by one.
+/// Compares lane by lane.
 #[cfg(any(test, not(target_arch = "x86_64")))]
 fn portable(lanes: &[u16; 8], wanted: u16) -> u8 {
     let each = lanes.iter().enumerate();

@@ -55,7 +55,7 @@ fn send(socket: &mut PacketSocket, frame: &[u8]) -> bool {
     })
 }
 
-/// What a test keeps of a received frame.
+/// Received frame as a test keeps it.
 #[derive(Debug, PartialEq)]
 struct Seen {
     data: Vec<u8>,

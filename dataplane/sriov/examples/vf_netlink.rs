@@ -43,7 +43,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// One of every kind.
+/// Changes: one of every kind.
 fn changes() -> Vec<VfChange> {
     let vlan = |is_8021ad| VfVlan {
         vid: 210,

@@ -35,7 +35,7 @@ pub enum Error {
         "{0} is not an SR-IOV VF: name a VF (/sys/bus/pci/devices/PF/virtfn*), or its PF by if0"
     )]
     NotVf(PciAddr),
-    /// There is no such netdev, or it is no PF.
+    /// Netdev that does not exist or is not a PF.
     #[error(
         "there is no SR-IOV PF {0} on this node: a PF is the netdev of a NIC that has sriov_totalvfs"
     )]
@@ -47,7 +47,7 @@ pub enum Error {
         pf: String,
         /// The index asked for.
         index: u32,
-        /// How many there are.
+        /// Number of VFs of the PF.
         count: usize,
     },
     /// The PF's driver refused a setting of a VF.
@@ -59,9 +59,9 @@ pub enum Error {
         pf: String,
         /// The VF's index.
         index: u32,
-        /// Which setting, with its value.
+        /// Setting refused, with its value.
         setting: String,
-        /// What the kernel said.
+        /// Answer of the kernel.
         why: String,
     },
     /// Somebody has the VF.
@@ -69,7 +69,7 @@ pub enum Error {
     Busy {
         /// The VF.
         device: PciAddr,
-        /// Who, for people.
+        /// Holder, for messages.
         holder: String,
     },
     /// No VF of the PF is free.
@@ -77,7 +77,7 @@ pub enum Error {
     Exhausted {
         /// The PF's netdev.
         pf: String,
-        /// What each of them is.
+        /// Reason for each of the VFs.
         why: String,
     },
     /// The PF has no VFs at all.
@@ -102,8 +102,8 @@ pub enum Error {
         /// Netdevs of the PF that it is of.
         is: String,
     },
-    /// Another call works on the VF, or chooses one.
-    #[error("another call still works on {what}")]
+    /// Lock of a VF, or of the choice of one, held by another call past the deadline.
+    #[error("another call is still working on {what}")]
     Locked {
         /// The VF, or `allocation`.
         what: String,
@@ -115,7 +115,7 @@ pub enum Error {
     TornRecord {
         /// The VF.
         device: PciAddr,
-        /// What the parser said.
+        /// Message of the parser.
         why: String,
     },
     /// A driver did not take the function.
@@ -133,7 +133,7 @@ pub enum Error {
     NoNetdev {
         /// The VF.
         device: PciAddr,
-        /// Its driver.
+        /// Driver of the VF.
         driver: String,
     },
     /// Several things failed.
@@ -143,11 +143,11 @@ pub enum Error {
     /// A question to the kernel, or an order, about a netdev failed.
     #[error("cannot {what} netdev {netdev}: {why}")]
     Netdev {
-        /// What was tried.
+        /// Operation that failed, as a verb.
         what: &'static str,
         /// The netdev.
         netdev: String,
-        /// What the kernel said.
+        /// Answer of the kernel.
         why: String,
     },
 }

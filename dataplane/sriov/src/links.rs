@@ -22,16 +22,16 @@ use sluice_host::Netns;
 use crate::Error;
 use crate::settings::{VfChange, VfLink, VfSettings, VfVlan};
 
-/// What the kernel tells of a netdev.
+/// State of a netdev as the kernel reports it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Netdev {
-    /// Its index.
+    /// Interface index.
     pub index: u32,
     /// Whether it is set up.
     pub up: bool,
-    /// Its MAC address.
+    /// MAC address, if it has one.
     pub mac: Option<[u8; 6]>,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// Whether it has an IP address that somebody gave it (link-local ones do not count).
     pub addressed: bool,
@@ -184,7 +184,7 @@ fn refusal(pf: &str, index: u32, change: VfChange, error: Error) -> Error {
     }
 }
 
-/// What [`set_vf`] sends: of VF `vf` of the PF whose netdev has the index `pf_index`.
+/// Builds the message of [`set_vf`], for VF `vf` of the PF whose netdev has the index `pf_index`.
 pub fn setting(pf_index: u32, vf: u32, change: VfChange) -> LinkMessage {
     let info = vec![LinkVfInfo(vec![attribute(vf, change)])];
     LinkUnspec::new_with_index(pf_index)
@@ -339,7 +339,7 @@ async fn get(
     }
 }
 
-/// One conversation with the kernel, about one netdev.
+/// Holds one conversation with the kernel about one netdev, on a connection of its own.
 fn talk<T>(
     what: &'static str,
     netdev: &str,
@@ -363,7 +363,7 @@ fn talk<T>(
     })
 }
 
-/// What the kernel said, in its own words.
+/// Text of an error, without the wording of the netlink library.
 fn why(error: rtnetlink::Error) -> String {
     match error {
         rtnetlink::Error::NetlinkError(error) => error.to_io().to_string(),

@@ -1,4 +1,4 @@
-//! [`VfSettings`]: what a PF lays down for one of its VFs (`ip link set PF vf N ...`).
+//! [`VfSettings`]: settings that a PF keeps for one of its VFs (`ip link set PF vf N ...`).
 
 use std::fmt;
 
@@ -17,7 +17,7 @@ pub struct VfVlan {
     pub is_8021ad: bool,
 }
 
-/// What the PF says of a VF's link.
+/// Link state that a PF sets for a VF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum VfLink {
@@ -51,12 +51,12 @@ pub struct VfSettings {
     /// Largest transmit rate in Mbit/s; 0: none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_tx_rate: Option<u32>,
-    /// Its link.
+    /// Link state.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub link_state: Option<VfLink>,
 }
 
-/// One change of one VF's settings: what the kernel takes in one message.
+/// Change of one setting of a VF, in one message to the kernel.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum VfChange {
     /// The administrative MAC address.
@@ -191,8 +191,8 @@ impl VfSettings {
         changes
     }
 
-    /// Of these settings, those that `asked` names, and the MAC address always: what is to be put
-    /// back when `asked` was applied over these.
+    /// Settings to be restored after `asked` was applied over these: those that `asked` names, and
+    /// always the MAC address.
     pub fn restoring(&self, asked: &VfSettings) -> VfSettings {
         VfSettings {
             mac: self.mac,

@@ -13,10 +13,10 @@ pub struct Sysfs {
     root: PathBuf,
 }
 
-/// What sysfs tells of one PCI function.
+/// PCI function as sysfs describes it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Function {
-    /// Where it is.
+    /// PCI address.
     pub addr: PciAddr,
     /// PCI vendor id.
     pub vendor: u16,
@@ -26,11 +26,11 @@ pub struct Function {
     pub driver: Option<String>,
     /// The one driver that may have it, if that was laid down.
     pub driver_override: Option<String>,
-    /// Its IOMMU group; absent: there is no IOMMU, or it is off.
+    /// IOMMU group; absent without an IOMMU, or when it is off.
     pub iommu_group: Option<u32>,
-    /// Its NUMA node; absent: the firmware does not say, or there is but one.
+    /// NUMA node; absent if the firmware does not say or there is but one.
     pub numa_node: Option<u32>,
-    /// Its netdevs that are in the network namespace that this sysfs was mounted in.
+    /// Netdevs of the function in the network namespace that this sysfs was mounted in.
     pub netdevs: Vec<String>,
     /// Of a VF: its PF.
     pub physfn: Option<PciAddr>,
@@ -68,7 +68,7 @@ impl Sysfs {
             && self.root.join("bus/pci/drivers").join(name).is_dir()
     }
 
-    /// What there is to know of a function.
+    /// Reads a function.
     ///
     /// # Errors
     /// [`Error::NoDevice`]; [`Error::File`] if its ids cannot be read.
@@ -221,7 +221,7 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// One PF with two VFs, and a device that has none.
+    /// PF with two VFs, and a device that has none.
     fn tree() -> (tempfile::TempDir, Sysfs) {
         let dir = tempfile::tempdir().unwrap();
         let sysfs = Sysfs::at(dir.path());

@@ -39,14 +39,14 @@ pub enum Fault {
     NoVector(u16),
 }
 
-/// What the driver did to the function as a whole.
+/// Operation of the driver on the function as a whole.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
     /// Bus mastering went on or off.
     BusMaster(bool),
-    /// It was reset.
+    /// Reset of the function.
     Reset,
-    /// So many interrupt vectors were enabled.
+    /// Interrupt vectors enabled, by their number.
     Interrupts(u16),
     /// A ring was unmapped, that is, dropped.
     RingGone(Iova),
@@ -54,7 +54,7 @@ pub enum Event {
     Closed,
 }
 
-/// What lies between an emulated device and the host: memory by [`Iova`], as far as the driver has
+/// Bus between an emulated device and the host: memory by [`Iova`], as far as the driver has
 /// mapped it, and interrupts. Clones are the same bus.
 #[derive(Clone)]
 pub struct Bus {
@@ -72,7 +72,7 @@ struct State {
     events: Vec<Event>,
 }
 
-/// One mapped area. The memory outlives the entry: a ring's [`RingMapping`] takes the entry away
+/// Mapped area. The memory outlives the entry: a ring's [`RingMapping`] takes the entry away
 /// before the pages go, and [`DmaMemory`] stays for the life of the process.
 struct Area {
     base: NonNull<u8>,
@@ -185,12 +185,12 @@ impl Bus {
         self.lock().vectors.len()
     }
 
-    /// What was refused since the last call, oldest first. A driver in order leaves none.
+    /// Takes the accesses refused since the last call, oldest first. A driver in order leaves none.
     pub fn take_faults(&self) -> Vec<Fault> {
         std::mem::take(&mut self.lock().faults)
     }
 
-    /// What the driver did to the function since the last call, oldest first.
+    /// Takes the operations on the function since the last call, oldest first.
     pub fn take_events(&self) -> Vec<Event> {
         std::mem::take(&mut self.lock().events)
     }
@@ -256,7 +256,7 @@ impl Bus {
 }
 
 impl State {
-    /// Where `len` bytes at `iova` are in this process, if the device may reach all of them.
+    /// Address in this process of `len` bytes at `iova`, if the device may reach all of them.
     fn reach(&mut self, iova: Iova, len: usize, write: bool) -> Option<NonNull<u8>> {
         if !self.master {
             self.faults.push(Fault::NotMaster { iova });

@@ -19,7 +19,7 @@ use super::Region;
 /// Offset of the configuration space in the fake device's file.
 pub(crate) const CONFIG: u64 = 0x1_0000;
 
-/// What the kernel would know.
+/// State of the fake kernel.
 #[derive(Debug)]
 pub(crate) struct Kernel {
     /// Nodes that cannot be opened, with the errno.
@@ -30,9 +30,9 @@ pub(crate) struct Kernel {
     pub(crate) groups: usize,
     /// Whether the container has its IOMMU.
     pub(crate) iommu: bool,
-    /// What is mapped: address to length.
+    /// Mapped areas: address to length.
     pub(crate) mapped: BTreeMap<u64, u64>,
-    /// What the IOMMU translates.
+    /// Ranges that the IOMMU translates.
     pub(crate) ranges: Option<Vec<RangeInclusive<u64>>>,
     /// Bytes that may be locked.
     pub(crate) memlock: u64,
@@ -42,7 +42,7 @@ pub(crate) struct Kernel {
     pub(crate) interrupting: bool,
     /// Calls at the device, oldest first.
     pub(crate) calls: Vec<String>,
-    /// How often the next resets say "try again".
+    /// Number of resets still to be refused with EAGAIN.
     pub(crate) resets_refused: u32,
 }
 

@@ -19,6 +19,6 @@ pub(crate) struct Region {
     pub(crate) flags: u32,
     /// In bytes; 0 if the device has none.
     pub(crate) size: u64,
-    /// Where it starts in the device's file.
+    /// Offset of the region in the device's file.
     pub(crate) offset: u64,
 }

@@ -98,7 +98,7 @@ impl Container {
         ioctl::group_device(group.fd.as_fd(), &device.to_string())
     }
 
-    /// One device of `group`, closed already, is done with; the last one takes the group out.
+    /// Notes that a device of `group` is closed; the last one takes the group out of the container.
     pub(super) fn leave(&mut self, group: u32) {
         let Some(entry) = self.groups.get_mut(&group) else {
             return;
@@ -112,7 +112,7 @@ impl Container {
         }
     }
 
-    /// What the IOMMUs of all its groups translate.
+    /// Ranges that the IOMMUs of all groups translate.
     pub(super) fn ranges(&self) -> io::Result<Vec<RangeInclusive<u64>>> {
         let ranges = ioctl::iova_ranges(self.fd.as_fd())?;
         Ok(ranges.unwrap_or_else(|| vec![UNREPORTED]))

@@ -10,7 +10,7 @@ use super::{Area, open_error};
 use crate::ioctl;
 use crate::{Error, HostTree, Iova, PciAddr};
 
-/// One address space that all devices of the process share.
+/// Address space (IOAS) that all devices of the process share.
 #[derive(Debug)]
 pub(super) struct Iommufd {
     fd: OwnedFd,
@@ -66,7 +66,7 @@ impl Iommufd {
         }
     }
 
-    /// What the IOMMUs of all its devices translate.
+    /// Ranges that the IOMMUs of all devices translate.
     pub(super) fn ranges(&self) -> io::Result<Vec<RangeInclusive<u64>>> {
         ioctl::ioas_ranges(self.fd.as_fd(), self.ioas)
     }

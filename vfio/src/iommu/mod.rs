@@ -34,7 +34,7 @@ use iommufd::Iommufd;
 /// From this length on areas lie on its multiples, so that the IOMMU can use large pages.
 const LARGE: u64 = 2 << 20;
 
-/// Which of the kernel's two interfaces an [`Iommu`] uses.
+/// Interface of the kernel that an [`Iommu`] uses.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum IommuKind {
     /// The container where the kernel has it, else iommufd.
@@ -61,7 +61,7 @@ struct Shared {
 struct State {
     backend: Backend,
     space: IovaSpace,
-    /// What is mapped, or will be when a group comes.
+    /// Areas that are mapped, or will be when a group comes.
     areas: BTreeMap<Iova, Area>,
 }
 
@@ -123,7 +123,7 @@ impl Iommu {
         })
     }
 
-    /// Which interface is used; never [`IommuKind::Auto`].
+    /// Interface in use; never [`IommuKind::Auto`].
     pub fn kind(&self) -> IommuKind {
         self.lock().kind()
     }
@@ -333,7 +333,7 @@ impl Drop for RingMapping {
 /// last of it.
 #[derive(Debug)]
 pub(crate) struct Opened {
-    /// There until drop.
+    /// Open file of the device; `None` only during drop.
     fd: Option<OwnedFd>,
     group: u32,
     iommu: Iommu,
@@ -353,7 +353,7 @@ impl Opened {
         &self.iommu
     }
 
-    /// Its IOMMU group.
+    /// Number of the IOMMU group of the device.
     pub(crate) fn group(&self) -> u32 {
         self.group
     }
@@ -370,7 +370,7 @@ impl Drop for Opened {
     }
 }
 
-/// What to say when a node of VFIO cannot be opened.
+/// Makes the error of a VFIO node that cannot be opened.
 fn open_error(host: &HostTree, device: PciAddr, path: PathBuf, source: io::Error) -> Error {
     match source.raw_os_error() {
         Some(libc::EBUSY) => Error::DeviceBusy {
@@ -382,7 +382,7 @@ fn open_error(host: &HostTree, device: PciAddr, path: PathBuf, source: io::Error
     }
 }
 
-/// What to say when `bytes` could not be mapped while `locked` were.
+/// Makes the error of `bytes` that could not be mapped while `locked` were.
 fn map_error(source: io::Error, bytes: usize, locked: usize) -> Error {
     if source.raw_os_error() == Some(libc::ENOMEM) {
         let limit = rustix::process::getrlimit(Resource::Memlock).current;

@@ -65,7 +65,7 @@ impl Node {
         Iommu::open_in(self.host.clone(), IommuKind::Auto).unwrap()
     }
 
-    /// What opening the VF fails with.
+    /// Message of the failure to open the VF.
     fn refusal(&self) -> String {
         let error = VfioDevice::open(VF.parse().unwrap(), &self.iommu());
         error.unwrap_err().to_string()

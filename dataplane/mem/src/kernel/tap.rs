@@ -11,7 +11,7 @@ use rustix::io::Errno;
 use super::packet_mmap::{GsoInfo, VNET_HDR_BYTES, VnetHdr};
 use crate::error::Error;
 
-/// What a tap does for the kernel.
+/// Configuration of a tap.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TapConfig {
     /// Whether the kernel may leave checksums and TCP segmentation to us (IFF_VNET_HDR with

@@ -46,7 +46,7 @@ impl Burst {
         self.len == 0
     }
 
-    /// How many more it takes.
+    /// Number of mbufs that still fit.
     #[inline(always)]
     pub fn room(&self) -> usize {
         BURST - self.len
@@ -249,7 +249,7 @@ impl Drop for Walk<'_> {
 /// See [`Burst::drain_front`].
 #[derive(Debug)]
 pub struct DrainFront<'a> {
-    /// Its length is 0; mbufs from `next` to `all` exist.
+    /// Burst of length 0, in which the mbufs from `next` to `all` exist.
     burst: &'a mut Burst,
     next: usize,
     end: usize,

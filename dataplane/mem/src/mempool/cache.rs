@@ -1,4 +1,5 @@
-//! [`Cache`]: one worker's stock of free buffers.
+//! [`Cache`]: one worker's stock of free buffers, the per-CPU layer of a magazine cache (Bonwick and
+//! Adams, "Magazines and Vmem", USENIX ATC 2001).
 #![allow(unsafe_code, reason = "turns handles from the free stack into mbufs")]
 
 use std::cell::Cell;
@@ -32,7 +33,7 @@ pub struct Cache {
     books: Arc<CachePadded<Books>>,
     pool: Mempool,
     writer: BufferWriter,
-    /// One thread at a time.
+    /// Marker: usable by one thread at a time.
     not_sync: PhantomData<Cell<()>>,
 }
 

@@ -1,6 +1,6 @@
 //! [`Conservation`]: the count of a pool's buffers, by which lost and doubled ones are found.
 
-/// Where all buffers of a pool are: `all == free + in_flight`.
+/// Count of all buffers of a pool: `all == free + in_flight`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Conservation {
     /// Buffers of the pool.

@@ -1,4 +1,6 @@
-//! The free buffers of a pool that are in no worker's cache, and the books of those that are.
+//! [`Depot`]: free buffers of a pool that are in no worker's cache, and the counters of those that are.
+//! It is the depot of a magazine cache (Bonwick and Adams, "Magazines and Vmem", USENIX ATC 2001): full
+//! batches change hands whole.
 
 use std::sync::atomic::{
     AtomicI64, AtomicU32, AtomicU64,
@@ -19,7 +21,7 @@ pub(crate) const BATCH: usize = 64;
 /// A full batch.
 pub(crate) type Batch = [u32; BATCH];
 
-/// What a cache publishes: its owner writes, [`Depot::conservation`] reads.
+/// Counters of one cache: its owner writes, [`Depot::conservation`] reads.
 #[derive(Debug, Default)]
 pub(crate) struct Books {
     /// Free buffers in the cache.

@@ -1,4 +1,4 @@
-//! Free buffers one by one: what all workers share of a mempool, besides whole batches.
+//! [`FreeList`]: single free buffers of a mempool, shared by all workers beside the whole batches.
 
 use crossbeam::utils::CachePadded;
 
@@ -7,9 +7,9 @@ use super::sync::{
     Ordering::{AcqRel, Acquire, Relaxed, Release},
 };
 
-/// A lock-free stack of single indices, linked through an array of its own: `next[i]` is the index
-/// below `i`. The head carries a tag that every change increments, so that a head seen twice is
-/// the same stack (no ABA).
+/// Treiber stack of single indices (R. K. Treiber, IBM RJ 5118, 1986), linked through an array of its
+/// own: `next[i]` is the index below `i`. The head carries a tag that every change increments, so that
+/// a head seen twice is the same stack (no ABA).
 pub(crate) struct FreeList {
     /// Tag in the upper half, index in the lower.
     head: CachePadded<AtomicU64>,
@@ -116,8 +116,8 @@ mod models {
         });
     }
 
-    /// One takes the top and what is below it and puts the top back, while another is about to take it: to
-    /// that one the top looks as before, and what it saw below is gone.
+    /// ABA: one thread pops the top and the index below it and pushes the top back while another is about
+    /// to pop it. To that one the top looks as before, but the index it saw below is gone.
     #[test]
     fn a_top_that_was_away_is_not_mistaken() {
         loom::model(|| {

@@ -1,5 +1,5 @@
-//! Handles of free buffers into mbufs, and back: what allocating and freeing a burst is. Both are loops that
-//! the compiler makes vectors of; where the CPU has wider ones than every x86-64 has, of those.
+//! Conversion of compact handles of free buffers into mbufs and back, the inner loops of allocating and
+//! freeing a burst. The compiler vectorises both; from sixteen mbufs on AVX2 is used where the CPU has it.
 #![allow(
     unsafe_code,
     reason = "makes mbufs; asks the CPU what it has, then uses it"
@@ -15,7 +15,7 @@ use super::mbuf::Mbuf;
 #[cfg(target_arch = "x86_64")]
 const MANY: usize = 16;
 
-/// Whether wider vectors are worth it for `n`, and there: a look at a number that is kept.
+/// Whether AVX2 pays off for `n` mbufs and is there. The detection is cached: one load.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]
 fn has_avx2_for(n: usize) -> bool {

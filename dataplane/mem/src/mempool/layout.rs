@@ -35,7 +35,7 @@ pub(crate) const MAX_BUFFERS: u32 = 1 << INDEX_BITS;
 pub(crate) const MAX_POOLS: usize = 1 << POOL_BITS;
 pub(crate) const CACHE_LINE: usize = 64;
 
-/// How much data a buffer holds, [`HEADROOM`] not counted.
+/// Size of a buffer by the data that it holds, [`HEADROOM`] not counted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum BufSize {
     /// 2048 bytes: any frame of a network with an MTU of 1500.

@@ -14,7 +14,7 @@ use super::layout::{
 };
 use super::registry;
 
-/// One buffer of a [`Mempool`](crate::Mempool), and the data in it: `len` bytes that begin
+/// Buffer of a [`Mempool`](crate::Mempool), owned, and the data in it: `len` bytes that begin
 /// `headroom` bytes into the buffer.
 ///
 /// An mbuf is linear: there is one handle per buffer and it cannot be cloned. Give it back with

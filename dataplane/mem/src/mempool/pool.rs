@@ -11,7 +11,7 @@ use super::registry;
 use crate::backing::{self, Backing, HugePages};
 use crate::error::Error;
 
-/// What a pool is made of.
+/// Configuration of a pool.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PoolConfig {
     /// Number of buffers, 1 to 8,388,608.
@@ -77,17 +77,17 @@ impl Mempool {
         Ok(Mempool { inner })
     }
 
-    /// Where all buffers are, at this moment, while workers go on.
+    /// Counts all buffers at this moment, while workers go on.
     pub fn conservation(self) -> Conservation {
         self.inner.depot.conservation(self.inner.config.buffers)
     }
 
-    /// What the pool was asked to be.
+    /// Configuration that the pool was made with.
     pub fn config(self) -> PoolConfig {
         self.inner.config
     }
 
-    /// What kind of pages it lies on.
+    /// Kind of pages that the pool lies on.
     pub fn backing(self) -> Backing {
         self.inner.backing
     }
@@ -98,7 +98,7 @@ impl Mempool {
         (base, self.inner.mapped_bytes)
     }
 
-    /// Its number.
+    /// Number of the pool, from 1.
     pub(crate) fn id(self) -> usize {
         self.inner.id as usize
     }
@@ -107,7 +107,7 @@ impl Mempool {
         &self.inner.depot
     }
 
-    /// What `Mbuf::from_free` needs besides an index.
+    /// Handle of a fresh mbuf of this pool, without its index.
     pub(crate) fn fresh(self) -> NonZeroU64 {
         Mbuf::fresh(self.inner.id)
     }

@@ -6,7 +6,7 @@ use super::layout::BufSize;
 use super::mbuf::Mbuf;
 use super::pool::Mempool;
 
-/// One worker's caches: small buffers for most frames, large ones for the rest. An mbuf's owner is
+/// Caches of one worker: small buffers for most frames, large ones for the rest. An mbuf's owner is
 /// found from its handle; no memory is touched for it.
 #[derive(Debug)]
 pub struct Pools {

@@ -41,7 +41,7 @@ impl Mbuf {
 }
 
 impl Posted {
-    /// Where the data begins, in bytes from the start of its pool's memory
+    /// Offset of the data, in bytes from the start of its pool's memory
     /// ([`DmaMemory::range`]). Of a fresh mbuf: where it will begin.
     #[inline(always)]
     pub fn offset(&self) -> u64 {

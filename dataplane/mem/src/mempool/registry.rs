@@ -22,7 +22,7 @@ const fn narrow(bytes: usize) -> u32 {
     bytes as u32
 }
 
-/// Where a pool's buffers are. Read for every access to an mbuf's bytes, written once.
+/// Addresses and sizes of a pool's buffers. Read for every access to an mbuf's bytes, written once.
 #[derive(Debug)]
 pub(crate) struct Entry {
     base: AtomicPtr<u8>,
@@ -108,7 +108,7 @@ impl Entry {
         self.base.load(Relaxed).wrapping_add(offset)
     }
 
-    /// Where a buffer's headroom begins, in bytes from the start of the mapping.
+    /// Offset of a buffer's headroom, in bytes from the start of the mapping.
     #[inline(always)]
     pub(crate) fn offset(&self, index: u32) -> usize {
         index as usize * self.stride.load(Relaxed) as usize

@@ -1,4 +1,4 @@
-//! What the shared part of a mempool is made of: from std, or from loom when it is being modelled.
+//! Atomics of the shared part of a mempool: from std, or from loom when it is being modelled.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::atomic::{AtomicI64, AtomicU32, AtomicU64, Ordering};

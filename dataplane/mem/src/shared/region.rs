@@ -35,9 +35,9 @@ use crate::prefetch::{prefetch_line, prefetch_line_to_write};
     "{len} bytes at offset {offset} are not inside the shared region of {region_len} bytes, or not aligned"
 )]
 pub struct OutOfRange {
-    /// Where the access began, in bytes from the start of the region.
+    /// Offset of the access, in bytes from the start of the region.
     pub offset: usize,
-    /// Its length in bytes.
+    /// Length of the access in bytes.
     pub len: usize,
     /// Bytes of the region.
     pub region_len: usize,
@@ -240,7 +240,7 @@ impl SharedRegion {
         self.dead.load(Relaxed)
     }
 
-    /// Its first byte.
+    /// First byte of the mapping.
     #[inline(always)]
     pub(crate) fn base(&self) -> *mut u8 {
         self.base

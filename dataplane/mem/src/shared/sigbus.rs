@@ -23,7 +23,7 @@ use crate::error::Error;
 /// Most shared regions of one process.
 pub(crate) const MAX_REGIONS: usize = 4096;
 
-/// One registered range. The sequence is odd while the range is being written, so that the action
+/// Registered range. The sequence is odd while the range is being written, so that the action
 /// never combines the start of one region with the end of another.
 #[derive(Debug)]
 pub(crate) struct Slot {
@@ -80,7 +80,7 @@ impl Registration {
         Some(Registration { slot })
     }
 
-    /// What becomes true when a page of the range faulted.
+    /// Flag that becomes true when a page of the range faulted.
     pub(crate) fn dead(&self) -> &'static AtomicBool {
         &self.slot.dead
     }

@@ -18,7 +18,7 @@ pub struct SharedTable {
     region: SharedRegion,
     /// The first of them, aligned to its size.
     first: *mut u8,
-    /// How many, less one.
+    /// Mask of an index: the number of entries, a power of two, minus one.
     mask: u16,
 }
 
@@ -57,7 +57,7 @@ impl SharedTable {
         &self.region
     }
 
-    /// How many there are, less one.
+    /// Mask of an index: the number of entries, a power of two, minus one.
     #[inline(always)]
     pub fn mask(&self) -> u16 {
         self.mask

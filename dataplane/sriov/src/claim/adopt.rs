@@ -11,22 +11,22 @@ use super::record::{Identity, NetdevState, Phase, Record};
 use crate::settings::VfSettings;
 use crate::{Error, PciAddr};
 
-/// What another plugin wrote down of a VF.
+/// Record of a VF in another plugin's words.
 #[derive(Debug, Clone)]
 pub struct Foreign {
-    /// Whose it is.
+    /// Container and interface that hold the VF.
     pub owner: Owner,
-    /// Where it is.
+    /// PCI address of the VF.
     pub vf: PciAddr,
-    /// What for.
+    /// Mode it was attached in.
     pub mode: Mode,
-    /// Its driver before; absent: the one that it has now.
+    /// Driver before the attachment; absent: the one that it has now.
     pub driver: Option<String>,
-    /// Its netdev before.
+    /// Netdev before the attachment.
     pub netdev: Option<NetdevState>,
-    /// What the PF had laid down for it.
+    /// Settings of the VF before the attachment.
     pub before: VfSettings,
-    /// Of these, what the plugin changed.
+    /// Settings that the plugin changed.
     pub asked: VfSettings,
 }
 

@@ -10,7 +10,7 @@ use super::host::{Change, Host};
 use crate::sysfs::Function;
 use crate::{Error, PciAddr};
 
-/// How often sysfs is looked at while a driver is at work.
+/// Interval at which sysfs is read while a driver is at work.
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether a driver hands its functions to programs: they have no netdev, and somebody put them there.

@@ -1,4 +1,4 @@
-//! Which VF a claim gets.
+//! Choice of the VF of a claim: by index, by address, or the first free one.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use super::journal::{Entry, Journal};
 use crate::sysfs::Function;
 use crate::{Error, PciAddr};
 
-/// A VF and its place.
+/// Chosen VF, locked.
 #[derive(Debug)]
 pub(super) struct Chosen {
     pub(super) function: Function,
@@ -139,7 +139,7 @@ pub(super) fn first_free(
     })
 }
 
-/// Why a VF is not free.
+/// Returns the reason why a VF is not free, if it is not.
 fn unfree(
     host: &impl Host,
     journal: &Journal,

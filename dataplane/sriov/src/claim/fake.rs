@@ -118,7 +118,7 @@ impl FakeHost {
         self.world.lock().expect("no test panics with it")
     }
 
-    /// What must be the same again: all but how often a driver made a netdev.
+    /// State that must be the same again: all but the number of netdevs made.
     pub(super) fn snapshot(&self) -> World {
         let mut world = self.world().clone();
         world.made = 0;

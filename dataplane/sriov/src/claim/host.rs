@@ -16,7 +16,7 @@ use crate::settings::{VfChange, VfSettings};
 use crate::sysfs::{Function, Sysfs};
 use crate::{Error, PciAddr};
 
-/// One change of the host. What it describes is a fact once it returns.
+/// Change of the host, complete once [`Host::apply`] returns.
 #[derive(Debug, Clone)]
 pub enum Change<'a> {
     /// Writes a record into the journal.
@@ -41,7 +41,7 @@ pub enum Change<'a> {
     Netdev(&'a str, u32, Option<[u8; 6]>, bool),
 }
 
-/// What stands between a function and the node's memory.
+/// State of the IOMMU between a function and the node's memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Iommu {
     /// An IOMMU that lets through what was mapped.
@@ -54,13 +54,13 @@ pub enum Iommu {
 
 /// The host.
 pub trait Host {
-    /// Which boot this is.
+    /// Returns the UUID of this boot.
     ///
     /// # Errors
     /// [`Error::File`].
     fn boot_id(&self) -> Result<String, Error>;
 
-    /// What there is to know of a function.
+    /// Reads a function from sysfs.
     ///
     /// # Errors
     /// As [`Sysfs::function`].
@@ -81,13 +81,13 @@ pub trait Host {
     /// Whether a PCI driver of that name is loaded.
     fn has_driver(&self, name: &str) -> bool;
 
-    /// What stands between a function and the node's memory.
+    /// State of the IOMMU before a function.
     fn iommu(&self, function: &Function) -> Iommu;
 
     /// Whether a function can be reset by itself.
     fn can_reset(&self, addr: PciAddr) -> bool;
 
-    /// Who has a function open through VFIO, for people.
+    /// Names the processes that have a function open through VFIO, for messages.
     fn held_open(&self, function: &Function) -> Option<String>;
 
     /// A netdev of the host's namespace.
@@ -96,7 +96,7 @@ pub trait Host {
     /// As [`links::netdev`].
     fn netdev(&self, name: &str) -> Result<Option<Netdev>, Error>;
 
-    /// What the PF with this netdev has laid down for a VF.
+    /// Reads the settings of a VF from the PF with this netdev.
     ///
     /// # Errors
     /// As [`links::vf_settings`].

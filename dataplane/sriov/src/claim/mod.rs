@@ -1,4 +1,4 @@
-//! VFs change hands: claimed for a pod, and put back as they were.
+//! Claims: a VF is taken for a pod, and later restored to the state in which it was found.
 //!
 //! ```text
 //! claim    choose (by index, address, or the first that is free) under the VF's lock
@@ -56,14 +56,14 @@ pub struct Node<H = RealHost> {
 /// A VF that has been claimed.
 #[derive(Debug)]
 pub struct Claimed {
-    /// What is on record of it.
+    /// Record in the journal.
     pub record: Record,
-    /// What the operator should know.
+    /// Warnings for the operator.
     pub warnings: Vec<String>,
 }
 
 impl Node<RealHost> {
-    /// This node, with the journal below the state directory (`/var/lib/sluicegate`).
+    /// Opens this node, with the journal below the state directory (`/var/lib/sluicegate`).
     pub fn new(state_dir: &Path) -> Node {
         Node::on(RealHost::new(state_dir), state_dir)
     }

@@ -1,4 +1,4 @@
-//! What a claim asks for.
+//! [`Plan`]: the request of a claim.
 
 use serde::{Deserialize, Serialize};
 use sluice_host::NetnsRef;
@@ -6,7 +6,7 @@ use sluice_host::NetnsRef;
 use crate::PciAddr;
 use crate::settings::VfSettings;
 
-/// Whose a VF is.
+/// Container and interface that hold a VF.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Owner {
     /// Name of the network that the pod's interface is of.
@@ -26,19 +26,19 @@ impl Owner {
     }
 }
 
-/// What becomes of a VF.
+/// Mode in which a pod gets a VF.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Mode {
-    /// Its netdev moves into the pod.
+    /// Netdev moves into the pod.
     Kernel,
-    /// It is bound to a userspace driver for a program of the pod.
+    /// VF is bound to a userspace driver for a program of the pod.
     Vfio,
-    /// It is bound to vfio-pci for the engine.
+    /// VF is bound to vfio-pci for the engine.
     Engine,
 }
 
-/// Which VF.
+/// Choice of a VF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Pick {
     /// The one with this index on the plan's PF.
@@ -47,7 +47,7 @@ pub enum Pick {
     Address(PciAddr),
     /// The first of the plan's PF that nobody has.
     FirstFree {
-        /// Those that a device plugin gives out.
+        /// VFs that a device plugin gives out.
         avoid: Vec<PciAddr>,
     },
 }
@@ -61,9 +61,9 @@ pub struct Plan {
     pub mode: Mode,
     /// Netdev of the PF; not needed with [`Pick::Address`].
     pub pf: Option<String>,
-    /// Which VF.
+    /// Choice of a VF.
     pub pick: Pick,
-    /// What the PF is to lay down for it; what is absent stays as it is.
+    /// Settings to be applied; absent ones stay as they are.
     pub settings: VfSettings,
     /// In the modes of userspace: the driver. One that is not loaded gives way to vfio-pci.
     pub driver: String,

@@ -1,4 +1,4 @@
-//! What is written down of a VF before it is taken: one record in the VF journal.
+//! [`Record`]: one file of the VF journal, written before the VF is changed.
 
 use serde::{Deserialize, Serialize};
 
@@ -6,19 +6,19 @@ use super::plan::{Mode, Owner};
 use crate::PciAddr;
 use crate::settings::VfSettings;
 
-/// How far a claim has come.
+/// Progress of a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Phase {
-    /// It is being made, or was when its process died.
+    /// Claim in progress, or interrupted when its process died.
     Begun,
-    /// It is made.
+    /// Claim complete.
     Held,
-    /// Its owner is gone, and nobody has put the VF back yet.
+    /// Owner gone, VF not yet restored.
     Released,
 }
 
-/// Which NIC it is, so that another one at the same address is not taken for it.
+/// Identity of the NIC, so that another one at the same address is not taken for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Identity {
     /// PCI vendor id.
@@ -27,49 +27,49 @@ pub struct Identity {
     pub device: u16,
     /// PCI address of its PF.
     pub pf: PciAddr,
-    /// Its index there.
+    /// Index of the VF on its PF.
     pub index: u32,
 }
 
 /// The VF's netdev as it was found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NetdevState {
-    /// Its name.
+    /// Name of the netdev.
     pub name: String,
-    /// Its MAC address, as text.
+    /// MAC address, as text.
     pub mac: Option<String>,
-    /// Its MTU in bytes.
+    /// MTU in bytes.
     pub mtu: u32,
     /// Whether it was set up.
     pub up: bool,
 }
 
-/// One VF that is somebody's: all that is needed to put it back.
+/// Claimed VF: everything that is needed to restore it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Record {
-    /// Where the VF is.
+    /// PCI address of the VF.
     pub vf: PciAddr,
-    /// Which boot of the node this is of (/proc/sys/kernel/random/boot_id).
+    /// UUID of the boot in which the claim was made (/proc/sys/kernel/random/boot_id).
     pub boot_id: String,
-    /// How far it has come.
+    /// Progress of the claim.
     pub phase: Phase,
-    /// Whose it is.
+    /// Container and interface that hold the VF.
     pub owner: Owner,
-    /// What for.
+    /// Mode of the claim.
     pub mode: Mode,
-    /// Which NIC.
+    /// Identity of the NIC.
     pub identity: Identity,
     /// Name of the PF's netdev.
     pub pf_netdev: String,
-    /// Its driver before.
+    /// Driver before the claim.
     pub driver: Option<String>,
     /// The one driver it was allowed to have before, if there was one.
     pub driver_override: Option<String>,
-    /// Its netdev before.
+    /// Netdev before the claim.
     pub netdev: Option<NetdevState>,
-    /// What the PF laid down for it before.
+    /// Settings before the claim.
     pub before: VfSettings,
-    /// What was asked for.
+    /// Settings that the claim asked for.
     pub asked: VfSettings,
     /// In the modes of userspace: the driver it is bound to.
     pub bound_to: Option<String>,

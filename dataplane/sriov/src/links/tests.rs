@@ -1,4 +1,4 @@
-//! What a PF's driver answered, recorded: igb, which refuses 802.1ad, a least rate and a link state, and
+//! Recorded answers of a PF's driver: igb, which refuses 802.1ad, a least rate and a link state, and
 //! takes the rest.
 
 use rtnetlink::packet_core::{NLM_F_ACK, NLM_F_REQUEST, NetlinkMessage, NetlinkPayload};
@@ -6,7 +6,7 @@ use rtnetlink::packet_route::RouteNetlinkMessage;
 
 use super::*;
 
-/// (what was asked, the request, the answer).
+/// Recorded exchanges: name of the change, request, answer.
 fn exchanges() -> Vec<(&'static str, Vec<u8>, Vec<u8>)> {
     let bytes = |hex: &str| -> Vec<u8> {
         let pairs = hex.as_bytes().chunks(2);

@@ -32,10 +32,10 @@ pub struct RxFrame<'a> {
     pub losing: bool,
 }
 
-/// How a super-frame is to be segmented.
+/// Segmentation of a super-frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct GsoInfo {
-    /// By which protocol's rules.
+    /// Protocol whose rules apply.
     pub kind: GsoKind,
     /// Payload bytes of each segment but the last.
     pub segment_bytes: u16,
@@ -53,11 +53,11 @@ pub enum GsoKind {
     TcpV4,
     /// TCP over IPv6.
     TcpV6,
-    /// One UDP datagram, to be fragmented by IP.
+    /// UDP datagram to be fragmented by IP.
     UdpFragments,
     /// Several UDP datagrams.
     Udp,
-    /// One that this code does not know, by its number.
+    /// Unknown kind, by its number.
     Other(u8),
 }
 

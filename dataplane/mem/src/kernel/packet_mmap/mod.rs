@@ -39,7 +39,7 @@ use ring::{Geometry, Rings, TX_OVERHEAD};
 /// the slots' first lines spread over all sets of a cache.
 pub const RX_FRAME_BYTES_GSO: u32 = 1029 * 64;
 
-/// What a [`PacketSocket`]'s rings are made of.
+/// Configuration of a [`PacketSocket`] and its rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PacketConfig {
     /// Slots of the receive ring, 1 to 65536; rounded up to whole blocks.
@@ -80,10 +80,10 @@ impl Default for PacketConfig {
     }
 }
 
-/// What the function given to [`PacketSocket::recv`] says of a frame.
+/// Answer of the function given to [`PacketSocket::recv`], per frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// It is done with; the next one, please.
+    /// Frame taken; continue with the next one.
     Take,
     /// Leave it in the ring and end the burst.
     Leave,

@@ -30,7 +30,7 @@ const TPID_8021Q: u16 = 0x8100;
 const ETH_HEADER: usize = 14;
 const CACHE_LINE: u32 = 64;
 
-/// How a ring's slots lie in blocks: a slot never crosses a block, so blocks end in a gap unless
+/// Layout of a ring's slots in blocks: a slot never crosses a block, so blocks end in a gap unless
 /// the slot size divides theirs.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Geometry {
@@ -82,7 +82,7 @@ impl Geometry {
         self.blocks as usize * self.block_bytes as usize
     }
 
-    /// Where each slot begins, from the start of the ring.
+    /// Offsets of the slots, in bytes from the start of the ring.
     fn offsets(self) -> impl Iterator<Item = usize> {
         (0..self.blocks as usize).flat_map(move |block| {
             let start = block * self.block_bytes as usize;
@@ -91,7 +91,7 @@ impl Geometry {
     }
 }
 
-/// One ring: its slots in order, and the next one to look at.
+/// Ring of slots, and the next one to look at.
 struct Ring {
     slots: Box<[*mut u8]>,
     slot_bytes: usize,
@@ -261,7 +261,7 @@ impl Drop for Rings {
     }
 }
 
-/// What the kernel put into a slot; `None` for a frame that this host sent.
+/// Frame that the kernel put into a slot; `None` for a frame that this host sent.
 ///
 /// # Safety
 /// The slot is `slot_bytes` long and the caller's for as long as the frame lives.

@@ -17,21 +17,21 @@ mod portable;
 #[cfg(target_arch = "x86_64")]
 mod x86_64;
 
-/// Which instructions the long copies use, found once per region and never per copy.
+/// Instructions that the long copies use, found once per region and never per copy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Width {
-    /// What every x86-64 has, or portable code.
+    /// Instructions that every x86-64 has, or portable code.
     Baseline,
     /// 32-byte vectors.
     Avx,
-    /// The same, and `rep movsb` for long copies.
+    /// Baseline, and `rep movsb` for long copies.
     AvxRep,
-    /// The same, and 64-byte vectors in registers of their own.
+    /// Fast strings, and 64-byte vectors in registers of their own.
     Avx512,
 }
 
 impl Width {
-    /// What this CPU has.
+    /// Detects the instructions of this CPU.
     pub(crate) fn detect() -> Width {
         #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx") {

@@ -123,11 +123,11 @@ pub(crate) fn parts<S>(slots: &[S], index: usize, n: usize) -> [&[S]; 2] {
     debug_assert!(n <= slots.len() && slots.len().is_power_of_two());
     let at = index & (slots.len() - 1);
     let first = n.min(slots.len() - at);
-    // SAFETY: `at + first` is at most the length, and `n - first` at most `at`.
-    unsafe {
-        let start = slots.get_unchecked(at..at + first);
-        [start, slots.get_unchecked(..n - first)]
-    }
+    // SAFETY: `at + first` is at most the length.
+    let start = unsafe { slots.get_unchecked(at..at + first) };
+    // SAFETY: `n - first` is at most `at`.
+    let wrapped = unsafe { slots.get_unchecked(..n - first) };
+    [start, wrapped]
 }
 
 /// A place for one value.
@@ -157,8 +157,12 @@ impl<T> Slot<T> {
     /// The slot is full and the caller's, which counts it as empty from now on.
     #[inline(always)]
     pub(crate) unsafe fn read(&self) -> T {
-        // SAFETY: the caller has the slot to itself, and it holds a value.
-        self.0.with(|slot| unsafe { (*slot).assume_init_read() })
+        self.0.with(|slot| {
+            // SAFETY: the caller has the slot to itself.
+            let slot = unsafe { &*slot };
+            // SAFETY: the caller says that the slot is full, and counts it as empty from now on.
+            unsafe { slot.assume_init_read() }
+        })
     }
 
     /// The value in it.
@@ -167,8 +171,12 @@ impl<T> Slot<T> {
     /// The slot is full and the caller's for as long as the reference lives.
     #[inline(always)]
     pub(crate) unsafe fn get(&self) -> &T {
-        // SAFETY: the caller has the slot to itself, and it holds a value.
-        self.0.with(|slot| unsafe { (*slot).assume_init_ref() })
+        self.0.with(|slot| {
+            // SAFETY: the caller has the slot to itself for as long as the reference lives.
+            let slot = unsafe { &*slot };
+            // SAFETY: the caller says that the slot is full.
+            unsafe { slot.assume_init_ref() }
+        })
     }
 }
 

@@ -128,7 +128,9 @@ impl<T: Descriptor> DmaRing<T> {
         // `len`, and callers keep `word` within T; so this is one aligned word of the mapping, which
         // `self` keeps alive. Everything in this process that touches it does so atomically; the
         // device writes it as another core would.
-        unsafe { AtomicU64::from_ptr(at.add(index * (size_of::<T>() / 8) + word).as_ptr()) }
+        let at = unsafe { at.add(index * (size_of::<T>() / 8) + word) };
+        // SAFETY: as above.
+        unsafe { AtomicU64::from_ptr(at.as_ptr()) }
     }
 }
 

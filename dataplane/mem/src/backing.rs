@@ -132,15 +132,15 @@ pub(crate) fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u
     } else {
         base.align_offset(HUGE_PAGE)
     });
-    // SAFETY: parts of what was mapped above, of which nobody knows.
-    unsafe {
-        let before = base.addr() - mapping.addr();
-        if before > 0 {
-            rustix::mm::munmap(mapping, before)?;
-        }
-        if slack > before {
-            rustix::mm::munmap(base.add(bytes).cast(), slack - before)?;
-        }
+    let before = base.addr() - mapping.addr();
+    if before > 0 {
+        // SAFETY: the front of what was mapped above, of which nobody knows.
+        unsafe { rustix::mm::munmap(mapping, before)? };
+    }
+    if slack > before {
+        let end = base.wrapping_add(bytes);
+        // SAFETY: the rest of what was mapped above, of which nobody knows.
+        unsafe { rustix::mm::munmap(end.cast(), slack - before)? };
     }
     bind(base.cast(), bytes, node);
     // SAFETY: the range was mapped above, and the advice changes no content. Kernels without
@@ -152,8 +152,9 @@ pub(crate) fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u
         // Before Linux 5.14.
         Err(Errno::INVAL) => {
             for page in (0..bytes).step_by(PAGE) {
+                let first = base.wrapping_add(page);
                 // SAFETY: within the mapping, of which nobody else knows yet.
-                unsafe { base.add(page).write_volatile(0) };
+                unsafe { first.write_volatile(0) };
             }
             Ok(base)
         }
@@ -170,7 +171,7 @@ pub(crate) fn map_ordinary(bytes: usize, node: Option<u32>) -> io::Result<*mut u
 /// # Safety
 /// `base` is what that returned, for as many bytes; nobody uses the memory any more.
 pub(crate) unsafe fn unmap_ordinary(base: *mut u8, bytes: usize) {
-    // SAFETY: the caller's promise. Unmapping a whole mapping does not fail.
+    // SAFETY: the caller says that it is a whole mapping and unused. Unmapping a whole mapping does not fail.
     let _ = unsafe { rustix::mm::munmap(base.cast(), mapped_bytes(bytes, Backing::Ordinary)) };
 }
 

@@ -12,13 +12,20 @@ pub fn equal_lanes(lanes: &[u16; 8], wanted: u16) -> u8 {
     {
         use std::arch::x86_64 as cpu;
         let [low, high]: [i64; 2] = zerocopy::transmute!(*lanes);
-        // SAFETY: every x86-64 has SSE2. Lanes of all ones and of none are narrowed to bytes, of
-        // which each gives its upper bit; those of the other half are zero.
-        let bits = unsafe {
-            let wanted = cpu::_mm_set1_epi16(wanted.cast_signed());
-            let equal = cpu::_mm_cmpeq_epi16(cpu::_mm_set_epi64x(high, low), wanted);
-            cpu::_mm_movemask_epi8(cpu::_mm_packs_epi16(equal, cpu::_mm_setzero_si128()))
-        };
+        // Lanes of all ones and of none are narrowed to bytes, of which each gives its upper bit;
+        // those of the other half are zero.
+        // SAFETY: every x86-64 has SSE2.
+        let wanted = unsafe { cpu::_mm_set1_epi16(wanted.cast_signed()) };
+        // SAFETY: as above.
+        let lanes = unsafe { cpu::_mm_set_epi64x(high, low) };
+        // SAFETY: as above.
+        let equal = unsafe { cpu::_mm_cmpeq_epi16(lanes, wanted) };
+        // SAFETY: as above.
+        let zero = unsafe { cpu::_mm_setzero_si128() };
+        // SAFETY: as above.
+        let bytes = unsafe { cpu::_mm_packs_epi16(equal, zero) };
+        // SAFETY: as above.
+        let bits = unsafe { cpu::_mm_movemask_epi8(bytes) };
         #[allow(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,

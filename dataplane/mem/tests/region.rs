@@ -185,14 +185,14 @@ fn fault_outside_every_region() {
     sigbus::install().unwrap();
     let (_region, _fd) = SharedRegion::create_sealed("sluice-test", PAGE).unwrap();
     let fd = unsealed(0);
-    // SAFETY: a new mapping at an address that the kernel chooses; reading it is a fault, not
-    // undefined behaviour, as the read is volatile and its value is not used.
-    unsafe {
-        use rustix::mm::{MapFlags, ProtFlags};
-        let flags = MapFlags::SHARED;
-        let page = rustix::mm::mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, flags, &fd, 0);
-        page.unwrap().cast::<u8>().read_volatile();
-    }
+    use rustix::mm::{MapFlags, ProtFlags};
+    let flags = MapFlags::SHARED;
+    // SAFETY: a new mapping at an address that the kernel chooses.
+    let page =
+        unsafe { rustix::mm::mmap(std::ptr::null_mut(), PAGE, ProtFlags::READ, flags, &fd, 0) };
+    // SAFETY: reading it is a fault, not undefined behaviour, as the read is volatile and its value
+    // is not used.
+    unsafe { page.unwrap().cast::<u8>().read_volatile() };
 }
 
 #[test]

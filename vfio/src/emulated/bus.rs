@@ -118,16 +118,20 @@ impl Bus {
         };
         if at.cast::<u64>().is_aligned() && buffer.len().is_multiple_of(8) {
             for (word, bytes) in buffer.as_chunks_mut::<8>().0.iter_mut().enumerate() {
-                // SAFETY: `reach` found `buffer.len()` bytes from `at` on in one area, which is
-                // mapped in this process while the lock is held (see `Area`); aligned as checked.
-                // Nobody holds references to these bytes (`DmaMemory`'s contract, `DmaRing`).
-                let word = unsafe { AtomicU64::from_ptr(at.cast::<u64>().add(word).as_ptr()) };
+                // SAFETY: `reach` found `buffer.len()` bytes from `at` on in one area.
+                let at = unsafe { at.cast::<u64>().add(word) };
+                // SAFETY: the area is mapped in this process while the lock is held (see `Area`);
+                // aligned as checked. Nobody holds references to these bytes (`DmaMemory`'s
+                // contract, `DmaRing`).
+                let word = unsafe { AtomicU64::from_ptr(at.as_ptr()) };
                 *bytes = word.load(Acquire).to_ne_bytes();
             }
         } else {
             for (index, byte) in buffer.iter_mut().enumerate() {
+                // SAFETY: as above.
+                let at = unsafe { at.add(index) };
                 // SAFETY: as above; bytes need no alignment.
-                *byte = unsafe { AtomicU8::from_ptr(at.add(index).as_ptr()) }.load(Acquire);
+                *byte = unsafe { AtomicU8::from_ptr(at.as_ptr()) }.load(Acquire);
             }
         }
         true
@@ -142,14 +146,18 @@ impl Bus {
         };
         if at.cast::<u64>().is_aligned() && bytes.len().is_multiple_of(8) {
             for (word, bytes) in bytes.as_chunks::<8>().0.iter().enumerate() {
+                // SAFETY: as in `read`.
+                let at = unsafe { at.cast::<u64>().add(word) };
                 // SAFETY: as in `read`; what a driver mapped is writable.
-                let word = unsafe { AtomicU64::from_ptr(at.cast::<u64>().add(word).as_ptr()) };
+                let word = unsafe { AtomicU64::from_ptr(at.as_ptr()) };
                 word.store(u64::from_ne_bytes(*bytes), Release);
             }
         } else {
             for (index, byte) in bytes.iter().enumerate() {
+                // SAFETY: as above.
+                let at = unsafe { at.add(index) };
                 // SAFETY: as above; bytes need no alignment.
-                unsafe { AtomicU8::from_ptr(at.add(index).as_ptr()) }.store(*byte, Release);
+                unsafe { AtomicU8::from_ptr(at.as_ptr()) }.store(*byte, Release);
             }
         }
         true

@@ -56,7 +56,7 @@ unsafe fn by_pointer<T>(
     request: c_ulong,
     argument: *mut T,
 ) -> io::Result<c_int> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that `argument` is what `request` takes, and valid for it.
     match unsafe { libc::ioctl(fd.as_raw_fd(), request, argument) } {
         -1 => Err(io::Error::last_os_error()),
         result => Ok(result),
@@ -101,12 +101,12 @@ pub(crate) fn iova_ranges(
         buffer.fill(0);
         let info: *mut vfio::vfio_iommu_type1_info = buffer.as_mut_ptr().cast();
         // SAFETY: the buffer is aligned to eight bytes, at least as long as the struct, and holds
-        // plain integers; argsz is its length, beyond which the kernel writes nothing.
-        let info = unsafe {
-            (*info).argsz = bytes;
-            by_pointer(container, IOMMU_GET_INFO, info)?;
-            *info
-        };
+        // plain integers.
+        unsafe { (*info).argsz = bytes };
+        // SAFETY: argsz is the buffer's length, beyond which the kernel writes nothing.
+        unsafe { by_pointer(container, IOMMU_GET_INFO, info) }?;
+        // SAFETY: as above.
+        let info = unsafe { info.read() };
         if info.argsz > bytes {
             let words = usize::try_from(info.argsz)
                 .map_err(io::Error::other)?
@@ -170,7 +170,8 @@ pub(crate) unsafe fn map_dma(
         iova,
         size: len,
     };
-    // SAFETY: the struct of this request; the memory is the caller's promise.
+    // SAFETY: the struct of this request; the caller says that the memory stays mapped until it is unmapped
+    // from the devices.
     unsafe { by_pointer(container, IOMMU_MAP_DMA, &mut map) }.map(drop)
 }
 
@@ -212,13 +213,11 @@ pub(crate) fn unset_container(group: BorrowedFd<'_>) -> io::Result<()> {
 /// Opens a device of a group that is in a container with an IOMMU.
 pub(crate) fn group_device(group: BorrowedFd<'_>, name: &str) -> io::Result<OwnedFd> {
     let name = CString::new(name).map_err(io::Error::other)?;
-    // SAFETY: this request takes a string that ends in a zero, and returns a new descriptor that
-    // nobody else has.
-    unsafe {
-        match libc::ioctl(group.as_raw_fd(), GROUP_GET_DEVICE_FD, name.as_ptr()) {
-            -1 => Err(io::Error::last_os_error()),
-            fd => Ok(OwnedFd::from_raw_fd(fd)),
-        }
+    // SAFETY: this request takes a string that ends in a zero.
+    match unsafe { libc::ioctl(group.as_raw_fd(), GROUP_GET_DEVICE_FD, name.as_ptr()) } {
+        -1 => Err(io::Error::last_os_error()),
+        // SAFETY: the request returns a new descriptor that nobody else has.
+        fd => Ok(unsafe { OwnedFd::from_raw_fd(fd) }),
     }
 }
 
@@ -383,7 +382,8 @@ pub(crate) unsafe fn ioas_map(
         iova,
         ..Default::default()
     };
-    // SAFETY: the struct of this request; the memory is the caller's promise.
+    // SAFETY: the struct of this request; the caller says that the memory stays mapped until it is unmapped
+    // from the devices.
     unsafe { by_pointer(iommu, IOAS_MAP, &mut map) }.map(drop)
 }
 

@@ -123,7 +123,7 @@ impl Container {
     /// # Safety
     /// As for [`ioctl::map_dma`].
     pub(super) unsafe fn map(&self, iova: Iova, area: &Area) -> io::Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that the area stays mapped until it is unmapped here, without references.
         unsafe { ioctl::map_dma(self.fd.as_fd(), area.base, area.len as u64, iova.0) }
     }
 

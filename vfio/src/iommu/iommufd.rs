@@ -76,7 +76,7 @@ impl Iommufd {
     /// # Safety
     /// As for [`ioctl::ioas_map`].
     pub(super) unsafe fn map(&self, iova: Iova, area: &Area) -> io::Result<()> {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that the area stays mapped until it is unmapped here, without references.
         unsafe {
             ioctl::ioas_map(
                 self.fd.as_fd(),

@@ -264,7 +264,7 @@ impl State {
             .ok_or(Error::NoIova { bytes: area.len })?;
         let idle = matches!(&self.backend, Backend::Container(c) if c.is_idle());
         if !idle
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller says that the area stays mapped until it is unmapped here, without references.
             && let Err(source) = unsafe { self.give(iova, &area) }
         {
             self.space.release(iova, len);
@@ -279,9 +279,9 @@ impl State {
     /// As for `map`.
     unsafe fn give(&self, iova: Iova, area: &Area) -> io::Result<()> {
         match &self.backend {
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller says that the area stays mapped until it is unmapped here, without references.
             Backend::Container(container) => unsafe { container.map(iova, area) },
-            // SAFETY: the caller's promise.
+            // SAFETY: the caller says that the area stays mapped until it is unmapped here, without references.
             Backend::Iommufd(iommufd) => unsafe { iommufd.map(iova, area) },
         }
     }

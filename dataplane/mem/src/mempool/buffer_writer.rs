@@ -64,9 +64,12 @@ impl BufferWriter {
         let data = self.first.wrapping_add(index * self.stride);
         let scratch = self.scratch.wrapping_add(index);
         // SAFETY: a fresh mbuf of this pool has its data where the pool's buffers have it, and room for
-        // `room` bytes; buffers and scratch are disjoint memory, initialised and never unmapped; this
-        // is the buffer's only handle, and it is borrowed mutably.
-        unsafe { Some((std::slice::from_raw_parts_mut(data, len), &mut *scratch)) }
+        // `room` bytes, initialised and never unmapped; this is the buffer's only handle, and it is
+        // borrowed mutably.
+        let data = unsafe { std::slice::from_raw_parts_mut(data, len) };
+        // SAFETY: likewise of the scratch, which is disjoint memory.
+        let scratch = unsafe { &mut *scratch };
+        Some((data, scratch))
     }
 }
 

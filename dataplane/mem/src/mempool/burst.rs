@@ -134,13 +134,15 @@ impl Burst {
     #[inline]
     pub fn append(&mut self, other: &mut Burst) {
         let n = self.room().min(other.len);
+        let from = other.mbufs.as_mut_ptr();
+        // SAFETY: the length is at most BURST.
+        let to = unsafe { self.mbufs.as_mut_ptr().add(self.len) };
         // SAFETY: `n` mbufs exist in `other` and there is room for them here; two distinct bursts.
-        // The rest of `other` moves down over what was moved out, and the lengths say so.
-        unsafe {
-            let from = other.mbufs.as_mut_ptr();
-            ptr::copy_nonoverlapping(from, self.mbufs.as_mut_ptr().add(self.len), n);
-            ptr::copy(from.add(n), from, other.len - n);
-        }
+        unsafe { ptr::copy_nonoverlapping(from, to, n) };
+        // SAFETY: `n` is at most the length of `other`.
+        let rest = unsafe { from.add(n) };
+        // SAFETY: the rest of `other` moves down over what was moved out, and the lengths say so.
+        unsafe { ptr::copy(rest, from, other.len - n) };
         self.len += n;
         other.len -= n;
     }
@@ -163,14 +165,10 @@ impl Burst {
         // if a closure panics.
         walk.burst.len = 0;
         while walk.next < walk.all {
-            // SAFETY: `next` is below `all`, which is at most BURST, and mbufs from `next` to `all`
-            // exist.
-            let mbuf = unsafe {
-                walk.burst
-                    .mbufs
-                    .get_unchecked_mut(walk.next)
-                    .assume_init_mut()
-            };
+            // SAFETY: `next` is below `all`, which is at most BURST.
+            let slot = unsafe { walk.burst.mbufs.get_unchecked_mut(walk.next) };
+            // SAFETY: mbufs from `next` to `all` exist.
+            let mbuf = unsafe { slot.assume_init_mut() };
             match keep(walk.kept, mbuf) {
                 Ok(()) => {
                     if walk.kept != walk.next {
@@ -202,7 +200,7 @@ impl Burst {
         let Some(slots) = self.mbufs.get_mut(self.len..self.len + handles.len()) else {
             return;
         };
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that the handles are those of free buffers, and taken.
         unsafe { handles::to_mbufs(fresh, handles, slots) };
         self.len += handles.len();
     }
@@ -238,9 +236,10 @@ impl Drop for Walk<'_> {
         let rest = self.all - self.next;
         if rest > 0 {
             let mbufs = self.burst.mbufs.as_mut_ptr();
+            let (from, to) = (mbufs.wrapping_add(self.next), mbufs.wrapping_add(self.kept));
             // SAFETY: a closure panicked: `rest` mbufs exist from `next` on and move down to the
             // end of those kept.
-            unsafe { ptr::copy(mbufs.add(self.next), mbufs.add(self.kept), rest) };
+            unsafe { ptr::copy(from, to, rest) };
         }
         self.burst.len = self.kept + rest;
     }
@@ -266,9 +265,10 @@ impl Iterator for DrainFront<'_> {
         }
         let at = self.next;
         self.next += 1;
-        // SAFETY: `at` is below `end`, which is at most BURST; the mbuf exists, and `next` has passed
-        // it.
-        Some(unsafe { self.burst.mbufs.get_unchecked(at).assume_init_read() })
+        // SAFETY: `at` is below `end`, which is at most BURST.
+        let slot = unsafe { self.burst.mbufs.get_unchecked(at) };
+        // SAFETY: the mbuf exists, and `next` has passed it.
+        Some(unsafe { slot.assume_init_read() })
     }
 
     #[inline]
@@ -286,8 +286,10 @@ impl Drop for DrainFront<'_> {
         while self.next().is_some() {}
         let rest = self.all - self.end;
         let mbufs = self.burst.mbufs.as_mut_ptr();
+        // SAFETY: `end` is at most BURST.
+        let from = unsafe { mbufs.add(self.end) };
         // SAFETY: `rest` mbufs exist from `end` on and move to the front, which was moved out of.
-        unsafe { ptr::copy(mbufs.add(self.end), mbufs, rest) };
+        unsafe { ptr::copy(from, mbufs, rest) };
         self.burst.len = rest;
     }
 }

@@ -30,10 +30,10 @@ fn has_avx2_for(n: usize) -> bool {
 pub(crate) unsafe fn to_mbufs(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
     #[cfg(target_arch = "x86_64")]
     if has_avx2_for(handles.len()) {
-        // SAFETY: the caller's promise, and the CPU has it.
+        // SAFETY: the caller says that the handles are free buffers' and taken; the CPU has AVX2.
         return unsafe { to_mbufs_avx2(fresh, handles, slots) };
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that the handles are those of free buffers, and taken.
     unsafe { to_mbufs_with(fresh, handles, slots) }
 }
 
@@ -42,7 +42,7 @@ pub(crate) unsafe fn to_mbufs(fresh: NonZeroU64, handles: &[u32], slots: &mut [M
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2")]
 unsafe fn to_mbufs_avx2(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that the handles are those of free buffers, and taken.
     unsafe { to_mbufs_with(fresh, handles, slots) }
 }
 
@@ -51,7 +51,7 @@ unsafe fn to_mbufs_avx2(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUn
 #[inline(always)]
 unsafe fn to_mbufs_with(fresh: NonZeroU64, handles: &[u32], slots: &mut [MaybeUninit<Mbuf>]) {
     for (slot, &handle) in slots.iter_mut().zip(handles) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that the handles are those of free buffers, and taken.
         slot.write(unsafe { Mbuf::from_free(fresh, handle) });
     }
 }

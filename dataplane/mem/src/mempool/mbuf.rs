@@ -241,11 +241,11 @@ impl Mbuf {
     /// other.
     #[inline(always)]
     pub fn data_and_scratch_mut(&mut self) -> (&[u8], &mut Scratch) {
-        // SAFETY: as in `data` and `scratch_mut`; buffers and scratch are disjoint memory.
-        unsafe {
-            let data = std::slice::from_raw_parts(self.start(), self.len());
-            (data, &mut *self.scratch_start())
-        }
+        // SAFETY: as in `data`.
+        let data = unsafe { std::slice::from_raw_parts(self.start(), self.len()) };
+        // SAFETY: as in `scratch_mut`; buffers and scratch are disjoint memory.
+        let scratch = unsafe { &mut *self.scratch_start() };
+        (data, scratch)
     }
 
     /// Says that `len` bytes are data now, as [`Mbuf::set_len`], and gives them, to be written, with the
@@ -259,25 +259,24 @@ impl Mbuf {
         }
         self.place(offset, len);
         let (buffer, scratch) = (entry.buffer(self.index()), entry.scratch(self.index()));
-        // SAFETY: as in `data` and `scratch_mut`; buffers and scratch are disjoint memory.
-        unsafe {
-            Some((
-                std::slice::from_raw_parts_mut(buffer.add(offset), len),
-                &mut *scratch,
-            ))
-        }
+        // SAFETY: the offset lies within the buffer.
+        let start = unsafe { buffer.add(offset) };
+        // SAFETY: as in `data_mut`.
+        let data = unsafe { std::slice::from_raw_parts_mut(start, len) };
+        // SAFETY: as in `scratch_mut`; buffers and scratch are disjoint memory.
+        let scratch = unsafe { &mut *scratch };
+        Some((data, scratch))
     }
 
     /// The first byte of data.
     #[inline(always)]
     fn start(&self) -> *mut u8 {
         let buffer = registry::entry_of(self.bits()).buffer(self.index());
+        // SAFETY: no buffer is at address 0.
+        unsafe { std::hint::assert_unchecked(!buffer.is_null()) };
         // SAFETY: the offset lies within the buffer, and `buffer` carries the whole mapping's
-        // provenance; no buffer is at address 0.
-        unsafe {
-            std::hint::assert_unchecked(!buffer.is_null());
-            buffer.add(self.offset())
-        }
+        // provenance.
+        unsafe { buffer.add(self.offset()) }
     }
 
     #[inline(always)]

@@ -71,8 +71,10 @@ pub(crate) fn entry_of(bits: u64) -> &'static Entry {
     const { assert!(size_of::<Entry>().is_power_of_two() && MAX_POOLS == 1 << POOL_BITS) };
     #[allow(clippy::cast_possible_truncation, reason = "masked to a table's bytes")]
     let at = (bits >> (INDEX_BITS - SIZE_BITS)) as usize & ((MAX_POOLS - 1) << SIZE_BITS);
-    // SAFETY: `at` is where one of the entries begins.
-    unsafe { &*ENTRIES.as_ptr().byte_add(at) }
+    // SAFETY: `at` is below the table's length in bytes.
+    let entry = unsafe { ENTRIES.as_ptr().byte_add(at) };
+    // SAFETY: `at` is where one of the entries begins; they live as long as the process.
+    unsafe { &*entry }
 }
 
 /// Registers pool `id`, whose mapping begins at `base` and holds `buffers` buffers of `size` and then

@@ -121,14 +121,12 @@ fn install_once() -> io::Result<()> {
     ours.sa_sigaction = on_sigbus as *const () as usize;
     // On the alternate stack, as std's own action (stack overflow) needs when we pass on to it.
     ours.sa_flags = libc::SA_SIGINFO | libc::SA_ONSTACK;
-    // SAFETY: both pointers are valid; PREVIOUS is written before the second call makes anyone
-    // read it. The action itself is async-signal-safe.
-    let result = unsafe {
-        match libc::sigaction(libc::SIGBUS, ptr::null(), PREVIOUS.0.get().cast()) {
-            0 => libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut()),
-            error => error,
-        }
-    };
+    // SAFETY: the pointer is valid; PREVIOUS is written before the call below makes anyone read it.
+    let mut result = unsafe { libc::sigaction(libc::SIGBUS, ptr::null(), PREVIOUS.0.get().cast()) };
+    if result == 0 {
+        // SAFETY: the pointer is valid; the action is async-signal-safe.
+        result = unsafe { libc::sigaction(libc::SIGBUS, &raw const ours, ptr::null_mut()) };
+    }
     if result == 0 {
         Ok(())
     } else {
@@ -138,7 +136,11 @@ fn install_once() -> io::Result<()> {
 
 extern "C" fn on_sigbus(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
     // SAFETY: the kernel passes a valid siginfo (SA_SIGINFO).
-    let (code, address) = unsafe { ((*info).si_code, (*info).si_addr().addr()) };
+    let info_ref = unsafe { &*info };
+    let code = info_ref.si_code;
+    // SAFETY: of a fault, which is the only kind looked at, it has an address; of others these bytes
+    // are initialised.
+    let address = unsafe { info_ref.si_addr() }.addr();
     // A fault has a positive code; a signal that somebody sent has not, and no address.
     if code > 0 && bury(address) {
         return;
@@ -154,50 +156,55 @@ fn bury(address: usize) -> bool {
     slot.dead.store(true, Release);
     let page_bytes = PAGE_BYTES.load(Relaxed);
     let page = address & !(page_bytes - 1);
-    // SAFETY: errno is this thread's own. The page belongs to a mapping that stays until its
-    // Registration is dropped, which the faulting access prevents by borrowing the region; no
-    // reference into it exists. A raw mmap is async-signal-safe.
-    unsafe {
-        let errno = libc::__errno_location();
-        let saved = *errno;
-        let mapped = libc::mmap(
+    // SAFETY: no arguments.
+    let errno = unsafe { libc::__errno_location() };
+    // SAFETY: errno is this thread's own.
+    let saved = unsafe { errno.read() };
+    // SAFETY: the page belongs to a mapping that stays until its Registration is dropped, which the
+    // faulting access prevents by borrowing the region; no reference into it exists. A raw mmap is
+    // async-signal-safe.
+    let mapped = unsafe {
+        libc::mmap(
             ptr::without_provenance_mut(page),
             page_bytes,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_FIXED | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
             -1,
             0,
-        );
-        *errno = saved;
-        mapped != libc::MAP_FAILED
-    }
+        )
+    };
+    // SAFETY: as above.
+    unsafe { errno.write(saved) };
+    mapped != libc::MAP_FAILED
 }
 
 /// Does what would have been done without us.
 fn pass_on(signal: c_int, info: *mut libc::siginfo_t, context: *mut c_void) {
-    // SAFETY: PREVIOUS was written before this action was installed. Its action is called as its
-    // flags say it expects to be.
-    unsafe {
-        let previous = &*PREVIOUS.0.get().cast::<libc::sigaction>();
-        match previous.sa_sigaction {
-            libc::SIG_IGN => {}
-            libc::SIG_DFL => {
-                // A fault comes again on return and then ends the process; one that was sent is
-                // sent again.
-                libc::sigaction(libc::SIGBUS, previous, ptr::null_mut());
-                if (*info).si_code <= 0 {
-                    libc::raise(libc::SIGBUS);
-                }
+    // SAFETY: PREVIOUS was written before this action was installed, and never again.
+    let previous = unsafe { &*PREVIOUS.0.get().cast::<libc::sigaction>() };
+    match previous.sa_sigaction {
+        libc::SIG_IGN => {}
+        libc::SIG_DFL => {
+            // A fault comes again on return and then ends the process; one that was sent is sent
+            // again.
+            // SAFETY: the pointer is valid.
+            unsafe { libc::sigaction(libc::SIGBUS, previous, ptr::null_mut()) };
+            // SAFETY: the kernel passes a valid siginfo (SA_SIGINFO).
+            if unsafe { (*info).si_code } <= 0 {
+                // SAFETY: no pointers.
+                unsafe { libc::raise(libc::SIGBUS) };
             }
-            action if previous.sa_flags & libc::SA_SIGINFO != 0 => {
-                let action: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
-                    mem::transmute(action);
-                action(signal, info, context);
-            }
-            action => {
-                let action: extern "C" fn(c_int) = mem::transmute(action);
-                action(signal);
-            }
+        }
+        action if previous.sa_flags & libc::SA_SIGINFO != 0 => {
+            // SAFETY: an action with SA_SIGINFO is a function of this type.
+            let action: extern "C" fn(c_int, *mut libc::siginfo_t, *mut c_void) =
+                unsafe { mem::transmute(action) };
+            action(signal, info, context);
+        }
+        action => {
+            // SAFETY: an action without SA_SIGINFO is a function of this type.
+            let action: extern "C" fn(c_int) = unsafe { mem::transmute(action) };
+            action(signal);
         }
     }
 }

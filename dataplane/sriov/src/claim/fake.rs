@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, MutexGuard};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::host::{Change, Host, Iommu};
@@ -51,7 +51,7 @@ pub(super) struct Link {
 pub(super) const PF: &str = "enp1s0";
 
 pub(super) fn addr(text: &str) -> PciAddr {
-    text.parse().expect("an address")
+    text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
 pub(super) fn pf() -> PciAddr {
@@ -115,7 +115,7 @@ impl FakeHost {
     }
 
     pub(super) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().expect("no test panics with it")
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// State that must be the same again: all but the number of netdevs made.

@@ -3,6 +3,7 @@
 
 use std::fmt;
 use std::io;
+use std::mem;
 use std::os::fd::OwnedFd;
 use std::ptr;
 use std::slice;
@@ -140,9 +141,10 @@ impl fmt::Debug for Ring {
 /// `slot` is a slot of a live mapping.
 #[inline(always)]
 unsafe fn status<'a>(slot: *mut u8) -> &'a AtomicU32 {
+    const { assert!(mem::offset_of!(libc::tpacket2_hdr, tp_status) == 0) };
     // SAFETY: tp_status is the first field of the header, aligned, and changed atomically by both
-    // sides; the caller's promise.
-    unsafe { AtomicU32::from_ptr((&raw mut (*slot.cast::<libc::tpacket2_hdr>()).tp_status).cast()) }
+    // sides; the caller says that the slot is of a live mapping.
+    unsafe { AtomicU32::from_ptr(slot.cast()) }
 }
 
 /// Both rings, mapped.
@@ -225,14 +227,16 @@ impl Rings {
         if state.load(Acquire) & busy != 0 {
             return false;
         }
-        // SAFETY: the kernel is done with the slot, so it is ours until the store below. Memory of
-        // a ring is zeroed when it is made, so all its bytes are initialised. The virtio_net_hdr
-        // of zeros says that nothing is left to do for the frame.
-        let len = unsafe {
-            let header = slot.add(HEADER);
-            header.write_bytes(0, VNET_HDR_BYTES);
-            write(slice::from_raw_parts_mut(header.add(VNET_HDR_BYTES), max))
-        };
+        // SAFETY: the header of a slot is followed by a virtio_net_hdr, within the slot.
+        let vnet = unsafe { slot.add(HEADER) };
+        // SAFETY: the kernel is done with the slot, so it is ours until the store below. The
+        // virtio_net_hdr of zeros says that nothing is left to do for the frame.
+        unsafe { vnet.write_bytes(0, VNET_HDR_BYTES) };
+        // SAFETY: the frame follows, within the slot.
+        let frame = unsafe { vnet.add(VNET_HDR_BYTES) };
+        // SAFETY: `max` bytes from there to the end of the slot, which is ours. Memory of a ring is
+        // zeroed when it is made, so all its bytes are initialised.
+        let len = write(unsafe { slice::from_raw_parts_mut(frame, max) });
         if len < ETH_HEADER || len > max {
             return true;
         }
@@ -267,14 +271,12 @@ impl Drop for Rings {
 /// The slot is `slot_bytes` long and the caller's for as long as the frame lives.
 #[inline(always)]
 unsafe fn read_slot<'a>(slot: *const u8, slot_bytes: usize) -> Option<RxFrame<'a>> {
-    // SAFETY: header and sockaddr_ll begin the slot, aligned; the caller's promise.
-    let (header, packet_type) = unsafe {
-        let address = slot.add(HEADER).cast::<libc::sockaddr_ll>();
-        (
-            slot.cast::<libc::tpacket2_hdr>().read(),
-            (*address).sll_pkttype,
-        )
-    };
+    // SAFETY: the header begins the slot, aligned; the caller has the slot to itself.
+    let header = unsafe { slot.cast::<libc::tpacket2_hdr>().read() };
+    // SAFETY: the sockaddr_ll follows the header, within the slot.
+    let address = unsafe { slot.add(HEADER) }.cast::<libc::sockaddr_ll>();
+    // SAFETY: it is aligned, and the caller has the slot to itself.
+    let packet_type = unsafe { (*address).sll_pkttype };
     if packet_type == libc::PACKET_OUTGOING {
         return None;
     }
@@ -284,17 +286,15 @@ unsafe fn read_slot<'a>(slot: *const u8, slot_bytes: usize) -> Option<RxFrame<'a
     if mac < HEADER + VNET_HDR_BYTES || mac > slot_bytes || len > slot_bytes - mac {
         return None;
     }
-    // SAFETY: both lie within the slot; the caller's promise.
-    let (vnet, data) = unsafe {
-        let vnet = slot
-            .add(mac - VNET_HDR_BYTES)
-            .cast::<[u8; VNET_HDR_BYTES]>()
-            .read();
-        (
-            VnetHdr::parse(vnet),
-            slice::from_raw_parts(slot.add(mac), len),
-        )
-    };
+    // SAFETY: the virtio_net_hdr lies before the frame, within the slot as checked.
+    let vnet = unsafe { slot.add(mac - VNET_HDR_BYTES) };
+    // SAFETY: bytes need no alignment, and the caller has the slot to itself.
+    let vnet = VnetHdr::parse(unsafe { vnet.cast::<[u8; VNET_HDR_BYTES]>().read() });
+    // SAFETY: the frame begins within the slot as checked.
+    let frame = unsafe { slot.add(mac) };
+    // SAFETY: it ends within the slot as checked, and the caller has the slot to itself for as long as
+    // the frame lives.
+    let data = unsafe { slice::from_raw_parts(frame, len) };
     let has = |bit| header.tp_status & bit != 0;
     let tpid = if has(libc::TP_STATUS_VLAN_TPID_VALID) {
         header.tp_vlan_tpid

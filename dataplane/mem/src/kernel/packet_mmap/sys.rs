@@ -21,14 +21,10 @@ fn check(result: c_int) -> io::Result<c_int> {
 /// A raw, non-blocking packet socket that receives nothing yet.
 pub(super) fn socket() -> io::Result<OwnedFd> {
     let kind = libc::SOCK_RAW | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
-    // SAFETY: no pointers; the fd is new and ours.
-    unsafe {
-        Ok(OwnedFd::from_raw_fd(check(libc::socket(
-            libc::AF_PACKET,
-            kind,
-            0,
-        ))?))
-    }
+    // SAFETY: no pointers.
+    let fd = check(unsafe { libc::socket(libc::AF_PACKET, kind, 0) })?;
+    // SAFETY: the fd is new and ours.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
 
 /// Sets a socket option to a plain old value.

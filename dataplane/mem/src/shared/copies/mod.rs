@@ -53,12 +53,12 @@ impl Width {
 /// accesses `dst`. Others may write to `src` meanwhile. The CPU has what `width` names.
 #[inline(always)]
 pub(crate) unsafe fn from_shared(dst: *mut u8, src: *const u8, n: usize, width: Width) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that both are valid for `n` bytes and the CPU has the width.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         x86_64::copy(dst, src, n, width);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that both are valid for `n` bytes and the CPU has the width.
     #[cfg(not(target_arch = "x86_64"))]
     unsafe {
         let _ = width;
@@ -72,12 +72,12 @@ pub(crate) unsafe fn from_shared(dst: *mut u8, src: *const u8, n: usize, width: 
 /// As for [`from_shared`], with the roles of the two reversed.
 #[inline(always)]
 pub(crate) unsafe fn to_shared(dst: *mut u8, src: *const u8, n: usize, width: Width) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that both are valid for `n` bytes and the CPU has the width.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         x86_64::copy(dst, src, n, width);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that both are valid for `n` bytes and the CPU has the width.
     #[cfg(not(target_arch = "x86_64"))]
     unsafe {
         let _ = width;
@@ -91,7 +91,7 @@ pub(crate) unsafe fn to_shared(dst: *mut u8, src: *const u8, n: usize, width: Wi
 /// `src` is readable for 16 bytes.
 #[inline(always)]
 pub(crate) unsafe fn load16(src: *const u8) -> [u8; 16] {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that 16 bytes are readable.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         x86_64::load16(src)
@@ -99,7 +99,7 @@ pub(crate) unsafe fn load16(src: *const u8) -> [u8; 16] {
     #[cfg(not(target_arch = "x86_64"))]
     {
         let mut bytes = [0; 16];
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that 16 bytes are readable.
         unsafe { portable::from_shared(bytes.as_mut_ptr(), src, 16) };
         bytes
     }
@@ -111,12 +111,12 @@ pub(crate) unsafe fn load16(src: *const u8) -> [u8; 16] {
 /// `dst` is writable for 16 bytes.
 #[inline(always)]
 pub(crate) unsafe fn store16(dst: *mut u8, bytes: [u8; 16]) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that 16 bytes are writable.
     #[cfg(target_arch = "x86_64")]
     unsafe {
         x86_64::store16(dst, bytes);
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller says that 16 bytes are writable.
     #[cfg(not(target_arch = "x86_64"))]
     unsafe {
         portable::to_shared(dst, bytes.as_ptr(), 16);
@@ -135,8 +135,9 @@ mod tests {
         for n in lengths {
             for (from, to) in [(0, 0), (1, 0), (0, 1), (7, 13), (16, 3), (31, 32)] {
                 let mut dst = vec![0xa5; to + n + 40];
+                let (to_ptr, from_ptr) = (dst[to..].as_mut_ptr(), src[from..].as_ptr());
                 // SAFETY: both vectors are long enough.
-                unsafe { copy(dst.as_mut_ptr().add(to), src.as_ptr().add(from), n) };
+                unsafe { copy(to_ptr, from_ptr, n) };
                 assert_eq!(
                     &dst[to..to + n],
                     &src[from..from + n],
@@ -165,17 +166,17 @@ mod tests {
     }
 
     unsafe fn baseline_in(dst: *mut u8, src: *const u8, n: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that both are valid for `n` bytes.
         unsafe { from_shared(dst, src, n, Width::Baseline) }
     }
 
     unsafe fn detected_in(dst: *mut u8, src: *const u8, n: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that both are valid for `n` bytes.
         unsafe { from_shared(dst, src, n, Width::detect()) }
     }
 
     unsafe fn detected_out(dst: *mut u8, src: *const u8, n: usize) {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller says that both are valid for `n` bytes.
         unsafe { to_shared(dst, src, n, Width::detect()) }
     }
 

@@ -7,22 +7,27 @@ const WORD: usize = size_of::<u64>();
 /// As for [`super::from_shared`].
 pub(super) unsafe fn from_shared(dst: *mut u8, src: *const u8, n: usize) {
     let head = src.align_offset(WORD).min(n);
+    let byte = |at: usize| {
+        // SAFETY: the caller says that `n` bytes may be read, and `at` is below `n`.
+        let byte = unsafe { src.wrapping_add(at).read_volatile() };
+        // SAFETY: likewise written.
+        unsafe { dst.wrapping_add(at).write(byte) };
+    };
     let mut at = 0;
-    // SAFETY: every offset is below `n`; word reads are aligned, word writes need not be.
-    unsafe {
-        while at < head {
-            dst.add(at).write(src.add(at).read_volatile());
-            at += 1;
-        }
-        while n - at >= WORD {
-            let word = src.add(at).cast::<u64>().read_volatile();
-            dst.add(at).cast::<u64>().write_unaligned(word);
-            at += WORD;
-        }
-        while at < n {
-            dst.add(at).write(src.add(at).read_volatile());
-            at += 1;
-        }
+    while at < head {
+        byte(at);
+        at += 1;
+    }
+    while n - at >= WORD {
+        // SAFETY: as above for the eight bytes from `at` on; reads are aligned.
+        let word = unsafe { src.wrapping_add(at).cast::<u64>().read_volatile() };
+        // SAFETY: likewise.
+        unsafe { dst.wrapping_add(at).cast::<u64>().write_unaligned(word) };
+        at += WORD;
+    }
+    while at < n {
+        byte(at);
+        at += 1;
     }
 }
 
@@ -30,21 +35,26 @@ pub(super) unsafe fn from_shared(dst: *mut u8, src: *const u8, n: usize) {
 /// As for [`super::to_shared`].
 pub(super) unsafe fn to_shared(dst: *mut u8, src: *const u8, n: usize) {
     let head = dst.align_offset(WORD).min(n);
+    let byte = |at: usize| {
+        // SAFETY: the caller says that `n` bytes may be read, and `at` is below `n`.
+        let byte = unsafe { src.wrapping_add(at).read() };
+        // SAFETY: likewise written.
+        unsafe { dst.wrapping_add(at).write_volatile(byte) };
+    };
     let mut at = 0;
-    // SAFETY: every offset is below `n`; word writes are aligned, word reads need not be.
-    unsafe {
-        while at < head {
-            dst.add(at).write_volatile(src.add(at).read());
-            at += 1;
-        }
-        while n - at >= WORD {
-            let word = src.add(at).cast::<u64>().read_unaligned();
-            dst.add(at).cast::<u64>().write_volatile(word);
-            at += WORD;
-        }
-        while at < n {
-            dst.add(at).write_volatile(src.add(at).read());
-            at += 1;
-        }
+    while at < head {
+        byte(at);
+        at += 1;
+    }
+    while n - at >= WORD {
+        // SAFETY: as above for the eight bytes from `at` on; writes are aligned.
+        let word = unsafe { src.wrapping_add(at).cast::<u64>().read_unaligned() };
+        // SAFETY: likewise.
+        unsafe { dst.wrapping_add(at).cast::<u64>().write_volatile(word) };
+        at += WORD;
+    }
+    while at < n {
+        byte(at);
+        at += 1;
     }
 }

@@ -14,17 +14,19 @@ const REP_MIN: usize = 4096;
 /// As for [`super::from_shared`].
 #[inline(always)]
 pub(super) unsafe fn copy(dst: *mut u8, src: *const u8, n: usize, width: Width) {
-    // SAFETY: each arm copies `n` bytes, all offsets below `n`; the caller's promise.
-    unsafe {
-        match n {
-            33..=64 => match width {
-                Width::Avx512 => two_of_32(dst, src, n),
-                _ => quad(dst, src, n),
-            },
-            17..=32 => pair(dst, src, n),
-            0..=16 => tiny(dst, src, n),
-            _ => long(dst, src, n, width),
-        }
+    match n {
+        33..=64 => match width {
+            // SAFETY: the caller says that `n` bytes may be copied, and the width is this CPU's.
+            Width::Avx512 => unsafe { two_of_32(dst, src, n) },
+            // SAFETY: the caller says that `n` bytes may be copied; 33 to 64.
+            _ => unsafe { quad(dst, src, n) },
+        },
+        // SAFETY: as above; 17 to 32.
+        17..=32 => unsafe { pair(dst, src, n) },
+        // SAFETY: as above; at most 16.
+        0..=16 => unsafe { tiny(dst, src, n) },
+        // SAFETY: as above; above 64.
+        _ => unsafe { long(dst, src, n, width) },
     }
 }
 
@@ -109,10 +111,10 @@ unsafe fn pair(dst: *mut u8, src: *const u8, n: usize) {
 /// As for [`super::from_shared`], and `n` is at most 16.
 #[inline]
 unsafe fn tiny(dst: *mut u8, src: *const u8, n: usize) {
-    // SAFETY: reads and writes of 8, 4, 2 or 1 bytes at 0 and at the end: within `n`.
-    unsafe {
-        match n {
-            8..=16 => asm!(
+    match n {
+        // SAFETY: reads and writes 8 bytes at 0 and at n - 8: within `n`.
+        8..=16 => unsafe {
+            asm!(
                 "mov {a}, [{s}]",
                 "mov {b}, [{s} + {n} - 8]",
                 "mov [{d}], {a}",
@@ -120,8 +122,11 @@ unsafe fn tiny(dst: *mut u8, src: *const u8, n: usize) {
                 s = in(reg) src, d = in(reg) dst, n = in(reg) n,
                 a = out(reg) _, b = out(reg) _,
                 options(nostack, preserves_flags),
-            ),
-            4..=7 => asm!(
+            )
+        },
+        // SAFETY: reads and writes 4 bytes at 0 and at n - 4: within `n`.
+        4..=7 => unsafe {
+            asm!(
                 "mov {a:e}, [{s}]",
                 "mov {b:e}, [{s} + {n} - 4]",
                 "mov [{d}], {a:e}",
@@ -129,8 +134,11 @@ unsafe fn tiny(dst: *mut u8, src: *const u8, n: usize) {
                 s = in(reg) src, d = in(reg) dst, n = in(reg) n,
                 a = out(reg) _, b = out(reg) _,
                 options(nostack, preserves_flags),
-            ),
-            2..=3 => asm!(
+            )
+        },
+        // SAFETY: reads and writes 2 bytes at 0 and at n - 2: within `n`.
+        2..=3 => unsafe {
+            asm!(
                 "mov {a:x}, [{s}]",
                 "mov {b:x}, [{s} + {n} - 2]",
                 "mov [{d}], {a:x}",
@@ -138,15 +146,18 @@ unsafe fn tiny(dst: *mut u8, src: *const u8, n: usize) {
                 s = in(reg) src, d = in(reg) dst, n = in(reg) n,
                 a = out(reg) _, b = out(reg) _,
                 options(nostack, preserves_flags),
-            ),
-            1 => asm!(
+            )
+        },
+        // SAFETY: reads and writes 1 byte: within `n`.
+        1 => unsafe {
+            asm!(
                 "mov {a}, [{s}]",
                 "mov [{d}], {a}",
                 s = in(reg) src, d = in(reg) dst, a = out(reg_byte) _,
                 options(nostack, preserves_flags),
-            ),
-            _ => {}
-        }
+            )
+        },
+        _ => {}
     }
 }
 
@@ -154,47 +165,59 @@ unsafe fn tiny(dst: *mut u8, src: *const u8, n: usize) {
 /// As for [`super::from_shared`], and `n` is above 64.
 #[inline(never)]
 unsafe fn long(dst: *mut u8, src: *const u8, n: usize, width: Width) {
-    // SAFETY: each arm copies `n` bytes; the caller's promise.
-    unsafe {
-        match n {
-            0..=128 if width == Width::Avx512 => two_of_64(dst, src, n),
-            129..=256 if width == Width::Avx512 => {
-                two_of_64(dst, src, 128);
-                two_of_64(dst.add(n - 128), src.add(n - 128), 128);
-            }
-            0..=128 => {
-                // 65 to 128: the first 64, then the last 64 over their end.
-                quad(dst, src, 64);
-                quad(dst.add(n - 64), src.add(n - 64), 64);
-            }
-            129..=256 => {
-                quad(dst, src, 64);
-                quad(dst.add(64), src.add(64), 64);
-                quad(dst.add(n - 128), src.add(n - 128), 64);
-                quad(dst.add(n - 64), src.add(n - 64), 64);
-            }
-            _ => match width {
-                Width::AvxRep | Width::Avx512 if n >= REP_MIN => rep(dst, src, n),
-                Width::Avx | Width::AvxRep | Width::Avx512 => avx(dst, src, n),
-                Width::Baseline => sse(dst, src, n),
-            },
+    let last = |bytes: usize| (dst.wrapping_add(n - bytes), src.wrapping_add(n - bytes));
+    match n {
+        // SAFETY: the caller says that `n` bytes may be copied, 65 to 128, and the width is this CPU's.
+        0..=128 if width == Width::Avx512 => unsafe { two_of_64(dst, src, n) },
+        129..=256 if width == Width::Avx512 => {
+            // SAFETY: as above; the first 128 of 129 to 256 bytes.
+            unsafe { two_of_64(dst, src, 128) };
+            let (dst, src) = last(128);
+            // SAFETY: as above; the last 128, over their end.
+            unsafe { two_of_64(dst, src, 128) };
         }
+        0..=128 => {
+            // SAFETY: the caller says that `n` bytes may be copied; the first 64 of 65 to 128.
+            unsafe { quad(dst, src, 64) };
+            let (dst, src) = last(64);
+            // SAFETY: as above; the last 64, over their end.
+            unsafe { quad(dst, src, 64) };
+        }
+        129..=256 => {
+            // SAFETY: the caller says that `n` bytes may be copied; the first 64 of 129 to 256.
+            unsafe { quad(dst, src, 64) };
+            // SAFETY: as above; the next 64.
+            unsafe { quad(dst.wrapping_add(64), src.wrapping_add(64), 64) };
+            let (to, from) = last(128);
+            // SAFETY: as above; 64 bytes that end 64 before the end.
+            unsafe { quad(to, from, 64) };
+            let (to, from) = last(64);
+            // SAFETY: as above; the last 64.
+            unsafe { quad(to, from, 64) };
+        }
+        _ => match width {
+            // SAFETY: the caller says that `n` bytes may be copied.
+            Width::AvxRep | Width::Avx512 if n >= REP_MIN => unsafe { rep(dst, src, n) },
+            // SAFETY: as above, more than 256, and the width is this CPU's.
+            Width::Avx | Width::AvxRep | Width::Avx512 => unsafe { avx(dst, src, n) },
+            // SAFETY: as above, more than 256.
+            Width::Baseline => unsafe { sse(dst, src, n) },
+        },
     }
 }
 
 /// # Safety
 /// As for [`super::from_shared`], and `n` is at least 64.
 pub(super) unsafe fn sse(dst: *mut u8, src: *const u8, n: usize) {
-    // SAFETY: the loop copies 64 bytes at offsets below n - 64, the last block ends at `n`.
-    unsafe {
-        let last = n - 64;
-        let mut at = 0;
-        while at < last {
-            quad(dst.add(at), src.add(at), 64);
-            at += 64;
-        }
-        quad(dst.add(last), src.add(last), 64);
+    let last = n - 64;
+    let mut at = 0;
+    while at < last {
+        // SAFETY: 64 bytes at an offset below `n - 64`.
+        unsafe { quad(dst.wrapping_add(at), src.wrapping_add(at), 64) };
+        at += 64;
     }
+    // SAFETY: the last 64 bytes.
+    unsafe { quad(dst.wrapping_add(last), src.wrapping_add(last), 64) };
 }
 
 /// # Safety
@@ -253,7 +276,7 @@ pub(super) unsafe fn rep(dst: *mut u8, src: *const u8, n: usize) {
 #[inline(always)]
 pub(super) unsafe fn load16(src: *const u8) -> [u8; 16] {
     let (low, high): (u64, u64);
-    // SAFETY: reads 16 bytes; the caller's promise. Two halves in general registers, as callers take
+    // SAFETY: reads 16 bytes, which the caller says are mapped and aligned. Two halves in general registers, as callers take
     // a descriptor apart; through memory its parts would wait for the store.
     unsafe {
         asm!(
@@ -271,7 +294,7 @@ pub(super) unsafe fn load16(src: *const u8) -> [u8; 16] {
 #[inline(always)]
 pub(super) unsafe fn store16(dst: *mut u8, bytes: [u8; 16]) {
     let both = u128::from_le_bytes(bytes);
-    // SAFETY: writes 16 bytes; the caller's promise.
+    // SAFETY: writes 16 bytes, which the caller says are mapped and aligned.
     unsafe {
         asm!(
             "mov [{d}], {low}",

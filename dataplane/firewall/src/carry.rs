@@ -1,4 +1,4 @@
-//! Which counter slots mean the same before and after a change of policies.
+//! Counter slots that keep their counts over a change of policies.
 
 use std::collections::{HashMap, VecDeque};
 
@@ -6,21 +6,21 @@ use crate::compile::Region;
 use crate::set::{CompiledPolicy, PolicySet};
 use crate::verdict::{Direction, Verdict};
 
-/// Where the counts of a new set's slots come from; see [`carry_over`].
+/// Map from the counter slots of a new set to those of the old one; see [`carry_over`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CarryOver {
-    /// By slot of the new set.
+    /// Slots of the old set, by slot of the new set.
     from: Box<[Option<usize>]>,
 }
 
 impl CarryOver {
-    /// The old set's slot whose counts `new_slot` continues; `None` if it starts at zero.
+    /// Slot of the old set whose counts `new_slot` continues; `None` if it starts at zero.
     #[must_use]
     pub fn old_slot(&self, new_slot: usize) -> Option<usize> {
         self.from.get(new_slot).copied().flatten()
     }
 
-    /// Every pair `(old slot, new slot)` that stays the same rule. No slot is in two of them.
+    /// Pairs `(old slot, new slot)` of rules that stay the same. No slot is in two of them.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize)> {
         let pairs = self.from.iter().enumerate();
         pairs.filter_map(|(new, old)| Some(((*old)?, new)))
@@ -28,7 +28,7 @@ impl CarryOver {
 }
 
 /// Pairs the counter slots of two sets. A rule keeps its counts as long as its policy's name, its own
-/// name, what it matches and what it says stay; it may move, and rules around it may change. A
+/// name, its match, its verdict and its log flag stay; it may move, and rules around it may change. A
 /// direction's default keeps them as long as its verdict stays.
 #[must_use]
 pub fn carry_over(old: &PolicySet, new: &PolicySet) -> CarryOver {
@@ -52,10 +52,11 @@ pub fn carry_over(old: &PolicySet, new: &PolicySet) -> CarryOver {
     CarryOver { from: from.into() }
 }
 
-/// What makes a rule the same rule; `None` for the default.
+/// Identity of a rule over changes: name, region, verdict, log. Name and region are `None` for the
+/// default.
 type Identity<'a> = (Option<&'a str>, Option<&'a Region>, Verdict, bool);
 
-/// With each, its slot in the set.
+/// Identities of one direction's rules and default, each with its slot in the set.
 fn identities(
     policy: &CompiledPolicy,
     direction: Direction,

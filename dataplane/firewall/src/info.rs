@@ -1,29 +1,29 @@
-//! What a counter slot stands for.
+//! Rule or default that a counter slot stands for.
 
 use std::fmt;
 
 use crate::policy::Policy;
 use crate::verdict::{Direction, Verdict};
 
-/// A rule, or a direction's default, as an operator knows it.
+/// Rule, or a direction's default, in an operator's terms.
 ///
 /// Displays as `allow-sip (line 7, accept)`, `#3 (line 12, drop)` or `default (drop)`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RuleInfo {
-    /// As written, if it was.
+    /// Name as written; `None` for rules without one and for the default.
     pub name: Option<String>,
-    /// Its place in the policy, from 1 and over both directions; 0 for the default.
+    /// Number of the rule in its policy, from 1 and over both directions; 0 for the default.
     pub number: usize,
-    /// The line where it begins, from 1; 0 for the default and for rules that come from no file.
+    /// Line where it begins, from 1; 0 for the default and for rules that come from no file.
     pub line: usize,
-    /// What it says.
+    /// Verdict of the frames that it decides.
     pub verdict: Verdict,
     /// Whether frames that it decides are logged.
     pub log: bool,
 }
 
 impl RuleInfo {
-    /// Of one direction, by slot: its rules, then its default.
+    /// Infos of one direction by slot: its rules, then its default.
     pub(crate) fn of(policy: &Policy, direction: Direction) -> Box<[RuleInfo]> {
         let rules = policy.rules_of(direction).map(|(index, rule)| RuleInfo {
             name: rule.name.clone(),

@@ -1,12 +1,12 @@
 //! Firewall policies, compiled tables and verdicts.
 //!
-//! * [`Policy`]: what one YAML file says. [`Policy::parse`] refuses what it does not know, with every
-//!   problem's line and column.
+//! * [`Policy`]: one policy as written in YAML. [`Policy::parse`] refuses unknown keys and values, with
+//!   the line and column of every problem.
 //! * [`Table`]: the rules of one policy in one direction, compiled and immutable. [`Table::judge`] and
-//!   [`Table::judge_burst`] say what becomes of a frame, by its [`FlowKey`](sluice_packet::FlowKey).
+//!   [`Table::judge_burst`] give the verdict on a frame, by its [`FlowKey`](sluice_packet::FlowKey).
 //! * [`PolicySet`]: all policies at one moment. Control builds one, workers swap it between bursts;
-//!   [`carry_over`] says which counters go on counting.
-//! * [`naive`]: what policies mean, in forty lines; the tests' oracle.
+//!   [`carry_over`] says which counters keep their counts.
+//! * [`naive`]: the meaning of policies in forty lines; the tests' oracle.
 //!
 //! # A policy in YAML
 //!
@@ -38,7 +38,7 @@
 //!     verdict: accept
 //! ```
 //!
-//! What conditions mean, together and alone, is told at [`Match`]; three things are easily missed:
+//! [`Match`] has the meaning of the conditions, together and alone; three things are easily missed:
 //!
 //! * A rule with `from`, `to` or `protocol` is about IP and does not match ARP. Under a default of
 //!   drop, ARP (and in IPv6 neighbour discovery, which is ICMPv6) needs a rule of its own.
@@ -47,8 +47,8 @@
 //!   egress.
 //!
 //! Unknown keys, keys written twice, values out of range, prefixes with host bits, empty lists, and
-//! conditions that no frame can meet together are refused. [`Policy::warnings`] tells of rules that
-//! can never decide.
+//! conditions that no frame can meet together are refused. [`Policy::warnings`] lists rules that can
+//! never decide.
 
 #![forbid(unsafe_code)]
 

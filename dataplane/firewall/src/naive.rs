@@ -1,5 +1,5 @@
-//! The meaning of a policy, as plainly as it can be put: walk the written rules, take the first that
-//! matches. Tests hold [`crate::Table`] against it; nothing that forwards frames uses it.
+//! Reference implementation of a policy's meaning: walk the written rules, take the first that
+//! matches. Tests compare [`crate::Table`] with it; nothing that forwards frames uses it.
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use crate::policy::{Match, Policy};
 use crate::table::Hit;
 use crate::verdict::Direction;
 
-/// What `policy` says of a frame with this key; `Hit::rule` counts the rules of this direction only.
+/// Judges a frame with this key by `policy`; `Hit::rule` counts the rules of this direction only.
 ///
 /// `key` is one that [`sluice_packet::parse`] can give (an IPv4 EtherType with the IPv4 flag and so
 /// on).

@@ -1,4 +1,4 @@
-//! A policy as it is written.
+//! Policy as written.
 
 use std::ops::RangeInclusive;
 
@@ -8,26 +8,26 @@ use sluice_packet::{Mac, Vid, VidRange};
 use crate::problem::Position;
 use crate::verdict::{Direction, Verdict};
 
-/// One policy: what one YAML file says, or what control made of a Kubernetes object.
+/// Policy as written: from one YAML file, or made by control from a Kubernetes object.
 ///
 /// Every value has a meaning, also those that [`Policy::parse`] would refuse.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
-    /// Unique in its policy set.
+    /// Name, unique in its policy set.
     pub name: String,
-    /// Where it was read from, for messages.
+    /// File it was read from, for messages.
     pub file: String,
-    /// The uplink whose segments it applies to; `None`: those of every uplink.
+    /// Uplink whose segments it applies to; `None`: those of every uplink.
     pub uplink: Option<String>,
-    /// The segments it applies to. Empty: none, it is used by attachments that name it.
+    /// Segments it applies to. Empty: none, it is used by attachments that name it.
     pub vlans: Vec<SegmentRange>,
-    /// What becomes of frames that no rule matches.
+    /// Verdicts of frames that no rule matches.
     pub default: Defaults,
-    /// First match wins.
+    /// Rules in order; the first match wins.
     pub rules: Vec<Rule>,
 }
 
-/// The verdicts of frames that no rule matches.
+/// Verdicts of frames that no rule matches, one per direction.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Defaults {
     /// Towards pods.
@@ -37,7 +37,7 @@ pub struct Defaults {
 }
 
 impl Defaults {
-    /// The verdict of one direction.
+    /// Verdict of one direction.
     #[must_use]
     pub const fn of(self, direction: Direction) -> Verdict {
         match direction {
@@ -69,7 +69,7 @@ impl SegmentRange {
     }
 }
 
-/// Which directions a rule is for.
+/// Directions that a rule is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Directions {
     /// Frames towards pods.
@@ -93,25 +93,25 @@ impl Directions {
     }
 }
 
-/// One rule.
+/// Rule of a policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Rule {
-    /// Unique in its policy, if there is one.
+    /// Name, unique in its policy; `None` if it has none.
     pub name: Option<String>,
-    /// Where it begins.
+    /// Position where it begins.
     pub at: Position,
-    /// The directions it is for.
+    /// Directions it is for.
     pub directions: Directions,
-    /// What it matches.
+    /// Conditions that a frame must meet.
     pub matches: Match,
-    /// What it says of frames that it matches first.
+    /// Verdict on frames for which it is the first match.
     pub verdict: Verdict,
     /// Whether those frames are logged.
     pub log: bool,
 }
 
-/// What a rule matches: every condition must hold, and a condition that is empty always holds. A
-/// condition with several values holds if one of them fits.
+/// Conditions of a rule: every condition must hold, and an empty condition always holds. A condition
+/// with several values holds if one of them fits.
 ///
 /// * `from`, `to` and `protocols` are about IP: a rule that has one of them and no `ethertypes`
 ///   matches IP packets only. With `ethertypes` it can also match ARP: then `from` and `to` are
@@ -144,7 +144,7 @@ pub struct Match {
 }
 
 impl Match {
-    /// Whether it matches IP packets only, by way of a condition that only IP can meet.
+    /// Whether a condition that only IP can meet restricts it to IP packets.
     pub(crate) fn is_ip_only(&self) -> bool {
         self.ethertypes.is_empty()
             && !(self.from.is_empty() && self.to.is_empty() && self.protocols.is_empty())
@@ -152,7 +152,7 @@ impl Match {
 }
 
 impl Policy {
-    /// The rules of one direction with their numbers in the policy, from 0.
+    /// Rules of one direction with their indices in the policy.
     pub(crate) fn rules_of(&self, direction: Direction) -> impl Iterator<Item = (usize, &Rule)> {
         self.rules
             .iter()

@@ -1,27 +1,26 @@
-//! What is wrong with a policy, and where.
+//! Problems of a policy file, with their positions.
 
 use std::fmt;
 
-/// A place in a policy file.
+/// Position in a policy file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Position {
-    /// From 1; 0 where there is no line to point at.
+    /// Line, from 1; 0 where there is none to point at.
     pub line: usize,
-    /// In characters, from 1; 0 where there is no column to point at.
+    /// Column in characters, from 1; 0 where there is none to point at.
     pub column: usize,
 }
 
-/// One thing that is wrong with a policy (or, as a warning, probably wrong), where it is, and what
-/// would be right.
+/// Problem of a policy (or, as a warning, a probable one), with its position and what would be right.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub struct Problem {
-    /// The file, as it was named to [`crate::Policy::parse`].
+    /// File, as it was named to [`crate::Policy::parse`].
     pub file: String,
-    /// From 1; 0 where there is no line to point at.
+    /// Line, from 1; 0 where there is none to point at.
     pub line: usize,
-    /// In characters, from 1; 0 where there is no column to point at.
+    /// Column in characters, from 1; 0 where there is none to point at.
     pub column: usize,
-    /// What is wrong and what is allowed.
+    /// Message: what is wrong and what is allowed.
     pub message: String,
 }
 
@@ -36,7 +35,7 @@ impl Problem {
     }
 }
 
-/// `file:line:column: message`, as compilers write it.
+/// Formats as `file:line:column: message`, like compilers.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.file)?;

@@ -1,4 +1,4 @@
-//! All policies, compiled: what workers judge by at one moment.
+//! Policy set: all policies compiled, by which workers judge at one moment.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -13,12 +13,12 @@ use crate::table::Content;
 use crate::table::Table;
 use crate::verdict::{Direction, Verdict};
 
-/// Names one policy of one [`PolicySet`]; means nothing in another set.
+/// Index of a policy in one [`PolicySet`]; meaningless in another set.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct PolicyIndex(u32);
 
-/// All policies at one moment; immutable. Workers hold it as an `Arc` and judge every burst by exactly
-/// one.
+/// Set of all policies at one moment; immutable. Workers hold it as an `Arc` and judge every burst by
+/// exactly one.
 ///
 /// Each rule, and each direction's default, has a counter slot: slots are numbered from 0 to
 /// [`PolicySet::slots`] over the whole set, so that a worker counts in one flat array.
@@ -27,13 +27,13 @@ pub struct PolicySet {
     version: u64,
     policies: Vec<CompiledPolicy>,
     by_name: HashMap<String, PolicyIndex>,
-    /// Who claims a VID, and on which uplink (`None`: all). No two claims of a VID have an uplink in
-    /// common.
+    /// Policies that claim a VID, each with its uplink (`None`: all). No two claims of a VID have an
+    /// uplink in common.
     by_vid: HashMap<Vid, Vec<(Option<String>, PolicyIndex)>>,
     slots: usize,
 }
 
-/// One policy of a set.
+/// Policy of a set, compiled.
 #[derive(Debug)]
 pub struct CompiledPolicy {
     name: String,
@@ -42,7 +42,7 @@ pub struct CompiledPolicy {
     vlans: Vec<SegmentRange>,
     default: Defaults,
     rules: usize,
-    /// In the order of [`Direction::BOTH`].
+    /// Tables in the order of [`Direction::BOTH`].
     directions: [CompiledDirection; 2],
 }
 
@@ -50,20 +50,20 @@ pub struct CompiledPolicy {
 struct CompiledDirection {
     table: Arc<Table>,
     slot_base: usize,
-    /// By slot, as many as the table has.
+    /// Rule of each slot of the table.
     infos: Box<[RuleInfo]>,
 }
 
 impl PolicySet {
-    /// The set of no policies, version 0: by it, nothing passes.
+    /// Set of no policies, version 0: by it, nothing passes.
     #[must_use]
     pub fn empty() -> PolicySet {
         PolicySet::default()
     }
 
-    /// Compiles `policies`. Policies whose rules say the same share tables.
+    /// Compiles `policies`. Policies with equal rules share tables.
     ///
-    /// `version` is what flow caches are tagged with; control counts it up.
+    /// Flow caches tag their entries with `version`; control counts it up.
     ///
     /// # Errors
     /// Two policies of one name, or two that claim the same segment.
@@ -71,8 +71,8 @@ impl PolicySet {
         PolicySet::build_from(version, policies, None)
     }
 
-    /// As [`PolicySet::build`], but takes every table that `previous` has already from there: after
-    /// an edit of one policy only that policy's tables are compiled.
+    /// Compiles `policies` like [`PolicySet::build`], but takes every table that `previous` has already
+    /// from there: after an edit of one policy only its tables are compiled.
     ///
     /// # Errors
     /// As for [`PolicySet::build`].
@@ -117,13 +117,13 @@ impl PolicySet {
         Ok(set)
     }
 
-    /// What [`PolicySet::build`] was given; 0 is the empty set that an engine starts with.
+    /// Version that [`PolicySet::build`] was given; 0 is the empty set that an engine starts with.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.version
     }
 
-    /// The VLAN policy of a segment ([`Vid::UNTAGGED`]: the untagged one). **`None` means that the
+    /// VLAN policy of a segment ([`Vid::UNTAGGED`]: the untagged one). **`None` means that the
     /// segment carries nothing.**
     #[must_use]
     pub fn segment(&self, uplink: &str, vid: Vid) -> Option<PolicyIndex> {
@@ -134,13 +134,13 @@ impl PolicySet {
             .map(|&(_, index)| index)
     }
 
-    /// The policy of that name.
+    /// Policy of that name.
     #[must_use]
     pub fn named(&self, name: &str) -> Option<PolicyIndex> {
         self.by_name.get(name).copied()
     }
 
-    /// The policy that `index` names.
+    /// Policy at `index`.
     ///
     /// # Panics
     /// If `index` is another set's and this one has fewer policies.
@@ -150,18 +150,18 @@ impl PolicySet {
         &self.policies[index.0 as usize]
     }
 
-    /// Every policy, in the order in which they were given.
+    /// Policies in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = (PolicyIndex, &CompiledPolicy)> {
         (0..).map(PolicyIndex).zip(&self.policies)
     }
 
-    /// Counter slots of the whole set.
+    /// Number of counter slots of the whole set.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.slots
     }
 
-    /// What each counter slot stands for, in order of slot and without gaps.
+    /// Rule of each counter slot, in order of slot and without gaps.
     pub fn rules(&self) -> impl Iterator<Item = (&CompiledPolicy, Direction, &RuleInfo)> {
         self.policies.iter().flat_map(|policy| {
             Direction::BOTH.into_iter().flat_map(move |direction| {
@@ -171,12 +171,12 @@ impl PolicySet {
         })
     }
 
-    /// Enters a policy's name and segments, or says who has them already.
+    /// Enters a policy's name and segments; a problem for each that another policy has already.
     fn enter(&mut self, index: PolicyIndex, policy: &Policy, all: &[Policy]) -> Vec<Problem> {
         let mut problems = Vec::new();
         match self.by_name.entry(policy.name.clone()) {
-            Entry::Vacant(place) => {
-                place.insert(index);
+            Entry::Vacant(free) => {
+                free.insert(index);
             }
             Entry::Occupied(other) => {
                 let other = &all[other.get().0 as usize];
@@ -214,63 +214,63 @@ impl PolicySet {
 }
 
 impl CompiledPolicy {
-    /// Unique in its set.
+    /// Name, unique in its set.
     #[must_use]
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Where it was read from.
+    /// File it was read from.
     #[must_use]
     pub fn file(&self) -> &str {
         &self.file
     }
 
-    /// The uplink whose segments it applies to; `None`: those of every uplink.
+    /// Uplink whose segments it applies to; `None`: those of every uplink.
     #[must_use]
     pub fn uplink(&self) -> Option<&str> {
         self.uplink.as_deref()
     }
 
-    /// The segments it applies to; none if it is only for attachments that name it.
+    /// Segments it applies to; none if it is only for attachments that name it.
     #[must_use]
     pub fn vlans(&self) -> &[SegmentRange] {
         &self.vlans
     }
 
-    /// The verdict of frames that no rule of `direction` matches.
+    /// Verdict of frames that no rule of `direction` matches.
     #[must_use]
     pub fn default_verdict(&self, direction: Direction) -> Verdict {
         self.default.of(direction)
     }
 
-    /// How many rules are written in it.
+    /// Number of rules as written.
     #[must_use]
     pub fn written_rules(&self) -> usize {
         self.rules
     }
 
-    /// What judges frames of `direction`.
+    /// Table that judges frames of `direction`.
     #[inline]
     #[must_use]
     pub fn table(&self, direction: Direction) -> &Table {
         &self.directions[direction.index()].table
     }
 
-    /// The set's counter slot of the table's slot 0: a frame counts in `slot_base + hit.rule`.
+    /// Counter slot of the set for slot 0 of the table: a frame counts in `slot_base + hit.rule`.
     #[inline]
     #[must_use]
     pub fn slot_base(&self, direction: Direction) -> usize {
         self.directions[direction.index()].slot_base
     }
 
-    /// What a slot of the table stands for ([`crate::Hit::rule`]); `None` if there is no such slot.
+    /// Rule of a slot of the table ([`crate::Hit::rule`]); `None` if there is no such slot.
     #[must_use]
     pub fn rule_info(&self, direction: Direction, slot: u32) -> Option<&RuleInfo> {
         self.rule_infos(direction).get(slot as usize)
     }
 
-    /// What the table's slots stand for: rules in order, then the default.
+    /// Rules of the table's slots: rules in order, then the default.
     #[must_use]
     pub fn rule_infos(&self, direction: Direction) -> &[RuleInfo] {
         &self.directions[direction.index()].infos
@@ -290,7 +290,7 @@ impl KnownTables {
         known
     }
 
-    /// The table of this content, compiled only if it is not known.
+    /// Table of this content, compiled only if it is not known.
     fn table(&mut self, content: Content) -> Arc<Table> {
         let hash = content.hash();
         let known = self.0.entry(hash).or_default();

@@ -1,4 +1,4 @@
-//! The rules of one policy in one direction, compiled.
+//! Compiled table: the rules of one policy in one direction.
 
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -9,26 +9,26 @@ use crate::compile::{LANES, Matcher, Region};
 use crate::policy::Policy;
 use crate::verdict::{Direction, Verdict};
 
-/// Fewer keys than this are judged faster one by one: side by side costs the same for few as for many.
+/// Burst below which keys are judged one by one: side by side costs the same for few as for many.
 const FEW: usize = 8;
 
-/// What a table says of a frame.
+/// Decision of a table on one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Hit {
-    /// Which rule decided: its place among the policy's rules of the table's direction, from 0;
+    /// Index of the rule that decided, among the policy's rules of the table's direction;
     /// [`Table::default_slot`] if none matched. Also the frame's counter slot, behind
     /// [`CompiledPolicy::slot_base`](crate::CompiledPolicy::slot_base).
     pub rule: u32,
-    /// What becomes of the frame.
+    /// Verdict on the frame.
     pub verdict: Verdict,
     /// Whether the rule asks for a log record.
     pub log: bool,
 }
 
-/// The rules of one policy in one direction, compiled; immutable.
+/// Rules of one policy in one direction, compiled; immutable.
 ///
-/// A table knows what rules match and say, not what they are called: policies that differ only in
-/// names, comments or notation share one. [`crate::CompiledPolicy::rule_info`] has the names.
+/// A table has the matches and verdicts of rules, not their names: policies that differ only in names,
+/// comments or notation share one. [`crate::CompiledPolicy::rule_info`] has the names.
 ///
 /// Judging allocates nothing. Up to 1024 rules it takes the same steps for every key; beyond, its worst
 /// case grows by one step for 512 rules.
@@ -36,11 +36,11 @@ pub struct Table {
     content: Content,
     hash: u64,
     rules: Matcher,
-    /// What to answer, by slot: the rules, then the default.
+    /// Decisions by slot: the rules, then the default.
     hits: Box<[Hit]>,
 }
 
-/// Without the rules: a log line should not become a megabyte.
+/// Leaves the rules out: a log line should not become a megabyte.
 impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
@@ -49,7 +49,7 @@ impl fmt::Debug for Table {
     }
 }
 
-/// What a table is compiled from, in normal form. Equal contents judge every frame alike.
+/// Source of a table, in normal form. Equal contents judge every frame alike.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Content {
     rules: Box<[(Region, Verdict, bool)]>,
@@ -67,21 +67,21 @@ impl Content {
         }
     }
 
-    /// For finding tables of this content; equality decides.
+    /// Hash for finding tables of this content; equality decides.
     pub(crate) fn hash(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         Hash::hash(self, &mut hasher);
         hasher.finish()
     }
 
-    /// The rules in normal form.
+    /// Rules in normal form: region, verdict, log.
     pub(crate) fn rules(&self) -> &[(Region, Verdict, bool)] {
         &self.rules
     }
 }
 
 impl Table {
-    /// Compiles what `policy` says of frames in `direction`.
+    /// Compiles the rules of `policy` for `direction`.
     #[must_use]
     pub fn compile(policy: &Policy, direction: Direction) -> Table {
         let content = Content::new(policy, direction);
@@ -92,11 +92,11 @@ impl Table {
     pub(crate) fn from_content(content: Content, hash: u64) -> Table {
         let regions: Vec<&Region> = content.rules.iter().map(|(region, ..)| region).collect();
         let rules = Matcher::new(&regions);
-        let said = content
+        let decided = content
             .rules
             .iter()
             .map(|&(_, verdict, log)| (verdict, log));
-        let hits = said
+        let hits = decided
             .chain([(content.default, false)])
             .zip(0..)
             .map(|((verdict, log), rule)| Hit { rule, verdict, log })
@@ -109,7 +109,7 @@ impl Table {
         }
     }
 
-    /// The first rule that matches, or the default.
+    /// Judges one frame: by the first rule that matches, or the default.
     #[inline]
     #[must_use]
     pub fn judge(&self, key: &FlowKey) -> Hit {
@@ -144,19 +144,19 @@ impl Table {
         judged
     }
 
-    /// Counter slots: one per rule and one for the default.
+    /// Number of counter slots: one per rule and one for the default.
     #[must_use]
     pub fn slots(&self) -> usize {
         self.hits.len()
     }
 
-    /// The slot of the default verdict, the last.
+    /// Slot of the default verdict, the last one.
     #[must_use]
     pub fn default_slot(&self) -> u32 {
         self.hits[self.hits.len() - 1].rule
     }
 
-    /// What this table says where `slot` decides; `None` if there is no such slot.
+    /// Decision of `slot`; `None` if there is no such slot.
     #[must_use]
     pub fn hit(&self, slot: u32) -> Option<Hit> {
         self.hits.get(slot as usize).copied()
@@ -170,7 +170,7 @@ impl Table {
         &self.content
     }
 
-    /// As many of `keys` as there are `hits`, in their order.
+    /// Judges as many of `keys` as there are `hits`, in their order.
     fn judge_lanes(&self, keys: &[&FlowKey; LANES], hits: &mut [Hit]) {
         if hits.len() < FEW {
             for (hit, key) in hits.iter_mut().zip(keys) {
@@ -184,7 +184,7 @@ impl Table {
         }
     }
 
-    /// What the rule says, or the default.
+    /// Decision of the rule, or of the default.
     #[inline]
     fn answer(&self, rule: Option<usize>) -> Hit {
         self.hits[rule.unwrap_or(self.hits.len() - 1)]

@@ -1,21 +1,21 @@
-//! What the firewall says, and of which way a frame goes.
+//! Verdicts and directions.
 
 use std::fmt;
 
-/// What becomes of a frame.
+/// Verdict of the firewall on a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Verdict {
-    /// It goes on.
+    /// Let the frame pass.
     Accept,
-    /// It is dropped without a word.
+    /// Drop the frame silently.
     Drop,
-    /// It is dropped and its sender told so (TCP RST, ICMP "administratively prohibited"); where
-    /// there must be no answer, such as to broadcasts, this is [`Verdict::Drop`].
+    /// Drop the frame and answer its sender (TCP RST, ICMP "administratively prohibited"); where there
+    /// must be no answer, such as to broadcasts, same as [`Verdict::Drop`].
     Reject,
 }
 
 impl Verdict {
-    /// As it is written in a policy.
+    /// Word that policies use for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -32,7 +32,7 @@ impl fmt::Display for Verdict {
     }
 }
 
-/// Which way a frame goes, seen from the pod.
+/// Direction of a frame, seen from the pod.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// Towards the pod.
@@ -42,10 +42,10 @@ pub enum Direction {
 }
 
 impl Direction {
-    /// Both, in the order in which a policy set numbers their counter slots.
+    /// Both directions, in the order in which a policy set numbers their counter slots.
     pub const BOTH: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
-    /// As it is written in a policy.
+    /// Word that policies use for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
         match self {
@@ -54,7 +54,7 @@ impl Direction {
         }
     }
 
-    /// Its place in [`Direction::BOTH`] and in arrays kept in that order.
+    /// Index in [`Direction::BOTH`] and in arrays kept in that order.
     pub(crate) const fn index(self) -> usize {
         match self {
             Direction::Ingress => 0,

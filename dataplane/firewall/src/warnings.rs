@@ -1,4 +1,4 @@
-//! What is probably a mistake, though it has a meaning.
+//! Warnings: rules that are probably mistakes, though they have a meaning.
 
 use std::collections::HashMap;
 
@@ -7,13 +7,13 @@ use crate::policy::{Policy, Rule};
 use crate::problem::Problem;
 use crate::verdict::Direction;
 
-/// Up to so many rules each is compared with every rule before it; past that only equal ones are
-/// found, since the comparisons grow with the square.
+/// Most rules of a policy for which each is compared with every rule before it; above, only equal
+/// ones are found, since the comparisons grow with the square.
 const COMPARED: usize = 2000;
 
 impl Policy {
-    /// Rules that can never decide, because one earlier rule matches all that they match. Only what
-    /// one earlier rule does alone is found, not what several do together.
+    /// Finds rules that can never decide because one earlier rule matches all that they match; rules
+    /// that several earlier ones cover together are not found.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
         let regions: Vec<Region> = self

@@ -1,4 +1,4 @@
-//! What the documented forms mean for real frames, through the parser.
+//! Meaning of the documented forms for real frames, through the parser.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -18,7 +18,7 @@ fn table(rules: &str) -> (Policy, Table) {
     (policy, table)
 }
 
-/// Which rule decides; the default's slot if none does.
+/// Slot of the rule that decides; the default's if none does.
 fn decides((policy, table): &(Policy, Table), frame: &FrameBuilder<'_>) -> u32 {
     let key = parse(&frame.build(), InnerTag::Refuse).unwrap().key;
     let hit = table.judge(&key);

@@ -11,7 +11,7 @@ use sluice_firewall::{
 };
 use sluice_packet::FlowKey;
 
-/// One by one, and in bursts of every length up to that of `keys`.
+/// Judges one by one, and in bursts of every length up to that of `keys`.
 fn assert_agrees(policy: &Policy, keys: &[FlowKey]) {
     for direction in Direction::BOTH {
         let table = Table::compile(policy, direction);

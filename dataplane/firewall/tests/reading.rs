@@ -1,5 +1,9 @@
-//! Policies from files: what the samples mean, and what is refused with which words.
-#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+//! Policies from files: the meaning of the samples, and the exact messages of what is refused.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "a failed unwrap is a failed test"
+)]
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -170,13 +174,13 @@ fn addresses_in_flow_and_block() {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(256))]
 
-    /// Whatever the text: an answer, never a panic.
+    /// Any text gives an answer, never a panic.
     #[test]
     fn any_text_is_answered(text in "[ -~\\n\\t\u{e9}\u{feff}]{0,200}") {
         let _ = Policy::parse("any", &text);
     }
 
-    /// The same for texts that are nearly right.
+    /// Nearly right texts give an answer, never a panic.
     #[test]
     fn damaged_samples_are_answered(
         place in any::<prop::sample::Index>(),

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use pod::{MEMIF_HELP, MemifArg, Signals, Wait, print_events, say};
+use pod::{MEMIF_HELP, MemifArg, Signals, Wait, output, print_events};
 use sluice_memif::{BURST, FrameList, Memif};
 
 const FORWARD_HELP: &str = "
@@ -18,17 +18,17 @@ Example, in the pod's network namespace:
   forward --memif socket=@sluicegate/net1 --memif socket=@sluicegate/net2 --json
 SIGTERM ends it and has it print what it counted.";
 
-/// How soon to look again at a ring that was full.
+/// Wait before another try on a ring that was full.
 const FULL: Duration = Duration::from_micros(50);
 
 /// Forwards frames between two memifs, both ways.
 #[derive(Debug, Parser)]
 #[command(after_help = format!("{MEMIF_HELP}{FORWARD_HELP}"))]
 struct Args {
-    /// One leg; exactly two are needed. See below.
+    /// Memif of one leg; exactly two are needed. See below.
     #[arg(long = "memif", required = true, value_name = "KEY=VALUE,...")]
     memifs: Vec<MemifArg>,
-    /// What to do while there is nothing to do.
+    /// Behaviour while idle.
     #[arg(long, value_enum, default_value_t = Wait::Interrupt)]
     wait: Wait,
     /// Print the counters as JSON.
@@ -36,7 +36,7 @@ struct Args {
     json: bool,
 }
 
-/// One memif, and what it received that the other has not taken yet.
+/// Memif, and the frames it received that the other has not taken yet.
 struct Leg {
     name: String,
     memif: Memif,
@@ -175,11 +175,11 @@ fn report(a: &Leg, b: &Leg, json: bool) {
                 })
             })
             .collect();
-        say!("{}", serde_json::json!({ "legs": legs }));
+        output!("{}", serde_json::json!({ "legs": legs }));
         return;
     }
     for Leg { name, counters, .. } in legs {
-        say!(
+        output!(
             "{name}: received {} packets ({} bytes), sent {} ({}), dropped {}",
             counters.rx_packets,
             counters.rx_bytes,

@@ -1,24 +1,24 @@
-//! What a queue can find wrong in memory that the peer writes.
+//! Violations that a queue can find in memory that the peer writes.
 
 use crate::layout::{MAX_CHAIN, MAX_PACKET};
 
-/// A violation in a ring. The connection must end: its shared memory cannot be believed any more.
+/// Violation in a ring. The connection must end: its shared memory can no longer be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Fault {
-    /// The peer's index is further ahead of ours than the ring allows.
+    /// Index of the peer that is further ahead of ours than the ring allows.
     #[error("index jumped: {ahead} descriptors ahead where at most {allowed} are possible")]
     IndexJump {
-        /// How far ahead of our index, modulo 65536.
+        /// Distance from our index, modulo 65536.
         ahead: u16,
-        /// The most that an honest peer can be.
+        /// Largest distance of an honest peer.
         allowed: u16,
     },
-    /// The peer's index went back.
+    /// Index of the peer that went back.
     #[error("index went back: {now} descriptors where {before} were seen before")]
     IndexBack {
-        /// How far ahead of our index it is.
+        /// Distance from our index now.
         now: u16,
-        /// How far it was.
+        /// Distance before.
         before: u16,
     },
     /// A descriptor names a region that does not exist.
@@ -27,9 +27,9 @@ pub enum Fault {
     /// A descriptor's bytes are not within its region, or not within the buffer that was posted.
     #[error("descriptor of {length} bytes at offset {offset} leaves its memory")]
     Range {
-        /// Where it starts.
+        /// Offset of its first byte in the region.
         offset: u32,
-        /// Its bytes.
+        /// Length in bytes.
         length: u32,
     },
     /// A packet goes on past the last descriptor that was published.

@@ -1,4 +1,4 @@
-//! A queue with its other side in the hands of a fuzzer.
+//! Queue whose peer is played by a fuzzer.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -16,17 +16,17 @@ use crate::queue::{OwnBuffers, Ring, RxBuffers, RxQueue, TxBuffers, TxQueue};
 /// Bytes of a buffer.
 const BUFFER: u32 = 2048;
 
-/// The queue.
+/// Queue under test.
 #[derive(Debug)]
 pub enum Queue {
-    /// It receives.
+    /// Receive queue.
     Rx(RxQueue),
-    /// It sends.
+    /// Transmit queue.
     Tx(TxQueue),
 }
 
-/// Memory for a ring of one queue, and what interrupts its peer: made once for many queues, one after
-/// the other, as making it takes longer than most of what a fuzzer tries.
+/// Memory for a ring of one queue, and its kick thread: made once for many queues, one after the
+/// other, since making them takes longer than most of a fuzzer's tries.
 #[derive(Debug)]
 pub struct Side {
     region: SharedRegion,
@@ -121,7 +121,7 @@ impl Side {
 }
 
 impl Live {
-    /// The queue.
+    /// Queue under test.
     pub fn queue(&mut self) -> &mut Queue {
         &mut self.queue
     }

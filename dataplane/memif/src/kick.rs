@@ -17,7 +17,7 @@ use rustix::io::ReadWriteFlags;
 /// Most transmit queues of one connection that can ask for interrupts.
 pub(crate) const MAX_QUEUES: usize = 64;
 
-/// How long [`Kicker::stop`] tries to free a thread that the peer holds.
+/// Time for which [`Kicker::stop`] tries to free a thread that the peer holds.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
 
 #[derive(Debug)]
@@ -25,18 +25,18 @@ struct Shared {
     /// Bit n: queue n wants its peer interrupted.
     wanted: AtomicU64,
     stop: AtomicBool,
-    /// Of queue n at place n.
+    /// Eventfd of queue n at index n.
     eventfds: Vec<OwnedFd>,
 }
 
-/// The thread that interrupts one peer.
+/// Thread that interrupts one peer.
 #[derive(Debug)]
 pub struct Kicker {
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
 
-/// One transmit queue's way to ask for an interrupt.
+/// Handle by which one transmit queue asks for an interrupt.
 #[derive(Debug, Clone)]
 pub struct Kick {
     shared: Arc<Shared>,
@@ -78,7 +78,7 @@ impl Kicker {
         })
     }
 
-    /// The handle of queue `queue`; `None` if it has no eventfd here.
+    /// Handle of queue `queue`; `None` if it has no eventfd here.
     pub fn kick(&self, queue: usize) -> Option<Kick> {
         self.shared.eventfds.get(queue)?;
         let thread = self.thread.as_ref()?.thread().clone();

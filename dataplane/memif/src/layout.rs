@@ -1,4 +1,4 @@
-//! How rings and descriptors lie in shared memory, and the arithmetic over them.
+//! Layout of rings and descriptors in shared memory, and the arithmetic over it.
 //!
 //! Everything is little-endian. A ring is `cookie u32, flags u16, head u16`, the tail as u16 at
 //! byte 64, and from byte 128 on its descriptors of 16 bytes each.
@@ -31,14 +31,14 @@ pub const fn ring_bytes(log2: u8) -> u64 {
     DESCRIPTORS_AT as u64 + ((DESCRIPTOR_LEN as u64) << log2)
 }
 
-/// One descriptor, as read once from or written once to shared memory.
+/// Descriptor, as read once from or written once to shared memory.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Descriptor {
     pub(crate) flags: u16,
     pub(crate) region: u16,
     /// Bytes of data, or of room if it is a posted empty buffer.
     pub(crate) length: u32,
-    /// Where the buffer starts in its region.
+    /// Offset of the buffer in its region.
     pub(crate) offset: u32,
 }
 
@@ -74,7 +74,7 @@ impl Descriptor {
     }
 }
 
-/// Which way packets go on a ring.
+/// Direction of the packets on a ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Direction {
     /// The client sends, the server receives.
@@ -92,28 +92,28 @@ impl std::fmt::Display for Direction {
     }
 }
 
-/// Where one ring is, checked against its region and against every other ring.
+/// Position and size of a ring, checked against its region and against every other ring.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RingSpec {
-    /// Which way it goes.
+    /// Direction of its packets.
     pub direction: Direction,
-    /// Its number among the rings of that direction, from 0.
+    /// Number among the rings of that direction, from 0.
     pub index: u16,
-    /// The region it lies in.
+    /// Index of the region it lies in.
     pub region: u16,
-    /// Its first byte in that region; a multiple of [`RING_ALIGN`].
+    /// Offset of its first byte in that region; a multiple of [`RING_ALIGN`].
     pub offset: u32,
     /// Binary logarithm of its number of descriptors, 1 to [`MAX_LOG2`].
     pub log2: u8,
 }
 
 impl RingSpec {
-    /// One past its last byte in the region.
+    /// Offset behind its last byte in the region.
     pub fn end(&self) -> u64 {
         u64::from(self.offset) + ring_bytes(self.log2)
     }
 
-    /// Whether the two share a byte.
+    /// Whether the two rings share a byte.
     pub fn overlaps(&self, other: &RingSpec) -> bool {
         self.region == other.region
             && u64::from(self.offset) < other.end()

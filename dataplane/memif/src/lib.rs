@@ -1,4 +1,4 @@
-//! memif: packets through shared memory, as DPDK, VPP and libmemif speak it; both roles.
+//! memif: packets through shared memory, compatible with DPDK, VPP and libmemif; both roles.
 //!
 //! The *client* connects to the *server*'s unix socket, allocates the memory and passes it over as
 //! file descriptors; then both exchange frames through rings in that memory. Protocol 2.0, Ethernet
@@ -12,16 +12,17 @@
 //!
 //! The other side is hostile. It may send any message at any moment, any fd, and change any byte
 //! of the shared memory at any time. What it does wrong ends its connection with a reason that
-//! names it: [`Refusal`] for the control side, [`Fault`] for the rings. Shared memory is only
-//! touched through [`sluice_mem::SharedRegion`], which forms no reference over it, so this crate
-//! has no unsafe code. A process that takes memory from peers (a server) should call
+//! names the violation: [`Refusal`] for the control side, [`Fault`] for the rings. Shared memory is only
+//! touched through [`sluice_mem::SharedRegion`], which forms no reference over it (memmap2 would),
+//! so this crate has no unsafe code. System calls go through rustix, and through nix where it has
+//! what rustix lacks (peer credentials), not through libc. A process that takes memory from peers (a server) should call
 //! [`sluice_mem::sigbus::install`] first.
 //!
 //! ```text
 //!  msg, text         bytes of messages           socket, listener   sending and receiving them
-//!  handshake         two machines without I/O    region, memory     checking and making memory
+//!  handshake         state machines without I/O  region, memory     checking and making memory
 //!  queue             rings and packets           kick               interrupting the peer
-//!  endpoint          the thread of one memif     pod                all of it for a pod
+//!  endpoint          the thread of one memif     pod                a whole memif for a pod
 //! ```
 #![forbid(unsafe_code)]
 
@@ -55,5 +56,5 @@ pub use refusal::Refusal;
 pub use socket::{Address, AddressError, Channel, PeerCred, Received};
 pub use text::{Secret, Text};
 
-/// What this program calls itself to peers.
+/// Name of this program as peers show it.
 const PROGRAM: &str = concat!("sluicegate ", env!("CARGO_PKG_VERSION"));

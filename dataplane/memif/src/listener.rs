@@ -18,29 +18,29 @@ use crate::socket::{Address, Channel};
 /// Handshakes that may wait to be accepted.
 const BACKLOG: i32 = 16;
 
-/// Why a control socket could not be opened.
+/// Reason why a control socket could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
-    /// Somebody listens there.
+    /// Address on which somebody listens.
     #[error("{0} is in use: end the process that listens there, or use another name")]
     InUse(String),
-    /// Nobody listens there (yet).
+    /// Address on which nobody listens (yet).
     #[error("nobody listens on {0} (yet): start the server, or check the name and the namespace")]
     Nobody(String),
-    /// A file that is no socket is in the way; it is left alone.
+    /// File that is not a socket, at the path; it is left alone.
     #[error("{0} exists and is not a socket: remove it, or use another path")]
     NotASocket(String),
-    /// Whoever opens sockets for the endpoint could not get that far.
+    /// Failure of the [`Opener`](crate::Opener) before it reached the socket.
     #[error("{0}")]
     Other(String),
-    /// Anything else.
+    /// Any other error.
     #[error("cannot {what} {address}: {errno}")]
     Failed {
-        /// What was tried.
+        /// Operation that failed, as a verb.
         what: &'static str,
-        /// Where.
+        /// Address of the socket.
         address: String,
-        /// How it failed.
+        /// Error of the operating system.
         errno: std::io::Error,
     },
 }

@@ -1,4 +1,4 @@
-//! The memory that we, as a client, give to a connection: one sealed region with all rings and all
+//! Memory that we, as a client, give to a connection: one sealed region with all rings and all
 //! buffers.
 
 use std::os::fd::OwnedFd;
@@ -14,10 +14,10 @@ use crate::refusal::Refusal;
 const CACHE_LINE: u64 = 64;
 const PAGE: u64 = 4096;
 
-/// Where everything lies in a client's region.
+/// Layout of a client's region.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Plan {
-    /// In the order in which they are announced.
+    /// Rings in the order in which they are announced.
     pub(crate) rings: Vec<RingSpec>,
     /// Start of the buffers of each ring.
     first_buffers: Vec<u32>,
@@ -96,7 +96,7 @@ impl Plan {
         Ok((region, fd))
     }
 
-    /// The buffers of the ring at this place in [`Plan::rings`].
+    /// Buffers of the ring at this index of [`Plan::rings`].
     pub(crate) fn buffers(&self, ring: usize) -> Option<OwnBuffers> {
         let first = *self.first_buffers.get(ring)?;
         Some(OwnBuffers {

@@ -15,17 +15,17 @@ const RING_CLIENT_TO_SERVER: u16 = 1;
 /// A control message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
-    /// Server: the last message was taken.
+    /// Server: the last message was accepted.
     Ack,
-    /// Server, first: what it can do.
+    /// Server, first message: its limits.
     Hello(Hello),
-    /// Client: which interface it wants.
+    /// Client: the interface it wants.
     Init(Init),
     /// Client, with the memory's fd.
     AddRegion {
-        /// 0, 1, ...
+        /// Index of the region: 0, 1, ...
         index: u16,
-        /// Bytes.
+        /// Size in bytes.
         size: u64,
     },
     /// Client, with the ring's eventfd.
@@ -40,16 +40,16 @@ pub enum Message {
         /// The server's name for its interface.
         name: Text<32>,
     },
-    /// Either: the end, and why.
+    /// Either: end of the connection, with the reason.
     Disconnect {
         /// A number without agreed meaning.
         code: u32,
-        /// For people.
+        /// Reason in words.
         reason: Text<96>,
     },
 }
 
-/// What a server offers. All maxima are inclusive.
+/// HELLO: limits of the server. All maxima are inclusive.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
     /// The server's program.
@@ -68,7 +68,7 @@ pub struct Hello {
     pub max_log2: u8,
 }
 
-/// What a client asks for.
+/// INIT: interface that the client asks for.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Init {
     /// The version it will speak.
@@ -88,11 +88,11 @@ pub struct Init {
 pub struct AddRing {
     /// Bit 0: client to server. The others are not defined.
     pub flags: u16,
-    /// Its number in its direction.
+    /// Number among the rings of its direction.
     pub index: u16,
-    /// The region it lies in.
+    /// Index of the region it lies in.
     pub region: u16,
-    /// Its first byte there.
+    /// Offset of its first byte in that region.
     pub offset: u32,
     /// Binary logarithm of its descriptors.
     pub log2: u8,
@@ -106,7 +106,7 @@ impl AddRing {
         self.flags & !RING_CLIENT_TO_SERVER == 0
     }
 
-    /// The ring it describes, unchecked.
+    /// Ring that it describes, unchecked.
     pub fn spec(&self) -> RingSpec {
         RingSpec {
             direction: if self.flags & RING_CLIENT_TO_SERVER != 0 {
@@ -138,7 +138,7 @@ impl From<&RingSpec> for AddRing {
     }
 }
 
-/// Why bytes are not a message.
+/// Reason why bytes are not a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum MessageError {
     /// Not exactly [`MESSAGE_LEN`] bytes.
@@ -150,7 +150,7 @@ pub enum MessageError {
 }
 
 impl Message {
-    /// Its name in the protocol.
+    /// Name of the message in the protocol.
     pub fn kind(&self) -> &'static str {
         match self {
             Message::Ack => "ACK",
@@ -164,7 +164,7 @@ impl Message {
         }
     }
 
-    /// Whether it must come with exactly one fd; all others must come with none.
+    /// Whether the message must come with exactly one fd; all others must come with none.
     pub fn carries_fd(&self) -> bool {
         matches!(self, Message::AddRegion { .. } | Message::AddRing(_))
     }
@@ -177,7 +177,7 @@ impl Message {
         }
     }
 
-    /// Reads one. Values are taken as they are: only the handshake knows what is allowed.
+    /// Decodes a message. Values are taken as they are: the handshake checks what is allowed.
     ///
     /// # Errors
     /// Wrong length or unknown type.
@@ -227,7 +227,7 @@ impl Message {
         })
     }
 
-    /// Its 128 bytes.
+    /// Encodes the message.
     pub fn encode(&self) -> [u8; MESSAGE_LEN] {
         let mut fields = Fields {
             bytes: [0; MESSAGE_LEN],

@@ -1,4 +1,4 @@
-//! A whole memif for a program that is itself the pod: link, queues and sleeping in one value.
+//! Memif of a program that is itself the pod: link, queues and sleeping in one value.
 
 use std::collections::VecDeque;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -16,10 +16,10 @@ use crate::queue::Sink;
 /// Notices kept for an owner that does not ask; the link's state itself is never lost.
 const MAX_NOTICES: usize = 64;
 
-/// What happened to a [`Memif`]'s link.
+/// Change of a [`Memif`]'s link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LinkChange {
-    /// Frames flow.
+    /// Link up: frames flow.
     Up {
         /// The peer's program and interface.
         peer: String,
@@ -28,66 +28,67 @@ pub enum LinkChange {
         /// Shared memory in bytes.
         shared_bytes: u64,
     },
-    /// Frames no longer flow. It reconnects by itself.
+    /// Link down: frames no longer flow. It reconnects by itself.
     Down {
-        /// Why.
+        /// Reason, for people.
         reason: String,
     },
-    /// It is not up yet, or a stranger was turned away.
+    /// Notice while the link does not change: it cannot come up yet, or a peer was refused.
     Notice {
-        /// What is the matter.
+        /// Text of the notice, for people.
         what: String,
     },
 }
 
-/// One memif, for one thread. Reconnects by itself; frames sent while it is down are dropped.
+/// Memif interface for one thread. Reconnects by itself; frames sent while it is down are dropped.
 ///
-/// Its fd ([`AsFd`]) is readable when there may be something to do; see [`Memif::arm`].
+/// The fd ([`AsFd`]) is readable when there may be something to do; see [`Memif::arm`].
 #[derive(Debug)]
 pub struct Memif {
-    // Declared first: the endpoint stops before what its thread reports to goes.
+    // Declared first: dropped first, so the endpoint's thread ends before the mailbox goes.
     handle: EndpointHandle,
-    inbox: Arc<Inbox>,
+    mailbox: Arc<Mailbox>,
     epoll: OwnedFd,
     connection: Option<Connection>,
 }
 
 #[derive(Debug)]
-struct Inbox {
+/// Queue of endpoint events for the owner's thread, with an eventfd that wakes it.
+struct Mailbox {
     events: Mutex<VecDeque<Event>>,
-    news: AtomicBool,
-    bell: OwnedFd,
+    pending: AtomicBool,
+    wakeup: OwnedFd,
 }
 
-impl Inbox {
+impl Mailbox {
     fn put(&self, event: Event) {
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let notice = matches!(event, Event::Waiting(_) | Event::Refused { .. });
         if !notice || events.len() < MAX_NOTICES {
             events.push_back(event);
         }
-        self.news.store(true, Ordering::Release);
+        self.pending.store(true, Ordering::Release);
         // Private to this process: it cannot be made to block.
-        let _ = rustix::io::write(&self.bell, &1_u64.to_ne_bytes());
+        let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
     fn take(&self) -> Option<Event> {
-        if !self.news.load(Ordering::Acquire) {
+        if !self.pending.load(Ordering::Acquire) {
             return None;
         }
         let mut events = self.events.lock().unwrap_or_else(PoisonError::into_inner);
         let event = events.pop_front();
         if events.is_empty() {
-            self.news.store(false, Ordering::Release);
+            self.pending.store(false, Ordering::Release);
             let mut counter = [0; 8];
-            let _ = rustix::io::read(&self.bell, &mut counter);
+            let _ = rustix::io::read(&self.wakeup, &mut counter);
         }
         event
     }
 }
 
 impl Memif {
-    /// Starts it. `opener` is usually an [`Address`](crate::Address).
+    /// Starts a memif. `opener` is usually an [`Address`](crate::Address).
     ///
     /// # Errors
     /// The configuration is out of range, or no thread or fd is left.
@@ -96,34 +97,34 @@ impl Memif {
         opener: impl Opener + 'static,
     ) -> Result<Memif, ConfigError> {
         let start = |errno: rustix::io::Errno| ConfigError::Start(errno.into());
-        let bell = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(start)?;
+        let wakeup = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK).map_err(start)?;
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(start)?;
         epoll::add(
             &epoll,
-            &bell,
+            &wakeup,
             epoll::EventData::new_u64(0),
             epoll::EventFlags::IN,
         )
         .map_err(start)?;
-        let inbox = Arc::new(Inbox {
+        let mailbox = Arc::new(Mailbox {
             events: Mutex::default(),
-            news: AtomicBool::new(false),
-            bell,
+            pending: AtomicBool::new(false),
+            wakeup,
         });
-        let theirs = Arc::clone(&inbox);
+        let theirs = Arc::clone(&mailbox);
         let handle = endpoint::spawn(config, opener, move |event| theirs.put(event))?;
         Ok(Memif {
             handle,
-            inbox,
+            mailbox,
             epoll,
             connection: None,
         })
     }
 
-    /// The next thing that happened to the link, if any: call it often, it is one load if there is
+    /// Next change of the link, if any: call it often, it is one load if there is
     /// nothing. Only in here does the link go up or down for its owner.
     pub fn change(&mut self) -> Option<LinkChange> {
-        Some(match self.inbox.take()? {
+        Some(match self.mailbox.take()? {
             Event::Connected(connection) => {
                 for queue in &connection.rx {
                     // Edge-triggered: every interrupt wakes without a read, and a peer can make a
@@ -235,7 +236,7 @@ impl Memif {
     /// Peers without a fence between their index and the look at the flag (DPDK) can miss it;
     /// sleep no longer than a late frame may take.
     pub fn arm(&mut self) -> bool {
-        if self.inbox.news.load(Ordering::Acquire) {
+        if self.mailbox.pending.load(Ordering::Acquire) {
             return false;
         }
         let mut quiet = true;
@@ -259,7 +260,7 @@ impl Memif {
 
     /// Back from sleeping: the peer need not interrupt while its rings are polled.
     pub fn disarm(&mut self) {
-        // Takes what woke us; there may be one event for each queue and the bell.
+        // Takes what woke us; there may be one event for each queue and the wakeup.
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,

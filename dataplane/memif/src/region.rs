@@ -1,4 +1,4 @@
-//! What a peer passes as memory and as eventfds, checked before it is touched.
+//! Checks of the memory and the eventfds that a peer passes, before they are used.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 
@@ -14,13 +14,14 @@ const TMPFS_MAGIC: u64 = 0x0102_1994;
 /// `f_type` of memory on huge pages (linux/magic.h).
 const HUGETLBFS_MAGIC: u64 = 0x9584_58f6;
 
-/// A region whose fd was checked; not mapped yet. There is room for so many mappings in a process:
-/// a peer gets its own when it connects, not for announcing them.
+/// Region whose fd was checked; not mapped yet. The number of mappings of a process is limited, so a
+/// peer gets its mappings when it connects, not when it announces them.
 #[derive(Debug)]
 pub(crate) struct CheckedRegion {
     fd: OwnedFd,
     len: usize,
-    /// The pages go with the mapping: not those of a trusted peer's heap.
+    /// Whether the pages are freed with the mapping; not for unsealed memory, which may be a trusted
+    /// peer's heap.
     removes: bool,
 }
 
@@ -70,7 +71,7 @@ pub(crate) fn check_memory(
 }
 
 impl CheckedRegion {
-    /// Maps it.
+    /// Maps the region.
     ///
     /// # Errors
     /// [`Refusal::RegionUnusable`].
@@ -87,7 +88,7 @@ impl CheckedRegion {
 /// Checks that a ring's fd is an eventfd: writing to anything else could do anything.
 ///
 /// # Errors
-/// [`Refusal::NotEventfd`] with what it is.
+/// [`Refusal::NotEventfd`] with the kind of file it is.
 pub(crate) fn check_eventfd(fd: BorrowedFd<'_>) -> Result<(), Refusal> {
     let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
     match std::fs::read_link(link) {
@@ -174,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn files_pipes_and_folders_are_no_memory() {
+    fn files_pipes_and_folders_are_not_memory() {
         let file = OwnedFd::from(tempfile::tempfile_in(".").unwrap());
         let folder = OwnedFd::from(std::fs::File::open("/").unwrap());
         let (pipe, _other) = std::io::pipe().unwrap();

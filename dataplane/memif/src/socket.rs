@@ -17,20 +17,20 @@ use crate::checks::disabled;
 use crate::msg::{MESSAGE_LEN, Message};
 use crate::refusal::Refusal;
 
-/// Where a control socket is.
+/// Address of a control socket.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Address {
     /// A name in the abstract namespace of the network namespace that the calling thread is in,
     /// without the leading zero byte. At most 107 bytes.
     Abstract(String),
-    /// A file.
+    /// Path in the file system.
     Path(PathBuf),
 }
 
 impl FromStr for Address {
     type Err = AddressError;
 
-    /// `@name` is abstract, anything else a path.
+    /// Parses `@name` as an abstract name, anything else as a path.
     fn from_str(text: &str) -> Result<Address, AddressError> {
         match text.strip_prefix('@') {
             Some("") => Err(AddressError::Empty),
@@ -44,16 +44,16 @@ impl FromStr for Address {
     }
 }
 
-/// Why a text is no socket address.
+/// Reason why a text is not a socket address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
-    /// Nothing there.
+    /// Empty text.
     #[error("empty socket address: write @name for an abstract socket, or a path")]
     Empty,
-    /// Too long for the kernel.
+    /// Abstract name longer than the kernel's limit.
     #[error("abstract socket name of {0} bytes: at most 107 are possible")]
     Long(usize),
-    /// A zero byte inside.
+    /// Text with a zero byte.
     #[error("a socket address cannot hold a zero byte")]
     Zero,
 }
@@ -62,7 +62,7 @@ impl Address {
     /// Longest abstract name, in bytes.
     pub const MAX_ABSTRACT: usize = 107;
 
-    /// The file, if it is one.
+    /// Path of the socket; `None` for an abstract name.
     pub fn path(&self) -> Option<&Path> {
         match self {
             Address::Abstract(_) => None,
@@ -80,7 +80,7 @@ impl fmt::Display for Address {
     }
 }
 
-/// Who is at the other end, as the kernel noted when the connection was made.
+/// Credentials of the peer's process, as the kernel noted them when the connection was made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct PeerCred {
     /// Process id in our pid namespace; 0 if it is not visible from there.
@@ -91,16 +91,16 @@ pub struct PeerCred {
     pub gid: u32,
 }
 
-/// One received message and the fd that came with it.
+/// Received message and the fd that came with it.
 #[derive(Debug)]
 pub struct Received {
     /// The message.
     pub message: Message,
-    /// Its fd, close-on-exec. A message that takes none never has one here.
+    /// File descriptor, close-on-exec. A message that takes none never has one here.
     pub fd: Option<OwnedFd>,
 }
 
-/// One control connection. Never blocks.
+/// Control connection. Never blocks.
 #[derive(Debug)]
 pub struct Channel {
     socket: OwnedFd,
@@ -126,7 +126,7 @@ impl Channel {
         Ok((Channel { socket: ours }, Channel { socket: theirs }))
     }
 
-    /// Who connected (on a server) or listens (on a client).
+    /// Credentials of the process that connected (on a server) or listens (on a client).
     ///
     /// # Errors
     /// Not a unix socket.

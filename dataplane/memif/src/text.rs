@@ -1,14 +1,14 @@
-//! The fixed-size strings of control messages.
+//! Fixed-size strings of control messages.
 
 use std::fmt;
 
-/// A string of at most `N` bytes, padded with zeros, as messages carry it. What a peer wrote may be
+/// String of at most `N` bytes, padded with zeros, as messages carry it. What a peer wrote may be
 /// anything; `Display` shows it with control characters replaced, so it is safe to log.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Text<const N: usize>([u8; N]);
 
 impl<const N: usize> Text<N> {
-    /// `text`, cut at a character boundary so that one zero byte is left.
+    /// Makes one of `text`, cut at a character boundary so that one zero byte is left.
     pub fn new(text: &str) -> Text<N> {
         let mut end = text.len().min(N.saturating_sub(1));
         while !text.is_char_boundary(end) {

@@ -1,4 +1,4 @@
-//! Our own client against our own server, over real sockets and memory.
+//! Client and server of this crate against each other, over real sockets and memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::cast_possible_truncation, reason = "patterns wrap on purpose")]
 #![allow(missing_docs, reason = "tests")]

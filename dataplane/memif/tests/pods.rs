@@ -194,7 +194,7 @@ fn the_vnf_answers_ping_udp_and_tcp() {
     );
 }
 
-/// One ICMP echo request by hand; by now both know the other's MAC address.
+/// Sends one ICMP echo request by hand; both sides know the other's MAC address by now.
 fn ping(host: &mut Host) {
     let mut icmp = vec![8, 0, 0, 0, 0x12, 0x34, 0, 1];
     icmp.extend_from_slice(b"are you there?");

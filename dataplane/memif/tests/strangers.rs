@@ -84,12 +84,12 @@ impl Stranger {
 
     /// The next message.
     fn hear(&self) -> Message {
-        let mut heard = None;
+        let mut received = None;
         until("a message", || {
-            heard = self.channel.receive().unwrap();
-            heard.is_some()
+            received = self.channel.receive().unwrap();
+            received.is_some()
         });
-        heard.unwrap().message
+        received.unwrap().message
     }
 
     /// Sends, and expects ACK or CONNECTED.
@@ -114,7 +114,7 @@ impl Stranger {
         );
     }
 
-    /// What the server says instead of yes.
+    /// Message with which the server refuses.
     fn refused(&self) -> String {
         match self.hear() {
             Message::Disconnect { reason, .. } => reason.to_string(),

@@ -9,20 +9,23 @@ use crate::mac::Mac;
 
 /// Bytes of an ARP packet for IPv4 over Ethernet.
 pub const LEN: usize = 28;
-/// Operation: who has the target address?
+/// Operation of a request: who has the target address?
 pub const REQUEST: u16 = 1;
-/// Operation: the sender has it.
+/// Operation of a reply: the sender has it.
 pub const REPLY: u16 = 2;
 
-/// A view of an ARP packet.
+/// View of an ARP packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Arp<'a> {
     head: &'a [u8; LEN],
 }
 
 impl<'a> Arp<'a> {
+    /// Checks the fixed fields and makes the view. Padding behind the packet is allowed.
+    ///
+    /// # Errors
     /// `Truncated` below 28 bytes; `BadHeader` if it is not about IPv4 over Ethernet (hardware type
-    /// 1, protocol 0x0800, lengths 6 and 4). Padding behind is fine.
+    /// 1, protocol 0x0800, lengths 6 and 4).
     pub fn new(bytes: &'a [u8]) -> Result<Arp<'a>, ParseError> {
         let head: &[u8; LEN] = bytes.first_chunk().ok_or(ParseError::Truncated)?;
         let about = part::<0, 6, _>(head);
@@ -32,54 +35,54 @@ impl<'a> Arp<'a> {
         Ok(Arp { head })
     }
 
-    /// [`REQUEST`], [`REPLY`], or whatever else is written there.
+    /// Operation as written: [`REQUEST`], [`REPLY`], or any other number.
     #[must_use]
     pub fn operation(&self) -> u16 {
         be16::<6, _>(self.head)
     }
 
-    /// The MAC that the sender says it has.
+    /// MAC that the sender claims.
     #[must_use]
     pub fn sender_mac(&self) -> Mac {
         Mac(part::<8, 6, _>(self.head))
     }
 
-    /// The address that the sender says it has; 0.0.0.0 in a probe (RFC 5227).
+    /// IPv4 address that the sender claims; 0.0.0.0 in a probe (RFC 5227).
     #[must_use]
     pub fn sender_ip(&self) -> Ipv4Addr {
         part::<14, 4, _>(self.head).into()
     }
 
-    /// The MAC asked of or answered to; meaningless in a request.
+    /// MAC of the target; meaningless in a request.
     #[must_use]
     pub fn target_mac(&self) -> Mac {
         Mac(part::<18, 6, _>(self.head))
     }
 
-    /// The address asked for or answered to.
+    /// IPv4 address of the target: asked for, or answered to.
     #[must_use]
     pub fn target_ip(&self) -> Ipv4Addr {
         part::<24, 4, _>(self.head).into()
     }
 }
 
-/// The fields of an ARP packet to be made.
+/// Fields of an ARP packet to be made.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ArpFields {
-    /// [`REQUEST`] or [`REPLY`].
+    /// Operation: [`REQUEST`] or [`REPLY`].
     pub operation: u16,
-    /// The sender's MAC.
+    /// MAC of the sender.
     pub sender_mac: Mac,
-    /// The sender's address.
+    /// IPv4 address of the sender.
     pub sender_ip: Ipv4Addr,
-    /// The target's MAC; zero in a request.
+    /// MAC of the target; zero in a request.
     pub target_mac: Mac,
-    /// The target's address.
+    /// IPv4 address of the target.
     pub target_ip: Ipv4Addr,
 }
 
 impl ArpFields {
-    /// The packet.
+    /// Encodes the packet.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; LEN] {
         let mut out = [0; LEN];

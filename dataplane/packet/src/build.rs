@@ -1,4 +1,4 @@
-//! Making frames, for tests, the generator port and tools.
+//! Frame builder, for tests, the generator port and tools.
 
 mod write;
 
@@ -12,7 +12,7 @@ use crate::vlan::VlanTag;
 const MAX_TAGS: usize = 3;
 const MAX_EXTENSIONS: usize = 10;
 
-/// A frame described layer by layer. Lengths, next-header numbers and checksums are filled in.
+/// Builder of a frame, layer by layer. Lengths, next-header numbers and checksums are filled in.
 ///
 /// ```
 /// use sluice_packet::{FlowKey, InnerTag, Mac, build::FrameBuilder, parse};
@@ -61,7 +61,7 @@ enum L4 {
 }
 
 impl<'a> FrameBuilder<'a> {
-    /// A frame with no payload and the EtherType 0x88b5 (IEEE 802, "local experimental").
+    /// Makes a builder of a frame with no payload and the EtherType 0x88b5 (IEEE 802, "local experimental").
     #[must_use]
     pub fn new(dst: Mac, src: Mac) -> FrameBuilder<'a> {
         FrameBuilder {
@@ -83,7 +83,7 @@ impl<'a> FrameBuilder<'a> {
         }
     }
 
-    /// One more tag, outermost first; a fourth is left out.
+    /// Adds a tag, outermost first; a fourth is left out.
     #[must_use]
     pub fn tag(mut self, tag: VlanTag) -> Self {
         if let Some(free) = self.tags.iter_mut().find(|t| t.is_none()) {
@@ -92,49 +92,49 @@ impl<'a> FrameBuilder<'a> {
         self
     }
 
-    /// The payload directly behind this EtherType.
+    /// Puts the payload directly behind this EtherType.
     #[must_use]
     pub fn ethertype(mut self, ethertype: u16) -> Self {
         self.l3 = L3::Other(ethertype);
         self
     }
 
-    /// An ARP packet.
+    /// Makes it an ARP packet.
     #[must_use]
     pub fn arp(mut self, fields: ArpFields) -> Self {
         self.l3 = L3::Arp(fields);
         self
     }
 
-    /// An IPv4 packet; without a transport its protocol is 253 (RFC 3692, for experiments).
+    /// Makes it an IPv4 packet; without a transport its protocol is 253 (RFC 3692, for experiments).
     #[must_use]
     pub fn ipv4(mut self, src: Ipv4Addr, dst: Ipv4Addr) -> Self {
         self.l3 = L3::V4(src, dst);
         self
     }
 
-    /// An IPv6 packet; without a transport its protocol is 253.
+    /// Makes it an IPv6 packet; without a transport its protocol is 253.
     #[must_use]
     pub fn ipv6(mut self, src: Ipv6Addr, dst: Ipv6Addr) -> Self {
         self.l3 = L3::V6(src, dst);
         self
     }
 
-    /// Time to live or hop limit; else 64.
+    /// Sets time to live or hop limit; default 64.
     #[must_use]
     pub fn ttl(mut self, ttl: u8) -> Self {
         self.ttl = ttl;
         self
     }
 
-    /// Type of service or traffic class.
+    /// Sets type of service or traffic class.
     #[must_use]
     pub fn tos(mut self, tos: u8) -> Self {
         self.tos = tos;
         self
     }
 
-    /// IPv4 identification (its lower 16 bits), or that of the IPv6 fragment header.
+    /// Sets the IPv4 identification (the lower 16 bits), or that of the IPv6 fragment header.
     #[must_use]
     pub fn id(mut self, id: u32) -> Self {
         self.id = id;
@@ -157,14 +157,14 @@ impl<'a> FrameBuilder<'a> {
         self
     }
 
-    /// IPv4 options, as they are; padded with zeros to a multiple of 4 and cut at 40 bytes.
+    /// Sets IPv4 options, as they are; padded with zeros to a multiple of 4 and cut at 40 bytes.
     #[must_use]
     pub fn ip_options(mut self, options: &'a [u8]) -> Self {
         self.ip_options = options;
         self
     }
 
-    /// One more IPv6 extension header, outermost first; an eleventh is left out. `bytes` is the whole
+    /// Adds an IPv6 extension header, outermost first; an eleventh is left out. `bytes` is the whole
     /// header, whose first byte, the next header, is filled in. A fragment header comes behind all.
     #[must_use]
     pub fn extension(mut self, kind: u8, bytes: &'a [u8]) -> Self {
@@ -174,42 +174,42 @@ impl<'a> FrameBuilder<'a> {
         self
     }
 
-    /// UDP from and to these ports.
+    /// Makes it UDP from and to these ports.
     #[must_use]
     pub fn udp(mut self, src_port: u16, dst_port: u16) -> Self {
         self.l4 = L4::Udp(src_port, dst_port);
         self
     }
 
-    /// TCP.
+    /// Makes it TCP.
     #[must_use]
     pub fn tcp(mut self, fields: TcpFields) -> Self {
         self.l4 = L4::Tcp(fields);
         self
     }
 
-    /// TCP options, as they are; padded with zeros to a multiple of 4 and cut at 40 bytes.
+    /// Sets TCP options, as they are; padded with zeros to a multiple of 4 and cut at 40 bytes.
     #[must_use]
     pub fn tcp_options(mut self, options: &'a [u8]) -> Self {
         self.tcp_options = options;
         self
     }
 
-    /// ICMP in IPv4, ICMPv6 in IPv6.
+    /// Makes it ICMP in IPv4, ICMPv6 in IPv6.
     #[must_use]
     pub fn icmp(mut self, icmp_type: u8, code: u8, rest: [u8; 4]) -> Self {
         self.l4 = L4::Icmp(icmp_type, code, rest);
         self
     }
 
-    /// The payload directly behind the IP header, as of this protocol.
+    /// Puts the payload directly behind the IP header, as of this protocol.
     #[must_use]
     pub fn proto(mut self, proto: u8) -> Self {
         self.l4 = L4::Raw(proto);
         self
     }
 
-    /// The innermost bytes. What no longer fits the IP length field is left out.
+    /// Sets the innermost bytes. Bytes that do not fit the IP length field are left out.
     #[must_use]
     pub fn payload(mut self, payload: &'a [u8]) -> Self {
         self.payload = payload;

@@ -1,6 +1,6 @@
-//! Reading fields of headers held as arrays: offsets are checked when this is compiled.
+//! Fields of headers held as arrays: offsets are checked at compile time.
 
-/// `N` bytes of `head` from `AT` on.
+/// Reads `N` bytes of `head` from `AT` on.
 #[inline(always)]
 pub(crate) fn part<const AT: usize, const N: usize, const H: usize>(head: &[u8; H]) -> [u8; N] {
     const { assert!(AT + N <= H, "field beyond its header") };
@@ -9,13 +9,13 @@ pub(crate) fn part<const AT: usize, const N: usize, const H: usize>(head: &[u8; 
     out
 }
 
-/// The big-endian 16-bit field of `head` at `AT`.
+/// Reads the big-endian 16-bit field of `head` at `AT`.
 #[inline(always)]
 pub(crate) fn be16<const AT: usize, const H: usize>(head: &[u8; H]) -> u16 {
     u16::from_be_bytes(part::<AT, 2, H>(head))
 }
 
-/// The big-endian 32-bit field of `head` at `AT`.
+/// Reads the big-endian 32-bit field of `head` at `AT`.
 #[inline(always)]
 pub(crate) fn be32<const AT: usize, const H: usize>(head: &[u8; H]) -> u32 {
     u32::from_be_bytes(part::<AT, 4, H>(head))

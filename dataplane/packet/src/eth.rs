@@ -6,10 +6,10 @@ use crate::mac::Mac;
 
 /// Bytes of the two MACs and the EtherType.
 pub const HEADER_LEN: usize = 14;
-/// The shortest frame that a wire carries, without its frame check sequence.
+/// Bytes of the shortest frame on a wire, without its frame check sequence.
 pub const MIN_FRAME_LEN: usize = 60;
 
-/// A view of a frame from its destination MAC on.
+/// View of a frame from its destination MAC on.
 #[derive(Debug, Clone, Copy)]
 pub struct Ethernet<'a> {
     head: &'a [u8; HEADER_LEN],
@@ -17,6 +17,9 @@ pub struct Ethernet<'a> {
 }
 
 impl<'a> Ethernet<'a> {
+    /// Checks the length and makes the view.
+    ///
+    /// # Errors
     /// `Truncated` below 14 bytes.
     pub fn new(frame: &'a [u8]) -> Result<Ethernet<'a>, ParseError> {
         let (head, payload) = frame.split_first_chunk().ok_or(ParseError::Truncated)?;
@@ -35,20 +38,20 @@ impl<'a> Ethernet<'a> {
         Mac(part::<6, 6, _>(self.head))
     }
 
-    /// The 16 bits behind the MACs: an EtherType, a TPID, or below 0x0600 an 802.3 length.
+    /// Value of the 16 bits behind the MACs: an EtherType, a TPID, or below 0x0600 an 802.3 length.
     #[must_use]
     pub fn ethertype(&self) -> u16 {
         be16::<12, _>(self.head)
     }
 
-    /// What follows, padding included.
+    /// Bytes behind the header, padding included.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 }
 
-/// The 14 bytes of an Ethernet header.
+/// Builds the 14 bytes of an Ethernet header.
 #[must_use]
 pub fn header(dst: Mac, src: Mac, ethertype: u16) -> [u8; HEADER_LEN] {
     let mut head = [0; HEADER_LEN];

@@ -1,6 +1,6 @@
 //! EtherType values (IANA "IEEE 802 Numbers").
 
-/// EtherTypes as plain `u16` in host order: `EtherType::IPV4` compares with [`FlowKey::ethertype`]
+/// EtherTypes, as plain `u16` in host order: `EtherType::IPV4` compares with [`FlowKey::ethertype`]
 /// and with what a view returns.
 ///
 /// [`FlowKey::ethertype`]: crate::FlowKey::ethertype
@@ -22,7 +22,7 @@ impl EtherType {
     pub const QINQ_OLD: u16 = 0x9100;
     /// LLDP (IEEE 802.1AB).
     pub const LLDP: u16 = 0x88cc;
-    /// The lowest value that is an EtherType; below it the field is an 802.3 length.
+    /// Lowest value that is an EtherType; below it the field is an 802.3 length.
     pub const FIRST: u16 = 0x0600;
 
     /// Whether `value` announces a VLAN tag: 802.1Q, 802.1ad, or one of the pre-standard numbers

@@ -1,5 +1,5 @@
-//! Cutting an oversize TCP or UDP frame into segments that fit the wire, as a NIC's segmentation
-//! offload does.
+//! Generic segmentation offload (GSO): cuts an oversize TCP or UDP frame into segments that fit the
+//! wire, as a NIC does.
 //!
 //! A kernel hands frames of up to 64 KiB to a packet socket and says in the virtio-net header how much
 //! payload each segment is to have (Virtio 1.3, 5.1.6.2: `gso_size`). Each segment gets the frame's
@@ -19,38 +19,38 @@ use crate::tcp::{Tcp, flag};
 use crate::udp::Udp;
 use crate::{eth, udp};
 
-/// The longest headers, Ethernet's to TCP's, that can be repeated on each segment: two tags, IPv6,
+/// Most bytes of headers, Ethernet's to TCP's, that can be repeated on each segment: two tags, IPv6,
 /// 60 bytes of TCP and 134 bytes of extension headers.
 pub const MAX_HEADERS: usize = 256;
 
-/// Why a frame cannot be cut.
+/// Reason why a frame cannot be cut.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum GsoError {
-    /// Its headers are wrong.
+    /// Frame with wrong headers.
     #[error("the oversize frame cannot be cut: {0}")]
     Parse(#[from] ParseError),
-    /// It is neither TCP nor UDP, or a fragment, or authenticated (AH), or TCP with SYN, RST or URG,
-    /// whose meaning is tied to one segment.
+    /// Frame that is neither TCP nor UDP, or a fragment, or authenticated (AH), or TCP with SYN, RST or
+    /// URG, whose meaning is tied to one segment.
     #[error(
         "the oversize frame is not of a kind that can be cut; turn off gso and tso at its sender"
     )]
     NotSegmentable,
-    /// Its headers are longer than [`MAX_HEADERS`].
+    /// Frame with more bytes of headers than [`MAX_HEADERS`].
     #[error(
         "the oversize frame has more than {MAX_HEADERS} bytes of headers; turn off gso at its sender"
     )]
     HeadersTooLong,
-    /// A segment size of 0.
+    /// Segment size of 0.
     #[error(
         "segments without payload were asked for; the MTU is too small for the frame's headers"
     )]
     ZeroSize,
 }
 
-/// An oversize frame that can be cut.
+/// Oversize frame that can be cut.
 #[derive(Debug, Clone, Copy)]
 pub struct Oversize<'a> {
-    /// Everything before the payload.
+    /// Bytes before the payload.
     headers: &'a [u8],
     payload: &'a [u8],
     l3: usize,
@@ -61,7 +61,7 @@ pub struct Oversize<'a> {
 }
 
 impl<'a> Oversize<'a> {
-    /// Looks through the headers. Up to two tags may be in the bytes, so that a frame can be cut before
+    /// Parses the headers. Up to two tags may be in the bytes, so that a frame can be cut before
     /// its outer tag is removed. Bytes behind the IP packet are left out of the segments. A packet of
     /// more than 64 KiB (the kernel's "BIG TCP", whose length field says 0) is a `Parse` error.
     pub fn new(frame: &'a [u8]) -> Result<Oversize<'a>, GsoError> {
@@ -109,22 +109,22 @@ impl<'a> Oversize<'a> {
         })
     }
 
-    /// The most payload that a segment may have under `mtu` (bytes from the IP header on); `None` if
-    /// the headers alone fill it.
+    /// Largest payload of a segment under `mtu` (bytes from the IP header on); `None` if the headers
+    /// alone fill it.
     #[must_use]
     pub fn size_for_mtu(&self, mtu: u16) -> Option<u16> {
         let headers = u16::try_from(self.headers.len() - self.l3).ok()?;
         mtu.checked_sub(headers).filter(|size| *size > 0)
     }
 
-    /// Segments that [`Oversize::segments`] will make of it.
+    /// Number of segments that [`Oversize::segments`] will make.
     #[must_use]
     pub fn count(&self, size: u16) -> usize {
         self.payload.len().div_ceil(usize::from(size).max(1)).max(1)
     }
 
-    /// Gives each segment to `sink`, headers and payload, in order, until it says `false`; returns how
-    /// many it took. `size` is the most payload of each, in bytes.
+    /// Passes each segment to `sink`, headers and payload, in order, until it returns `false`; returns
+    /// the number that it took. `size` is the largest payload of each, in bytes.
     ///
     /// A payload that fits is one segment: the frame with its checksums completed. UDP over IPv4 sent
     /// without a checksum stays without.

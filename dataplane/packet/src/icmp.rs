@@ -14,7 +14,7 @@ pub const ECHO_REQUEST: u8 = 8;
 /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 1812, 5.2.7.1).
 pub const CODE_ADMIN_PROHIBITED: u8 = 13;
 
-/// A view of an ICMP message.
+/// View of an ICMP message.
 #[derive(Debug, Clone, Copy)]
 pub struct Icmp<'a> {
     head: &'a [u8; HEADER_LEN],
@@ -22,7 +22,10 @@ pub struct Icmp<'a> {
 }
 
 impl<'a> Icmp<'a> {
-    /// `bytes` is the IP payload. `Truncated` below 8 bytes.
+    /// Makes the view; `bytes` is the IP payload.
+    ///
+    /// # Errors
+    /// `Truncated` below 8 bytes.
     pub fn new(bytes: &'a [u8]) -> Result<Icmp<'a>, ParseError> {
         let (head, payload) = bytes.split_first_chunk().ok_or(ParseError::Truncated)?;
         Ok(Icmp { head, payload })
@@ -46,13 +49,13 @@ impl<'a> Icmp<'a> {
         be16::<2, _>(self.head)
     }
 
-    /// The four bytes whose meaning depends on the type: of an echo, identifier and sequence number.
+    /// Four bytes whose meaning depends on the type: of an echo, identifier and sequence number.
     #[must_use]
     pub fn rest(&self) -> [u8; 4] {
         part::<4, 4, _>(self.head)
     }
 
-    /// What follows the header: of an error, the packet that it is about.
+    /// Bytes behind the header: of an error, the packet that it is about.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
@@ -66,7 +69,7 @@ pub const fn is_error(icmp_type: u8) -> bool {
     !matches!(icmp_type, 0 | 8 | 9 | 10 | 13..=18)
 }
 
-/// A header with a checksum of 0, to be filled in over the message.
+/// Builds a header with a checksum of 0, to be filled in over the message.
 #[must_use]
 pub const fn header(icmp_type: u8, code: u8, rest: [u8; 4]) -> [u8; HEADER_LEN] {
     let [a, b, c, d] = rest;

@@ -16,7 +16,7 @@ pub const REDIRECT: u8 = 137;
 /// Code of [`UNREACHABLE`]: communication administratively prohibited (RFC 4443, 3.1).
 pub const CODE_ADMIN_PROHIBITED: u8 = 1;
 
-/// A view of an ICMPv6 message.
+/// View of an ICMPv6 message.
 #[derive(Debug, Clone, Copy)]
 pub struct Icmpv6<'a> {
     head: &'a [u8; HEADER_LEN],
@@ -24,7 +24,10 @@ pub struct Icmpv6<'a> {
 }
 
 impl<'a> Icmpv6<'a> {
-    /// `bytes` is what lies behind the extension headers. `Truncated` below 8 bytes.
+    /// Makes the view; `bytes` begins behind the extension headers.
+    ///
+    /// # Errors
+    /// `Truncated` below 8 bytes.
     pub fn new(bytes: &'a [u8]) -> Result<Icmpv6<'a>, ParseError> {
         let (head, payload) = bytes.split_first_chunk().ok_or(ParseError::Truncated)?;
         Ok(Icmpv6 { head, payload })
@@ -48,13 +51,13 @@ impl<'a> Icmpv6<'a> {
         be16::<2, _>(self.head)
     }
 
-    /// The four bytes whose meaning depends on the type: of an echo, identifier and sequence number.
+    /// Four bytes whose meaning depends on the type: of an echo, identifier and sequence number.
     #[must_use]
     pub fn rest(&self) -> [u8; 4] {
         part::<4, 4, _>(self.head)
     }
 
-    /// What follows the header: of an error, the packet that it is about.
+    /// Bytes behind the header: of an error, the packet that it is about.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
@@ -68,7 +71,7 @@ pub const fn is_error(icmp_type: u8) -> bool {
     icmp_type < 128 || icmp_type == REDIRECT
 }
 
-/// A header with a checksum of 0, to be filled in over pseudo header and message.
+/// Builds a header with a checksum of 0, to be filled in over pseudo header and message.
 #[must_use]
 pub const fn header(icmp_type: u8, code: u8, rest: [u8; 4]) -> [u8; HEADER_LEN] {
     let [a, b, c, d] = rest;

@@ -10,10 +10,10 @@ use crate::error::ParseError;
 pub const MIN_HEADER_LEN: usize = 20;
 /// Bytes of a header with all the options that fit.
 pub const MAX_HEADER_LEN: usize = 60;
-/// Option kinds that route a packet by way of other hosts: loose and strict source route.
+/// Kinds of the options that route a packet through other hosts: loose and strict source route.
 pub const SOURCE_ROUTES: [u8; 2] = [131, 137];
 
-/// A view of an IPv4 packet.
+/// View of an IPv4 packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv4<'a> {
     head: &'a [u8; MIN_HEADER_LEN],
@@ -22,11 +22,12 @@ pub struct Ipv4<'a> {
 }
 
 impl<'a> Ipv4<'a> {
-    /// `bytes` begins at the header and may go on behind the packet: a short packet is padded to
-    /// Ethernet's minimum, so bytes behind the total length are fine and no part of the packet.
+    /// Checks the lengths and makes the view. `bytes` begins at the header; bytes behind the total
+    /// length are Ethernet padding and left out. The checksum is not checked.
     ///
+    /// # Errors
     /// `BadHeader` if the version is not 4, the header length is below 20 or the total length below
-    /// the header length; `Truncated` if either goes past `bytes`. The checksum is not looked at.
+    /// the header length; `Truncated` if either goes past `bytes`.
     pub fn new(bytes: &'a [u8]) -> Result<Ipv4<'a>, ParseError> {
         let head: &[u8; MIN_HEADER_LEN] = bytes.first_chunk().ok_or(ParseError::Truncated)?;
         let header_len = usize::from(head[0] & 0x0f) * 4;
@@ -70,26 +71,26 @@ impl<'a> Ipv4<'a> {
         be16::<4, _>(self.head)
     }
 
-    /// DF.
+    /// Whether DF (don't fragment) is set.
     #[must_use]
     pub fn dont_fragment(&self) -> bool {
         self.head[6] & 0x40 != 0
     }
 
-    /// MF.
+    /// Whether MF (more fragments) is set.
     #[must_use]
     pub fn more_fragments(&self) -> bool {
         self.head[6] & 0x20 != 0
     }
 
-    /// Where this piece belongs in the whole packet's payload, in bytes.
+    /// Offset of this piece in the whole packet's payload, in bytes.
     #[must_use]
     pub fn fragment_offset(&self) -> u16 {
         // 13 bits of 8 bytes each: at most 65,528.
         (be16::<6, _>(self.head) & 0x1fff) << 3
     }
 
-    /// One piece of several.
+    /// Whether the packet is one piece of several.
     #[must_use]
     pub fn is_fragment(&self) -> bool {
         be16::<6, _>(self.head) & 0x3fff != 0
@@ -132,19 +133,21 @@ impl<'a> Ipv4<'a> {
         part::<16, 4, _>(self.head).into()
     }
 
-    /// The options, one by one.
+    /// Iterates over the options.
     #[must_use]
     pub fn options(&self) -> Options<'a> {
         Options { rest: self.options }
     }
 
-    /// The payload, without padding.
+    /// Payload, without padding.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// What the rules of RFC 791 on fragments and options say beyond lengths:
+    /// Checks the rules of RFC 791 on fragments and options beyond lengths.
+    ///
+    /// # Errors
     /// `BadHeader` if the pieces would make more than 65,535 bytes, if a piece that is not the last
     /// is empty or not a multiple of 8 bytes long, if an option's length is wrong, or if an option
     /// asks for a source route (RFC 7126, 4.3 and 4.4: such a packet's destination is not where it
@@ -167,18 +170,18 @@ impl<'a> Ipv4<'a> {
     }
 }
 
-/// One option of a header; padding (kinds 0 and 1) is not reported.
+/// Option of a header; padding (kinds 0 and 1) is not reported.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct HeaderOption<'a> {
     /// Kind.
     pub kind: u8,
-    /// What follows kind and length.
+    /// Bytes behind kind and length.
     pub data: &'a [u8],
 }
 
-/// The options of an IPv4 or TCP header, which have one format (RFC 791, 3.1; RFC 9293, 3.2).
+/// Iterator over the options of an IPv4 or TCP header, which have one format (RFC 791, 3.1; RFC 9293, 3.2).
 ///
-/// A wrong length is reported once, as `BadHeader`, and ends it.
+/// A wrong length is reported once, as `BadHeader`, and ends the iteration.
 #[derive(Debug, Clone, Copy)]
 pub struct Options<'a> {
     pub(crate) rest: &'a [u8],
@@ -213,7 +216,7 @@ impl<'a> Iterator for Options<'a> {
     }
 }
 
-/// The fields of a header without options.
+/// Fields of a header without options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv4Fields {
     /// Type of service.
@@ -235,7 +238,7 @@ pub struct Ipv4Fields {
 }
 
 impl Ipv4Fields {
-    /// The header, with its checksum.
+    /// Encodes the header, with its checksum.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; MIN_HEADER_LEN] {
         let mut out = [0; MIN_HEADER_LEN];

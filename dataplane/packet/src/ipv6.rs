@@ -8,11 +8,11 @@ use crate::proto::IpProto;
 
 /// Bytes of the fixed header.
 pub const HEADER_LEN: usize = 40;
-/// More extension headers than this in a packet are refused. RFC 8200 knows seven places for one; a
+/// Most extension headers of a packet that is not refused. RFC 8200 knows seven places for one; a
 /// longer chain is an attempt to make somebody walk it (RFC 8504, 5.3 allows a limit of eight).
 pub const MAX_EXTENSIONS: usize = 8;
 
-/// A view of an IPv6 packet.
+/// View of an IPv6 packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv6<'a> {
     head: &'a [u8; HEADER_LEN],
@@ -20,10 +20,12 @@ pub struct Ipv6<'a> {
 }
 
 impl<'a> Ipv6<'a> {
-    /// `bytes` begins at the fixed header; bytes behind the stated payload are padding.
+    /// Checks version and length and makes the view. `bytes` begins at the fixed header; bytes behind
+    /// the stated payload are padding. A payload length of 0 means an empty payload: jumbograms (RFC
+    /// 2675) do not fit an Ethernet frame.
     ///
-    /// `BadHeader` if the version is not 6; `Truncated` if the payload goes past `bytes`. A payload
-    /// length of 0 means just that: jumbograms (RFC 2675) do not fit an Ethernet frame.
+    /// # Errors
+    /// `BadHeader` if the version is not 6; `Truncated` if the payload goes past `bytes`.
     pub fn new(bytes: &'a [u8]) -> Result<Ipv6<'a>, ParseError> {
         let (head, rest) = bytes
             .split_first_chunk::<HEADER_LEN>()
@@ -79,13 +81,13 @@ impl<'a> Ipv6<'a> {
         part::<24, 16, _>(self.head).into()
     }
 
-    /// Everything behind the fixed header, extension headers included, padding not.
+    /// Bytes behind the fixed header, extension headers included, padding left out.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 
-    /// The extension headers, one by one.
+    /// Iterates over the extension headers.
     #[must_use]
     pub fn extensions(&self) -> Extensions<'a> {
         Extensions {
@@ -96,7 +98,10 @@ impl<'a> Ipv6<'a> {
         }
     }
 
-    /// What lies behind all extension headers. Errors: see [`Extensions`].
+    /// Finds the upper-layer packet behind all extension headers.
+    ///
+    /// # Errors
+    /// As for [`Extensions`].
     pub fn upper(&self) -> Result<Upper<'a>, ParseError> {
         let mut walk = self.extensions();
         for extension in walk.by_ref() {
@@ -119,33 +124,33 @@ impl<'a> Ipv6<'a> {
     }
 }
 
-/// What a packet carries behind its extension headers.
+/// Upper-layer packet behind the extension headers.
 #[derive(Debug, Clone, Copy)]
 pub struct Upper<'a> {
-    /// Its protocol. Of a later fragment: what the fragment header names, which is the whole packet's
-    /// next header and may be that of a further extension header.
+    /// Protocol number. Of a later fragment: the whole packet's next header as its fragment header
+    /// names it, which may be that of a further extension header.
     pub proto: u8,
-    /// Where it begins, from the start of the fixed header.
+    /// Offset from the start of the fixed header, in bytes.
     pub offset: usize,
-    /// Its bytes.
+    /// Bytes of the packet.
     pub payload: &'a [u8],
-    /// The fragment header, if there was one.
+    /// Fragment header, if there was one.
     pub fragment: Option<Fragment>,
 }
 
-/// A fragment header (RFC 8200, 4.5).
+/// Fragment header (RFC 8200, 4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Fragment {
-    /// Where this piece belongs in the whole packet, in bytes.
+    /// Offset of this piece in the whole packet, in bytes.
     pub offset: u16,
-    /// More pieces follow.
+    /// Whether more pieces follow.
     pub more: bool,
     /// Identification.
     pub id: u32,
 }
 
 impl Fragment {
-    /// One piece of several. A fragment header alone does not make a fragment: offset 0 with nothing
+    /// Whether the packet is one piece of several. A fragment header alone does not make a fragment: offset 0 with nothing
     /// to follow is an atomic fragment, which is a whole packet (RFC 6946).
     #[must_use]
     pub fn is_piece(self) -> bool {
@@ -153,19 +158,19 @@ impl Fragment {
     }
 }
 
-/// One extension header.
+/// Extension header.
 #[derive(Debug, Clone, Copy)]
 pub struct Extension<'a> {
-    /// Its protocol number.
+    /// Protocol number of the header.
     pub kind: u8,
-    /// All its bytes, the next-header byte first; at least 8.
+    /// Bytes of the header, the next-header byte first; at least 8.
     pub bytes: &'a [u8],
 }
 
-/// Walks the extension headers: hop-by-hop, routing, fragment, destination options, authentication
-/// and Shim6. ESP, mobility and HIP end it, as an upper-layer protocol does: what is behind ESP cannot
+/// Iterator over the extension headers: hop-by-hop, routing, fragment, destination options, authentication
+/// and Shim6. ESP, mobility and HIP end it, as an upper-layer protocol does: bytes behind ESP cannot
 /// be read, and the other two have nothing behind them (RFC 6275, 6.1.1; RFC 7401, 5.1). It also ends
-/// at a later fragment, whose bytes are from the middle of something.
+/// at a later fragment, whose bytes do not begin with a header.
 ///
 /// An error is reported once and ends it. `Truncated`: a header is not all there (nor may it be in
 /// another fragment: RFC 7112). `BadHeader`: hop-by-hop that is not first, a second fragment header,
@@ -251,7 +256,7 @@ impl<'a> Iterator for Extensions<'a> {
     }
 }
 
-/// The fields of a fixed header.
+/// Fields of a fixed header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Ipv6Fields {
     /// Traffic class.
@@ -271,7 +276,7 @@ pub struct Ipv6Fields {
 }
 
 impl Ipv6Fields {
-    /// The header.
+    /// Encodes the header.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; HEADER_LEN] {
         let mut out = [0; HEADER_LEN];

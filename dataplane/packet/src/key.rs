@@ -1,4 +1,4 @@
-//! The key that a frame is judged by.
+//! Flow key, by which frames are judged.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -9,7 +9,7 @@ use crate::ethertype::EtherType;
 use crate::mac::Mac;
 use crate::proto::IpProto;
 
-/// What rules can match of a frame, in 56 bytes without padding.
+/// Fields of a frame that rules can match, in 56 bytes without padding.
 ///
 /// Every field is always written, to zero where it does not apply, so keys compare and hash as plain
 /// bytes. Ports, EtherType and VID are in host order.
@@ -26,9 +26,9 @@ pub struct FlowKey {
     pub src_port: u16,
     /// Destination port; 0 without [`FlowKey::PORTS`].
     pub dst_port: u16,
-    /// The EtherType behind all tags; 0 for 802.3 frames with a length in its place.
+    /// EtherType behind all tags; 0 for 802.3 frames with a length in its place.
     pub ethertype: u16,
-    /// The segment's VID, 0 to 4094. `parse` leaves it 0: the tag is not in the bytes it reads.
+    /// VID of the segment, 0 to 4094. `parse` leaves it 0: the tag is not in the bytes it reads.
     pub vid: u16,
     /// Source MAC.
     pub src_mac: [u8; 6],
@@ -36,7 +36,7 @@ pub struct FlowKey {
     pub dst_mac: [u8; 6],
     /// IP protocol; for IPv6 the one behind the extension headers. 0 for non-IP.
     pub proto: u8,
-    /// Which of the others mean something: [`FlowKey::IPV4`] and so on.
+    /// Flags that say which of the other fields are valid: [`FlowKey::IPV4`] and so on.
     pub flags: u8,
     /// ICMP or ICMPv6 type; 0 without [`FlowKey::ICMP`].
     pub icmp_type: u8,
@@ -47,22 +47,22 @@ pub struct FlowKey {
 const _: () = assert!(size_of::<FlowKey>() == 56);
 
 impl FlowKey {
-    /// An IPv4 packet.
+    /// Flag: an IPv4 packet.
     pub const IPV4: u8 = 1 << 0;
-    /// An IPv6 packet.
+    /// Flag: an IPv6 packet.
     pub const IPV6: u8 = 1 << 1;
-    /// The ports were there to read (TCP, UDP, UDP-Lite, SCTP, DCCP; not in later fragments).
+    /// Flag: the ports could be read (TCP, UDP, UDP-Lite, SCTP, DCCP; not in later fragments).
     pub const PORTS: u8 = 1 << 2;
-    /// One piece of a fragmented packet, the first piece included.
+    /// Flag: a fragment, the first one included.
     pub const FRAGMENT: u8 = 1 << 3;
-    /// A piece other than the first: it has no ports and no ICMP type. Always with `FRAGMENT`.
+    /// Flag: a fragment other than the first, without ports and ICMP type. Always with `FRAGMENT`.
     pub const LATER_FRAGMENT: u8 = 1 << 4;
-    /// `icmp_type` and `icmp_code` were there to read: ICMP in IPv4, or ICMPv6 in IPv6.
+    /// Flag: `icmp_type` and `icmp_code` could be read: ICMP in IPv4, or ICMPv6 in IPv6.
     pub const ICMP: u8 = 1 << 5;
-    /// An ARP packet.
+    /// Flag: an ARP packet.
     pub const ARP: u8 = 1 << 6;
 
-    /// `::ffff:a.b.c.d`, the form in which `src` and `dst` hold an IPv4 address.
+    /// IPv4-mapped form `::ffff:a.b.c.d`, in which `src` and `dst` hold an IPv4 address.
     #[inline(always)]
     #[must_use]
     pub const fn mapped(v4: [u8; 4]) -> [u8; 16] {
@@ -129,7 +129,7 @@ impl FlowKey {
     }
 }
 
-/// One line for a log: `vlan 210 udp 10.0.0.1:53 > 10.0.0.2:1024`.
+/// Formats one line for a log: `vlan 210 udp 10.0.0.1:53 > 10.0.0.2:1024`.
 impl fmt::Display for FlowKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         if self.vid != 0 {

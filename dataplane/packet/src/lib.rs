@@ -1,11 +1,12 @@
-//! Checked views over packet bytes, and what the datapath needs of them.
+//! Checked views over packet bytes, and the flow keys that the datapath makes of them.
 //!
 //! * [`parse()`] turns a frame into a [`FlowKey`] in one pass; it is what runs per packet.
 //! * The views ([`eth`], [`vlan`], [`arp`], [`ipv4`], [`ipv6`], [`tcp`], [`udp`], [`icmp`], [`icmpv6`])
 //!   have one checked constructor each and then accessors that cannot panic: what the constructor
 //!   checked is held as arrays and sub-slices, so there is nothing left to index wrongly.
-//! * [`sender`] says what ARP and neighbour discovery claim about their sender, for anti-spoofing.
-//! * [`checksum`], [`reject`], [`gso`] and [`build`] make frames or put them right.
+//! * [`Mac`] and [`Vid`] (with [`VidRange`]) are the types that check addresses and VLANs for all crates.
+//! * [`sender`] reads the claims of ARP and neighbour discovery about their sender, for anti-spoofing.
+//! * [`checksum`], [`l4`], [`reject`], [`gso`] and [`build`] make frames or complete them.
 //!
 //! Everything here works on plain bytes that nobody else writes: a frame is copied out of memory
 //! shared with a pod before it is looked at. Nothing allocates except [`build`]'s `Vec` form.

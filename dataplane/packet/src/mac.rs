@@ -1,11 +1,11 @@
-//! MAC addresses.
+//! MAC addresses; the one place in the tree that checks them.
 
 use std::fmt;
 use std::str::FromStr;
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
-/// A 48-bit MAC address, in the order of the wire.
+/// MAC address, 48 bits in the order of the wire.
 #[derive(
     Clone,
     Copy,
@@ -27,7 +27,7 @@ pub struct Mac(pub [u8; 6]);
 /// Reason why a value was refused as a MAC address; each message names the value and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum MacError {
-    /// Not six pairs of hex digits with one separator throughout.
+    /// Text that is not six pairs of hex digits with one separator throughout.
     #[error(
         "\"{text}\" is not a MAC address: write six pairs of hex digits, as in 02:00:5e:10:00:01"
     )]
@@ -35,14 +35,14 @@ pub enum MacError {
         /// Text that was given.
         text: String,
     },
-    /// Group bit set: no interface can have the address.
+    /// Address with the group bit set, which no interface can have.
     #[error("{mac} is a multicast address: an interface needs a unicast one")]
     Multicast {
         /// Address that was given.
         mac: Mac,
     },
-    /// All zero: no interface can have the address.
-    #[error("{mac} is no interface's address: an interface needs a unicast one")]
+    /// Address of zeros, which no interface can have.
+    #[error("{mac} is not an interface's address: an interface needs a unicast one")]
     Zero {
         /// Address that was given.
         mac: Mac,
@@ -279,7 +279,7 @@ mod tests {
             ),
             (
                 "00:00:00:00:00:00",
-                "00:00:00:00:00:00 is no interface's address",
+                "00:00:00:00:00:00 is not an interface's address",
             ),
         ] {
             let refused = Mac::parse_unicast(text).unwrap_err().to_string();

@@ -16,38 +16,38 @@ pub const ROUTER_ADVERT: u8 = 134;
 pub const NEIGHBOUR_SOLICIT: u8 = 135;
 /// Neighbour advertisement.
 pub const NEIGHBOUR_ADVERT: u8 = 136;
-/// Option: the sender's MAC.
+/// Option with the sender's MAC.
 pub const OPTION_SOURCE_MAC: u8 = 1;
-/// Option: the target's MAC.
+/// Option with the target's MAC.
 pub const OPTION_TARGET_MAC: u8 = 2;
 
-/// What a message is, with its fixed fields.
+/// Kind of a message, with its fixed fields.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// Type 133.
+    /// Router solicitation, type 133.
     RouterSolicit,
-    /// Type 134.
+    /// Router advertisement, type 134.
     RouterAdvert,
-    /// Type 135.
+    /// Neighbour solicitation, type 135.
     NeighbourSolicit {
-        /// The address asked for.
+        /// Address asked for.
         target: Ipv6Addr,
     },
-    /// Type 136.
+    /// Neighbour advertisement, type 136.
     NeighbourAdvert {
-        /// The address that the sender says it has.
+        /// Address that the sender claims.
         target: Ipv6Addr,
     },
-    /// Type 137.
+    /// Redirect, type 137.
     Redirect {
-        /// The better first hop.
+        /// Better first hop.
         target: Ipv6Addr,
-        /// For packets to here.
+        /// Destination of the packets to be redirected.
         destination: Ipv6Addr,
     },
 }
 
-/// A view of a neighbour discovery message, whose fixed part and options are all there.
+/// View of a neighbour discovery message whose fixed part and options are complete.
 #[derive(Debug, Clone, Copy)]
 pub struct Nd<'a> {
     kind: Kind,
@@ -55,8 +55,10 @@ pub struct Nd<'a> {
 }
 
 impl<'a> Nd<'a> {
-    /// `None` if the message is of another type. `Truncated` if its fixed part or an option is not
-    /// all there; `BadHeader` if its code is not 0 or an option's length is (RFC 4861, 4.6 and 6.1).
+    /// Checks the message and makes the view; `None` if it is of another type.
+    ///
+    /// # Errors
+    /// `Truncated` if the fixed part or an option is not complete; `BadHeader` if its code is not 0 or an option's length is (RFC 4861, 4.6 and 6.1).
     pub fn new(icmp: &Icmpv6<'a>) -> Option<Result<Nd<'a>, ParseError>> {
         let body = icmp.payload();
         let split = match icmp.icmp_type() {
@@ -97,21 +99,24 @@ impl<'a> Nd<'a> {
         Ok(nd)
     }
 
-    /// Type and fixed fields.
+    /// Kind and fixed fields.
     #[must_use]
     pub fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// The options, one by one; no error is among them, since [`Nd::new`] looked.
+    /// Iterates over the options, which [`Nd::new`] has checked: no error is among them.
     #[must_use]
     pub fn options(&self) -> NdOptions<'a> {
         NdOptions { rest: self.options }
     }
 
-    /// The MAC in the option `kind` ([`OPTION_SOURCE_MAC`] or [`OPTION_TARGET_MAC`]), if there is
-    /// one. `BadHeader` if it has another length than Ethernet's, or if several of them differ: which
-    /// one a receiver would believe is anybody's guess.
+    /// Reads the MAC of the option `kind` ([`OPTION_SOURCE_MAC`] or [`OPTION_TARGET_MAC`]), if there is
+    /// one.
+    ///
+    /// # Errors
+    /// `BadHeader` if it has another length than Ethernet's, or if several of them differ: receivers
+    /// do not agree on which one counts.
     pub fn mac_option(&self, kind: u8) -> Result<Option<Mac>, ParseError> {
         let mut found = None;
         for option in self.options() {
@@ -129,16 +134,16 @@ impl<'a> Nd<'a> {
     }
 }
 
-/// One option (RFC 4861, 4.6).
+/// Option of a message (RFC 4861, 4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct NdOption<'a> {
     /// Type.
     pub kind: u8,
-    /// What follows type and length: 6 bytes, 14, 22, ...
+    /// Bytes behind type and length: 6, 14, 22, ...
     pub data: &'a [u8],
 }
 
-/// The options of a message. An error is reported once and ends it.
+/// Iterator over the options of a message. An error is reported once and ends it.
 #[derive(Debug, Clone, Copy)]
 pub struct NdOptions<'a> {
     rest: &'a [u8],

@@ -1,11 +1,11 @@
-//! One pass from a frame to its key.
+//! Parser: one pass from a frame to its flow key.
 //!
-//! What is decided here, and why:
+//! Decisions and their reasons:
 //!
 //! * Every length that a header states must fit the bytes; bytes behind the stated end of the packet
 //!   are Ethernet padding and fine. A header length below its minimum is [`ParseError::BadHeader`],
 //!   a length beyond the bytes is [`ParseError::Truncated`].
-//! * A frame whose transport header is not all there is refused, in a first fragment as well: its
+//! * A frame whose transport header is incomplete is refused, in a first fragment as well: its
 //!   ports could not be judged (RFC 1858, RFC 7112). Later fragments have no ports; a later fragment of
 //!   TCP that begins inside the TCP header is refused (RFC 3128).
 //! * Source routes (IPv4 options, IPv6 routing type 0 with segments left) are refused: the packet
@@ -28,45 +28,45 @@ use crate::proto::IpProto;
 use crate::vlan::VlanTag;
 use crate::{eth, icmp, tcp, udp};
 
-/// Whether a tag in the bytes (a second one: the outer tag is out of them already) is tolerated.
+/// Treatment of a tag in the bytes: a second one, since the outer tag is removed before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InnerTag {
     /// A tag in the bytes is [`ParseError::InnerTag`].
     Refuse,
-    /// One tag is read and the key is of what lies behind it; two are [`ParseError::ThirdTag`].
+    /// A tag is read and the key is of the packet behind it; two tags are [`ParseError::ThirdTag`].
     Allow,
 }
 
-/// What `parse` found.
+/// Result of [`parse()`].
 // In this order the error of a `Result<Parsed, ParseError>` lies over `inner` and not over the key,
 // which would be copied byte-shifted because of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Parsed {
-    /// The tag in the bytes, if one was allowed and there.
+    /// Tag in the bytes, if one was allowed and there.
     pub inner: Option<VlanTag>,
-    /// Offset of the IP or ARP header, or of what follows the EtherType.
+    /// Offset of the IP or ARP header, or of the bytes behind the EtherType.
     pub l3: u16,
     /// Offset of the transport header or other IP payload; 0 if there is none to read (non-IP, later
     /// fragments, IPv6 "no next header").
     pub l4: u16,
-    /// The key; `vid` is 0, the caller fills it.
+    /// Flow key; `vid` is 0, the caller fills it.
     pub key: FlowKey,
 }
 
-/// Where the layers of a frame are, without its key.
+/// Offsets of the layers of a frame, without its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Layout {
-    /// As [`Parsed::l3`].
+    /// Offset as in [`Parsed::l3`].
     pub l3: u16,
-    /// As [`Parsed::l4`].
+    /// Offset as in [`Parsed::l4`].
     pub l4: u16,
-    /// As [`Parsed::inner`].
+    /// Tag as in [`Parsed::inner`].
     pub inner: Option<VlanTag>,
 }
 
 impl Layout {
-    /// The two together again.
+    /// Joins layout and key.
     #[inline]
     #[must_use]
     pub const fn with(self, key: FlowKey) -> Parsed {
@@ -79,13 +79,13 @@ impl Layout {
     }
 }
 
-/// Headers of plain TCP over IPv4: the length that one check makes safe to read.
+/// Bytes of the headers of plain TCP over IPv4, which one length check makes safe to read.
 const PLAIN: usize = eth::HEADER_LEN + 20 + tcp::MIN_HEADER_LEN;
 
-/// The key of `frame`, whose outer tag is already removed, and where its layers are.
+/// Parses `frame`, whose outer tag is already removed, into its key and the offsets of its layers.
 ///
-/// TCP and UDP over IPv4 without options, fragments or inner tag take a path of one length check and
-/// hardly any branches; everything else, and everything that is wrong, takes the general one.
+/// TCP and UDP over IPv4 without options, fragments or inner tag take a fast path of one length check
+/// and hardly any branches; all other frames, and all wrong ones, take the general path.
 #[inline]
 pub fn parse(frame: &[u8], inner: InnerTag) -> Result<Parsed, ParseError> {
     let mut key = FlowKey::default();
@@ -95,8 +95,8 @@ pub fn parse(frame: &[u8], inner: InnerTag) -> Result<Parsed, ParseError> {
     }
 }
 
-/// As [`parse()`], with the key written where it is to stay: returned by value, most of the fast path's
-/// instructions are copies of it. On `Err` the key holds something, but nothing of use.
+/// Parses like [`parse()`], with the key written where it is to stay: returned by value, most of the
+/// fast path's instructions are copies of it. On `Err` the content of the key is unspecified.
 #[inline]
 pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<Layout, ParseError> {
     if parse_plain(frame, 0, key) {
@@ -109,9 +109,9 @@ pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<La
     general(frame, inner, key)
 }
 
-/// The fast path of [`parse_into`] alone: writes the key of TCP or UDP over IPv4 without tags,
-/// options or fragments, with `vid` as its VID. `false` if the frame is anything else or anything
-/// about it is wrong; then the key is as it was.
+/// Fast path of [`parse_into`] alone: writes the key of TCP or UDP over IPv4 without tags,
+/// options or fragments, with `vid` as its VID. `false`, with the key unchanged, if the frame is
+/// of another kind or wrong.
 #[inline(always)]
 #[must_use]
 pub fn parse_plain(frame: &[u8], vid: u16, key: &mut FlowKey) -> bool {
@@ -125,7 +125,7 @@ pub fn parse_plain(frame: &[u8], vid: u16, key: &mut FlowKey) -> bool {
     is_plain
 }
 
-/// Whether this is plain TCP or UDP over IPv4, and nothing about it is wrong.
+/// Whether this is valid plain TCP or UDP over IPv4.
 #[inline(always)]
 fn is_plain(head: &[u8; PLAIN], frame_len: usize) -> bool {
     let version_ihl = be32::<12, _>(head) & 0xffff_ff00;
@@ -147,8 +147,9 @@ const _: () = assert!(
     "plain_words puts a key's bytes together in little-endian words"
 );
 
-/// A plain frame's [`FlowKey`], in words: field by field it takes three times as many stores, which is
-/// most of what reading a frame costs, and what compares or hashes the words finds them in registers.
+/// Builds a plain frame's [`FlowKey`] in words: field by field it takes three times as many stores,
+/// which is most of the cost of parsing, and code that compares or hashes the words finds them in
+/// registers.
 #[inline(always)]
 fn plain_words(head: &[u8; PLAIN], vid: u16) -> [u64; 7] {
     /// `::ffff:0:0`, up to the address.
@@ -213,8 +214,8 @@ fn general(frame: &[u8], allowed: InnerTag, key: &mut FlowKey) -> Result<Layout,
     Ok(layout)
 }
 
-/// Reads what `ethertype` announces into `key`; returns the offset of the transport header in
-/// `bytes`, 0 if there is none.
+/// Parses the packet that `ethertype` announces into `key`; returns the offset of the transport header
+/// in `bytes`, 0 if there is none.
 pub(crate) fn network(
     bytes: &[u8],
     ethertype: u16,
@@ -246,8 +247,8 @@ pub(crate) fn network(
     }
 }
 
-/// Whether what follows an 802.3 length is an LLC/SNAP header with an EtherType (the organisation is
-/// 0 or that of 802.1H) of what [`network`] reads or of a tag.
+/// Whether `bytes`, which follow an 802.3 length, are an LLC/SNAP header (organisation 0 or that of
+/// 802.1H) with an EtherType that [`network`] parses, or with that of a tag.
 fn hides_ip(bytes: &[u8]) -> bool {
     let Some(&[0xaa, _, _, 0, 0, 0 | 0xf8, a, b]) = bytes.first_chunk::<8>() else {
         return false;
@@ -309,8 +310,8 @@ fn ipv6(bytes: &[u8], key: &mut FlowKey) -> Result<usize, ParseError> {
     Ok(upper.offset)
 }
 
-/// A later fragment of TCP may not begin inside the TCP header: it would overwrite flags that the
-/// first fragment was judged by (RFC 3128).
+/// Refuses a later fragment of TCP that begins inside the TCP header: it would overwrite flags by
+/// which the first fragment was judged (RFC 3128).
 fn later_fragment(proto: u8, offset: u16) -> Result<usize, ParseError> {
     if proto == IpProto::TCP && usize::from(offset) < tcp::MIN_HEADER_LEN {
         return Err(ParseError::BadHeader);

@@ -1,6 +1,6 @@
 //! IP protocol numbers (IANA "Protocol Numbers").
 
-/// Protocol numbers as plain `u8`: they compare with [`FlowKey::proto`](crate::FlowKey::proto).
+/// IP protocol numbers, as plain `u8`: they compare with [`FlowKey::proto`](crate::FlowKey::proto).
 #[derive(Debug, Clone, Copy)]
 pub enum IpProto {}
 

@@ -1,4 +1,4 @@
-//! The answer to a rejected frame, made in the buffer that the frame is in.
+//! Answer to a rejected frame, built in place in its buffer.
 //!
 //! TCP is answered with RST, anything else with ICMP "administratively prohibited". The answer goes
 //! back where the frame came from: MACs swapped, from the original destination to the original source,

@@ -1,5 +1,5 @@
-//! What a frame claims about its own sender above the Ethernet and IP headers: the part of
-//! anti-spoofing that is not in the [`FlowKey`].
+//! Claims of a frame about its sender above the Ethernet and IP headers (ARP, neighbour discovery): the
+//! part of anti-spoofing that is not in the [`FlowKey`].
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -13,35 +13,35 @@ use crate::nd::{self, Kind, Nd, OPTION_SOURCE_MAC, OPTION_TARGET_MAC};
 use crate::parse::Parsed;
 use crate::proto::IpProto;
 
-/// What other hosts would write into their neighbour tables because of a frame.
+/// Claim of a frame about its sender, as other hosts would write it into their neighbour tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claim {
-    /// Nothing: neither ARP nor neighbour discovery.
+    /// No claim: neither ARP nor neighbour discovery.
     None,
-    /// ARP of any operation: "`ip` is at `mac`".
+    /// Claim of ARP, of any operation: "`ip` is at `mac`".
     Arp {
         /// Sender hardware address.
         mac: Mac,
-        /// Sender protocol address; `None` in a probe, which says 0.0.0.0 (RFC 5227, 2.1.1).
+        /// Sender protocol address; `None` in a probe, which has 0.0.0.0 (RFC 5227, 2.1.1).
         ip: Option<Ipv4Addr>,
         /// Target protocol address; in a probe, the address that the sender is about to take.
         target: Ipv4Addr,
     },
-    /// Neighbour discovery.
+    /// Claim of neighbour discovery.
     Neighbour {
         /// ICMPv6 type, 133 to 137.
         icmp_type: u8,
-        /// The MAC that the sender says it has: the source link-layer option of solicitations and
+        /// MAC that the sender claims: the source link-layer option of solicitations and
         /// router advertisements, the target link-layer option of neighbour advertisements.
         mac: Option<Mac>,
-        /// The address that the sender says it has, beside the packet's source: an advertisement's
+        /// Address that the sender claims, beside the packet's source: an advertisement's
         /// target, or the target of duplicate address detection (a solicitation from `::`).
         address: Option<Ipv6Addr>,
     },
 }
 
 impl Claim {
-    /// Whether only a router may say this: router advertisements and redirects.
+    /// Whether only a router may claim this: router advertisements and redirects.
     #[must_use]
     pub fn is_router(&self) -> bool {
         matches!(
@@ -54,19 +54,23 @@ impl Claim {
     }
 }
 
-/// The claim of a frame that `parse` made `parsed` of. Costs two tests of the key for frames that
-/// make none.
+/// Returns the claim of a frame, of which [`parse()`](crate::parse()) made `parsed`. Costs two tests of
+/// the key for frames without one.
 ///
+/// # Errors
 /// `BadHeader` for what no receiver may accept: neighbour discovery in fragments (RFC 6980) or with a
 /// hop limit other than 255 (RFC 4861, 6.1 and 7.1), with contradicting or ill-formed options, or from
 /// `::` with a source link-layer option (RFC 4861, 7.1.1). `Truncated` if a message or one of its
-/// options is not all there. Treat both as spoofed.
+/// options is incomplete. Treat both as spoofed.
 #[inline]
 pub fn claim(frame: &[u8], parsed: &Parsed) -> Result<Claim, ParseError> {
     claim_of(frame, &parsed.key, parsed.l3)
 }
 
-/// As [`claim`], for who has key and offset of the network header apart.
+/// Returns the claim, like [`claim`], for callers with key and offset of the network header apart.
+///
+/// # Errors
+/// As for [`claim`].
 #[inline]
 pub fn claim_of(frame: &[u8], key: &FlowKey, l3: u16) -> Result<Claim, ParseError> {
     if key.has(FlowKey::ARP) {

@@ -11,25 +11,25 @@ pub const MAX_HEADER_LEN: usize = 60;
 
 /// Flag bits, as in byte 13 of the header.
 pub mod flag {
-    /// No more data from the sender.
+    /// FIN: no more data from the sender.
     pub const FIN: u8 = 0x01;
-    /// Synchronise sequence numbers.
+    /// SYN: synchronise sequence numbers.
     pub const SYN: u8 = 0x02;
-    /// Reset the connection.
+    /// RST: reset the connection.
     pub const RST: u8 = 0x04;
-    /// Push.
+    /// PSH: push data to the receiver.
     pub const PSH: u8 = 0x08;
-    /// The acknowledgement number means something.
+    /// ACK: the acknowledgement number is valid.
     pub const ACK: u8 = 0x10;
-    /// The urgent pointer means something.
+    /// URG: the urgent pointer is valid.
     pub const URG: u8 = 0x20;
-    /// ECN echo (RFC 3168).
+    /// ECE: ECN echo (RFC 3168).
     pub const ECE: u8 = 0x40;
-    /// Congestion window reduced (RFC 3168).
+    /// CWR: congestion window reduced (RFC 3168).
     pub const CWR: u8 = 0x80;
 }
 
-/// A view of a TCP segment.
+/// View of a TCP segment.
 #[derive(Debug, Clone, Copy)]
 pub struct Tcp<'a> {
     head: &'a [u8; MIN_HEADER_LEN],
@@ -38,8 +38,10 @@ pub struct Tcp<'a> {
 }
 
 impl<'a> Tcp<'a> {
-    /// `bytes` is the IP payload. `BadHeader` if the data offset is below 20 bytes; `Truncated` if it
-    /// goes past `bytes`.
+    /// Checks the data offset and makes the view; `bytes` is the IP payload.
+    ///
+    /// # Errors
+    /// `BadHeader` if the data offset is below 20 bytes; `Truncated` if it goes past `bytes`.
     pub fn new(bytes: &'a [u8]) -> Result<Tcp<'a>, ParseError> {
         let head: &[u8; MIN_HEADER_LEN] = bytes.first_chunk().ok_or(ParseError::Truncated)?;
         let header_len = usize::from(head[12] >> 4) * 4;
@@ -87,7 +89,7 @@ impl<'a> Tcp<'a> {
         MIN_HEADER_LEN + self.options.len()
     }
 
-    /// The flags: see [`flag`].
+    /// Flags: see [`flag`].
     #[must_use]
     pub fn flags(&self) -> u8 {
         self.head[13]
@@ -111,20 +113,20 @@ impl<'a> Tcp<'a> {
         be16::<18, _>(self.head)
     }
 
-    /// The options, one by one.
+    /// Iterates over the options.
     #[must_use]
     pub fn options(&self) -> Options<'a> {
         Options { rest: self.options }
     }
 
-    /// The data.
+    /// Data of the segment.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 }
 
-/// The fields of a header without options.
+/// Fields of a header without options.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct TcpFields {
     /// Source port.
@@ -142,7 +144,7 @@ pub struct TcpFields {
 }
 
 impl TcpFields {
-    /// The header with a checksum of 0, to be filled in over pseudo header and data.
+    /// Encodes the header with a checksum of 0, to be filled in over pseudo header and data.
     #[must_use]
     pub fn to_bytes(&self) -> [u8; MIN_HEADER_LEN] {
         let mut out = [0; MIN_HEADER_LEN];

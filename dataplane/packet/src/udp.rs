@@ -6,7 +6,7 @@ use crate::error::ParseError;
 /// Bytes of the header.
 pub const HEADER_LEN: usize = 8;
 
-/// A view of a UDP datagram.
+/// View of a UDP datagram.
 #[derive(Debug, Clone, Copy)]
 pub struct Udp<'a> {
     head: &'a [u8; HEADER_LEN],
@@ -14,9 +14,11 @@ pub struct Udp<'a> {
 }
 
 impl<'a> Udp<'a> {
-    /// `bytes` is the IP payload of an unfragmented packet; bytes behind the stated length are no
-    /// part of the datagram (RFC 9868 puts options there). `BadHeader` if that length is below 8,
-    /// `Truncated` if it goes past `bytes`.
+    /// Checks the length and makes the view. `bytes` is the IP payload of an unfragmented packet; bytes
+    /// behind the stated length are not part of the datagram (RFC 9868 puts options there).
+    ///
+    /// # Errors
+    /// `BadHeader` if that length is below 8, `Truncated` if it goes past `bytes`.
     pub fn new(bytes: &'a [u8]) -> Result<Udp<'a>, ParseError> {
         let (head, _) = bytes
             .split_first_chunk::<HEADER_LEN>()
@@ -53,15 +55,15 @@ impl<'a> Udp<'a> {
         be16::<6, _>(self.head)
     }
 
-    /// The data.
+    /// Data of the datagram.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload
     }
 }
 
-/// A header with a checksum of 0, to be filled in over pseudo header and data.
-/// `len_bytes` is of header and payload.
+/// Builds a header with a checksum of 0, to be filled in over pseudo header and data. `len_bytes` is
+/// the length of header and payload.
 #[must_use]
 pub fn header(src_port: u16, dst_port: u16, len_bytes: u16) -> [u8; HEADER_LEN] {
     let mut out = [0; HEADER_LEN];

@@ -1,4 +1,4 @@
-//! VLAN identifiers: IEEE 802.1Q-2022 clause 9.6. What checks a VLAN anywhere checks it here.
+//! VLAN identifiers (IEEE 802.1Q-2022 clause 9.6); the one place in the tree that checks them.
 
 use std::fmt;
 use std::str::FromStr;
@@ -61,7 +61,7 @@ impl TryFrom<u16> for Vid {
     }
 }
 
-/// From a number as JSON has it.
+/// Converts a number as JSON has it.
 impl TryFrom<u64> for Vid {
     type Error = VidError;
 
@@ -99,7 +99,7 @@ impl fmt::Debug for Vid {
     }
 }
 
-/// VIDs from `first` to `last`, both included; never empty.
+/// Range of VIDs from `first` to `last`, both included; never empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VidRange {
     first: Vid,
@@ -190,19 +190,19 @@ impl fmt::Display for VidRange {
 /// Reason why a value was refused as a VLAN; each message names the value and the rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum VidError {
-    /// Not a number from 0 to 4094.
+    /// Text that is not a number from 0 to 4094.
     #[error("\"{text}\" is not a VLAN: use 1 to 4094, or 0 for untagged")]
     Syntax {
         /// Text that was given.
         text: String,
     },
-    /// Above 4094.
+    /// Number above 4094.
     #[error("VLAN {vid} is out of range: use 1 to 4094, or 0 for untagged")]
     OutOfRange {
         /// Number that was given.
         vid: u64,
     },
-    /// 0 where a tag must carry the VLAN, as on a trunk.
+    /// VID 0 where a tag must carry the VLAN, as on a trunk.
     #[error("VLAN 0 stands for untagged frames and no tag carries it: use 1 to 4094")]
     Untagged,
     /// Range whose end lies before its beginning.

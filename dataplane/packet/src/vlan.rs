@@ -5,7 +5,7 @@ use std::fmt;
 use crate::ethertype::EtherType;
 use crate::vid::Vid;
 
-/// One VLAN tag: its protocol number and its control information, both in host order.
+/// VLAN tag: protocol number and control information, both in host order.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct VlanTag {
     /// Tag protocol identifier: 0x8100, 0x88a8, ...
@@ -15,10 +15,10 @@ pub struct VlanTag {
 }
 
 impl VlanTag {
-    /// Bytes that a tag takes in a frame.
+    /// Bytes of a tag in a frame.
     pub const LEN: usize = 4;
 
-    /// A tag of priority 0.
+    /// Makes a tag of priority 0.
     #[inline]
     #[must_use]
     pub const fn new(tpid: u16, vid: Vid) -> VlanTag {
@@ -28,7 +28,7 @@ impl VlanTag {
         }
     }
 
-    /// From the four bytes that follow the source MAC.
+    /// Decodes the four bytes behind the source MAC.
     #[inline]
     #[must_use]
     pub const fn from_bytes(bytes: [u8; 4]) -> VlanTag {
@@ -38,7 +38,7 @@ impl VlanTag {
         }
     }
 
-    /// The four bytes that follow the source MAC.
+    /// Encodes the four bytes behind the source MAC.
     #[inline]
     #[must_use]
     pub const fn to_bytes(self) -> [u8; 4] {
@@ -47,7 +47,7 @@ impl VlanTag {
         [a, b, c, d]
     }
 
-    /// The VID; `None` for the reserved 4095, which no frame may carry.
+    /// VID of the tag; `None` for the reserved 4095, which no frame may carry.
     #[inline]
     #[must_use]
     pub const fn vid(self) -> Option<Vid> {
@@ -61,7 +61,7 @@ impl VlanTag {
         (self.tci >> 13) as u8
     }
 
-    /// Drop eligible indicator.
+    /// Whether the frame may be dropped first (drop eligible indicator).
     #[inline]
     #[must_use]
     pub const fn dei(self) -> bool {
@@ -81,7 +81,7 @@ impl fmt::Debug for VlanTag {
     }
 }
 
-/// The tag right behind the MACs, if there is one whose TPID is in `tpids`.
+/// Reads the tag right behind the MACs, if there is one whose TPID is in `tpids`.
 ///
 /// To remove it: copy the 12 bytes of the MACs four bytes on and trim four bytes from the front.
 #[inline]
@@ -96,7 +96,7 @@ pub fn outer_tag(frame: &[u8], tpids: &[u16]) -> Option<VlanTag> {
     is_tag.then_some(tag)
 }
 
-/// A view of one tag and what follows it.
+/// View of a tag and the bytes behind it.
 #[derive(Debug, Clone, Copy)]
 pub struct Vlan<'a> {
     tag: VlanTag,
@@ -105,8 +105,8 @@ pub struct Vlan<'a> {
 }
 
 impl<'a> Vlan<'a> {
-    /// `bytes` begins at the TPID, 12 bytes into the frame. `None` if it is no tag's TPID or if the
-    /// tag and the EtherType behind it are not all there.
+    /// Makes the view; `bytes` begins at the TPID, 12 bytes into the frame. `None` if it is not a
+    /// tag's TPID, or if the tag and the EtherType behind it are incomplete.
     #[must_use]
     pub fn new(bytes: &'a [u8]) -> Option<Vlan<'a>> {
         let (head, payload) = bytes.split_first_chunk::<6>()?;
@@ -119,7 +119,7 @@ impl<'a> Vlan<'a> {
         })
     }
 
-    /// The tag.
+    /// Tag that is viewed.
     #[must_use]
     pub fn tag(&self) -> VlanTag {
         self.tag
@@ -131,7 +131,7 @@ impl<'a> Vlan<'a> {
         self.next
     }
 
-    /// What follows that EtherType.
+    /// Bytes behind that EtherType.
     #[must_use]
     pub fn payload(&self) -> &'a [u8] {
         self.payload

@@ -1,4 +1,4 @@
-//! Whatever the bytes are, nothing panics; what the builder writes, the parser reads; the checksum is
+//! Properties: no bytes make anything panic; the parser reads what the builder writes; the checksum is
 //! the one of the textbook.
 
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
@@ -23,7 +23,7 @@ use sluice_packet::{
     sender,
 };
 
-/// Calls everything that reads.
+/// Calls every parser and every accessor.
 fn look(bytes: &[u8]) {
     if let Ok(eth) = Ethernet::new(bytes) {
         let _ = (eth.dst(), eth.src(), eth.ethertype(), eth.payload());

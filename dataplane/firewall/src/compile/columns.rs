@@ -1,4 +1,4 @@
-//! All coordinates of a table: what turns a key into row ids.
+//! Coordinates of a table, which turn a key into row ids.
 
 use sluice_packet::FlowKey;
 
@@ -10,8 +10,8 @@ use crate::compile::region::{
 use crate::compile::rows::Builder;
 use crate::compile::search::{Addresses, Intervals, Paged};
 
-/// One search with its rows (`R`) per coordinate. A coordinate that no rule mentions has none: its
-/// only row would be all ones.
+/// Search and rows (`R`) of each coordinate. A coordinate that no rule mentions has none: its only row
+/// would be all ones.
 pub(crate) struct Columns<R> {
     class: Option<Column<Paged, R>>,
     l4: Option<Column<Paged, R>>,
@@ -22,7 +22,7 @@ pub(crate) struct Columns<R> {
     dst_mac: Option<Column<Intervals<u64>, R>>,
 }
 
-/// How many coordinates there are.
+/// Number of coordinates.
 pub(crate) const COLUMNS: usize = 7;
 
 struct Column<S, R> {
@@ -31,7 +31,7 @@ struct Column<S, R> {
 }
 
 impl<R> Columns<R> {
-    /// `regions`: what the rules match, first rule first.
+    /// Builds the searches for `regions`, one per rule, first rule first.
     pub(crate) fn new<B: Builder<Rows = R>>(regions: &[&Region]) -> Columns<R> {
         fn column<'r, S, B: Builder, I: 'r>(
             sets: impl Iterator<Item = Option<&'r I>> + Clone,

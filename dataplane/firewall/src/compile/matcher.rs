@@ -1,4 +1,4 @@
-//! The first rule that matches a key, in tables of several sizes.
+//! Bit vector classification: the first rule that matches a key, in tables of several sizes.
 
 use sluice_packet::FlowKey;
 
@@ -9,7 +9,7 @@ use crate::compile::rows::{
     BLOCK_RULES, Bits, Blocked, BlockedBuilder, Flat, FlatBuilder, and, first,
 };
 
-/// Compiled rules. The sizes differ only in how long a row is, in words of 64 rules.
+/// Compiled rules. The sizes differ only in the length of a row, in words of 64 rules.
 pub(crate) enum Matcher {
     Narrow(Box<Single<1>>),
     Medium(Box<Single<2>>),
@@ -19,7 +19,7 @@ pub(crate) enum Matcher {
 }
 
 impl Matcher {
-    /// `regions`: what the rules match, first rule first.
+    /// Compiles `regions`, one per rule, first rule first.
     pub(crate) fn new(regions: &[&Region]) -> Matcher {
         match regions.len() {
             0..=64 => Matcher::Narrow(Box::new(Single::new(regions))),
@@ -30,7 +30,7 @@ impl Matcher {
         }
     }
 
-    /// The first rule that matches `key`.
+    /// Index of the first rule that matches `key`.
     #[inline]
     pub(crate) fn first_match(&self, key: &FlowKey) -> Option<usize> {
         match self {
@@ -42,7 +42,7 @@ impl Matcher {
         }
     }
 
-    /// The first rule that matches each of `keys`.
+    /// Index of the first rule that matches each of `keys`.
     #[inline]
     pub(crate) fn first_matches(&self, keys: &[&FlowKey; LANES]) -> [Option<usize>; LANES] {
         match self {
@@ -55,9 +55,9 @@ impl Matcher {
     }
 }
 
-/// Up to 64 * W rules: the AND of the key's rows, and of that the lowest bit.
+/// Up to 64 * W rules: the AND of the key's rows, and its lowest bit (Lakshman and Stiliadis, 1998).
 pub(crate) struct Single<const W: usize> {
-    /// A bit for every rule there is.
+    /// Bit vector with a bit for every rule.
     all: Bits<W>,
     columns: Columns<Flat<W>>,
 }
@@ -94,11 +94,12 @@ impl<const W: usize> Single<W> {
     }
 }
 
-/// More rules than one row holds: the blocks in which every one of the key's rows has a bit, in order,
-/// until the AND of one has one.
+/// More rules than one row holds: aggregated bit vectors (Baboescu and Varghese, 2001). An aggregate
+/// word per row says which blocks have a bit; the blocks in which all of the key's rows have one are
+/// tried in order until the AND of one is not empty.
 pub(crate) struct Many(Columns<Blocked>);
 
-/// A key's row in each of so many coordinates.
+/// Rows of a key (or of several), one per coordinate.
 struct Found<'t, Ids> {
     count: usize,
     rows: [Option<(&'t Blocked, Ids)>; COLUMNS],
@@ -118,7 +119,7 @@ impl<'t, Ids: Copy> Found<'t, Ids> {
         self.count += 1;
     }
 
-    /// The first match, where `id` takes the key's out of `Ids`.
+    /// First match of one key, whose row id `id` takes out of `Ids`.
     #[inline]
     fn first(&self, id: impl Fn(&Ids) -> u32) -> Option<usize> {
         let rows = || self.rows[..self.count].iter().flatten();

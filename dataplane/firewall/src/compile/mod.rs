@@ -1,4 +1,6 @@
-//! From written rules to tables.
+//! Compiler from written rules to tables: bit vector classification (T. V. Lakshman and D. Stiliadis,
+//! "High-speed policy-based packet forwarding", SIGCOMM 1998), aggregated above 1024 rules (F. Baboescu
+//! and G. Varghese, "Scalable packet classification", SIGCOMM 2001).
 //!
 //! A match is a product of number sets, one per coordinate ([`region`]). For every coordinate the
 //! boundaries of all rules' sets cut its numbers into intervals ([`search`]), and each interval has a
@@ -6,9 +8,9 @@
 //! ([`columns`]), the AND of the rows found, and the lowest bit set ([`matcher`]): the same searches for
 //! every key, whatever a sender chooses to send.
 //!
-//! Above 1024 rules, rows are cut into blocks of 512 bits, a cache line each. A row says which of its
-//! blocks are not empty, so that few of them are looked at; in the worst case, a key that nearly
-//! matches a rule in every block, all of them are.
+//! Above 1024 rules, rows are cut into blocks of 512 bits, a cache line each. An aggregate word says
+//! which blocks of a row are not empty, so that few of them are read; in the worst case, a key that nearly
+//! matches a rule in every block, all of them are read.
 
 mod columns;
 mod matcher;
@@ -20,5 +22,5 @@ mod search;
 pub(crate) use matcher::Matcher;
 pub(crate) use region::Region;
 
-/// Keys that are searched side by side.
+/// Number of keys that are searched side by side.
 pub(crate) const LANES: usize = 16;

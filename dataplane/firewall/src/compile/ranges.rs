@@ -1,12 +1,12 @@
-//! Sets of numbers as sorted ranges.
+//! Sets of numbers, as sorted ranges.
 
 use std::ops::RangeInclusive;
 
-/// A number that a table is searched by.
+/// Number by which a table is searched.
 pub(crate) trait Coordinate: Copy + Ord {
-    /// The lowest.
+    /// Lowest number.
     const ZERO: Self;
-    /// The next higher, if there is one.
+    /// Next higher number, if there is one.
     fn next(self) -> Option<Self>;
 }
 
@@ -22,13 +22,13 @@ macro_rules! coordinate {
 }
 coordinate!(u32, u64, u128);
 
-/// A set of numbers: inclusive ranges, ascending, neither overlapping nor touching. Two are equal
+/// Set of numbers: inclusive ranges, ascending, neither overlapping nor touching. Two are equal
 /// exactly if they hold the same numbers.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Ranges<T>(Box<[(T, T)]>);
 
 impl<T: Coordinate> Ranges<T> {
-    /// The numbers that are in at least one of `ranges`, which may overlap and come in any order; one
+    /// Set of the numbers in at least one of `ranges`, which may overlap and come in any order; a range
     /// that ends before it begins holds nothing.
     pub(crate) fn new(ranges: impl IntoIterator<Item = RangeInclusive<T>>) -> Ranges<T> {
         let mut ranges: Vec<(T, T)> = ranges
@@ -50,7 +50,7 @@ impl<T: Coordinate> Ranges<T> {
         Ranges(merged.into_boxed_slice())
     }
 
-    /// The ranges, ascending.
+    /// Ranges of the set, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (T, T)> {
         self.0.iter().copied()
     }

@@ -1,4 +1,4 @@
-//! What a rule matches, as a product of number sets: one per coordinate of a key.
+//! Match of a rule in normal form: a product of number sets, one per coordinate of a key.
 
 use ipnet::IpNet;
 use sluice_packet::{EtherType, FlowKey, Mac};
@@ -6,9 +6,9 @@ use sluice_packet::{EtherType, FlowKey, Mac};
 use crate::compile::ranges::Ranges;
 use crate::policy::Match;
 
-/// One past the highest [`class_of`].
+/// Bound above every [`class_of`].
 pub(crate) const CLASSES: u32 = OTHER + 0x1_0000;
-/// One past the highest [`l4_of`] and [`src_port_of`].
+/// Bound above every [`l4_of`] and [`src_port_of`].
 pub(crate) const L4S: u32 = NEITHER + 1;
 
 /// Classes: IPv4 protocols, then IPv6 protocols, then the EtherTypes of everything else.
@@ -20,8 +20,8 @@ const OTHER: u32 = 0x200;
 const ICMP: u32 = 0x1_0000;
 const NEITHER: u32 = ICMP + 0x100;
 
-/// A match in normal form: two that match the same frames because they say the same in another order
-/// or notation are equal. `None` holds for every frame.
+/// Match in normal form: matches that differ only in order or notation are equal. `None` holds for
+/// every frame.
 ///
 /// EtherType and protocol are one coordinate (class), destination port and ICMP type are one (l4):
 /// no frame has both, and one table less is searched per frame.
@@ -43,7 +43,7 @@ pub(crate) struct Prefixes {
     pub(crate) v6: Ranges<u128>,
 }
 
-/// A frame's address on one side.
+/// Source or destination address of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Address {
     V4(u32),
@@ -183,7 +183,7 @@ fn number(mac: Mac) -> u64 {
     u64::from_be_bytes([0, 0, a, b, c, d, e, f])
 }
 
-/// Below [`CLASSES`].
+/// Class coordinate of a key, below [`CLASSES`].
 #[inline]
 pub(crate) fn class_of(key: &FlowKey) -> u32 {
     if key.has(FlowKey::IPV4) {
@@ -195,7 +195,7 @@ pub(crate) fn class_of(key: &FlowKey) -> u32 {
     }
 }
 
-/// Below [`L4S`].
+/// Source port coordinate of a key, below [`L4S`].
 #[inline]
 pub(crate) fn src_port_of(key: &FlowKey) -> u32 {
     if key.has(FlowKey::PORTS) {
@@ -205,7 +205,7 @@ pub(crate) fn src_port_of(key: &FlowKey) -> u32 {
     }
 }
 
-/// Below [`L4S`].
+/// Transport coordinate of a key, below [`L4S`].
 #[inline]
 pub(crate) fn l4_of(key: &FlowKey) -> u32 {
     if key.has(FlowKey::PORTS) {
@@ -254,13 +254,13 @@ pub(crate) fn has_v4(key: &FlowKey) -> bool {
     key.has(FlowKey::IPV4 | FlowKey::ARP)
 }
 
-/// [`src_of`] if that is IPv4, else anything.
+/// IPv4 source address of a key; meaningless unless [`has_v4`].
 #[inline]
 pub(crate) fn src_v4_of(key: &FlowKey) -> u32 {
     last_four(&key.src)
 }
 
-/// [`dst_of`] if that is IPv4, else anything.
+/// IPv4 destination address of a key; meaningless unless [`has_v4`].
 #[inline]
 pub(crate) fn dst_v4_of(key: &FlowKey) -> u32 {
     last_four(&key.dst)

@@ -1,4 +1,4 @@
-//! Rows of bits, one bit per rule: the rules that hold at one place of one coordinate.
+//! Bit vectors with one bit per rule: the rules that hold in one interval of one coordinate.
 //!
 //! Rows are built by walking a coordinate upwards and flipping bits ([`Builder::flip`]); each distinct
 //! row is kept once and has an id.
@@ -6,10 +6,10 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 
-/// One bit per rule, first rule lowest.
+/// Bit vector with one bit per rule, first rule lowest.
 pub(crate) type Bits<const W: usize> = [u64; W];
 
-/// `bits &= with`.
+/// Computes `bits &= with`.
 #[inline]
 pub(crate) fn and<const W: usize>(bits: &mut Bits<W>, with: &Bits<W>) {
     for (word, with) in bits.iter_mut().zip(with) {
@@ -17,32 +17,32 @@ pub(crate) fn and<const W: usize>(bits: &mut Bits<W>, with: &Bits<W>) {
     }
 }
 
-/// The lowest bit that is set.
+/// Index of the lowest bit that is set.
 #[inline]
 pub(crate) fn first<const W: usize>(bits: &Bits<W>) -> Option<usize> {
     let word = bits.iter().position(|word| *word != 0)?;
     Some(word * 64 + bits[word].trailing_zeros() as usize)
 }
 
-/// Collects the rows of one coordinate, starting from the row of no rule.
+/// Builder of the rows of one coordinate, which starts from the row of no rule.
 pub(crate) trait Builder {
-    /// What comes of it.
+    /// Rows that it builds.
     type Rows;
-    /// For this many rules.
+    /// Makes a builder for this many rules.
     fn new(rules: usize) -> Self;
     /// Puts a rule into the row, or takes it out again.
     fn flip(&mut self, rule: usize);
-    /// The id of the row as it is now.
+    /// Id of the row as it is now.
     fn id(&mut self) -> u32;
-    /// All rows that were asked for.
+    /// Returns all rows that have an id.
     fn finish(self) -> Self::Rows;
 }
 
-/// Rows of rules that fit into one of them.
+/// Rows of tables whose rules fit into one row each.
 pub(crate) struct Flat<const W: usize>(Box<[Bits<W>]>);
 
 impl<const W: usize> Flat<W> {
-    /// The row of an id that these rows' builder gave out.
+    /// Row of an id that these rows' builder gave out.
     #[inline]
     pub(crate) fn row(&self, id: u32) -> &Bits<W> {
         &self.0[id as usize]
@@ -77,36 +77,37 @@ impl<const W: usize> Builder for FlatBuilder<W> {
     }
 }
 
-/// Words of a block's row: 512 bits, a cache line.
+/// Words of one block of a row: 512 bits, a cache line.
 pub(crate) const BLOCK_WORDS: usize = 8;
-/// Rules of a block.
+/// Rules of one block.
 pub(crate) const BLOCK_RULES: usize = 64 * BLOCK_WORDS;
 
-/// Rows of many rules, in blocks of [`BLOCK_RULES`]. A block's part of a row is kept once for all rows
-/// that have it, which for most of them is the empty one: memory grows with the rules, not with their
-/// square.
+/// Aggregated rows of many rules, in blocks of [`BLOCK_RULES`]. Equal blocks are kept once; most are
+/// empty, so memory grows with the rules, not with their square.
 pub(crate) struct Blocked {
     blocks: usize,
-    /// By id: which blocks have a bit set. The highest bit stands for all blocks from 63 on.
+    /// Aggregate words by row id: a bit for each block that has a bit set. The highest bit stands for
+    /// all blocks from 63 on.
     live: Box<[u64]>,
-    /// By id and block: index into `parts`.
+    /// Indices into `parts`, by row id and block.
     parts_of: Box<[u32]>,
     parts: Box<[Bits<BLOCK_WORDS>]>,
 }
 
 impl Blocked {
-    /// How many blocks a row has.
+    /// Number of blocks of a row.
     pub(crate) fn blocks(&self) -> usize {
         self.blocks
     }
 
-    /// Which blocks may have a bit set in this row; the highest bit stands for all from 63 on.
+    /// Aggregate word of a row: the blocks that may have a bit set; the highest bit stands for all from
+    /// 63 on.
     #[inline]
     pub(crate) fn live(&self, id: u32) -> u64 {
         self.live[id as usize]
     }
 
-    /// One block of a row.
+    /// Block number `block` of a row.
     #[inline]
     pub(crate) fn part(&self, id: u32, block: usize) -> &Bits<BLOCK_WORDS> {
         &self.parts[self.parts_of[id as usize * self.blocks + block] as usize]
@@ -116,7 +117,7 @@ impl Blocked {
 pub(crate) struct BlockedBuilder {
     now: Vec<Bits<BLOCK_WORDS>>,
     parts: Distinct<Bits<BLOCK_WORDS>>,
-    /// The ids of `now`'s parts, but of blocks that were flipped since.
+    /// Ids of the blocks of `now`, stale for those in `flipped`.
     ids: Vec<u32>,
     flipped: Vec<usize>,
     rows: Distinct<Box<[u32]>>,
@@ -178,7 +179,7 @@ impl Builder for BlockedBuilder {
     }
 }
 
-/// Values in order of first appearance, each kept once.
+/// Distinct values in order of first appearance.
 pub(crate) struct Distinct<V> {
     pub(crate) values: Vec<V>,
     known: HashMap<V, u32>,
@@ -194,7 +195,7 @@ impl<V> Default for Distinct<V> {
 }
 
 impl<V: Clone + Eq + Hash> Distinct<V> {
-    /// The index of `value`. Saturates far beyond what a policy of the largest size can ask for.
+    /// Index of `value`. Saturates at a number that no policy of the largest size can reach.
     pub(crate) fn id(&mut self, value: V) -> u32 {
         if let Some(id) = self.known.get(&value) {
             return *id;

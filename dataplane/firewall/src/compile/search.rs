@@ -1,4 +1,4 @@
-//! From a number to the id of its row, for one coordinate.
+//! Searches of one coordinate: from a number to the id of its row.
 
 use std::hint::select_unpredictable;
 
@@ -7,16 +7,16 @@ use crate::compile::ranges::{Coordinate, Ranges};
 use crate::compile::region::{Address, Prefixes};
 use crate::compile::rows::{Builder, Distinct};
 
-/// By binary search over interval starts: for addresses and MACs.
+/// Binary search over interval starts: for addresses and MACs.
 pub(crate) struct Intervals<T> {
-    /// Ascending; the first is zero, so every number has an interval.
+    /// Starts of the intervals, ascending; the first is zero, so every number has an interval.
     starts: Box<[T]>,
-    /// As many as `starts`.
+    /// Row id of each interval.
     rows: Box<[u32]>,
 }
 
 impl<T: Coordinate> Intervals<T> {
-    /// One set per rule, in their order; a rule without one holds everywhere.
+    /// Builds the search from one set per rule, in their order; a rule without a set holds everywhere.
     pub(crate) fn new<'r>(
         sets: impl Iterator<Item = Option<&'r Ranges<T>>>,
         builder: &mut impl Builder,
@@ -72,8 +72,8 @@ impl<T: Coordinate> Intervals<T> {
         self.rows[self.starts.partition_point(|start| *start <= number) - 1]
     }
 
-    /// All searches take the same steps side by side, so that their loads overlap and none of them
-    /// has a branch to mispredict.
+    /// Row ids of several numbers. All searches take the same steps side by side, so that their loads
+    /// overlap and none of them has a branch to mispredict.
     #[inline]
     pub(crate) fn find_all(&self, numbers: &[T; LANES]) -> [u32; LANES] {
         let mut found = [0; LANES];
@@ -91,16 +91,16 @@ impl<T: Coordinate> Intervals<T> {
     }
 }
 
-/// By address, of either family or none.
+/// Search by address, of either family or none.
 pub(crate) struct Addresses {
     v4: Intervals<u32>,
     v6: Intervals<u128>,
-    /// The row of the rules that hold without an address.
+    /// Row id of frames without an address.
     neither: u32,
 }
 
 impl Addresses {
-    /// One set per rule, in their order; a rule without one holds everywhere.
+    /// Builds the search from one set per rule, in their order; a rule without a set holds everywhere.
     pub(crate) fn new<'r>(
         sets: impl Iterator<Item = Option<&'r Prefixes>> + Clone,
         builder: &mut impl Builder,
@@ -124,7 +124,8 @@ impl Addresses {
         }
     }
 
-    /// `v4`: the addresses of those frames that have IPv4 addresses, anything for others.
+    /// Row ids of several frames. `v4` has the addresses of those that have IPv4 addresses; the rest of
+    /// it is ignored.
     #[inline]
     pub(crate) fn find_all(
         &self,
@@ -145,17 +146,17 @@ impl Addresses {
     }
 }
 
-/// By direct lookup in two steps, for coordinates of at most 17 bits: a page of 256 numbers, the
-/// number in it. Pages that are alike are shared, so a table over ports is a few KiB.
+/// Two-level direct lookup, for coordinates of at most 17 bits: a page of 256 numbers, then the number
+/// in it. Equal pages are shared, so a table over ports is a few KiB.
 pub(crate) struct Paged {
-    /// Index of the page of each 256 numbers.
+    /// Index of the page, by the number's upper bits.
     directory: Box<[u32]>,
-    /// The row of each number.
+    /// Row id of each number, by its lower 8 bits.
     pages: Box<[[u32; 256]]>,
 }
 
 impl Paged {
-    /// For numbers below `end`. One set per rule, in their order; a rule without one holds everywhere.
+    /// Builds the search for numbers below `end`. One set per rule, in their order; a rule without one holds everywhere.
     pub(crate) fn new<'r>(
         end: u32,
         sets: impl Iterator<Item = Option<&'r Ranges<u32>>>,

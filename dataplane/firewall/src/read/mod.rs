@@ -1,4 +1,4 @@
-//! Policies from YAML.
+//! Reader of policies in YAML.
 
 mod reader;
 mod rule;
@@ -15,7 +15,7 @@ use crate::verdict::Verdict;
 use reader::{Fields, Reader};
 use yaml::{Node, Value};
 
-/// Larger than 50,000 rules written out; what is larger is no policy.
+/// Largest policy file in bytes: more than 50,000 rules written out take.
 const MAX_FILE_BYTES: usize = 16 << 20;
 
 const KEYS: &[&str] = &["name", "uplink", "vlans", "default", "rules"];
@@ -51,7 +51,7 @@ impl Policy {
     }
 }
 
-/// `None` only with a problem.
+/// Reads the tree of a policy. `None` only with a problem.
 fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<Policy> {
     let fields = reader.fields(root, "a policy", KEYS)?;
     let name = reader.required(&fields, "a policy", "name", values::name);
@@ -93,7 +93,8 @@ fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<SegmentRa
     ranges
 }
 
-/// A direction that is not mentioned drops: a policy lets pass what it says, not what it forgot.
+/// Reads `default`. A direction that is not mentioned drops: a policy lets pass what it names, not
+/// what it forgot.
 fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
     let mut default = Defaults {
         ingress: Verdict::Drop,

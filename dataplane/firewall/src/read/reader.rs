@@ -1,4 +1,4 @@
-//! Walking a tree and collecting what is wrong with it.
+//! Typed reads from a YAML tree, which collect the problems on the way.
 
 use super::suggest::listed;
 use super::value_error::DidYouMean;
@@ -6,13 +6,13 @@ use super::values::Read;
 use super::yaml::{Entry, Node, Value};
 use crate::problem::{Position, Problem};
 
-/// Collects problems of one file.
+/// Reader of one file, with the problems found so far.
 pub(super) struct Reader<'f> {
     file: &'f str,
     problems: Vec<Problem>,
 }
 
-/// The entries of one map, all of whose keys are known.
+/// Entries of one map, all of whose keys are known.
 pub(super) struct Fields<'n, 'a> {
     pub(super) at: Position,
     entries: Vec<&'n Entry<'a>>,
@@ -28,12 +28,12 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.get(key).is_some()
     }
 
-    /// Where the key is written; where the map begins if it is not there.
+    /// Position of the key; the beginning of the map if it is not there.
     pub(super) fn at(&self, key: &str) -> Position {
         self.get(key).map_or(self.at, |entry| entry.at)
     }
 
-    /// The value of the key.
+    /// Value of the key.
     pub(super) fn node(&self, key: &str) -> Option<&'n Node<'a>> {
         self.get(key).map(|entry| &entry.value)
     }
@@ -48,19 +48,19 @@ impl<'f> Reader<'f> {
         self.problems.push(Problem::new(self.file, at, message));
     }
 
-    /// How many problems there are so far.
+    /// Number of problems so far.
     pub(super) fn count(&self) -> usize {
         self.problems.len()
     }
 
-    /// In the order of the text.
+    /// Returns the problems in the order of the text.
     pub(super) fn into_problems(mut self) -> Vec<Problem> {
         self.problems
             .sort_by_key(|problem| (problem.line, problem.column));
         self.problems
     }
 
-    /// The entries of a map; keys that are not `allowed` are problems and left out.
+    /// Reads the entries of a map; keys that are not `allowed` are problems and left out.
     pub(super) fn fields<'n, 'a>(
         &mut self,
         node: &'n Node<'a>,
@@ -99,7 +99,7 @@ impl<'f> Reader<'f> {
         })
     }
 
-    /// The one value of a key; `None` if it is not there or wrong.
+    /// Reads the one value of a key; `None` if it is not there or wrong.
     pub(super) fn one<T>(
         &mut self,
         fields: &Fields<'_, '_>,
@@ -117,7 +117,7 @@ impl<'f> Reader<'f> {
         }
     }
 
-    /// As [`Reader::one`], but a missing key is a problem too.
+    /// Reads the one value of a key, like [`Reader::one`], but a missing key is a problem too.
     pub(super) fn required<T>(
         &mut self,
         fields: &Fields<'_, '_>,
@@ -131,8 +131,8 @@ impl<'f> Reader<'f> {
         self.one(fields, key, read)
     }
 
-    /// The values of a key that may have one or a list of them, each with its place; those that are
-    /// wrong are left out. Empty if the key is not there.
+    /// Reads a key that may have one value or a list of them, each with its position; wrong ones are
+    /// left out. Empty if the key is not there.
     pub(super) fn several<T>(
         &mut self,
         fields: &Fields<'_, '_>,

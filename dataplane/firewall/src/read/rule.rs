@@ -1,4 +1,4 @@
-//! One rule, and whether its conditions can hold together.
+//! Reader of one rule, which also checks that its conditions can hold together.
 
 use ipnet::IpNet;
 use sluice_packet::{EtherType, IpProto};
@@ -33,7 +33,7 @@ const WITH_PORTS: &[u8] = &[
     IpProto::UDP_LITE,
 ];
 
-/// `None` only with a problem.
+/// Reads one rule. `None` only with a problem.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     let before = reader.count();
     let fields = reader.fields(node, "a rule", KEYS)?;
@@ -127,7 +127,7 @@ fn check_ethertypes(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &
     }
 }
 
-/// Which IP versions a condition can hold for.
+/// IP versions for which a condition can hold.
 #[derive(Clone, Copy)]
 struct Families {
     v4: bool,

@@ -1,6 +1,6 @@
-//! What somebody probably meant.
+//! Suggestions for misspelt words.
 
-/// Words that other firewalls use, and ours.
+/// Words of other firewalls, with ours.
 const SYNONYMS: &[(&str, &str)] = &[
     ("action", "verdict"),
     ("allow", "accept"),
@@ -42,8 +42,8 @@ const SYNONYMS: &[(&str, &str)] = &[
     ("yes", "true"),
 ];
 
-/// The word of `allowed` that `word` is most likely meant to be: a synonym, another spelling, or a slip
-/// of one or two letters.
+/// Finds the word of `allowed` that `word` is most likely meant to be: a synonym, another spelling, or
+/// a slip of one or two letters.
 pub(super) fn closest<'w>(word: &str, allowed: &[&'w str]) -> Option<&'w str> {
     let word = word.to_lowercase().replace('_', "-");
     let synonym = SYNONYMS.iter().find(|(theirs, _)| *theirs == word);
@@ -61,7 +61,7 @@ pub(super) fn closest<'w>(word: &str, allowed: &[&'w str]) -> Option<&'w str> {
         .map(|(_, allowed)| allowed)
 }
 
-/// `a, b or c`, with `or` as the `last_link`.
+/// Joins words as `a, b or c`, with `or` as the `last_link`.
 pub(super) fn listed(words: &[&str], last_link: &str) -> String {
     match words {
         [] => String::new(),
@@ -70,8 +70,8 @@ pub(super) fn listed(words: &[&str], last_link: &str) -> String {
     }
 }
 
-/// Letters to insert, remove, replace or swap with their neighbour to get from `a` to `b` (optimal
-/// string alignment).
+/// Optimal string alignment distance: letters to insert, remove, replace or swap with their neighbour
+/// to get from `a` to `b`.
 fn distance(a: &str, b: &str) -> usize {
     let b: Vec<char> = b.chars().collect();
     let mut before: Vec<usize> = Vec::new();

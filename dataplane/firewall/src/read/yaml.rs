@@ -1,4 +1,4 @@
-//! YAML text as a tree that knows where each of its parts is written.
+//! YAML text as a tree with the position of each part.
 //!
 //! Built from the parser's events and not with `saphyr`'s own loader, which stops at the first
 //! duplicate key, nests without limit and turns scalars into numbers: here every duplicate is
@@ -12,10 +12,10 @@ use saphyr_parser::{Event, Parser, ScalarStyle, Span};
 
 use crate::problem::{Position, Problem};
 
-/// Deeper than any policy, which has four levels.
+/// Deepest nesting that is read; a policy has four levels.
 const MAX_DEPTH: usize = 16;
 
-/// One value.
+/// Value with its position.
 #[derive(Debug)]
 pub(super) struct Node<'a> {
     pub(super) at: Position,
@@ -24,14 +24,14 @@ pub(super) struct Node<'a> {
 
 #[derive(Debug)]
 pub(super) enum Value<'a> {
-    /// As written, without quotes.
+    /// Scalar as written, without quotes.
     Text(Cow<'a, str>),
     /// `~`, `null` or nothing at all.
     Nothing,
-    /// Something that is a problem already.
+    /// Value that is a problem already.
     Refused,
     List(Vec<Node<'a>>),
-    /// No key twice.
+    /// Map, no key twice.
     Map(Vec<Entry<'a>>),
 }
 
@@ -42,7 +42,7 @@ pub(super) struct Entry<'a> {
     pub(super) value: Node<'a>,
 }
 
-/// The one document in `text`. Problems that leave a tree to go on with are added to `problems`.
+/// Parses the one document in `text`. Problems that leave a tree to go on with are added to `problems`.
 ///
 /// # Errors
 /// The problem after which there is no tree.
@@ -81,7 +81,7 @@ fn position(marker: &saphyr_parser::Marker) -> Position {
 struct Builder<'p, 'a> {
     file: &'p str,
     problems: &'p mut Vec<Problem>,
-    /// The lists and maps that have begun and not ended, outermost first.
+    /// Lists and maps that have begun and not ended, outermost first.
     open: Vec<Open<'a>>,
     root: Option<Node<'a>>,
 }
@@ -91,11 +91,11 @@ enum Open<'a> {
     Map(Position, Vec<Entry<'a>>, Key<'a>),
 }
 
-/// How far a map has come with its next entry.
+/// State of the next entry of a map.
 enum Key<'a> {
     Awaited,
     Read(Cow<'a, str>, Position),
-    /// It was no plain text; its value is skipped.
+    /// Key that is not plain text; its value is skipped.
     Refused,
 }
 
@@ -148,7 +148,7 @@ impl<'a> Builder<'_, 'a> {
         Ok(())
     }
 
-    /// Puts a finished value where it belongs.
+    /// Adds a finished value to the innermost open list or map.
     fn put(&mut self, at: Position, value: Value<'a>) {
         let (entries, key) = match self.open.last_mut() {
             None => {

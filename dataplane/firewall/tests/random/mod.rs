@@ -1,5 +1,6 @@
 //! Random policies and keys that meet at boundaries: both draw from the same few values.
 #![allow(dead_code, reason = "each test file uses its part")]
+#![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;

@@ -19,7 +19,7 @@ A memif is written key=value,key=value,...:
   buffer-size= bytes per buffer as a client, default 2048
 It connects again whenever the other side went away.";
 
-/// One parsed `--memif`. Keys that are not about the memif itself are in `rest`, for the program.
+/// Parsed `--memif`. Keys that are not about the memif itself are in `rest`, for the program.
 #[derive(Debug, Clone)]
 pub(crate) struct MemifArg {
     pub(crate) name: String,

@@ -1,4 +1,4 @@
-//! What both examples share: memif arguments, signals, sleeping.
+//! Parts that both examples share: memif arguments, signals, sleeping.
 
 mod arg;
 mod sleep;
@@ -8,16 +8,16 @@ pub(crate) use sleep::{Signals, Wait};
 
 use sluice_memif::{LinkChange, Memif};
 
-/// `println!` that does not mind if nobody reads any more: frames still have to flow.
-macro_rules! say {
+/// `println!` that ignores a closed standard output: frames still have to flow.
+macro_rules! output {
     ($($text:tt)*) => {{
         use std::io::Write;
         let _ = writeln!(std::io::stdout(), $($text)*);
     }};
 }
-pub(crate) use say;
+pub(crate) use output;
 
-/// Says what happened to a link on standard output, a line each.
+/// Prints the changes of a link to standard output, a line each. Returns whether there were any.
 pub(crate) fn print_events(name: &str, memif: &mut Memif) -> bool {
     let mut any = false;
     while let Some(change) = memif.change() {
@@ -29,10 +29,10 @@ pub(crate) fn print_events(name: &str, memif: &mut Memif) -> bool {
                 shared_bytes,
             } => {
                 let mib = shared_bytes.div_ceil(1 << 20);
-                say!("{name}: link up, peer {peer}, {rx}+{tx} queues, {mib} MiB shared");
+                output!("{name}: link up, peer {peer}, {rx}+{tx} queues, {mib} MiB shared");
             }
-            LinkChange::Down { reason } => say!("{name}: link down: {reason}"),
-            LinkChange::Notice { what } => say!("{name}: {what}"),
+            LinkChange::Down { reason } => output!("{name}: link down: {reason}"),
+            LinkChange::Notice { what } => output!("{name}: {what}"),
         }
     }
     any

@@ -33,7 +33,7 @@ impl Signals {
     }
 }
 
-/// How to wait when there is nothing to do.
+/// Behaviour of a program that is idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub(crate) enum Wait {
     /// Sleep until a peer interrupts: no load when idle.

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use pod::{MEMIF_HELP, MemifArg, Signals, Wait, say};
+use pod::{MEMIF_HELP, MemifArg, Signals, Wait, output};
 use stack::Stack;
 
 const VNF_HELP: &str = "
@@ -39,7 +39,7 @@ struct Args {
     /// TCP connections at once, for each memif.
     #[arg(long, default_value_t = 16)]
     connections: usize,
-    /// What to do while there is nothing to do.
+    /// Behaviour while idle.
     #[arg(long, value_enum, default_value_t = Wait::Interrupt)]
     wait: Wait,
 }
@@ -74,7 +74,7 @@ fn main() -> Result<()> {
         }
     }
     for stack in &stacks {
-        say!("{stack}");
+        output!("{stack}");
     }
     Ok(())
 }

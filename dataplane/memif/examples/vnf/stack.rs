@@ -1,4 +1,4 @@
-//! One memif's addresses and echo services.
+//! Addresses and echo services of one memif.
 
 use std::fmt;
 use std::hash::{BuildHasher, RandomState};
@@ -19,7 +19,7 @@ const WINDOW: usize = 65_536;
 /// Datagrams and their bytes that wait to be answered.
 const DATAGRAMS: usize = 256;
 const DATAGRAM_BYTES: usize = 1 << 18;
-/// A connection whose peer is silent for so long is given up: its place is needed.
+/// Time of silence after which a connection is closed, to free its socket.
 const TIMEOUT: smoltcp::time::Duration = smoltcp::time::Duration::from_secs(60);
 
 /// A memif, a smoltcp interface on it, and the sockets of its services.
@@ -113,7 +113,7 @@ impl Stack {
         busy
     }
 
-    /// How long nothing will happen by itself.
+    /// Time until the stack's next timer.
     pub(crate) fn delay(&mut self, since_start: Duration) -> Option<Duration> {
         let delay = self
             .interface
@@ -164,7 +164,7 @@ impl Stack {
                 any = true;
                 self.tcp_bytes += data.len() as u64;
             }
-            // The other side has said all, and so have we.
+            // Both sides have sent all.
             if tcp.may_send() && !tcp.may_recv() && !tcp.can_recv() && tcp.is_active() {
                 tcp.close();
             }

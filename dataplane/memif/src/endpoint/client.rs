@@ -1,4 +1,4 @@
-//! The thread of an endpoint that connects.
+//! Thread of an endpoint that connects.
 
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
@@ -13,14 +13,14 @@ use crate::refusal::Refusal;
 /// First wait before another try; doubles up to [`LAST_RETRY`].
 const FIRST_RETRY: Duration = Duration::from_millis(100);
 const LAST_RETRY: Duration = Duration::from_secs(1);
-/// A connection that lasted so long was a good one: the next try comes after [`FIRST_RETRY`].
+/// Age from which an ended connection resets the wait to [`FIRST_RETRY`].
 const GOOD: Duration = Duration::from_secs(1);
 
 enum ClientLink {
-    /// Until then.
+    /// No connection; the next try comes at that moment.
     Waiting(Instant),
     Handshake(Box<ClientHandshake>),
-    /// Since then.
+    /// Connection established at that moment.
     Linked(Link, Instant),
 }
 
@@ -28,11 +28,11 @@ struct Client<'endpoint> {
     endpoint: &'endpoint mut Endpoint,
     state: ClientLink,
     retry: Duration,
-    /// Its thread is still held by the last peer.
+    /// Kicker whose thread is still held by the last peer.
     stuck: Option<Kicker>,
 }
 
-/// Runs until the owner says stop.
+/// Runs until the owner stops the endpoint.
 pub(super) fn run(endpoint: &mut Endpoint) {
     let mut client = Client {
         endpoint,
@@ -45,7 +45,7 @@ pub(super) fn run(endpoint: &mut Endpoint) {
 }
 
 impl Client<'_> {
-    /// Waits for something and deals with it. `false`: the owner said stop.
+    /// Waits for the next event and handles it. `false`: the owner stopped the endpoint.
     fn turn(&mut self) -> bool {
         let mut fds = vec![self.endpoint.control.wakeup()];
         let until = match &self.state {

@@ -1,4 +1,4 @@
-//! A server that we are shaking hands with as a client.
+//! Handshake of a client: drives the state machine over the control socket and allocates the memory.
 
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
@@ -16,7 +16,7 @@ use crate::refusal::Refusal;
 use crate::socket::{Channel, PeerCred};
 use crate::text::Text;
 
-/// See the [module](self).
+/// Client's handshake with one server.
 pub(super) struct ClientHandshake {
     pub(super) channel: Channel,
     pub(super) peer: PeerCred,
@@ -28,12 +28,12 @@ pub(super) struct ClientHandshake {
     interrupts: bool,
 }
 
-/// What we allocated for this connection.
+/// Memory that we allocated for this connection, and its eventfds.
 struct Memory {
     plan: Plan,
     region: SharedRegion,
     fd: OwnedFd,
-    /// One for each ring of the plan.
+    /// Eventfds, one for each ring of the plan.
     events: Vec<OwnedFd>,
 }
 

@@ -1,4 +1,4 @@
-//! What an endpoint is told, and the ranges of it.
+//! Configuration of an endpoint, and its ranges.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use crate::kick::MAX_QUEUES;
 use crate::layout::MAX_LOG2;
 use crate::text::Secret;
 
-/// Which side of the protocol we are.
+/// Role in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role {
     /// Listens; the peer owns the memory.
@@ -15,38 +15,38 @@ pub enum Role {
     Client,
 }
 
-/// One memif. Start from [`EndpointConfig::new`].
+/// Configuration of one memif. Start from [`EndpointConfig::new`].
 #[derive(Debug, Clone)]
 pub struct EndpointConfig {
-    /// Our role.
+    /// Role of this side.
     pub role: Role,
     /// The interface's id on its socket; both sides must name the same. Default 0.
     pub id: u32,
-    /// As a server, what a client must know; as a client, what is sent. Default none.
+    /// Secret: as a server, required of clients; as a client, sent. Default none.
     pub secret: Option<Secret>,
-    /// Our interface's name as the peer shows it, at most 31 bytes.
+    /// Name of our interface as the peer shows it, at most 31 bytes.
     pub name: String,
-    /// Rings in each direction: what a server offers at most, what a client asks for. 1 to 64,
-    /// default 1.
+    /// Rings in each direction: the most that a server offers, the number that a client asks for. 1 to
+    /// 64, default 1.
     pub queue_pairs: u16,
-    /// Binary logarithm of the descriptors per ring: what a server offers at most, what a client
-    /// asks for. 1 to 14, default 10.
+    /// Binary logarithm of the descriptors per ring: the most that a server offers, the number that a
+    /// client asks for. 1 to 14, default 10.
     pub log2_ring_size: u8,
     /// Bytes per buffer where we are client, 64 to 65536, default 2048. Not less than a DPDK
     /// server's mbufs have: it does not look at the posted length.
     pub buffer_size: u32,
     /// Whether receive queues start with interrupts on. Default off: the queues are polled.
     pub interrupts: bool,
-    /// As a server, takes memory that could shrink. Only for peers that are trusted: a frame in
+    /// Whether a server takes memory that could shrink. Only for peers that are trusted: a frame in
     /// such memory can be torn away while it is copied. Default no.
     pub allow_unsealed: bool,
     /// Most shared memory in bytes, default 256 MiB.
     pub max_bytes: u64,
-    /// How long a handshake may take, default 5 s.
+    /// Longest time that a handshake may take, default 5 s.
     pub handshake_limit: Duration,
 }
 
-/// Why an endpoint could not be started.
+/// Reason why an endpoint could not be started.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
     /// Queue pairs out of range.
@@ -58,13 +58,13 @@ pub enum ConfigError {
     /// Buffer size out of range.
     #[error("buffers of {0} bytes: from 64 to 65536 are possible")]
     BufferSize(u32),
-    /// The system would not let it.
+    /// Thread or fd that the operating system refused.
     #[error("the memif's thread cannot be started: {0}")]
     Start(#[source] std::io::Error),
 }
 
 impl EndpointConfig {
-    /// The defaults, for an interface of this name.
+    /// Defaults, for an interface of this name.
     pub fn new(role: Role, name: &str) -> EndpointConfig {
         EndpointConfig {
             role,

@@ -1,4 +1,4 @@
-//! A connection that runs, as the endpoint's thread sees it.
+//! Established connection, as the endpoint's thread holds it.
 
 use std::os::fd::OwnedFd;
 
@@ -10,13 +10,13 @@ use crate::queue::{Ring, RxBuffers, RxQueue, TxBuffers, TxQueue};
 use crate::refusal::Refusal;
 use crate::socket::Channel;
 
-/// One ring of a finished handshake with its eventfd.
+/// Ring of a finished handshake, with its eventfd.
 pub(super) struct RingEnd {
     pub(super) ring: Ring,
     pub(super) event: OwnedFd,
 }
 
-/// All queues of a finished handshake.
+/// Queues of a finished handshake.
 pub(super) struct Queues {
     pub(super) rx: Vec<RxQueue>,
     pub(super) tx: Vec<TxQueue>,
@@ -24,8 +24,7 @@ pub(super) struct Queues {
 }
 
 impl Queues {
-    /// Turns rings into queues: those to receive from with their buffers, those to send on with
-    /// theirs.
+    /// Makes queues of the rings: `rx` to receive from, `tx` to send on, each with its buffers.
     pub(super) fn build(
         rx: Vec<(RingEnd, RxBuffers)>,
         tx: Vec<(RingEnd, TxBuffers)>,
@@ -55,7 +54,7 @@ impl Queues {
     }
 }
 
-/// See the [module](self).
+/// Established connection without its queues, which the owner has.
 pub(super) struct Link {
     pub(super) id: ConnectionId,
     pub(super) channel: Channel,
@@ -63,7 +62,7 @@ pub(super) struct Link {
 }
 
 impl Link {
-    /// Splits a made connection into the owner's part and ours.
+    /// Splits an established connection into the owner's part and ours.
     pub(super) fn new(id: ConnectionId, made: Established) -> (Link, Connection) {
         let Established {
             channel,
@@ -93,7 +92,7 @@ impl Link {
         )
     }
 
-    /// Reads what the peer has to say. The only thing left to say is DISCONNECT.
+    /// Reads the peer's next message, which can only be DISCONNECT.
     pub(super) fn read(&self) -> Result<(), Refusal> {
         let Some(received) = self.channel.receive()? else {
             return Ok(());
@@ -110,7 +109,7 @@ impl Link {
         })
     }
 
-    /// Tells the peer and closes. Returns the kicker if the peer holds its thread.
+    /// Sends DISCONNECT and closes. Returns the kicker if the peer holds its thread.
     pub(super) fn end(self, reason: &Refusal) -> Option<Kicker> {
         send_disconnect(&self.channel, reason);
         // Closed before the kick thread is waited for: a peer that holds it learns at once.
@@ -119,7 +118,7 @@ impl Link {
     }
 }
 
-/// A finished handshake.
+/// Result of a finished handshake.
 pub(super) struct Established {
     pub(super) channel: Channel,
     pub(super) queues: Queues,

@@ -1,8 +1,8 @@
-//! One memif: a thread that opens its control socket, shakes hands, and keeps doing so.
+//! Control side of one memif: a thread that opens its control socket, shakes hands, and reconnects.
 //!
 //! The thread hands out the queues of each connection and watches the control socket; it never
-//! touches the rings again. Whoever runs the queues tells it when a ring turns out broken
-//! ([`EndpointHandle::disconnect`]).
+//! touches the rings again. The owner of the queues reports a broken ring through
+//! [`EndpointHandle::disconnect`].
 
 mod client;
 mod client_handshake;
@@ -29,22 +29,22 @@ use crate::socket::{Address, Channel, PeerCred};
 /// Opens an endpoint's control sockets, called on the endpoint's thread. An [`Address`] is one; the
 /// engine has its own, which goes to the pod's network namespace first.
 pub trait Opener: Send {
-    /// A listening socket, for a server.
+    /// Opens a listening socket, for a server.
     ///
     /// # Errors
-    /// Tried again a second later.
+    /// The endpoint tries again a second later.
     fn listen(&mut self) -> Result<Listener, OpenError>;
 
-    /// A connection, for a client.
+    /// Opens a connection, for a client.
     ///
     /// # Errors
-    /// Tried again after 0.1 to 1 seconds.
+    /// The endpoint tries again after 0.1 to 1 seconds.
     fn connect(&mut self) -> Result<Channel, OpenError>;
 
-    /// Whether to deal with this peer at all, before the first message to it.
+    /// Admits or refuses a peer, before the first message to it.
     ///
     /// # Errors
-    /// The reason, which the peer is told too.
+    /// The reason of the refusal, which is sent to the peer too.
     fn admit(&mut self, peer: PeerCred) -> Result<(), String> {
         let _ = peer;
         Ok(())
@@ -61,7 +61,7 @@ impl Opener for Address {
     }
 }
 
-/// Numbers the connections of one endpoint, from 1.
+/// Number of a connection of one endpoint, from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ConnectionId(u64);
 
@@ -71,17 +71,17 @@ impl fmt::Display for ConnectionId {
     }
 }
 
-/// A connection that was just made. Its queues stay usable memory after it ended, but nobody is
-/// at the other end then; drop them soon.
+/// Connection that was just made. Its queues stay valid memory after it ended, but without a peer;
+/// drop them soon.
 #[derive(Debug)]
 pub struct Connection {
-    /// Its number.
+    /// Number of the connection.
     pub id: ConnectionId,
-    /// The peer's program and version, as it calls itself.
+    /// Program and version of the peer, as it calls itself.
     pub peer_program: String,
-    /// The peer's interface, as it calls it.
+    /// Name of the peer's interface, as it calls it.
     pub peer_name: String,
-    /// The peer's process.
+    /// Credentials of the peer's process.
     pub peer: PeerCred,
     /// Frames from the peer, a queue each ring.
     pub rx: Vec<RxQueue>,
@@ -91,30 +91,30 @@ pub struct Connection {
     pub shared_bytes: u64,
 }
 
-/// What happens to an endpoint.
+/// Event of an endpoint.
 #[derive(Debug)]
 pub enum Event {
-    /// It cannot listen or connect for now. Said again only if the reason changes.
+    /// Listening or connecting fails for now. Emitted again only if the reason changes.
     Waiting(OpenError),
-    /// Frames may flow.
+    /// Connection made: frames may flow.
     Connected(Connection),
-    /// A connection is over: drop its queues. The next one is on its way.
+    /// Connection that ended: drop its queues. The endpoint makes the next one.
     Disconnected {
-        /// Which.
+        /// Number of the connection.
         id: ConnectionId,
-        /// Why.
+        /// Reason of the end.
         reason: Refusal,
     },
-    /// A handshake failed. A running connection is not concerned.
+    /// Handshake that failed. A running connection is not concerned.
     Refused {
-        /// Who it was with.
+        /// Peer of the handshake, if it is known.
         peer: Option<PeerCred>,
-        /// Why.
+        /// Reason of the end.
         reason: Refusal,
     },
 }
 
-/// Orders to the endpoint's thread, and the wakeup that has it look at them.
+/// Commands to the endpoint's thread, and the eventfd that wakes it.
 #[derive(Debug)]
 pub(crate) struct Control {
     wakeup: OwnedFd,
@@ -130,7 +130,7 @@ pub(crate) struct Commands {
 impl Control {
     fn send(&self, command: impl FnOnce(&mut Commands)) {
         command(&mut self.commands.lock().unwrap_or_else(PoisonError::into_inner));
-        // EAGAIN would mean that it rings already.
+        // EAGAIN would mean that a wake-up is pending already.
         let _ = rustix::io::write(&self.wakeup, &1_u64.to_ne_bytes());
     }
 
@@ -157,7 +157,7 @@ pub struct EndpointHandle {
 }
 
 impl EndpointHandle {
-    /// Ends connection `id`, if it is still the one that runs, and tells the peer why. The endpoint
+    /// Ends connection `id`, if it is still the one that runs, and sends the reason to the peer. The endpoint
     /// then accepts or makes another. A [`Fault`](crate::Fault) of a queue is such a reason;
     /// [`Refusal::ByOwner`] is for others.
     pub fn disconnect(&self, id: ConnectionId, reason: impl Into<Refusal>) {
@@ -166,7 +166,7 @@ impl EndpointHandle {
             .send(|commands| commands.disconnect = Some((id, reason)));
     }
 
-    /// Tells the peer, closes everything, removes the socket's path and waits until that is done:
+    /// Disconnects, closes everything, removes the socket's path and waits until that is done:
     /// milliseconds, or about a second if the peer holds on to the kick thread.
     pub fn stop(mut self) {
         self.end();
@@ -177,7 +177,7 @@ impl EndpointHandle {
         let Some(thread) = self.thread.take() else {
             return;
         };
-        // An event's receiver may be the one that lets go of the handle.
+        // The receiver of events may be the one that drops the handle.
         if thread.thread().id() != std::thread::current().id() {
             // A panic of the receiver of events was its own and is reported already.
             let _ = thread.join();
@@ -229,7 +229,7 @@ pub fn spawn(
     })
 }
 
-/// What both roles' threads hold.
+/// State of the endpoint's thread that both roles share.
 pub(crate) struct Endpoint {
     pub(crate) config: EndpointConfig,
     pub(crate) control: Arc<Control>,
@@ -249,7 +249,7 @@ impl Endpoint {
         (self.on_event)(event);
     }
 
-    /// Tells why it waits, unless that is what was told last.
+    /// Emits [`Event::Waiting`], unless the reason is the last one emitted.
     pub(crate) fn emit_waiting(&mut self, error: OpenError) {
         let text = error.to_string();
         if self.waiting.as_ref() != Some(&text) {
@@ -262,7 +262,7 @@ impl Endpoint {
         self.waiting = None;
     }
 
-    /// Tells a peer whose handshake failed why, if it can still hear it, and the owner too.
+    /// Sends the reason of a failed handshake to the peer, as far as that is possible, and emits it.
     pub(crate) fn refuse(&mut self, channel: &Channel, peer: Option<PeerCred>, reason: Refusal) {
         send_disconnect(channel, &reason);
         self.emit(Event::Refused { peer, reason });

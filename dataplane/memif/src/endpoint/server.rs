@@ -1,4 +1,4 @@
-//! The thread of an endpoint that listens.
+//! Thread of an endpoint that listens.
 
 use std::collections::VecDeque;
 use std::os::fd::AsFd;
@@ -13,27 +13,26 @@ use crate::listener::Listener;
 use crate::refusal::Refusal;
 use crate::socket::Channel;
 
-/// Handshakes at once: each holds the fds it was sent. One that has not introduced itself gives way
-/// first.
+/// Most handshakes at once: each holds the fds it was sent. One without INIT is dropped first.
 const MAX_HANDSHAKES: usize = 4;
-/// Connections accepted before the others are looked at again.
+/// Most connections accepted before the others are served again.
 const ACCEPT_BURST: usize = 16;
-/// After listening or accepting failed.
+/// Wait after listening or accepting failed.
 const RETRY: Duration = Duration::from_secs(1);
 
 struct Server<'endpoint> {
     endpoint: &'endpoint mut Endpoint,
     listener: Option<Listener>,
-    /// Neither listen nor accept before.
+    /// Moment before which the endpoint neither listens nor accepts.
     not_before: Option<Instant>,
     link: Option<Link>,
-    /// Its thread is still held by the last peer: until it is gone there is no next connection, so
-    /// that a pod that holds threads holds one.
+    /// Kicker whose thread is still held by the last peer: until it is gone there is no next
+    /// connection, so that a hostile pod holds one thread at most.
     stuck: Option<Kicker>,
     handshakes: VecDeque<ServerHandshake>,
 }
 
-/// Runs until the owner says stop.
+/// Runs until the owner stops the endpoint.
 pub(super) fn run(endpoint: &mut Endpoint) {
     let mut server = Server {
         endpoint,
@@ -48,7 +47,7 @@ pub(super) fn run(endpoint: &mut Endpoint) {
 }
 
 impl Server<'_> {
-    /// Waits for something and deals with it. `false`: the owner said stop.
+    /// Waits for the next event and handles it. `false`: the owner stopped the endpoint.
     fn turn(&mut self) -> bool {
         self.listen();
         let now = Instant::now();

@@ -1,4 +1,4 @@
-//! A client that is shaking hands with us as a server.
+//! Handshake of a server: checks what a client passes, and builds the queues.
 
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
@@ -20,21 +20,21 @@ use crate::text::Text;
 /// Most regions of one client. Reference clients have one or two, zero-copy ones a few more.
 const MAX_REGIONS: u16 = 16;
 
-/// See the [module](self).
+/// Server's handshake with one client.
 pub(super) struct ServerHandshake {
     pub(super) channel: Channel,
     pub(super) peer: PeerCred,
     pub(super) deadline: Instant,
     machine: ServerMachine,
     regions: Vec<CheckedRegion>,
-    /// One for each ring the machine accepted.
+    /// Eventfds, one for each ring that the machine accepted.
     events: Vec<OwnedFd>,
     allow_unsealed: bool,
     interrupts: bool,
 }
 
 impl ServerHandshake {
-    /// Greets a new client.
+    /// Starts a handshake with HELLO.
     pub(super) fn new(
         config: &EndpointConfig,
         channel: Channel,

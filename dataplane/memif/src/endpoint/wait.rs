@@ -1,12 +1,12 @@
-//! Waiting for whichever fd or moment comes first.
+//! Wait for the first of several fds and a deadline.
 
 use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-/// Waits until one of `fds` has something or is broken, or `until` is past. Says of each fd whether
-/// it has. Errors count as readiness: reading then says what is wrong.
+/// Waits until one of `fds` is readable or broken, or `until` is past. Returns for each fd whether it
+/// is. Errors count as readiness: reading then says what is wrong.
 pub(super) fn wait(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
     let mut polled: Vec<PollFd<'_>> = fds
         .iter()
@@ -26,7 +26,7 @@ pub(super) fn wait(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> 
     }
 }
 
-/// The earlier of the two.
+/// Earlier of two deadlines.
 pub(super) fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),

@@ -1,20 +1,20 @@
-//! The client's side: we own the memory, the server only says yes.
+//! State machine of the client's handshake: we own the memory, the server accepts it.
 
 use crate::layout::{Direction, RingSpec};
 use crate::msg::{AddRing, Hello, Init, MODE_ETHERNET, Message, VERSION};
 use crate::refusal::Refusal;
 use crate::text::{Secret, Text};
 
-/// What a client asks for.
+/// Parameters that a client asks for.
 #[derive(Debug, Clone)]
 pub struct ClientParams {
     /// The interface's id on the server's socket.
     pub id: u32,
-    /// The secret the server may insist on.
+    /// Secret that the server may require.
     pub secret: Option<Secret>,
-    /// Our program, for INIT.
+    /// Name of our program, for INIT.
     pub program: Text<32>,
-    /// Our interface, for CONNECT.
+    /// Name of our interface, for CONNECT.
     pub interface: Text<32>,
     /// Rings wanted in each direction, at least 1.
     pub queue_pairs: u16,
@@ -22,29 +22,29 @@ pub struct ClientParams {
     pub log2: u8,
 }
 
-/// Which fd goes with a message.
+/// File descriptor that goes with a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CarriedFd {
     /// None.
     Nothing,
     /// The memory of the one region.
     Region,
-    /// The eventfd of the ring at this place in the list given to [`ClientMachine::offer`].
+    /// Eventfd of the ring at this index of the list given to [`ClientMachine::offer`].
     Ring(usize),
 }
 
-/// What to do with a message of the server.
+/// Next step after a message of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientStep {
     /// Allocate memory for so many queue pairs of rings of so many descriptors, then call
     /// [`ClientMachine::offer`] and send what it returns.
     Allocate {
-        /// Ours or the server's limit, whichever is lower.
+        /// Number of pairs: our wish or the server's limit, whichever is lower.
         queue_pairs: u16,
-        /// Ours or the server's limit, whichever is lower.
+        /// Binary logarithm of the ring size: our wish or the server's limit, whichever is lower.
         log2: u8,
     },
-    /// Send this, with that fd.
+    /// Send the message, with that fd.
     Send(Message, CarriedFd),
     /// Done: packets may flow.
     Connected {
@@ -66,10 +66,10 @@ enum ClientState {
     Refused,
 }
 
-/// See the [module](super).
+/// Client's side of the handshake, without I/O; see the [module](super).
 #[derive(Debug)]
 pub struct ClientMachine {
-    asked: ClientParams,
+    params: ClientParams,
     state: ClientState,
     program: Option<Text<32>>,
     region_bytes: u64,
@@ -78,9 +78,9 @@ pub struct ClientMachine {
 
 impl ClientMachine {
     /// A machine for one new connection. The server speaks first.
-    pub fn new(asked: ClientParams) -> ClientMachine {
+    pub fn new(params: ClientParams) -> ClientMachine {
         ClientMachine {
-            asked,
+            params,
             state: ClientState::Hello,
             program: None,
             region_bytes: 0,
@@ -93,7 +93,7 @@ impl ClientMachine {
         self.program.as_ref()
     }
 
-    /// Says what memory there is, in answer to [`ClientStep::Allocate`]: one region of so many
+    /// Takes the layout of the memory, in answer to [`ClientStep::Allocate`]: one region of so many
     /// bytes and the rings in it, in the order in which they are to be announced. Returns INIT, to
     /// be sent.
     pub fn offer(&mut self, region_bytes: u64, rings: Vec<RingSpec>) -> Message {
@@ -104,10 +104,10 @@ impl ClientMachine {
         }
         Message::Init(Init {
             version: VERSION,
-            id: self.asked.id,
+            id: self.params.id,
             mode: MODE_ETHERNET,
-            secret: self.asked.secret,
-            name: self.asked.program,
+            secret: self.params.secret,
+            name: self.params.program,
         })
     }
 
@@ -168,8 +168,8 @@ impl ClientMachine {
             .max_client_to_server
             .min(hello.max_server_to_client)
             .saturating_add(1);
-        let queue_pairs = self.asked.queue_pairs.min(limit);
-        let log2 = self.asked.log2.min(hello.max_log2);
+        let queue_pairs = self.params.queue_pairs.min(limit);
+        let log2 = self.params.log2.min(hello.max_log2);
         if log2 == 0 {
             return Err(Refusal::NoRingSize(hello.max_log2));
         }
@@ -188,7 +188,7 @@ impl ClientMachine {
                 self.state = ClientState::ConnectSent;
                 ClientStep::Send(
                     Message::Connect {
-                        name: self.asked.interface,
+                        name: self.params.interface,
                     },
                     CarriedFd::Nothing,
                 )

@@ -1,4 +1,4 @@
-//! The server's side: the peer owns the memory, so all it says is checked.
+//! State machine of the server's handshake: the peer owns the memory, so every message is checked.
 
 use crate::checks::check;
 use crate::layout::{Direction, MAX_LOG2, RING_ALIGN, RingSpec};
@@ -6,16 +6,16 @@ use crate::msg::{AddRing, Hello, Init, MODE_ETHERNET, Message, VERSION};
 use crate::refusal::Refusal;
 use crate::text::{Secret, Text};
 
-/// What a server offers and insists on.
+/// Limits that a server offers and requirements that it makes.
 #[derive(Debug, Clone)]
 pub struct ServerParams {
     /// The interface's id on this socket.
     pub id: u32,
-    /// A client must know it, if set.
+    /// Secret that a client must know; `None`: none is required.
     pub secret: Option<Secret>,
-    /// Our program, for HELLO.
+    /// Name of our program, for HELLO.
     pub program: Text<32>,
-    /// Our interface, for CONNECTED.
+    /// Name of our interface, for CONNECTED.
     pub interface: Text<32>,
     /// Most rings in each direction, at least 1.
     pub queue_pairs: u16,
@@ -27,14 +27,14 @@ pub struct ServerParams {
     pub max_bytes: u64,
 }
 
-/// What to do before the answer may be sent.
+/// Work to be done before the answer may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ServerWork {
     /// Nothing.
     None,
     /// Check the fd that came and map it: the next region.
     Region {
-        /// Bytes declared.
+        /// Declared size in bytes.
         size: u64,
     },
     /// Check that the fd that came is an eventfd and keep it: the next ring.
@@ -46,12 +46,12 @@ pub enum ServerWork {
     },
 }
 
-/// What to do with a message, and the answer to it.
+/// Next step after a message of the client.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ServerStep {
-    /// First this.
+    /// Work to be done first.
     pub work: ServerWork,
-    /// Then this is sent.
+    /// Answer to be sent then.
     pub reply: Message,
 }
 
@@ -65,10 +65,10 @@ enum ServerState {
     Refused,
 }
 
-/// See the [module](super).
+/// Server's side of the handshake, without I/O; see the [module](super).
 #[derive(Debug)]
 pub struct ServerMachine {
-    offered: ServerParams,
+    params: ServerParams,
     state: ServerState,
     program: Option<Text<32>>,
     regions: Vec<u64>,
@@ -77,9 +77,9 @@ pub struct ServerMachine {
 
 impl ServerMachine {
     /// A machine for one new connection. Send [`ServerMachine::hello`] first.
-    pub fn new(offered: ServerParams) -> ServerMachine {
+    pub fn new(params: ServerParams) -> ServerMachine {
         ServerMachine {
-            offered,
+            params,
             state: ServerState::Init,
             program: None,
             regions: Vec::new(),
@@ -89,15 +89,15 @@ impl ServerMachine {
 
     /// The first message.
     pub fn hello(&self) -> Message {
-        let last_ring = self.offered.queue_pairs.saturating_sub(1);
+        let last_ring = self.params.queue_pairs.saturating_sub(1);
         Message::Hello(Hello {
-            name: self.offered.program,
+            name: self.params.program,
             min_version: VERSION,
             max_version: VERSION,
-            max_region: self.offered.max_regions.saturating_sub(1),
+            max_region: self.params.max_regions.saturating_sub(1),
             max_client_to_server: last_ring,
             max_server_to_client: last_ring,
-            max_log2: self.offered.max_log2,
+            max_log2: self.params.max_log2,
         })
     }
 
@@ -166,7 +166,7 @@ impl ServerMachine {
                 Ok(ServerStep {
                     work: ServerWork::Connect { peer: *name },
                     reply: Message::Connected {
-                        name: self.offered.interface,
+                        name: self.params.interface,
                     },
                 })
             }
@@ -192,18 +192,18 @@ impl ServerMachine {
         check!("mode", init.mode == MODE_ETHERNET, Refusal::Mode(init.mode));
         check!(
             "id",
-            init.id == self.offered.id,
+            init.id == self.params.id,
             Refusal::UnknownId {
                 asked: init.id,
-                ours: self.offered.id,
+                ours: self.params.id,
             }
         );
         // The secret comes before "Already connected": a stranger need not learn about it.
-        if self.offered.secret.is_some() {
+        if self.params.secret.is_some() {
             if init.secret.is_none() {
                 return Err(Refusal::SecretRequired);
             }
-            if init.secret != self.offered.secret {
+            if init.secret != self.params.secret {
                 return Err(Refusal::SecretWrong);
             }
         }
@@ -217,8 +217,8 @@ impl ServerMachine {
         let expected = u16::try_from(self.regions.len()).unwrap_or(u16::MAX);
         check!(
             "region-count",
-            expected < self.offered.max_regions,
-            Refusal::TooManyRegions(self.offered.max_regions)
+            expected < self.params.max_regions,
+            Refusal::TooManyRegions(self.params.max_regions)
         );
         check!(
             "region-index",
@@ -235,10 +235,10 @@ impl ServerMachine {
             .fold(size, |sum, &size| sum.saturating_add(size));
         check!(
             "memory-limit",
-            asked <= self.offered.max_bytes,
+            asked <= self.params.max_bytes,
             Refusal::MemoryLimit {
                 asked,
-                limit: self.offered.max_bytes,
+                limit: self.params.max_bytes,
             }
         );
         self.regions.push(size);
@@ -260,10 +260,10 @@ impl ServerMachine {
         let expected = u16::try_from(self.count(spec.direction)).unwrap_or(u16::MAX);
         check!(
             "ring-count",
-            expected < self.offered.queue_pairs,
+            expected < self.params.queue_pairs,
             Refusal::TooManyRings {
                 direction: spec.direction,
-                limit: self.offered.queue_pairs,
+                limit: self.params.queue_pairs,
             }
         );
         check!(
@@ -275,7 +275,7 @@ impl ServerMachine {
                 got: spec.index,
             }
         );
-        let max = self.offered.max_log2.min(MAX_LOG2);
+        let max = self.params.max_log2.min(MAX_LOG2);
         check!(
             "ring-size",
             (1..=max).contains(&spec.log2),

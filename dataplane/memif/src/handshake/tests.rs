@@ -511,7 +511,7 @@ fn any_message() -> impl Strategy<Value = Message> {
 }
 
 proptest! {
-    /// Whatever comes, in whatever command: what a server has accepted is sound.
+    /// A server accepts only sound regions and rings, in whatever order messages come.
     #[test]
     fn accepted_rings_are_sound(messages in prop::collection::vec(any_message(), 0..40)) {
         let mut server = ServerMachine::new(offered());

@@ -1,4 +1,4 @@
-//! Writing one packet into the buffers of a ring.
+//! Gathers one packet into the buffers of a ring.
 
 use sluice_mem::SharedRegion;
 
@@ -7,7 +7,7 @@ use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, FLAG_NEXT, MAX_CHAIN};
 
-/// A descriptor of no bytes.
+/// Descriptor of no bytes.
 pub(super) const EMPTY: Descriptor = Descriptor {
     flags: 0,
     region: 0,
@@ -15,7 +15,7 @@ pub(super) const EMPTY: Descriptor = Descriptor {
     offset: 0,
 };
 
-/// Whether a packet was added.
+/// Result of adding a packet: added, no room now, or no room ever.
 pub(super) enum Fit {
     Yes,
     No,
@@ -45,7 +45,7 @@ pub(super) fn posted<'region>(
     Ok((buffer, region))
 }
 
-/// Writes one packet into checked buffers, then their descriptors.
+/// Writer of one packet: its bytes into checked buffers, then their descriptors.
 pub(super) struct Gather<'ring> {
     pub(super) ring: &'ring Ring,
     pub(super) first: u16,
@@ -53,6 +53,7 @@ pub(super) struct Gather<'ring> {
 }
 
 impl Gather<'_> {
+    /// Writes the packet into one buffer, which is large enough.
     #[inline(always)]
     pub(super) fn single(
         &self,
@@ -81,8 +82,8 @@ impl Gather<'_> {
         Ok(())
     }
 
-    /// Into as many posted buffers as it takes, the first of which was read already. Returns how
-    /// many, or why it does not fit.
+    /// Writes the packet into as many posted buffers as it takes, the first of which was read
+    /// already. Returns their number, or why it does not fit.
     pub(super) fn fill_posted(
         &self,
         regions: &[SharedRegion],
@@ -118,7 +119,8 @@ impl Gather<'_> {
         Ok(Ok(usize::from(count)))
     }
 
-    /// `buffer(n)` is the packet's n-th; together they hold `len` bytes at least.
+    /// Writes the packet over several buffers, of which `buffer(n)` is the n-th; together they hold at
+    /// least `len` bytes.
     pub(super) fn chain<'region>(
         &self,
         region: impl Fn(usize) -> Option<&'region SharedRegion>,

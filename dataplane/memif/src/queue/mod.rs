@@ -1,8 +1,8 @@
-//! The packet queues of a connection: what a worker holds.
+//! Packet queues of a connection, one pair per worker.
 //!
-//! Both are plain structs without locks: one thread owns each. A call does one acquire load and one
+//! Both kinds are plain structs without locks: one thread owns each. A call does one acquire load and one
 //! release store per burst and ring, no system call and no allocation. Every descriptor is read
-//! once into a local, checked, then used; nothing is believed twice.
+//! once into a local, checked, then used; no second read is trusted.
 
 mod counters;
 mod gather;

@@ -1,6 +1,6 @@
-//! Bursts of packets that are of one piece each and lie in one region, as nearly all are: read, checked
-//! and copied in loops that ask nothing else. Whatever is otherwise, and whatever is wrong, is left to
-//! the general way, which looks at the descriptors anew.
+//! Fast path of receiving: bursts of packets that take one descriptor each and lie in one region, as
+//! nearly all do, are read, checked and copied in loops without other branches. Any other burst, and
+//! any violation, is left to the general path ([`super::scan`]), which reads the descriptors anew.
 
 use sluice_mem::SharedRegion;
 
@@ -10,7 +10,7 @@ use super::sink::{BURST, Sink};
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_PACKET};
 
-/// One checked packet.
+/// Checked packet of one descriptor.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Piece {
     offset: u32,
@@ -18,16 +18,16 @@ pub(super) struct Piece {
     len: u32,
 }
 
-/// The pieces of a burst.
+/// Packets of a burst.
 pub(super) type Pieces = [Piece; BURST];
 
-/// Where a packet may lie.
+/// Range in which a packet must lie.
 pub(super) trait Bounds {
-    /// Whether that of descriptor `slot`, `len` bytes from `offset` on, is within them.
+    /// Whether the packet of descriptor `slot`, `len` bytes from `offset` on, is in the range.
     fn hold(&self, slot: u16, offset: u32, len: u32) -> bool;
 }
 
-/// Anywhere in a region of so many bytes.
+/// Bounds of a region of that many bytes.
 pub(super) struct Within(pub(super) u64);
 
 impl Bounds for Within {
@@ -46,8 +46,8 @@ impl Bounds for OwnBuffers {
     }
 }
 
-/// Reads and checks as many descriptors as there are `pieces`, from number `next` on. `false` if any of
-/// them is not of a whole packet in region `number`, which is `region`, and within `bounds`.
+/// Reads and checks as many descriptors as there are `pieces`, from index `next` on. `false` if any of
+/// them is not a whole packet in region `number`, which is `region`, and within `bounds`.
 #[inline(always)]
 pub(super) fn scan(
     ring: &Ring,
@@ -78,7 +78,7 @@ pub(super) fn scan(
     true
 }
 
-/// Copies checked packets out. Returns how many found room, and their bytes.
+/// Copies checked packets out. Returns the number that found room, and their bytes.
 #[inline(always)]
 pub(super) fn copy(
     pieces: &[Piece],

@@ -1,4 +1,4 @@
-//! The buffers that a burst will fill, known ahead of it.
+//! Buffers that the next burst will fill, read, checked and prefetched ahead of it.
 
 use sluice_mem::SharedRegion;
 
@@ -9,7 +9,7 @@ use super::sink::BURST;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_PACKET};
 
-/// A buffer that the peer posted, read and checked once.
+/// Buffer that the peer posted, read and checked once.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Buffer {
     pub(super) offset: u32,
@@ -17,19 +17,20 @@ pub(super) struct Buffer {
     pub(super) room: u32,
 }
 
-/// The next buffers of a ring on which we send.
+/// Next buffers of a ring on which we send.
 #[derive(Debug)]
 pub(super) struct PrefetchedBuffers {
-    /// As a server: those that are posted, each at its number modulo [`BURST`].
+    /// As a server: the posted buffers, each at its index modulo [`BURST`].
     buffers: Box<[Buffer; BURST]>,
-    /// The region they lie in, all of them: one that lies in another is seen once it is the next.
+    /// Region in which all of them lie: a buffer in another region is read once it is the next.
     region: u16,
-    /// So many from the next on. As a client this counts buffers that are on their way.
+    /// Number of buffers that were read and prefetched, from the next on. As a client, nothing is
+    /// read: prefetched only.
     seen: u16,
 }
 
 impl PrefetchedBuffers {
-    /// Nothing is seen yet.
+    /// Nothing read yet.
     pub(super) fn new() -> PrefetchedBuffers {
         PrefetchedBuffers {
             buffers: Box::new([Buffer::default(); BURST]),
@@ -38,32 +39,31 @@ impl PrefetchedBuffers {
         }
     }
 
-    /// How many are seen.
+    /// Number of buffers that were read and prefetched.
     #[inline(always)]
     pub(super) fn seen(&self) -> u16 {
         self.seen
     }
 
-    /// The region that they lie in.
+    /// Region in which they lie.
     #[inline(always)]
     pub(super) fn region(&self) -> u16 {
         self.region
     }
 
-    /// Buffer `number`, if it is one of those seen.
+    /// Buffer at index `number`, which must be one of those that were read.
     #[inline(always)]
     pub(super) fn buffer(&self, number: u16) -> Buffer {
         self.buffers[usize::from(number) % BURST]
     }
 
-    /// The next `count` are filled.
+    /// Takes note that the next `count` are filled.
     #[inline(always)]
     pub(super) fn used(&mut self, count: u16) {
         self.seen = self.seen.saturating_sub(count);
     }
 
-    /// As a client: has our own buffers, up to `count` from number `next` on, on their way to this
-    /// core, for writing.
+    /// As a client: prefetches our own buffers for writing, up to `count` from index `next` on.
     #[inline(always)]
     pub(super) fn prefetch_own(
         &mut self,
@@ -79,8 +79,8 @@ impl PrefetchedBuffers {
         self.seen = self.seen.max(count);
     }
 
-    /// As a server: reads and checks what is posted, up to `count` from number `next` on, and has these
-    /// buffers on their way as well.
+    /// As a server: reads and checks the posted descriptors, up to `count` from index `next` on, and
+    /// prefetches their buffers for writing.
     ///
     /// # Errors
     /// One is not inside its region, or there is no such region.
@@ -113,7 +113,7 @@ impl PrefetchedBuffers {
                 ..
             } = ring.read(at & mask);
             if its != number || u64::from(offset) + u64::from(length) > bytes {
-                // Either a fault, or for the general way.
+                // Either a fault, or a buffer of another region, for the general path.
                 posted(ring, regions, at & mask)?;
                 break;
             }

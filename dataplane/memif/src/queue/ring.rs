@@ -1,4 +1,4 @@
-//! One ring in shared memory, every access checked by [`SharedRegion`].
+//! Ring in shared memory, every access checked by [`SharedRegion`].
 
 use std::sync::atomic::{Ordering, fence};
 
@@ -13,14 +13,15 @@ use crate::layout::{
 /// Descriptors of 16 bytes in a cache line.
 const DESCRIPTORS_A_LINE: u16 = 4;
 
-/// A ring whose [`RingSpec`] was checked against its region.
+/// Ring whose [`RingSpec`] was checked against its region.
 #[derive(Debug)]
 pub(crate) struct Ring {
     descriptors: SharedTable,
     base: usize,
 }
 
-/// Cannot happen, the ring is inside its region; an error costs less thought than a panic.
+/// Error of an access outside the region: unreachable, since the ring lies inside; an error is safer
+/// than a panic.
 fn gone(_: OutOfRange) -> Fault {
     Fault::MemoryGone
 }
@@ -46,7 +47,7 @@ impl Ring {
         self.mask() + 1
     }
 
-    /// Turns an index into a slot.
+    /// Mask that turns an index into a slot.
     #[inline(always)]
     pub(crate) fn mask(&self) -> u16 {
         self.descriptors.mask()
@@ -74,7 +75,7 @@ impl Ring {
             .map_err(gone)
     }
 
-    /// The head, where the peer moves it. The acquire makes the descriptors behind it visible.
+    /// Reads the head, which the peer moves. The acquire makes the descriptors before it visible.
     #[inline(always)]
     pub(crate) fn peer_head(&self) -> Result<u16, Fault> {
         self.alive()?;
@@ -83,7 +84,7 @@ impl Ring {
             .map_err(gone)
     }
 
-    /// The tail, where the peer moves it. The acquire makes the descriptors behind it visible.
+    /// Reads the tail, which the peer moves. The acquire makes the descriptors before it visible.
     #[inline(always)]
     pub(crate) fn peer_tail(&self) -> Result<u16, Fault> {
         self.alive()?;
@@ -108,7 +109,7 @@ impl Ring {
             .map_err(gone)
     }
 
-    /// For a producer, right after publishing: whether the consumer wants an interrupt.
+    /// Whether the consumer wants an interrupt; for a producer, right after publishing.
     ///
     /// The fence puts the publication before the look at the flag; the consumer's fence in
     /// [`Ring::set_masked`] puts its flag before its last look at the index. So at least one of
@@ -123,7 +124,7 @@ impl Ring {
         Ok(flags & FLAG_MASK_INT == 0)
     }
 
-    /// For a consumer: whether it polls and wants no interrupts.
+    /// Sets whether we, as the consumer, poll and want no interrupts.
     pub(crate) fn set_masked(&self, masked: bool) -> Result<(), Fault> {
         let flags = if masked { FLAG_MASK_INT } else { 0 };
         self.region()
@@ -135,13 +136,13 @@ impl Ring {
         Ok(())
     }
 
-    /// Hints that the descriptors of `count` slots from `first` on will be read soon.
+    /// Prefetches the descriptors of `count` slots from `first` on for reading.
     #[inline(always)]
     pub(crate) fn prefetch(&self, first: u16, count: u16) {
         self.each_line(first, count, |slot| self.descriptors.prefetch(slot));
     }
 
-    /// The same, and written.
+    /// Prefetches the descriptors of `count` slots from `first` on for writing.
     #[inline(always)]
     pub(crate) fn prefetch_to_write(&self, first: u16, count: u16) {
         self.each_line(first, count, |slot| {
@@ -173,8 +174,7 @@ impl Ring {
         self.descriptors.write(slot, descriptor.encode());
     }
 
-    /// Writes the half of a descriptor that says how long a packet is, and leaves the half that says
-    /// where.
+    /// Writes the half of a descriptor with the packet's length, and leaves the half with its offset.
     #[inline(always)]
     pub(crate) fn write_length(&self, slot: u16, descriptor: Descriptor) {
         let [a, b, c, d, e, f, g, h, ..] = descriptor.encode();

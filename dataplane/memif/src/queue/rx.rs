@@ -1,5 +1,5 @@
-//! Receiving: descriptors are scanned and checked first, then a whole burst is copied out, the plain
-//! way if all its packets are plain.
+//! Receive queue: descriptors are read and checked first, then a whole burst is copied out, on the
+//! fast path if each of its packets is one descriptor in one region.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
@@ -17,22 +17,22 @@ use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::Descriptor;
 
-/// Whose buffers the descriptors name.
+/// Owner of the buffers that the descriptors name.
 #[derive(Debug)]
 pub(crate) enum RxBuffers {
-    /// The client's, anywhere in its regions: we are the server.
+    /// Buffers of the client, anywhere in its regions: we are the server.
     Peer(Arc<[SharedRegion]>),
-    /// Ours: we are the client and posted them.
+    /// Buffers of our own: we are the client and posted them.
     Own(SharedRegion, OwnBuffers),
 }
 
-/// A ring on which the peer sends.
+/// Receive queue: a ring on which the peer sends.
 #[derive(Debug)]
 pub struct RxQueue {
     ring: Ring,
     buffers: RxBuffers,
     event: OwnedFd,
-    /// The next descriptor to take.
+    /// Index of the next descriptor to take.
     next: u16,
     peer: PeerIndex,
     pieces: Box<Pieces>,
@@ -41,7 +41,7 @@ pub struct RxQueue {
 }
 
 impl RxQueue {
-    /// A queue at the start of its connection. As a client, posts all buffers: only right once the
+    /// Makes the queue at the start of its connection. As a client, posts all buffers: only right once the
     /// server is connected, which zeroes the indices.
     pub(crate) fn new(
         ring: Ring,
@@ -81,7 +81,7 @@ impl RxQueue {
         }
         let max = max.min(BURST);
         let soon = usize::from(ready).min(max);
-        // The other core wrote them last: asked for together, they come in the time of one.
+        // The other core wrote them last: prefetched together, their cache misses overlap.
         #[allow(clippy::cast_possible_truncation, reason = "at most a burst")]
         self.ring.prefetch(self.next, soon as u16);
         let (taken, packets) = if self.recv_plain(soon, sink)? {
@@ -101,8 +101,8 @@ impl RxQueue {
         Ok(packets)
     }
 
-    /// Receives `count` packets (at most [`BURST`]) that wait, if all are of one piece and in one
-    /// region; else does nothing and says false.
+    /// Receives the next `count` packets (at most [`BURST`]), if each takes one descriptor and all lie
+    /// in one region; else does nothing and returns `false`.
     #[inline(always)]
     fn recv_plain(&mut self, count: usize, sink: &mut impl Sink) -> Result<bool, Fault> {
         let Some(pieces) = self.pieces.get_mut(..count) else {
@@ -135,7 +135,8 @@ impl RxQueue {
         Ok(true)
     }
 
-    /// Receives packets of any number of pieces: how many descriptors were taken, and how many packets.
+    /// Receives packets of any number of descriptors. Returns the numbers of descriptors and packets
+    /// that were taken.
     #[inline(never)]
     fn recv_any(
         &mut self,
@@ -192,7 +193,7 @@ impl RxQueue {
         }
     }
 
-    /// Descriptors that wait, at most. Not 0: [`RxQueue::recv`] will take something.
+    /// Number of descriptors that wait, at most. Not 0: [`RxQueue::recv`] will take something.
     ///
     /// # Errors
     /// The peer broke its ring.
@@ -201,7 +202,7 @@ impl RxQueue {
         self.refresh().map(usize::from)
     }
 
-    /// Whether the peer is to interrupt (wake [`RxQueue::event_fd`]) when it sends. Off while
+    /// Sets whether the peer is to interrupt (wake [`RxQueue::event_fd`]) when it sends. Off while
     /// polling: a peer that must interrupt is slower by a system call per burst. After switching
     /// on, look at [`RxQueue::pending`] once more before sleeping: the fence that makes that
     /// sufficient is in here.
@@ -212,19 +213,19 @@ impl RxQueue {
         self.ring.set_masked(!on)
     }
 
-    /// What the peer writes to interrupt. Put it into an epoll set with EPOLLET and never read
+    /// Eventfd that the peer writes to interrupt. Put it into an epoll set with EPOLLET and never read
     /// it: the peer can make reading block. Take it out of the set before the queue is dropped;
     /// since the peer holds the same file, closing does not take it out.
     pub fn event_fd(&self) -> BorrowedFd<'_> {
         self.event.as_fd()
     }
 
-    /// Counted since the connection began.
+    /// Counters since the connection began.
     pub fn counters(&self) -> RxCounters {
         self.counters
     }
 
-    /// Descriptors of the ring.
+    /// Number of descriptors of the ring.
     pub fn ring_size(&self) -> usize {
         usize::from(self.ring.size())
     }

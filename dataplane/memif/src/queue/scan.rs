@@ -1,5 +1,5 @@
-//! Receiving whatever comes: descriptors are read and checked first, then the packets copied out, of
-//! however many pieces they are.
+//! General path of receiving: descriptors are read and checked first, then the packets copied out,
+//! each of any number of descriptors.
 
 use sluice_mem::SharedRegion;
 
@@ -10,23 +10,23 @@ use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
 
-/// Descriptors that one call takes at most: a burst of single ones and the longest chain.
+/// Most descriptors of one call: a burst of single ones and the longest chain.
 pub(super) const SEGMENTS: usize = 4 * BURST;
 const _: () = assert!(SEGMENTS >= BURST + MAX_CHAIN);
 const _: () = assert!(MAX_PACKET <= u16::MAX as usize);
 
-/// One checked descriptor.
+/// Checked descriptor.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Segment {
     offset: u32,
     /// At most [`MAX_PACKET`].
     len: u16,
     region: u16,
-    /// The packet goes on in the next one.
+    /// Whether the packet goes on in the next one.
     next: bool,
 }
 
-/// What one call looks at.
+/// Range of descriptors that one call reads.
 pub(super) struct Scan<'ring> {
     pub(super) ring: &'ring Ring,
     pub(super) next: u16,
@@ -35,8 +35,8 @@ pub(super) struct Scan<'ring> {
 }
 
 impl Scan<'_> {
-    /// Reads and checks descriptors into `segments`. Returns how many belong to whole packets, and
-    /// how many packets these are.
+    /// Reads and checks descriptors into `segments`. Returns the number of those that belong to whole
+    /// packets, and the number of packets.
     pub(super) fn run(
         &self,
         segments: &mut [Segment; SEGMENTS],
@@ -125,7 +125,8 @@ pub(super) fn copy<'region>(
     Ok(())
 }
 
-/// Where a packet of `len` bytes is copied to, and counts it as received; else why it is not.
+/// Room for a packet of `len` bytes, which is counted as received; `None` if it is empty or the sink
+/// has no room, which is counted too.
 fn room_for<'s>(
     len: usize,
     sink: &'s mut impl Sink,

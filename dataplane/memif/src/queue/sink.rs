@@ -7,17 +7,17 @@ pub const BURST: usize = 64;
 
 /// Receiver of packets: gives room for each, into which the queue copies it.
 pub trait Sink {
-    /// As many packets as this will come now, if nothing is wrong with them.
+    /// Announces the number of packets that come next, unless a violation is found in them.
     fn expect(&mut self, packets: usize) {
         let _ = packets;
     }
 
-    /// Room for the next packet of `len` bytes (1 to 65535): exactly that many. It is filled before
+    /// Reserves room for the next packet of `len` bytes (1 to 65535): exactly that many. It is filled before
     /// the next call. `None`, or a slice of another length, drops the packet, which is counted.
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]>;
 
-    /// Room for some packets one by one, each as from [`Sink::reserve`], for `fill` to fill at once.
-    /// Returns how many had room.
+    /// Reserves room for several packets one by one, each as from [`Sink::reserve`], which `fill` fills
+    /// at once. Returns the number of those that had room.
     ///
     /// # Errors
     /// What `fill` returns; the packets behind get no room.
@@ -40,7 +40,7 @@ pub trait Sink {
     }
 }
 
-/// A list of frames, each in a vector of its own; recycles the vectors. For pods and tests, where
+/// Sink that keeps each frame in a vector of its own, and recycles the vectors. For pods and tests, where
 /// an allocation now and then does not matter.
 #[derive(Debug, Default)]
 pub struct FrameList {
@@ -49,7 +49,7 @@ pub struct FrameList {
 }
 
 impl FrameList {
-    /// The oldest frame. Give it back to [`FrameList::recycle`] after use.
+    /// Takes the oldest frame. Give it back to [`FrameList::recycle`] after use.
     pub fn pop(&mut self) -> Option<Vec<u8>> {
         self.frames.pop_front()
     }
@@ -61,12 +61,12 @@ impl FrameList {
         }
     }
 
-    /// Frames waiting.
+    /// Number of frames waiting.
     pub fn len(&self) -> usize {
         self.frames.len()
     }
 
-    /// Whether none waits.
+    /// Whether no frame waits.
     pub fn is_empty(&self) -> bool {
         self.frames.is_empty()
     }

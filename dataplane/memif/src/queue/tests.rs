@@ -1,4 +1,4 @@
-//! Lies in rings, told to all four kinds of queue. The peer is played by hand, over the same
+//! Violations in rings, tried on all four kinds of queue. The tests play the peer, over the same
 //! memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -27,7 +27,7 @@ const OWN: OwnBuffers = OwnBuffers {
     capacity: CAPACITY,
 };
 
-/// One ring and the region it is in; `ring` is the peer's view.
+/// Ring and the region it is in; `ring` is the peer's view.
 struct Rig {
     region: SharedRegion,
     ring: Ring,
@@ -472,7 +472,7 @@ fn any_descriptor() -> impl Strategy<Value = (u16, u16, u32, u32)> {
 }
 
 proptest! {
-    /// Whatever is in the memory: a queue takes at most what is there, or finds a fault.
+    /// A queue takes at most what is there, or finds a fault, whatever is in the memory.
     #[test]
     fn random_rings_never_panic(
         descriptors in prop::collection::vec(any_descriptor(), usize::from(SIZE)),

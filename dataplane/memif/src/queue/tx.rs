@@ -1,4 +1,4 @@
-//! Sending: packets are gathered into the ring's buffers, then published together.
+//! Transmit queue: packets are gathered into the ring's buffers, then published together.
 
 use std::sync::Arc;
 
@@ -15,42 +15,42 @@ use crate::fault::Fault;
 use crate::kick::Kick;
 use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
 
-/// Whose buffers are filled.
+/// Owner of the buffers that are filled.
 #[derive(Debug)]
 pub(crate) enum TxBuffers {
-    /// The client posted them, anywhere in its regions: we are the server.
+    /// Buffers that the client posted, anywhere in its regions: we are the server.
     Peer(Arc<[SharedRegion]>),
-    /// Ours, one for each descriptor: we are the client.
+    /// Buffers of our own, one for each descriptor: we are the client.
     Own(SharedRegion, OwnBuffers),
 }
 
-/// A ring on which we send.
+/// Transmit queue: a ring on which we send.
 #[derive(Debug)]
 pub struct TxQueue {
     ring: Ring,
     buffers: TxBuffers,
     kick: Kick,
-    /// The next descriptor to fill.
+    /// Index of the next descriptor to fill.
     next: u16,
-    /// What `next` was when it was last published. (That and no count of what is not yet published: two
-    /// counts that go up together are one vector to the compiler, and its load waits for whichever of
-    /// its neighbours was just written alone, and with that for all copies before it.)
+    /// Value of `next` at the last publication. (Not a count of unpublished packets: the compiler
+    /// updates two counts that go up together as one vector, whose load then waits for the store of
+    /// whichever was just written alone, and so for all copies before that.)
     published: u16,
-    /// The next buffers, from `next` on.
+    /// Buffers from `next` on that were read and prefetched.
     prefetched: PrefetchedBuffers,
-    /// What `next` was when buffers were last asked for.
+    /// Value of `next` at the last [`TxQueue::prepare`].
     prepared: u16,
-    /// As a server: how far the posted buffers are ahead of `next`. As a client: the same, a free
-    /// descriptor taken as a posted one.
+    /// Index up to which buffers can be filled: as a server the peer's head, as a client its tail one
+    /// turn of the ring on.
     peer: PeerIndex,
     counters: TxCounters,
 }
 
 impl TxQueue {
-    /// A queue at the start of its connection.
+    /// Makes the queue at the start of its connection.
     pub(crate) fn new(ring: Ring, buffers: TxBuffers, kick: Kick) -> Result<TxQueue, Fault> {
         // The peer's index is not read yet: a reference client zeroes it once more when it learns
-        // that it is connected. What a server is through with is known: nothing, all is free.
+        // that it is connected. A server has taken nothing yet, so all is free.
         let peer = match buffers {
             TxBuffers::Peer(_) => {
                 ring.publish_tail(0)?;
@@ -74,7 +74,7 @@ impl TxQueue {
         })
     }
 
-    /// Descriptors that can be filled now; a packet takes one, or several if it is longer than a
+    /// Number of descriptors that can be filled now; a packet takes one, or several if it is longer than a
     /// buffer.
     ///
     /// # Errors
@@ -85,10 +85,10 @@ impl TxQueue {
         Ok(usize::from(self.peer.ahead()))
     }
 
-    /// Reads and checks what is posted for the next burst, as far as that is known, and has these
-    /// buffers on their way to this core, for writing. The other core had them last, and its lines
-    /// take longer to come than a burst takes to be judged: so this is for the time before it is
-    /// received. Their descriptors were asked for at [`TxQueue::publish`].
+    /// Reads and checks the buffers of the next burst, as far as they are posted, and prefetches them
+    /// for writing. The other core had these cache lines last, and they take longer to come than a
+    /// burst takes to be judged: so call this before the burst is received. Their descriptors were
+    /// prefetched at [`TxQueue::publish`].
     ///
     /// # Errors
     /// The peer broke its ring, or the shared memory is gone; the connection must end.
@@ -126,7 +126,7 @@ impl TxQueue {
         }
     }
 
-    /// Notes that the next `count` descriptors are filled.
+    /// Moves on over the next `count` descriptors, which are filled.
     #[inline(always)]
     fn used(&mut self, count: u16) {
         self.next = self.next.wrapping_add(count);
@@ -134,7 +134,7 @@ impl TxQueue {
         self.peer.take(count);
     }
 
-    /// Adds one packet, the bytes of `parts` in their order. It is on its way only after
+    /// Adds one packet, the bytes of `parts` in their order. The peer sees it only after
     /// [`TxQueue::publish`]. `false`: there is no room for all of it now, and nothing was added.
     ///
     /// A packet that can never fit (none, or more than 65535 bytes, or more than 64 buffers) is
@@ -149,8 +149,8 @@ impl TxQueue {
             self.counters.unfit += 1;
             return Ok(true);
         }
-        // The peer's index is read again only when what is known of it does not suffice: for most
-        // bursts not at all.
+        // The peer's index is read again only when its last value does not suffice: for most bursts
+        // not at all.
         let fits = match self.try_push(parts, len)? {
             Fit::No => {
                 self.refresh()?;
@@ -175,8 +175,8 @@ impl TxQueue {
         }
     }
 
-    /// Adds packets in order, each of one piece, until one finds no room. As [`TxQueue::push`] for
-    /// each of them, for less.
+    /// Adds packets in order until one finds no room. As [`TxQueue::push`] for each of them, but
+    /// faster.
     ///
     /// # Errors
     /// The peer broke its ring; the connection must end.
@@ -202,8 +202,8 @@ impl TxQueue {
     }
 
     /// Adds packets for as long as each fits into the next buffer. Returns the first that does not,
-    /// if there is one. What it counts with is in locals: a copy to shared memory may change any
-    /// memory, as far as the compiler knows, so that everything else would be read again for each.
+    /// if there is one. Its counts are locals: a copy to shared memory may change any memory, as far as
+    /// the compiler knows, so that fields would be read again for each packet.
     #[inline(always)]
     fn push_singles<'f>(
         &mut self,
@@ -230,8 +230,8 @@ impl TxQueue {
                         .copy_out(buffer.offset as usize, frame)
                         .map_err(|_| Fault::MemoryGone)?;
                     let filled = filled(number, buffer.offset, frame);
-                    // The descriptor keeps the peer's own offset: a store less, of which the core can
-                    // keep only so many in flight.
+                    // The descriptor keeps the peer's own offset, which saves a store: the core's store
+                    // buffer is what limits this loop.
                     self.ring.write_length(at, filled);
                     used += 1;
                     bytes += frame.len();
@@ -263,7 +263,7 @@ impl TxQueue {
         Ok(left)
     }
 
-    /// Makes all added packets visible to the peer. `true`: it sleeps and wants
+    /// Makes all added packets visible to the peer. `true`: the peer sleeps, call
     /// [`TxQueue::kick`].
     ///
     /// # Errors
@@ -297,18 +297,18 @@ impl TxQueue {
         self.ring.wants_interrupt()
     }
 
-    /// Has the peer interrupted, by the connection's kick thread.
+    /// Rings the peer's doorbell, through the connection's kick thread.
     #[inline]
     pub fn kick(&self) {
         self.kick.request();
     }
 
-    /// Counted since the connection began.
+    /// Counters since the connection began.
     pub fn counters(&self) -> TxCounters {
         self.counters
     }
 
-    /// Descriptors of the ring.
+    /// Number of descriptors of the ring.
     pub fn ring_size(&self) -> usize {
         usize::from(self.ring.size())
     }
@@ -388,7 +388,7 @@ fn fits(frame: &[u8], room: usize) -> bool {
     frame.len().wrapping_sub(1) < room
 }
 
-/// The descriptor of a packet of one piece, which fits.
+/// Descriptor of a packet that fits into one buffer.
 #[inline(always)]
 fn filled(region: u16, offset: u32, frame: &[u8]) -> Descriptor {
     #[allow(clippy::cast_possible_truncation, reason = "at most MAX_PACKET")]

@@ -1,4 +1,4 @@
-//! What the tests of this crate share: a pair of our own endpoints over a real socket.
+//! Pair of our own endpoints over a real socket, for all tests of this crate.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 
 use std::sync::atomic::{AtomicU32, Ordering};

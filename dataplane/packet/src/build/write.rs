@@ -1,4 +1,4 @@
-//! Writing the layers.
+//! Writer of the layers.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -11,7 +11,7 @@ use crate::proto::IpProto;
 use crate::{eth, icmp, ipv4, ipv6, tcp, udp};
 
 impl<'a> FrameBuilder<'a> {
-    /// The frame.
+    /// Builds the frame.
     #[must_use]
     pub fn build(&self) -> Vec<u8> {
         // All headers at their longest, and each extension header.
@@ -127,7 +127,8 @@ impl<'a> FrameBuilder<'a> {
         self.put_l4(to, payload, pseudo, pseudo)
     }
 
-    /// `icmp_start` starts off ICMP's checksum: nothing in IPv4, the pseudo header in IPv6.
+    /// Writes transport header and payload. `icmp_start` is the sum with which ICMP's checksum starts:
+    /// nothing in IPv4, the pseudo header in IPv6.
     fn put_l4(
         &self,
         to: &mut Cursor<'_>,
@@ -173,7 +174,7 @@ impl<'a> FrameBuilder<'a> {
         Some(())
     }
 
-    /// Transport header's length, and as much payload as fits `room` with it.
+    /// Length of the transport header, and as much payload as fits `room` with it.
     fn fit(&self, room: usize) -> (usize, &'a [u8]) {
         let later = self.fragment.is_some_and(|(offset, _)| offset != 0);
         let l4_len = match self.l4 {
@@ -200,7 +201,7 @@ impl<'a> FrameBuilder<'a> {
     }
 }
 
-/// Options cut at 40 bytes, and the zeros that pad them to a multiple of 4.
+/// Returns the zeros that pad options to a multiple of 4, and the options cut at 40 bytes.
 fn padded_options(options: &[u8]) -> (&'static [u8], &[u8]) {
     let options = options.get(..40).unwrap_or(options);
     let padding = options.len().next_multiple_of(4) - options.len();

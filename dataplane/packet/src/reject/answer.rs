@@ -23,29 +23,29 @@ pub enum Answer {
 /// Reason why there is no answer: the frame is to be dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum NoAnswer {
-    /// Not an IP packet.
+    /// Frame that is not an IP packet.
     #[error("no answer: not an IP packet")]
     NonIp,
-    /// To a group or broadcast, of Ethernet or of IP (RFC 1122, 3.2.2; RFC 4443, 2.4 (e)).
+    /// Frame to a group or broadcast, of Ethernet or of IP (RFC 1122, 3.2.2; RFC 4443, 2.4 (e)).
     #[error("no answer: the frame went to a group or to all")]
     Group,
-    /// From or to an address that is no single host's: unspecified, loopback, a group, class E, or a
+    /// Frame from or to an address that is not a single host's: unspecified, loopback, a group, class E, or a
     /// group or zero MAC as source.
-    #[error("no answer: an address of the frame is no single host's")]
+    #[error("no answer: an address of the frame is not a single host's")]
     BadAddress,
-    /// A fragment other than the first.
+    /// Fragment other than the first.
     #[error("no answer: a fragment other than the first")]
     LaterFragment,
     /// TCP RST.
     #[error("no answer: the frame is a TCP RST")]
     Reset,
-    /// An ICMP or ICMPv6 error, redirects included, or an ICMP type without a known meaning.
+    /// ICMP or ICMPv6 error, redirects included, or an ICMP type without a known meaning.
     #[error("no answer: the frame is an ICMP error")]
     IcmpError,
-    /// `parsed` is not of this frame.
+    /// Parse result that is not of this frame.
     #[error("no answer: the frame is not the one that was parsed")]
     Mismatch,
-    /// The buffer has less than [`HEADROOM`] bytes free before the frame.
+    /// Buffer with less than [`HEADROOM`] bytes free before the frame.
     #[error("no answer: no room before the frame; give buffers {HEADROOM} bytes of headroom")]
     NoRoom,
 }

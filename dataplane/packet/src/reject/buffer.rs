@@ -2,19 +2,18 @@
 
 use crate::{icmpv6, ipv6};
 
-/// Bytes that must be free before the frame for every answer to be possible: an IPv6 and an ICMPv6
-/// header.
+/// Bytes that must be free before the frame for every answer: an IPv6 and an ICMPv6 header.
 pub const HEADROOM: usize = ipv6::HEADER_LEN + icmpv6::HEADER_LEN;
 
-/// The buffer of a frame, as far as an answer needs it. Implemented for an mbuf by the datapath, and
-/// here for `Vec<u8>` for tests and tools.
+/// Buffer of a frame, as far as an answer needs it. Implemented for an mbuf by the datapath, and here
+/// for `Vec<u8>` for tests and tools.
 pub trait RejectBuffer {
-    /// The frame.
+    /// Bytes of the frame.
     fn frame(&self) -> &[u8];
-    /// The frame, to write.
+    /// Bytes of the frame, to write.
     fn frame_mut(&mut self) -> &mut [u8];
-    /// Makes the frame `len_bytes` longer at its front (what is there is overwritten); `false`, with
-    /// nothing changed, if there is no room.
+    /// Makes the frame `len_bytes` longer at its front, with unspecified bytes; `false`, with nothing
+    /// changed, if there is no room.
     fn prepend(&mut self, len_bytes: usize) -> bool;
     /// Cuts the frame at its end to `len_bytes`, which is at most its length.
     fn truncate(&mut self, len_bytes: usize);

@@ -1,4 +1,4 @@
-//! Writing the answers.
+//! Writers of the answers.
 
 use super::answer::NoAnswer;
 use super::buffer::{HEADROOM, RejectBuffer};
@@ -12,13 +12,13 @@ use crate::proto::IpProto;
 use crate::tcp::{Tcp, TcpFields, flag};
 use crate::{eth, icmp, icmpv6, ipv4, ipv6, tcp};
 
-/// The longest IPv4 answer (RFC 1812, 4.3.2.3).
+/// Longest IPv4 answer in bytes (RFC 1812, 4.3.2.3).
 const MAX_V4: usize = 576;
-/// The longest IPv6 answer: the minimum MTU (RFC 4443, 2.4 (c)).
+/// Longest IPv6 answer in bytes: the minimum MTU (RFC 4443, 2.4 (c)).
 const MAX_V6: usize = 1280;
 const TTL: u8 = 64;
 
-/// IP and TCP headers of the answer over those of the frame, which are at least as long.
+/// Writes the IP and TCP headers of a RST over those of the frame, which are at least as long.
 pub(super) fn reset(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result<(), NoAnswer> {
     let l3 = usize::from(parsed.l3);
     let packet = buf.frame().get(l3..).ok_or(NoAnswer::Mismatch)?;
@@ -66,8 +66,8 @@ pub(super) fn reset(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result<(), 
     Ok(())
 }
 
-/// RFC 9293, 3.10.7.1: in answer to an ACK the sequence number it expects; else 0, with everything
-/// the segment takes of the sequence space acknowledged.
+/// Builds the header of a RST (RFC 9293, 3.10.7.1): in answer to an ACK with the sequence number it
+/// expects; else with 0 and an acknowledgement of all sequence numbers that the segment takes.
 fn reset_header(tcp: &Tcp<'_>, pseudo: Sum) -> [u8; tcp::MIN_HEADER_LEN] {
     let flags = tcp.flags();
     let (seq, ack, answer) = if flags & flag::ACK != 0 {
@@ -93,8 +93,8 @@ fn reset_header(tcp: &Tcp<'_>, pseudo: Sum) -> [u8; tcp::MIN_HEADER_LEN] {
     out
 }
 
-/// Ethernet header (and inner tag), new IP and ICMP headers before the packet, which becomes the
-/// quotation.
+/// Writes Ethernet header (and inner tag) and new IP and ICMP headers before the packet, which becomes
+/// the quotation.
 pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result<(), NoAnswer> {
     let l3 = usize::from(parsed.l3);
     let frame = buf.frame();

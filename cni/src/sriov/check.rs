@@ -186,7 +186,7 @@ mod tests {
         drifted.request.uplink = "wire1".into();
         drifted.request.firewall = Some("other".into());
         drifted.request.vlan = sluice_api::VlanRequest::Access {
-            vid: 211,
+            vid: sluice_api::Vid::new(211).unwrap(),
             qinq: false,
         };
         drifted.request.backend = Backend::Tap {};

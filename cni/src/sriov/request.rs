@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use sluice_api::{
-    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest,
+    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest, Vid,
 };
 use sluice_sriov::claim::Record as VfRecord;
 use sluice_sriov::settings::Mac;
@@ -88,7 +88,10 @@ pub(super) fn build(
             (UplinkChoice::Vf(_), None) => return Err(Error::Internal("no VF was claimed".into())),
         },
         vlan: conf.vlan.clone(),
-        mac: vf.as_ref().map_or_else(|| conf.mac.clone(), mac),
+        mac: match &vf {
+            Some(vf) => vf.asked.mac.map(sluice_api::Mac::new),
+            None => asked_mac(conf)?,
+        },
         addresses: addresses
             .ips
             .iter()
@@ -102,8 +105,16 @@ pub(super) fn build(
 }
 
 /// The port VLAN that the PF has for the VF.
-fn port_vlan(vf: &VfRecord) -> Option<u16> {
-    vf.asked.vlan.map(|vlan| vlan.vid).filter(|&vid| vid != 0)
+fn port_vlan(vf: &VfRecord) -> Option<Vid> {
+    let vid = vf.asked.vlan.and_then(|vlan| Vid::new(vlan.vid));
+    vid.filter(|vid| !vid.is_untagged())
+}
+
+/// MAC address that the configuration asks for.
+fn asked_mac(conf: &VfConf) -> Result<Option<sluice_api::Mac>, Error> {
+    let mac = conf.mac.as_deref().map(sluice_api::Mac::parse_unicast);
+    mac.transpose()
+        .map_err(|error| Error::Config(format!("mac: {error}")))
 }
 
 /// The VF's administrative MAC address.

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 pub use sluice_host::NetnsRef;
+use sluice_packet::{Mac, Vid};
 
 /// Asks the engine for one attachment. Its identity is (`container_id`, `ifname`).
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -32,7 +33,7 @@ pub struct AttachRequest {
     /// The MAC address (`02:00:5e:10:00:01`); absent: derived from container id and interface. With
     /// `vf` it is there, and is the VF's administrative one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mac: Option<String>,
+    pub mac: Option<Mac>,
     /// The interface's own addresses with their prefix lengths. Not empty: the only IP sources
     /// (and ARP and ND senders) that the pod may use.
     #[serde(default)]
@@ -59,7 +60,7 @@ pub struct VfRequest {
     /// The port VLAN that its PF puts on and takes off, 1 to 4094; the attachment is an access one
     /// of that VLAN. Absent: none, so the attachment is untagged or a trunk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub port_vlan: Option<u16>,
+    pub port_vlan: Option<Vid>,
 }
 
 /// The pod an attachment belongs to, for people: nothing is decided by it.
@@ -82,7 +83,7 @@ pub enum VlanRequest {
     /// Single segment, untagged towards the pod. `vid` 0 is the uplink's untagged segment.
     Access {
         /// 0 to 4094.
-        vid: u16,
+        vid: Vid,
         /// Whether the pod may send and get one inner tag.
         #[serde(default)]
         qinq: bool,
@@ -90,10 +91,10 @@ pub enum VlanRequest {
     /// Several segments, tagged towards the pod.
     Trunk {
         /// The VIDs allowed, each 1 to 4094, at least one.
-        vids: Vec<u16>,
+        vids: Vec<Vid>,
         /// The segment of untagged frames (0 to 4094); absent: untagged frames are dropped.
         #[serde(default, skip_serializing_if = "Option::is_none")]
-        native: Option<u16>,
+        native: Option<Vid>,
         /// Whether the pod may send and get one inner tag.
         #[serde(default)]
         qinq: bool,

@@ -33,6 +33,7 @@ pub use attach::{
 };
 pub use error::{ApiError, ErrorCode};
 pub use mac::derived_mac;
+pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{
     AttachmentCounters, AttachmentStatus, Counters, Health, MbufCounts, MemoryStatus, PolicyFile,

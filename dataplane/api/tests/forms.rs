@@ -17,12 +17,16 @@ fn net() -> impl Strategy<Value = IpNet> {
     .prop_map(|(address, len)| IpNet::new(address, len).unwrap())
 }
 
+fn vid(first: u16) -> impl Strategy<Value = Vid> {
+    (first..4095u16).prop_map(|number| Vid::new(number).unwrap())
+}
+
 fn vlan() -> impl Strategy<Value = VlanRequest> {
     prop_oneof![
-        (0..4095u16, any::<bool>()).prop_map(|(vid, qinq)| VlanRequest::Access { vid, qinq }),
+        (vid(0), any::<bool>()).prop_map(|(vid, qinq)| VlanRequest::Access { vid, qinq }),
         (
-            prop::collection::vec(1..4095u16, 1..5),
-            prop::option::of(0..4095u16),
+            prop::collection::vec(vid(1), 1..5),
+            prop::option::of(vid(0)),
             any::<bool>()
         )
             .prop_map(|(vids, native, qinq)| VlanRequest::Trunk { vids, native, qinq }),
@@ -73,9 +77,9 @@ prop_compose! {
         place in ("/[a-z/]{1,20}", any::<u64>(), any::<u64>()),
         pod in prop::option::of(("[a-z]{1,9}", "[a-z]{1,9}", prop::option::of("[a-f0-9]{8}"))),
         uplink in "\\PC{0,9}",
-        vf in prop::option::of(("[0-9a-f:.]{12}", prop::option::of(1..4095u16))),
+        vf in prop::option::of(("[0-9a-f:.]{12}", prop::option::of(vid(1)))),
         vlan in vlan(),
-        mac in prop::option::of("[0-9a-f:]{17}"),
+        mac in prop::option::of(any::<[u8; 6]>().prop_map(Mac::new)),
         addresses in prop::collection::vec(net(), 0..3),
         gateways in prop::collection::vec(any::<IpAddr>(), 0..3),
         firewall in prop::option::of("\\PC{0,9}"),
@@ -135,7 +139,7 @@ fn the_least_request() {
     assert_eq!(
         request.vlan,
         VlanRequest::Access {
-            vid: 210,
+            vid: Vid::new(210).unwrap(),
             qinq: false
         }
     );

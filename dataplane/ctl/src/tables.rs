@@ -304,12 +304,14 @@ fn pod(attachment: &AttachmentStatus) -> String {
 
 fn vlan(vlan: &VlanRequest) -> String {
     let (mut text, qinq) = match vlan {
-        VlanRequest::Access { vid: id, qinq } => (vid(*id), qinq),
+        VlanRequest::Access { vid: id, qinq } => (vid(id.get()), qinq),
         VlanRequest::Trunk { vids, native, qinq } => {
-            let mut sorted = vids.clone();
+            let mut sorted: Vec<u16> = vids.iter().map(|vid| vid.get()).collect();
             sorted.sort_unstable();
             sorted.dedup();
-            let native = native.map_or(String::new(), |native| format!(" native {}", vid(native)));
+            let native = native.map_or(String::new(), |native| {
+                format!(" native {}", vid(native.get()))
+            });
             (format!("trunk {}{native}", ranges(&sorted)), qinq)
         }
     };

@@ -2,6 +2,7 @@
 
 use super::*;
 use serde_json::json;
+use sluice_api::Vid;
 
 fn status_of(ready: bool) -> Status {
     serde_json::from_value(json!({
@@ -70,13 +71,13 @@ fn colours_are_never_in_plain_text() {
 #[test]
 fn vlans_in_words() {
     let access = VlanRequest::Access {
-        vid: 0,
+        vid: Vid::UNTAGGED,
         qinq: false,
     };
     assert_eq!(vlan(&access), "untagged");
     let trunk = VlanRequest::Trunk {
-        vids: vec![7, 5, 6, 9],
-        native: Some(1),
+        vids: [7, 5, 6, 9].into_iter().filter_map(Vid::new).collect(),
+        native: Vid::new(1),
         qinq: true,
     };
     assert_eq!(vlan(&trunk), "trunk 5-7,9 native 1 qinq");

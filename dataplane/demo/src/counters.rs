@@ -7,7 +7,7 @@ use sluice_api::Counters;
 
 use super::engine::Engine;
 use super::failure::{Failure, expect_eq};
-use super::interrupt::{Interrupt, Look};
+use super::interrupt::{Interrupt, Poll};
 
 /// Longest time until counters show what frames have already shown.
 const LIMIT: Duration = Duration::from_secs(10);
@@ -130,9 +130,9 @@ pub(super) fn expect_rise(
     interrupt.wait_for(&what, LIMIT, || {
         let now = Reading::take(engine)?.rule(rule)?;
         Ok(if now == start + frames {
-            Look::Found(())
+            Poll::Found(())
         } else {
-            Look::NotYet(format!("it counted {}", now - start))
+            Poll::NotYet(format!("it counted {}", now - start))
         })
     })
 }

@@ -9,7 +9,7 @@ use sluice_api::client::{Client, ClientError};
 
 use super::Scene;
 use super::failure::Failure;
-use super::interrupt::Look;
+use super::interrupt::Poll;
 use super::namespace::Namespace;
 use super::process::{Daemon, run, said};
 
@@ -51,9 +51,9 @@ impl<'a> Engine<'a> {
             .wait_for("the engine to be ready", LIMIT, || {
                 engine.daemon.check_alive()?;
                 Ok(match engine.client.health() {
-                    Ok(health) if health.ready => Look::Found(()),
-                    Ok(health) => Look::NotYet(health.problems.join("; ")),
-                    Err(error) => Look::NotYet(error.to_string()),
+                    Ok(health) if health.ready => Poll::Found(()),
+                    Ok(health) => Poll::NotYet(health.problems.join("; ")),
+                    Err(error) => Poll::NotYet(error.to_string()),
                 })
             })?;
         Ok(engine)

@@ -78,17 +78,17 @@ impl Path {
 
 /// A frame that was read, whole and with right checksums.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Heard {
+pub(super) struct ReceivedFrame {
     /// The segment that its tag named.
     pub(super) vid: Vid,
     pub(super) from: (Mac, Ipv4Addr),
     pub(super) to: (Mac, Ipv4Addr),
-    pub(super) what: What,
+    pub(super) what: Content,
 }
 
 /// Content of a frame.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum What {
+pub(super) enum Content {
     ArpRequest,
     ArpReply,
     EchoReply {
@@ -123,32 +123,32 @@ pub(super) enum FrameError {
     Checksum,
 }
 
-impl Heard {
+impl ReceivedFrame {
     /// Reads an untagged frame. `None` if it is neither ARP nor IPv4, `Err` if it is broken.
-    pub(super) fn read(vid: Vid, frame: &[u8]) -> Result<Option<Heard>, FrameError> {
+    pub(super) fn read(vid: Vid, frame: &[u8]) -> Result<Option<ReceivedFrame>, FrameError> {
         let eth = Ethernet::new(frame)?;
         match eth.ethertype() {
             EtherType::ARP => {
                 let arp = Arp::new(eth.payload())?;
                 let what = if arp.operation() == arp::REQUEST {
-                    What::ArpRequest
+                    Content::ArpRequest
                 } else {
-                    What::ArpReply
+                    Content::ArpReply
                 };
                 let from = (arp.sender_mac(), arp.sender_ip());
-                Ok(Some(Heard {
+                Ok(Some(ReceivedFrame {
                     vid,
                     from,
                     to: (eth.dst(), arp.target_ip()),
                     what,
                 }))
             }
-            EtherType::IPV4 => Heard::read_ipv4(vid, frame, &eth).map(Some),
+            EtherType::IPV4 => ReceivedFrame::read_ipv4(vid, frame, &eth).map(Some),
             _ => Ok(None),
         }
     }
 
-    fn read_ipv4(vid: Vid, frame: &[u8], eth: &Ethernet<'_>) -> Result<Heard, FrameError> {
+    fn read_ipv4(vid: Vid, frame: &[u8], eth: &Ethernet<'_>) -> Result<ReceivedFrame, FrameError> {
         let parsed = parse(frame, InnerTag::Refuse)?;
         let ip = Ipv4::new(eth.payload())?;
         if !ip.checksum_ok() || l4::verify_checksum(frame, &parsed) == Some(false) {
@@ -159,19 +159,19 @@ impl Heard {
                 let icmp = Icmp::new(ip.payload())?;
                 let [a, b, c, d] = icmp.rest();
                 if icmp.icmp_type() == sluice_packet::icmp::ECHO_REPLY {
-                    What::EchoReply {
+                    Content::EchoReply {
                         id: u16::from_be_bytes([a, b]),
                         sequence: u16::from_be_bytes([c, d]),
                         data: icmp.payload().to_vec(),
                     }
                 } else {
-                    What::Other(IpProto::ICMP)
+                    Content::Other(IpProto::ICMP)
                 }
             }
             IpProto::UDP => {
                 let udp = Udp::new(ip.payload())?;
                 let data = udp.payload().to_vec();
-                What::Udp {
+                Content::Udp {
                     from: udp.src_port(),
                     to: udp.dst_port(),
                     data,
@@ -179,7 +179,7 @@ impl Heard {
             }
             IpProto::TCP => {
                 let tcp = Tcp::new(ip.payload())?;
-                What::Tcp {
+                Content::Tcp {
                     from: tcp.src_port(),
                     to: tcp.dst_port(),
                     flags: tcp.flags(),
@@ -187,9 +187,9 @@ impl Heard {
                     ack: tcp.ack(),
                 }
             }
-            other => What::Other(other),
+            other => Content::Other(other),
         };
-        Ok(Heard {
+        Ok(ReceivedFrame {
             vid,
             from: (eth.src(), ip.src()),
             to: (eth.dst(), ip.dst()),
@@ -219,20 +219,20 @@ mod tests {
     #[test]
     fn what_is_made_is_read() {
         for (frame, what) in [
-            (PATH.arp_request(), What::ArpRequest),
-            (PATH.arp_reply(), What::ArpReply),
+            (PATH.arp_request(), Content::ArpRequest),
+            (PATH.arp_reply(), Content::ArpReply),
             (
                 PATH.udp(1, 7, b"x"),
-                What::Udp {
+                Content::Udp {
                     from: 1,
                     to: 7,
                     data: b"x".to_vec(),
                 },
             ),
-            (PATH.ping(1, 2, b""), What::Other(1)),
+            (PATH.ping(1, 2, b""), Content::Other(1)),
         ] {
             let (vid, frame) = untag(&frame);
-            let heard = Heard::read(vid, &frame).unwrap().unwrap();
+            let heard = ReceivedFrame::read(vid, &frame).unwrap().unwrap();
             assert_eq!(
                 (heard.vid, heard.from, heard.to.1),
                 (PATH.vid, PATH.from, PATH.to.1)
@@ -245,6 +245,6 @@ mod tests {
     fn a_frame_that_was_changed_is_broken() {
         let (vid, mut frame) = untag(&PATH.udp(1, 7, b"four"));
         frame[14 + 20 + 8] ^= 1;
-        assert!(Heard::read(vid, &frame).is_err());
+        assert!(ReceivedFrame::read(vid, &frame).is_err());
     }
 }

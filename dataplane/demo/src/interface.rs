@@ -10,7 +10,7 @@ use sluice_packet::Mac;
 use super::Scene;
 use super::engine::Engine;
 use super::failure::Failure;
-use super::interrupt::Look;
+use super::interrupt::Poll;
 use super::namespace::Namespace;
 use super::plan::Segment;
 
@@ -93,12 +93,12 @@ pub(super) fn open_memif(
     scene.interrupt.wait_for(&what, LIMIT, || {
         while let Some(change) = memif.change() {
             seen = match change {
-                LinkChange::Up { .. } => return Ok(Look::Found(())),
+                LinkChange::Up { .. } => return Ok(Poll::Found(())),
                 LinkChange::Down { reason } => reason,
                 LinkChange::Notice { what } => what,
             };
         }
-        Ok(Look::NotYet(seen.clone()))
+        Ok(Poll::NotYet(seen.clone()))
     })?;
     Ok(memif)
 }

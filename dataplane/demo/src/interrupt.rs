@@ -99,14 +99,14 @@ impl Interrupt {
         &self,
         what: &str,
         limit: Duration,
-        mut look: impl FnMut() -> Result<Look<T>, Failure>,
+        mut look: impl FnMut() -> Result<Poll<T>, Failure>,
     ) -> Result<T, Failure> {
         let start = Instant::now();
         loop {
             self.check()?;
             let seen = match look()? {
-                Look::Found(found) => return Ok(found),
-                Look::NotYet(seen) => seen,
+                Poll::Found(found) => return Ok(found),
+                Poll::NotYet(seen) => seen,
             };
             if start.elapsed() >= limit {
                 let expected = format!("it, within {} s", limit.as_secs());
@@ -120,7 +120,7 @@ impl Interrupt {
 
 /// Result of polling a condition once.
 #[derive(Debug)]
-pub(super) enum Look<T> {
+pub(super) enum Poll<T> {
     /// Condition holds.
     Found(T),
     /// Condition does not hold; the text says what was seen instead.
@@ -133,7 +133,7 @@ mod tests {
 
     #[test]
     fn waiting_ends_with_what_was_seen_last() {
-        let never = |_: ()| Ok(Look::<()>::NotYet("a closed door".to_owned()));
+        let never = |_: ()| Ok(Poll::<()>::NotYet("a closed door".to_owned()));
         let limit = Duration::from_millis(1);
         let error = Interrupt::default().wait_for("a door", limit, || never(()));
         let said = error.map_or_else(|error| error.to_string(), |()| String::new());

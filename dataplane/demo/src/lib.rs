@@ -47,7 +47,7 @@ use failure::Failure;
 use home::Home;
 use interrupt::Interrupt;
 use programs::Programs;
-use report::{Report, Told};
+use report::{Findings, Report};
 use snapshot::Snapshot;
 
 /// Lines of each program's log that a failure shows.
@@ -89,7 +89,7 @@ impl Stage<'_> {
     fn step<T>(
         &mut self,
         title: &str,
-        work: impl FnOnce(&mut Told) -> Result<T, Failure>,
+        work: impl FnOnce(&mut Findings) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.scene.interrupt.check()?;
         let result = self.report.step(title, work);
@@ -117,7 +117,7 @@ impl Stage<'_> {
         }
         let mark = self.scene.home.mark();
         self.report.note(&format!(
-            "\nEverything stands. Look around, for example:\n  \
+            "\nEverything stands. Poll around, for example:\n  \
              sluicectl --socket {socket} counters\n  \
              ip netns exec {mark}-pod cat /proc/net/unix\n  \
              ls -R {dir}\nCtrl-C takes it all down.\n",
@@ -136,8 +136,8 @@ impl Stage<'_> {
 #[must_use]
 pub fn run(options: &Options, json: bool) -> bool {
     let mut report = Report::new(json);
-    let prepared = report.step("what the demo needs", |told| {
-        steps::needs::check(options, told)
+    let prepared = report.step("what the demo needs", |findings| {
+        steps::needs::check(options, findings)
     });
     let (scene, before) = match prepared {
         Ok(prepared) => prepared,
@@ -171,40 +171,42 @@ pub fn run(options: &Options, json: bool) -> bool {
 /// The steps, in order.
 fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
     let scene = stage.scene;
-    let mut ground = stage.step("a wire, a node, a trunk between them; the engine", |told| {
-        steps::ground::prepare(scene, told)
-    })?;
-    stage.running.push(("sluiced", ground.engine.pid()));
+    let mut testbed = stage.step(
+        "a wire, a node, a trunk between them; the engine",
+        |findings| steps::testbed::prepare(scene, findings),
+    )?;
+    stage.running.push(("sluiced", testbed.engine.pid()));
     let pod = stage.step(
         "CNI ADD of a pod: eth0 and two data-plane interfaces",
-        |told| steps::pod::add(scene, &ground, told),
+        |findings| steps::pod::add(scene, &testbed, findings),
     )?;
-    let mut vnf = stage.step("the VNF in the pod attaches to its memifs", |told| {
-        steps::vnf::start(scene, &ground, &pod, told)
+    let mut vnf = stage.step("the VNF in the pod attaches to its memifs", |findings| {
+        steps::vnf::start(scene, &testbed, &pod, findings)
     })?;
     stage.running.push(("vnf", vnf.pid()));
     stage.step(
         "allowed traffic is answered, in its VLAN and in no other",
-        |told| steps::allowed::show(scene, &mut ground, &pod, told),
+        |findings| steps::allowed::show(scene, &mut testbed, &pod, findings),
     )?;
-    stage.step("denied traffic is not, and its rule counts it", |told| {
-        steps::denied::show(scene, &mut ground, &pod, told)
+    stage.step(
+        "denied traffic is not, and its rule counts it",
+        |findings| steps::denied::show(scene, &mut testbed, &pod, findings),
+    )?;
+    stage.step("a policy changes under traffic", |findings| {
+        steps::change::show(scene, &mut testbed, &pod, findings)
     })?;
-    stage.step("a policy changes under traffic", |told| {
-        steps::change::show(scene, &mut ground, &pod, told)
+    stage.step("eth0 works as it would without the engine", |findings| {
+        steps::primary::show(scene, &testbed, &pod, findings)
     })?;
-    stage.step("eth0 works as it would without the engine", |told| {
-        steps::primary::show(scene, &ground, &pod, told)
-    })?;
-    let mut pair = stage.step("two more pods; one of them lies about itself", |told| {
-        steps::pair::show(scene, &ground, told)
+    let mut pair = stage.step("two more pods; one of them lies about itself", |findings| {
+        steps::pair::show(scene, &testbed, findings)
     })?;
     stage.step(
         "64-byte frames from memif to memif through the firewall",
-        |told| steps::rate::show(scene, &ground, &mut pair, told),
+        |findings| steps::rate::show(scene, &testbed, &mut pair, findings),
     )?;
     vnf.check_alive()?;
-    ground.engine.check_alive()?;
+    testbed.engine.check_alive()?;
     stage.look_around();
     // From here on they are asked to end.
     stage.running.clear();
@@ -212,9 +214,9 @@ fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
         pair,
         vnf,
         pod,
-        ground,
+        testbed,
     };
-    stage.step("CNI DEL of everything; nothing is left", |told| {
-        steps::end::take_down(scene, before, cast, told)
+    stage.step("CNI DEL of everything; nothing is left", |findings| {
+        steps::end::take_down(scene, before, cast, findings)
     })
 }

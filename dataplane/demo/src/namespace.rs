@@ -180,7 +180,7 @@ impl Namespace {
 
 impl Drop for Namespace {
     fn drop(&mut self) {
-        // On the way out of a failure, which is what is told; the comparison at the end finds a
+        // On the way out of a failure, which is what is reported; the comparison at the end finds a
         // namespace that stays.
         let _ = self.delete();
     }

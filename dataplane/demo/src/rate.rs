@@ -58,7 +58,7 @@ pub(super) fn measure(
     // IPv4 allows datagrams without a checksum (RFC 768); this one would change with the number.
     head[HEADERS - 2..].fill(0);
 
-    let mut landing = Landing::default();
+    let mut landing = BurstBuffers::default();
     let (mut sent, mut received, mut wrong, mut next) = (0_u64, 0_u64, 0_u64, 0_u64);
     let start = Instant::now();
     let mut end = None;
@@ -134,15 +134,15 @@ fn check_link(memif: &mut Memif, name: &str) -> Result<(), Failure> {
 
 /// Buffers that a received burst is copied to.
 #[derive(Debug)]
-struct Landing {
+struct BurstBuffers {
     room: Box<[[u8; 128]; BURST]>,
     lens: [usize; BURST],
     count: usize,
 }
 
-impl Default for Landing {
-    fn default() -> Landing {
-        Landing {
+impl Default for BurstBuffers {
+    fn default() -> BurstBuffers {
+        BurstBuffers {
             room: Box::new([[0; 128]; BURST]),
             lens: [0; BURST],
             count: 0,
@@ -150,14 +150,14 @@ impl Default for Landing {
     }
 }
 
-impl Landing {
+impl BurstBuffers {
     fn frames(&self) -> impl Iterator<Item = &[u8]> {
         let landed = self.room.iter().zip(&self.lens).take(self.count);
         landed.map(|(room, &len)| room.get(..len).unwrap_or_default())
     }
 }
 
-impl Sink for Landing {
+impl Sink for BurstBuffers {
     fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
         let room = self.room.get_mut(self.count)?.get_mut(..len)?;
         *self.lens.get_mut(self.count)? = len;

@@ -11,13 +11,13 @@ use super::failure::Failure;
 
 /// Findings of a step, as text and as JSON.
 #[derive(Debug, Default)]
-pub(super) struct Told {
+pub(super) struct Findings {
     lines: Vec<String>,
     facts: Map<String, Value>,
     proven: Vec<(String, String)>,
 }
 
-impl Told {
+impl Findings {
     /// A line for people.
     pub(super) fn line(&mut self, line: impl Into<String>) {
         self.lines.push(line.into());
@@ -64,7 +64,7 @@ impl Report {
     pub(super) fn step<T>(
         &mut self,
         title: &str,
-        work: impl FnOnce(&mut Told) -> Result<T, Failure>,
+        work: impl FnOnce(&mut Findings) -> Result<T, Failure>,
     ) -> Result<T, Failure> {
         self.step += 1;
         let number = self.step;
@@ -72,27 +72,27 @@ impl Report {
             write(&format!("  … {number:>2}  {title}"));
         }
         let started = Instant::now();
-        let mut told = Told::default();
-        let result = work(&mut told);
+        let mut findings = Findings::default();
+        let result = work(&mut findings);
         let took = started.elapsed();
         if self.json {
             let mut object = json!({
                 "step": number, "title": title, "ok": result.is_ok(),
-                "seconds": seconds(took), "facts": told.facts,
-                "proven": told.proven.iter().map(|(claim, _)| claim).collect::<Vec<_>>(),
+                "seconds": seconds(took), "facts": findings.facts,
+                "proven": findings.proven.iter().map(|(claim, _)| claim).collect::<Vec<_>>(),
             });
             if let Err(failure) = &result {
                 object["failure"] = failure.to_string().into();
             }
             line(&object.to_string());
         } else {
-            self.show(number, title, result.is_ok(), took, &told);
+            self.show(number, title, result.is_ok(), took, &findings);
         }
-        self.proven.append(&mut told.proven);
+        self.proven.append(&mut findings.proven);
         result
     }
 
-    fn show(&self, number: usize, title: &str, ok: bool, took: Duration, told: &Told) {
+    fn show(&self, number: usize, title: &str, ok: bool, took: Duration, findings: &Findings) {
         let (start, mark) = match (self.terminal, ok) {
             (true, true) => ("\r\x1b[K", "\x1b[32m✓\x1b[0m"),
             (true, false) => ("\r\x1b[K", "\x1b[31m✗\x1b[0m"),
@@ -104,7 +104,7 @@ impl Report {
             "{start}  {mark} {number:>2}  {title:<58} {:>5.1} s",
             took.as_secs_f64()
         ));
-        for text in &told.lines {
+        for text in &findings.lines {
             line(&format!("        {text}"));
         }
     }

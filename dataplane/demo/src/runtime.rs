@@ -162,7 +162,7 @@ impl<'a> Sandbox<'a> {
 impl Drop for Sandbox<'_> {
     fn drop(&mut self) {
         if self.added {
-            // On the way out of a failure, which is what is told.
+            // On the way out of a failure, which is what is reported.
             let _ = self.call("DEL");
         }
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use super::failure::Failure;
-use super::frames::{Heard, Path, What};
+use super::frames::{Content, Path, ReceivedFrame};
 use super::interrupt::Interrupt;
 use super::wire::WireHost;
 
@@ -46,8 +46,8 @@ impl Lane {
     }
 
     /// The number of a datagram of ours that came back, from where it went and in its segment.
-    fn number(&self, heard: &Heard) -> Option<u32> {
-        let What::Udp { from, to, data } = &heard.what else {
+    fn number(&self, heard: &ReceivedFrame) -> Option<u32> {
+        let Content::Udp { from, to, data } = &heard.what else {
             return None;
         };
         let ours = heard.vid == self.path.vid

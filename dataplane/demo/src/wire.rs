@@ -9,7 +9,7 @@ use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket};
 use sluice_packet::{Mac, Vid, VlanTag};
 
 use super::failure::Failure;
-use super::frames::{Heard, Path, What};
+use super::frames::{Content, Path, ReceivedFrame};
 use super::interrupt::Interrupt;
 use super::namespace::Namespace;
 use super::plan::{DATA, LOCAL, VOICE};
@@ -83,15 +83,18 @@ impl WireHost {
     }
 
     /// Takes what has arrived; ARP requests for its addresses are answered besides.
-    pub(super) fn receive(&mut self, take: &mut impl FnMut(Heard)) -> Result<usize, Failure> {
+    pub(super) fn receive(
+        &mut self,
+        take: &mut impl FnMut(ReceivedFrame),
+    ) -> Result<usize, Failure> {
         let mut questions = Vec::new();
         let broken = &mut self.broken;
         let count = self.socket.recv(64, |frame| {
             let tag = frame.vlan.map(|(tpid, tci)| VlanTag { tpid, tci });
             let vid = tag.map_or(Some(Vid::UNTAGGED), |tag| tag.vid());
-            match vid.map(|vid| Heard::read(vid, frame.data)) {
+            match vid.map(|vid| ReceivedFrame::read(vid, frame.data)) {
                 Some(Ok(Some(heard))) => {
-                    if heard.what == What::ArpRequest && owns(heard.vid, heard.to.1) {
+                    if heard.what == Content::ArpRequest && owns(heard.vid, heard.to.1) {
                         questions.push(heard.clone());
                     }
                     take(heard);
@@ -117,7 +120,7 @@ impl WireHost {
         &mut self,
         interrupt: &Interrupt,
         limit: Duration,
-        mut take: impl FnMut(Heard) -> ControlFlow<()>,
+        mut take: impl FnMut(ReceivedFrame) -> ControlFlow<()>,
     ) -> Result<bool, Failure> {
         let end = Instant::now() + limit;
         let mut enough = false;

@@ -1,8 +1,8 @@
-//! The life of the engine: its start in order, what it does until it is told to stop, and its end.
+//! Life of the engine: start in order, service until a signal, shutdown.
 //!
 //! Order of the start: capabilities, lock, memory and workers, uplinks, policies, attachments of the engine
 //! before, control socket. Policies are in force before any pod is connected, so nothing ever flows
-//! unjudged. The end is the reverse, and gives the host everything back.
+//! unjudged. The shutdown is the reverse, and gives the host everything back.
 
 mod privileges;
 mod running;
@@ -34,13 +34,13 @@ pub enum DaemonError {
     /// The state folder cannot be used.
     #[error(transparent)]
     Records(#[from] RecordError),
-    /// Boot of the machine cannot be told.
+    /// Boot id of the machine that cannot be read.
     #[error(transparent)]
     Boot(#[from] sluice_host::FileError),
-    /// Memory or workers cannot be had.
+    /// Mempools or workers that cannot be created.
     #[error(transparent)]
     Engine(#[from] sluice_datapath::Error),
-    /// The guard against shared memory that goes away cannot be had.
+    /// Handler of SIGBUS, for shared memory that a pod truncates, that cannot be installed.
     #[error(transparent)]
     Memory(#[from] sluice_mem::Error),
     /// An uplink cannot be opened.
@@ -57,10 +57,10 @@ pub enum DaemonError {
     /// The control socket cannot be opened.
     #[error(transparent)]
     Socket(#[from] SocketError),
-    /// Mbufs did not come home.
+    /// Mbufs that were not returned to their pools.
     #[error("{0} mbufs are still in flight after the workers ended: this is a bug, report it")]
     Leak(u64),
-    /// The system said no.
+    /// System call that failed.
     #[error("{what}: {source}")]
     System {
         /// Step that failed.
@@ -73,14 +73,14 @@ pub enum DaemonError {
 /// Runs the engine until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// Why it could not start, or what went wrong at its end; the host has back what can be given back.
+/// A step of the start or the shutdown failed; the host has back all that could be given back.
 pub fn run(config: &Config) -> Result<(), DaemonError> {
     raise_open_files();
     privileges::drop_others()?;
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
-        .map_err(system("no runtime for the control side"))?;
+        .map_err(system("cannot create the runtime of the control side"))?;
     let result = runtime.block_on(live(config.clone()));
     // A request that hangs is not waited for any longer.
     runtime.shutdown_timeout(Duration::from_secs(1));
@@ -168,8 +168,8 @@ impl Signals {
     }
 }
 
-/// A memif takes about eight file descriptors, and the usual soft limit of 1024 would be that of a
-/// hundred pods.
+/// Raises the limit of open files: a memif takes about eight file descriptors, and the usual soft limit of
+/// 1024 would suffice for a hundred pods.
 fn raise_open_files() {
     let limit = getrlimit(Resource::Nofile);
     let raised = Rlimit {
@@ -184,7 +184,7 @@ fn raise_open_files() {
     }
 }
 
-/// A failed system call.
+/// Wraps the error of a failed system call.
 fn system(what: &'static str) -> impl Fn(std::io::Error) -> DaemonError {
     move |source| DaemonError::System { what, source }
 }

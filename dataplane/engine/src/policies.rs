@@ -1,7 +1,7 @@
-//! The folder of policies: read as a whole, compiled as a whole, changed as a whole.
+//! Folder of policies: read as a whole, compiled as a whole, changed as a whole.
 //!
-//! What is on disk is what is in force: applying policies reads the folder again, puts the new
-//! files in their places in memory, compiles everything, and only then writes.
+//! The policies on disk are those in force: applying policies reads the folder again, merges the new
+//! files in memory, compiles everything, and only then writes.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -19,13 +19,13 @@ use crate::records::RecordError;
 const SUFFIX: &str = ".yaml";
 /// Mode of policy files: people read them.
 const MODE: u32 = 0o644;
-/// No policy comes near this; what is bigger is something else.
+/// Largest file that is read: no policy comes near this size.
 const MAX_FILE_BYTES: u64 = 16 << 20;
 
 /// Policy files by name, with their text.
 pub type Files = BTreeMap<String, String>;
 
-/// Files that compiled.
+/// Result of compiling policy files.
 #[derive(Debug)]
 pub struct Compiled {
     /// Compiled policies, for the workers.
@@ -34,14 +34,14 @@ pub struct Compiled {
     pub warnings: Vec<PolicyProblem>,
 }
 
-/// The folder of policies.
+/// Folder of policy files.
 #[derive(Debug, Clone)]
 pub struct PolicyFolder {
     dir: PathBuf,
 }
 
 impl PolicyFolder {
-    /// The policies in `dir`.
+    /// Names the folder; nothing is read yet.
     pub fn new(dir: PathBuf) -> PolicyFolder {
         PolicyFolder { dir }
     }
@@ -199,7 +199,7 @@ pub fn merge(files: &Files, change: &PolicyFiles) -> Result<Files, Vec<PolicyPro
 /// Checks and compiles files together. Tables that `previous` has already are taken from there.
 ///
 /// # Errors
-/// Everything that is wrong with them.
+/// Every problem of the files.
 pub fn compile(
     version: u64,
     files: &Files,
@@ -254,7 +254,7 @@ pub fn statuses(set: &PolicySet) -> Vec<PolicyStatus> {
     statuses
 }
 
-/// A problem that is with no line of a file.
+/// Creates a problem that belongs to no line of a file.
 pub fn problem(file: &str, message: String) -> PolicyProblem {
     PolicyProblem {
         file: file.to_owned(),
@@ -291,7 +291,7 @@ fn from_problem(problem: Problem) -> PolicyProblem {
     }
 }
 
-/// A name that stays in the folder and is seen there.
+/// Whether a name can be that of a policy file: it stays in the folder and is read there.
 fn good_name(name: &str) -> bool {
     name.len() <= 128
         && name.len() > SUFFIX.len()

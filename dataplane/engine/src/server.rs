@@ -1,4 +1,4 @@
-//! The control socket: HTTP and JSON, the routes of [`sluice_api`], for peers that may ask.
+//! Control socket: HTTP and JSON, the routes of [`sluice_api`], for peers that may ask.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ use crate::control::Control;
 use crate::peer::Peer;
 use crate::refusal;
 
-/// More than any request needs: 10,000 rules are about 2 MiB of YAML.
+/// Largest request body: 10,000 rules are about 2 MiB of YAML.
 const MAX_REQUEST_BYTES: usize = 32 << 20;
 
 /// Failure to open the control socket.
@@ -36,31 +36,31 @@ pub enum SocketError {
          folder of its own with mode 0700; name another `socket`, or set its mode", path.display()
     )]
     Open {
-        /// The folder.
+        /// Path of the folder.
         path: PathBuf,
         /// Mode of the folder.
         mode: u32,
         /// User id of its owner.
         uid: u32,
     },
-    /// Somebody answers there who is no engine with this lock.
+    /// Another process, which does not hold the engine's lock, listens there.
     #[error("somebody listens on {} already: end that process, or name another `socket`", path.display())]
     InUse {
-        /// The socket.
+        /// Path of the socket.
         path: PathBuf,
     },
-    /// Something that is no socket is there.
+    /// File that is not a socket is in the way.
     #[error("{} is there and is no socket: remove it, or name another `socket`", path.display())]
     NotASocket {
         /// Path of the file.
         path: PathBuf,
     },
-    /// The file system said no.
+    /// Error of the file system.
     #[error("cannot {what} {}: {source}", path.display())]
     System {
         /// Step that failed.
         what: &'static str,
-        /// On what.
+        /// Path of the file or folder.
         path: PathBuf,
         /// Error of the file system.
         source: io::Error,
@@ -251,7 +251,8 @@ async fn no_route(request: Request) -> Response {
 /// Container id and interface, from the path.
 type Name = Segments<(String, String)>;
 
-/// Does what was asked on a thread that may block. Once begun it is finished, also if the peer goes.
+/// Runs `work` on a thread that may block, and answers with its result. Once begun it is finished, even
+/// if the peer disconnects.
 async fn answer<T: Serialize + Send + 'static>(
     control: Arc<Control>,
     work: impl FnOnce(&Control) -> Result<T, ApiError> + Send + 'static,
@@ -273,7 +274,7 @@ async fn answer<T: Serialize + Send + 'static>(
     }
 }
 
-/// As [`answer`], to what the body says.
+/// Parses the body and answers as [`answer`] does.
 async fn answer_to<B, T>(
     control: Arc<Control>,
     body: &[u8],

@@ -1,4 +1,4 @@
-//! VFs as the engine drives them: opened through VFIO for one attachment each.
+//! VFs that the engine drives: opened through VFIO for one attachment each.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -23,18 +23,18 @@ const DESCRIPTORS: usize = 512;
 /// Longest time that putting VFs back may take at the start.
 const RECOVERY: Duration = Duration::from_secs(20);
 
-/// A VF to be opened.
+/// Arguments of opening a VF.
 #[derive(Debug)]
 pub struct VfSpec {
     /// PCI address of the VF.
     pub address: PciAddr,
     /// Administrative MAC address.
     pub mac: Mac,
-    /// The largest IP packet in bytes.
+    /// MTU: largest IP packet in bytes.
     pub mtu: u32,
     /// VLANs that the driver asks the PF for.
     pub vlans: VfVlans,
-    /// Multicast groups that it is to get.
+    /// Multicast groups that the VF must receive.
     pub groups: Vec<Mac>,
     /// The engine's pools of small and large mbufs.
     pub mempools: (Mempool, Mempool),
@@ -42,17 +42,17 @@ pub struct VfSpec {
 
 /// Opener of VFs: [`VfDevices`], or a fake one in tests.
 pub trait OpenVf: fmt::Debug + Send + Sync {
-    /// Opens one. Dropping the port closes it.
+    /// Opens a VF. Dropping the port closes it.
     ///
     /// # Errors
-    /// What stood in the way, and what to do.
+    /// The device cannot be opened or set up; the message says what to do.
     fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError>;
 }
 
 /// VFs through VFIO. All share one address space, in which the mempools are mapped once.
 #[derive(Debug, Default)]
 pub struct VfDevices {
-    /// Had once the first VF is opened: an engine without VFs needs no VFIO.
+    /// Opened with the first VF: an engine without VFs needs no VFIO.
     iommu: Mutex<Option<Iommu>>,
 }
 
@@ -105,7 +105,7 @@ fn by_device(error: &Error) -> ApiError {
     ApiError::new(code, error.to_string())
 }
 
-/// The multicast groups that an attachment's VF asks for: what hosts and routers need on a link, and
+/// Multicast groups that an attachment's VF asks for: those that hosts and routers need on a link, and
 /// the solicited-node groups (RFC 4291, section 2.7.1) of its addresses and of the link-local one that
 /// follows from its MAC address. A VF has room for 30.
 pub fn groups(mac: Mac, addresses: &[IpAddr]) -> Vec<Mac> {
@@ -139,20 +139,20 @@ pub fn groups(mac: Mac, addresses: &[IpAddr]) -> Vec<Mac> {
 }
 
 /// Puts back the VFs that nobody needs any more: those marked released while an engine hung, those of
-/// claims that were killed, and those of pods whose network namespace is gone. Complaints are for the
-/// operator, by what they are about.
+/// claims that were killed, and those of pods whose network namespace is gone. Returns problems
+/// for the operator, by the object they are about.
 pub fn recover(state_dir: &Path) -> BTreeMap<String, String> {
     let deadline = Instant::now() + RECOVERY;
     match Node::new(state_dir).recover(is_alive, deadline) {
         Ok(done) => {
             for record in done {
                 let owner = record.owner.name();
-                tracing::info!("VF {} of {owner} is as it was before", record.vf);
+                tracing::info!("VF {} of {owner} restored", record.vf);
             }
             BTreeMap::new()
         }
         Err(error) => {
-            let problem = format!("not every VF could be put back as it was: {error}");
+            let problem = format!("not every VF could be restored: {error}");
             tracing::error!("{problem}");
             BTreeMap::from([("vfs".to_owned(), problem)])
         }

@@ -56,9 +56,9 @@ fn the_records_of_attachments() {
     assert!(matches!(
         &tap.request.vlan,
         VlanRequest::Trunk {
-            native: Some(100),
+            native: Some(native),
             ..
-        }
+        } if native.get() == 100
     ));
 }
 

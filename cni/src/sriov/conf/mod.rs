@@ -10,7 +10,7 @@ mod vlan;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use sluice_api::VlanRequest;
+use sluice_api::{Vid, VlanRequest};
 use sluice_sriov::PciAddr;
 use sluice_sriov::claim::Mode;
 use sluice_sriov::settings::VfSettings;
@@ -81,7 +81,7 @@ impl VfConf {
             vlan::read(&fields)?
         } else {
             VlanRequest::Access {
-                vid: 0,
+                vid: Vid::UNTAGGED,
                 qinq: false,
             }
         };

@@ -27,6 +27,10 @@ fn read_with(mut conf: Value, args: &str) -> Result<VfConf, Error> {
     )
 }
 
+fn vid(number: u16) -> Vid {
+    Vid::new(number).unwrap()
+}
+
 fn read(conf: Value) -> Result<VfConf, Error> {
     read_with(conf, "")
 }
@@ -37,22 +41,22 @@ fn access_untagged_and_trunk() {
     assert_eq!(
         vlan(json!({})),
         VlanRequest::Access {
-            vid: 0,
+            vid: vid(0),
             qinq: false
         }
     );
     assert_eq!(
         vlan(json!({"VLAN": 210, "qinq": true})),
         VlanRequest::Access {
-            vid: 210,
+            vid: vid(210),
             qinq: true
         }
     );
     assert_eq!(
         vlan(json!({"vlans": [220, "210-212", "211"], "native": 0})),
         VlanRequest::Trunk {
-            vids: vec![210, 211, 212, 220],
-            native: Some(0),
+            vids: [210, 211, 212, 220].map(vid).to_vec(),
+            native: Some(vid(0)),
             qinq: false
         }
     );
@@ -218,11 +222,14 @@ fn a_vf_of_the_engine_has_its_port_vlan_or_none() {
         let conf = as_printed(conf).unwrap();
         (conf.settings.vlan.map(|vlan| vlan.vid), conf.vlan)
     };
-    let access = |vid| VlanRequest::Access { vid, qinq: false };
+    let access = |number| VlanRequest::Access {
+        vid: vid(number),
+        qinq: false,
+    };
     assert_eq!(port_vlan(json!({"vlan": 210})), (Some(210), access(210)));
     assert_eq!(port_vlan(json!({})), (Some(0), access(0)));
-    let (vid, trunk) = port_vlan(json!({"vlans": [210, 220]}));
-    assert_eq!(vid, Some(0));
+    let (port, trunk) = port_vlan(json!({"vlans": [210, 220]}));
+    assert_eq!(port, Some(0));
     assert!(matches!(trunk, VlanRequest::Trunk { .. }));
 }
 

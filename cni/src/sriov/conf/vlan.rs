@@ -9,8 +9,11 @@ use crate::spec::fields::Fields;
 
 pub(super) fn read(fields: &Fields<'_>) -> Result<VlanRequest, Error> {
     let qinq = fields.boolean("qinq")?.unwrap_or_default();
-    let access: Option<u16> = fields.integer("vlan", 0, 4094)?;
-    let native: Option<u16> = fields.integer("native", 0, 4094)?;
+    let vid = |key: &'static str| -> Result<Option<Vid>, Error> {
+        let number: Option<u16> = fields.integer(key, 0, 4094)?;
+        Ok(number.and_then(Vid::new))
+    };
+    let (access, native) = (vid("vlan")?, vid("native")?);
     match (access, fields.list("vlans")?) {
         (Some(_), Some(_)) => Err(Error::Config(
             "vlan makes an access attachment and vlans a trunk: give one of them".into(),
@@ -19,7 +22,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<VlanRequest, Error> {
             "native belongs to a trunk: give vlans too".into(),
         )),
         (access, None) => Ok(VlanRequest::Access {
-            vid: access.unwrap_or(0),
+            vid: access.unwrap_or(Vid::UNTAGGED),
             qinq,
         }),
         (None, Some(list)) => {
@@ -31,7 +34,7 @@ pub(super) fn read(fields: &Fields<'_>) -> Result<VlanRequest, Error> {
                         "a list of VLAN ids 1 to 4094 and ranges \"220-229\"",
                     )
                 })?;
-                vids.extend(range.vids().map(Vid::get));
+                vids.extend(range.vids());
             }
             vids.sort_unstable();
             vids.dedup();

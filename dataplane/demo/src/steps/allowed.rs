@@ -8,15 +8,15 @@ use sluice_packet::build::TcpFields;
 use sluice_packet::tcp::flag;
 use sluice_packet::{Mac, Vid};
 
-use super::ground::Ground;
 use super::pod::Pod;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::counters::{Reading, expect_rise};
 use crate::failure::{Failure, expect_eq};
-use crate::frames::{Path, What};
+use crate::frames::{Content, Path};
 use crate::interface::Interface;
 use crate::plan::{ECHO_PORT, VOICE};
-use crate::report::Told;
+use crate::report::Findings;
 
 /// Longest time for an answer on a busy machine.
 pub(super) const LIMIT: Duration = Duration::from_secs(10);
@@ -29,29 +29,29 @@ const DATAGRAMS: u16 = 20;
 
 pub(crate) fn show(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     pod: &Pod<'_>,
-    told: &mut Told,
+    findings: &mut Findings,
 ) -> Result<(), Failure> {
-    let before = Reading::take(&ground.engine)?;
+    let before = Reading::take(&testbed.engine)?;
     for interface in [&pod.voice, &pod.data] {
-        let path = path(ground, interface);
+        let path = path(testbed, interface);
         let vid = interface.segment.vid;
-        resolve(scene, ground, &path, interface.mac)?;
-        let pings = ping(scene, ground, &path, PINGS)?;
-        let echoes = echo(scene, ground, &path)?;
-        connect(scene, ground, &path)?;
-        told.line(format!(
+        resolve(scene, testbed, &path, interface.mac)?;
+        let pings = ping(scene, testbed, &path, PINGS)?;
+        let echoes = echo(scene, testbed, &path)?;
+        connect(scene, testbed, &path)?;
+        findings.line(format!(
             "VLAN {vid}: {} is at {}; {pings} pings, {echoes} UDP echoes and a TCP SYN \
              answered; tags, contents, checksums right",
             interface.address, interface.mac
         ));
-        told.fact(
+        findings.fact(
             &format!("vlan_{vid}"),
             serde_json::json!({"pings": pings, "udp": echoes}),
         );
     }
-    let (engine, interrupt) = (&ground.engine, &scene.interrupt);
+    let (engine, interrupt) = (&testbed.engine, &scene.interrupt);
     let each = u64::from(DATAGRAMS);
     for rule in [
         ("voice", "ingress", "echo-udp"),
@@ -59,16 +59,16 @@ pub(crate) fn show(
     ] {
         expect_rise(engine, interrupt, &before, rule, each)?;
     }
-    told.line(format!(
+    findings.line(format!(
         "rules echo-udp (ingress) and echo-udp-answer (egress) of policy voice: {each} frames each"
     ));
-    wrong_vlans(scene, ground, pod)?;
-    told.line(format!(
+    wrong_vlans(scene, testbed, pod)?;
+    findings.line(format!(
         "the same question for {} in VLANs 220, 999 and untagged: no answer",
         pod.voice.address
     ));
-    expect_eq("broken frames on the wire", &0, &ground.host.broken())?;
-    told.proven(
+    expect_eq("broken frames on the wire", &0, &testbed.host.broken())?;
+    findings.proven(
         "allowed traffic is answered, in its own VLAN only",
         format!(
             "{} tagged answers read on the wire",
@@ -79,9 +79,9 @@ pub(crate) fn show(
 }
 
 /// From the wire host to one of the VNF's interfaces.
-pub(super) fn path(ground: &Ground<'_>, interface: &Interface) -> Path {
+pub(super) fn path(testbed: &Testbed<'_>, interface: &Interface) -> Path {
     let segment = interface.segment;
-    ground
+    testbed
         .host
         .path_to(segment.vid(), segment.wire_host(), interface.party())
 }
@@ -89,15 +89,15 @@ pub(super) fn path(ground: &Ground<'_>, interface: &Interface) -> Path {
 /// Asks for the VNF's MAC until it answers, and holds the answer against what the engine says.
 pub(super) fn resolve(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     path: &Path,
     mac: Mac,
 ) -> Result<(), Failure> {
     for _ in 0..10 {
-        ground.host.send(&path.arp_request())?;
+        testbed.host.send(&path.arp_request())?;
         let mut answer = None;
-        ground.host.listen(&scene.interrupt, LIMIT / 10, |heard| {
-            if heard.what == What::ArpReply && heard.from.1 == path.to.1 {
+        testbed.host.listen(&scene.interrupt, LIMIT / 10, |heard| {
+            if heard.what == Content::ArpReply && heard.from.1 == path.to.1 {
                 answer = Some((heard.vid, heard.from.0));
                 return ControlFlow::Break(());
             }
@@ -119,24 +119,24 @@ pub(super) fn resolve(
 /// Pings; how many were answered, which is all.
 pub(super) fn ping(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     path: &Path,
     count: u16,
 ) -> Result<usize, Failure> {
     const ID: u16 = 0x5347;
     const DATA: &[u8] = b"is there anybody behind the firewall?";
     for sequence in 1..=count {
-        ground.host.queue(&path.ping(ID, sequence, DATA))?;
+        testbed.host.queue(&path.ping(ID, sequence, DATA))?;
     }
-    ground.host.flush()?;
+    testbed.host.flush()?;
     answers(
         scene,
-        ground,
+        testbed,
         path,
         &format!("{count} pings"),
         (1..=count).collect(),
         |what| match what {
-            What::EchoReply {
+            Content::EchoReply {
                 id: ID,
                 sequence,
                 data,
@@ -147,24 +147,24 @@ pub(super) fn ping(
 }
 
 /// Datagrams to the echo port; how many came back, which is all.
-fn echo(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<usize, Failure> {
+fn echo(scene: &Scene, testbed: &mut Testbed<'_>, path: &Path) -> Result<usize, Failure> {
     const FROM: u16 = 40_000;
     let data = |number: u16| format!("datagram {number} in VLAN {}", path.vid).into_bytes();
     for number in 0..DATAGRAMS {
-        ground
+        testbed
             .host
             .queue(&path.udp(FROM + number, ECHO_PORT, &data(number)))?;
     }
-    ground.host.flush()?;
+    testbed.host.flush()?;
     let expected = (0..DATAGRAMS).collect();
     answers(
         scene,
-        ground,
+        testbed,
         path,
         &format!("{DATAGRAMS} datagrams"),
         expected,
         |what| match what {
-            What::Udp {
+            Content::Udp {
                 from: ECHO_PORT,
                 to,
                 data: came,
@@ -180,15 +180,15 @@ fn echo(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<usize, Fa
 /// Listens until all `expected` answers came from the path's other end, in its VLAN.
 fn answers(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     path: &Path,
     what: &str,
     mut expected: BTreeSet<u16>,
-    number: impl Fn(&What) -> Option<u16>,
+    number: impl Fn(&Content) -> Option<u16>,
 ) -> Result<usize, Failure> {
     let count = expected.len();
     let mut stray = Vec::new();
-    ground.host.listen(&scene.interrupt, LIMIT, |heard| {
+    testbed.host.listen(&scene.interrupt, LIMIT, |heard| {
         let ends = (heard.from, heard.to) == (path.to, path.from) && heard.vid == path.vid;
         match number(&heard.what) {
             Some(number) if ends && expected.remove(&number) => {}
@@ -213,7 +213,7 @@ fn answers(
 }
 
 /// Opens a TCP connection as far as to see that the VNF takes part, and resets it.
-fn connect(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Failure> {
+fn connect(scene: &Scene, testbed: &mut Testbed<'_>, path: &Path) -> Result<(), Failure> {
     const PORT: u16 = 41_000;
     let syn = TcpFields {
         src_port: PORT,
@@ -223,12 +223,12 @@ fn connect(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Fa
         flags: flag::SYN,
         window: 1024,
     };
-    ground.host.send(&path.tcp(syn))?;
+    testbed.host.send(&path.tcp(syn))?;
     let mut answer = None;
-    ground
+    testbed
         .host
         .listen(&scene.interrupt, LIMIT, |heard| match heard.what {
-            What::Tcp {
+            Content::Tcp {
                 from: ECHO_PORT,
                 to: PORT,
                 flags,
@@ -245,7 +245,7 @@ fn connect(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Fa
         flags: flag::RST,
         ..syn
     };
-    ground.host.send(&path.tcp(reset))?;
+    testbed.host.send(&path.tcp(reset))?;
     let expected = (path.vid, flag::SYN | flag::ACK, syn.seq + 1);
     let what = "the answer to a TCP SYN: VLAN, flags, acknowledged number";
     expect_eq(what, &Some(expected), &answer)
@@ -253,17 +253,17 @@ fn connect(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Fa
 
 /// Asks for the VNF's address of the first VLAN everywhere else, then where it is: only the last is
 /// answered.
-fn wrong_vlans(scene: &Scene, ground: &mut Ground<'_>, pod: &Pod<'_>) -> Result<(), Failure> {
-    let right = path(ground, &pod.voice);
+fn wrong_vlans(scene: &Scene, testbed: &mut Testbed<'_>, pod: &Pod<'_>) -> Result<(), Failure> {
+    let right = path(testbed, &pod.voice);
     for vid in [220, 999, 0].into_iter().filter_map(Vid::new) {
         let wrong = Path { vid, ..right };
-        ground.host.queue(&wrong.arp_request())?;
-        ground.host.queue(&wrong.ping(1, 1, b"wrong VLAN"))?;
+        testbed.host.queue(&wrong.arp_request())?;
+        testbed.host.queue(&wrong.ping(1, 1, b"wrong VLAN"))?;
     }
-    ground.host.flush()?;
-    resolve(scene, ground, &right, pod.voice.mac)?;
+    testbed.host.flush()?;
+    resolve(scene, testbed, &right, pod.voice.mac)?;
     let mut stray = Vec::new();
-    ground.host.listen(&scene.interrupt, SILENCE, |heard| {
+    testbed.host.listen(&scene.interrupt, SILENCE, |heard| {
         if heard.from.1 == right.to.1 && heard.vid != VOICE.vid() {
             stray.push(format!("{heard:?}"));
         }

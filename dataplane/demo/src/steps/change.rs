@@ -5,15 +5,15 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use super::allowed::path;
-use super::ground::Ground;
 use super::pod::Pod;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::counters::Reading;
 use crate::engine::Engine;
 use crate::failure::Failure;
-use crate::interrupt::{Interrupt, Look};
+use crate::interrupt::{Interrupt, Poll};
 use crate::plan::{self, ECHO_PORT, UPLINK};
-use crate::report::Told;
+use crate::report::Findings;
 use crate::stream::{self, Account, Lane};
 
 /// Datagrams a second in the VLAN whose policy changes.
@@ -31,9 +31,9 @@ const ATTEMPTS: usize = 3;
 
 pub(crate) fn show(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     pod: &Pod<'_>,
-    told: &mut Told,
+    findings: &mut Findings,
 ) -> Result<(), Failure> {
     for folder in ["changed/drop", "changed/accept"] {
         let made = std::fs::create_dir_all(scene.home.path(folder));
@@ -42,12 +42,12 @@ pub(crate) fn show(
     let mut attempt = 1;
     loop {
         let lanes = [
-            Lane::new(path(ground, &pod.voice), (43_000, ECHO_PORT), RATE),
-            Lane::new(path(ground, &pod.data), (43_001, ECHO_PORT), OTHER_RATE),
+            Lane::new(path(testbed, &pod.voice), (43_000, ECHO_PORT), RATE),
+            Lane::new(path(testbed, &pod.data), (43_001, ECHO_PORT), OTHER_RATE),
         ];
-        let before = Reading::take(&ground.engine)?.kernel_dropped(UPLINK) + ground.host.missed();
-        let (orders, changes) = stream_and_change(scene, ground, &lanes)?;
-        let after = Reading::take(&ground.engine)?.kernel_dropped(UPLINK) + ground.host.missed();
+        let before = Reading::take(&testbed.engine)?.kernel_dropped(UPLINK) + testbed.host.missed();
+        let (orders, changes) = stream_and_change(scene, testbed, &lanes)?;
+        let after = Reading::take(&testbed.engine)?.kernel_dropped(UPLINK) + testbed.host.missed();
         let [changed, other] = &lanes;
         let [changed_order, other_order] = &orders;
         let accounts = Accounts {
@@ -56,11 +56,11 @@ pub(crate) fn show(
         };
         match judge(&accounts) {
             Ok(gap) => {
-                tell(told, &accounts, gap, &changes, attempt);
+                tell(findings, &accounts, gap, &changes, attempt);
                 return Ok(());
             }
             Err(_) if after > before && attempt < ATTEMPTS => {
-                told.line(format!(
+                findings.line(format!(
                     "(the kernel had no room for {} frames: this machine is busy; once more)",
                     after - before
                 ));
@@ -92,11 +92,11 @@ struct Changes {
 /// Streams on one thread, changes the policy on this one.
 fn stream_and_change(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     lanes: &[Lane; 2],
 ) -> Result<([Vec<u32>; 2], Changes), Failure> {
     let stop = AtomicBool::new(false);
-    let (host, engine) = (&mut ground.host, &ground.engine);
+    let (host, engine) = (&mut testbed.host, &testbed.engine);
     std::thread::scope(|scope| {
         let streaming = std::thread::Builder::new()
             .name("stream".to_owned())
@@ -130,9 +130,9 @@ fn change(scene: &Scene, engine: &Engine<'_>, lane: &Lane) -> Result<Changes, Fa
                 (last, last_at) = (echoed(), Instant::now());
             }
             Ok(if last_at.elapsed() >= STOPPED {
-                Look::Found(())
+                Poll::Found(())
             } else {
-                Look::NotYet(format!("{last} echoes so far, and more to come"))
+                Poll::NotYet(format!("{last} echoes so far, and more to come"))
             })
         },
     )?;
@@ -150,9 +150,9 @@ fn more_echoes(interrupt: &Interrupt, lane: &Lane, start: u32, more: u32) -> Res
         let came = lane.echoed.load(Ordering::Relaxed) - start;
         let sent = lane.sent.load(Ordering::Relaxed);
         Ok(if came >= more {
-            Look::Found(())
+            Poll::Found(())
         } else {
-            Look::NotYet(format!("{came} came; {sent} datagrams were sent so far"))
+            Poll::NotYet(format!("{came} came; {sent} datagrams were sent so far"))
         })
     })
 }
@@ -177,32 +177,38 @@ fn judge(accounts: &Accounts) -> Result<u32, Failure> {
     Ok(changed.lost())
 }
 
-fn tell(told: &mut Told, accounts: &Accounts, gap: u32, changes: &Changes, attempts: usize) {
+fn tell(
+    findings: &mut Findings,
+    accounts: &Accounts,
+    gap: u32,
+    changes: &Changes,
+    attempts: usize,
+) {
     let (changed, other) = (accounts.changed.echoed, accounts.other.echoed);
     let ms = |time: Duration| time.as_millis();
-    told.line(format!(
+    findings.line(format!(
         "{RATE} datagrams/s: echoes stopped {} ms after `sluicectl policies apply` was begun, and \
          were back {} ms after the second",
         ms(changes.stopped),
         ms(changes.resumed)
     ));
-    told.line(format!(
+    findings.line(format!(
         "VLAN 210: {changed} echoes in order, one gap of {gap}; VLAN 220 meanwhile: {other} of \
          {other}"
     ));
-    told.fact("echoed", changed);
-    told.fact("gap", gap);
-    told.fact("other_vlan_echoed", other);
-    told.fact("attempts", attempts);
-    told.fact(
+    findings.fact("echoed", changed);
+    findings.fact("gap", gap);
+    findings.fact("other_vlan_echoed", other);
+    findings.fact("attempts", attempts);
+    findings.fact(
         "stopped_after_ms",
         u64::try_from(ms(changes.stopped)).unwrap_or(u64::MAX),
     );
-    told.fact(
+    findings.fact(
         "resumed_after_ms",
         u64::try_from(ms(changes.resumed)).unwrap_or(u64::MAX),
     );
-    told.proven(
+    findings.proven(
         "a policy changes under traffic, in one moment",
         format!("{changed} echoes in order, one gap of {gap}; VLAN 220: none lost"),
     );

@@ -7,14 +7,14 @@ use sluice_packet::build::TcpFields;
 use sluice_packet::tcp::flag;
 
 use super::allowed::{LIMIT, SILENCE, path, ping};
-use super::ground::Ground;
 use super::pod::Pod;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::counters::{Reading, Rule, expect_refused};
 use crate::failure::{Failure, expect_eq};
-use crate::frames::{Path, What};
+use crate::frames::{Content, Path};
 use crate::plan::{DENIED_PORT, REJECTED_PORT, UNKNOWN_PORT};
-use crate::report::Told;
+use crate::report::Findings;
 
 /// Datagrams to a port that a rule drops.
 const DENIED: u16 = 25;
@@ -27,42 +27,42 @@ const FROM: u16 = 42_000;
 
 pub(crate) fn show(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     pod: &Pod<'_>,
-    told: &mut Told,
+    findings: &mut Findings,
 ) -> Result<(), Failure> {
-    let path = path(ground, &pod.voice);
-    let drops = |ground: &Ground<'_>| -> Result<u64, Failure> {
-        Ok(Reading::take(&ground.engine)?.ingress_drops(&pod.voice.key, "denied"))
+    let path = path(testbed, &pod.voice);
+    let drops = |testbed: &Testbed<'_>| -> Result<u64, Failure> {
+        Ok(Reading::take(&testbed.engine)?.ingress_drops(&pod.voice.key, "denied"))
     };
-    let start = drops(ground)?;
+    let start = drops(testbed)?;
     let rule = ("voice", "ingress", "no-syslog");
-    dropped(scene, ground, &path, (DENIED_PORT, DENIED), rule)?;
+    dropped(scene, testbed, &path, (DENIED_PORT, DENIED), rule)?;
     let default = ("voice", "ingress", "default");
-    dropped(scene, ground, &path, (UNKNOWN_PORT, UNKNOWN), default)?;
-    let denied = drops(ground)? - start;
+    dropped(scene, testbed, &path, (UNKNOWN_PORT, UNKNOWN), default)?;
+    let denied = drops(testbed)? - start;
     expect_eq(
         "frames to the pod dropped as denied",
         &u64::from(DENIED + UNKNOWN),
         &denied,
     )?;
-    rejected(scene, ground, &path)?;
+    rejected(scene, testbed, &path)?;
 
-    told.line(format!(
+    findings.line(format!(
         "{DENIED} datagrams to port {DENIED_PORT}: no answer; rule no-syslog counted {DENIED}, no \
          other rule any"
     ));
-    told.line(format!(
+    findings.line(format!(
         "{UNKNOWN} datagrams to port {UNKNOWN_PORT}: no answer; the default counted {UNKNOWN}"
     ));
-    told.line(format!(
+    findings.line(format!(
         "{REJECTED} TCP SYNs to port {REJECTED_PORT}: reset by the engine; rule no-telnet counted \
          {REJECTED}"
     ));
-    told.fact("denied", DENIED);
-    told.fact("default", UNKNOWN);
-    told.fact("rejected", REJECTED);
-    told.proven(
+    findings.fact("denied", DENIED);
+    findings.fact("default", UNKNOWN);
+    findings.fact("rejected", REJECTED);
+    findings.proven(
         "denied traffic is not, and the very rule counts it",
         format!("{DENIED} sent, 0 answers on the wire, {DENIED} counted by no-syslog"),
     );
@@ -73,25 +73,25 @@ pub(crate) fn show(
 /// then, and the way was open all along.
 fn dropped(
     scene: &Scene,
-    ground: &mut Ground<'_>,
+    testbed: &mut Testbed<'_>,
     path: &Path,
     (port, count): (u16, u16),
     rule: Rule<'_>,
 ) -> Result<(), Failure> {
-    let before = Reading::take(&ground.engine)?;
+    let before = Reading::take(&testbed.engine)?;
     for number in 0..count {
-        ground
+        testbed
             .host
             .queue(&path.udp(FROM + number, port, b"not for you"))?;
     }
-    ground.host.flush()?;
-    ping(scene, ground, path, 1)?;
+    testbed.host.flush()?;
+    ping(scene, testbed, path, 1)?;
     let mut answers = Vec::new();
-    ground.host.listen(&scene.interrupt, SILENCE, |heard| {
+    testbed.host.listen(&scene.interrupt, SILENCE, |heard| {
         // Any answer would be to one of these ports, or an ICMP error.
         match heard.what {
-            What::Udp { to, .. } if to >= FROM => answers.push(format!("{heard:?}")),
-            What::Other(_) => answers.push(format!("{heard:?}")),
+            Content::Udp { to, .. } if to >= FROM => answers.push(format!("{heard:?}")),
+            Content::Other(_) => answers.push(format!("{heard:?}")),
             _ => {}
         }
         ControlFlow::Continue(())
@@ -102,7 +102,7 @@ fn dropped(
         &answers,
     )?;
     expect_refused(
-        &ground.engine,
+        &testbed.engine,
         &scene.interrupt,
         &before,
         rule,
@@ -111,8 +111,8 @@ fn dropped(
 }
 
 /// Sends SYNs that the engine must answer itself, with resets in the pod's name.
-fn rejected(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), Failure> {
-    let before = Reading::take(&ground.engine)?;
+fn rejected(scene: &Scene, testbed: &mut Testbed<'_>, path: &Path) -> Result<(), Failure> {
+    let before = Reading::take(&testbed.engine)?;
     for number in 0..REJECTED {
         let syn = TcpFields {
             src_port: FROM + number,
@@ -122,14 +122,14 @@ fn rejected(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), F
             flags: flag::SYN,
             window: 1024,
         };
-        ground.host.queue(&path.tcp(syn))?;
+        testbed.host.queue(&path.tcp(syn))?;
     }
-    ground.host.flush()?;
+    testbed.host.flush()?;
     let mut resets = 0;
-    ground.host.listen(&scene.interrupt, LIMIT, |heard| {
+    testbed.host.listen(&scene.interrupt, LIMIT, |heard| {
         let ends = (heard.from, heard.to) == (path.to, path.from) && heard.vid == path.vid;
         match heard.what {
-            What::Tcp {
+            Content::Tcp {
                 from: REJECTED_PORT,
                 flags,
                 ack: 1001,
@@ -148,7 +148,7 @@ fn rejected(scene: &Scene, ground: &mut Ground<'_>, path: &Path) -> Result<(), F
     expect_eq("resets in answer to rejected SYNs", &REJECTED, &resets)?;
     let rule = ("voice", "ingress", "no-telnet");
     expect_refused(
-        &ground.engine,
+        &testbed.engine,
         &scene.interrupt,
         &before,
         rule,

@@ -3,16 +3,16 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use super::ground::Ground;
 use super::pair::{Pair, Played};
 use super::pod::Pod;
+use super::testbed::Testbed;
 use super::vnf::Vnf;
 use crate::Scene;
 use crate::failure::{Failure, expect_eq};
-use crate::interrupt::Look;
+use crate::interrupt::Poll;
 use crate::namespace::Namespace;
 use crate::plan::UPLINK_DEVICE;
-use crate::report::Told;
+use crate::report::Findings;
 use crate::runtime::Sandbox;
 use crate::snapshot::{Left, Snapshot};
 
@@ -24,20 +24,20 @@ pub(crate) struct Cast<'a> {
     pub(crate) pair: Pair<'a>,
     pub(crate) vnf: Vnf,
     pub(crate) pod: Pod<'a>,
-    pub(crate) ground: Ground<'a>,
+    pub(crate) testbed: Testbed<'a>,
 }
 
 pub(crate) fn take_down(
     scene: &Scene,
     before: &Snapshot,
     cast: Cast<'_>,
-    told: &mut Told,
+    findings: &mut Findings,
 ) -> Result<(), Failure> {
     let Cast {
         pair,
         vnf,
         pod,
-        ground,
+        testbed,
     } = cast;
     let Pair { a, b } = pair;
     let mut sandboxes = Vec::new();
@@ -50,22 +50,22 @@ pub(crate) fn take_down(
     for sandbox in &mut sandboxes {
         sandbox.del()?;
     }
-    look_after_del(scene, &ground, &sandboxes)?;
+    look_after_del(scene, &testbed, &sandboxes)?;
     for sandbox in &mut sandboxes {
         sandbox.del_again()?;
     }
-    told.line(format!(
+    findings.line(format!(
         "DEL of {} pods, and once more: no attachment, no abstract socket, no link, no address of \
          host-local's, no record; every mbuf free",
         sandboxes.len()
     ));
 
-    let Ground {
+    let Testbed {
         host,
         engine,
         node,
         wire,
-    } = ground;
+    } = testbed;
     drop(host);
     let took = engine.end()?;
     expect_eq(
@@ -74,7 +74,7 @@ pub(crate) fn take_down(
         &files(scene),
     )?;
     given_back(scene, &node)?;
-    told.line(format!(
+    findings.line(format!(
         "the engine ended {} ms after SIGTERM: no socket, lock, record or nftables table of its",
         took.as_millis()
     ));
@@ -88,7 +88,7 @@ pub(crate) fn take_down(
 
     let left = settle(scene, before);
     expect_eq("what is left on this machine", &Vec::new(), &left.ours)?;
-    told.line(format!("as before: {}", before.counts()));
+    findings.line(format!("as before: {}", before.counts()));
     if !left.others.is_empty() {
         let shown = left
             .others
@@ -97,14 +97,14 @@ pub(crate) fn take_down(
             .cloned()
             .collect::<Vec<_>>()
             .join("; ");
-        told.line(format!(
+        findings.line(format!(
             "(something else on this machine made {} things meanwhile: {shown})",
             left.others.len()
         ));
     }
-    told.fact("left", 0);
-    told.fact("others", left.others);
-    told.proven(
+    findings.fact("left", 0);
+    findings.fact("others", left.others);
+    findings.proven(
         "a clean DEL, twice, and a clean end",
         "no namespace, link, socket, file, huge page, process left",
     );
@@ -114,10 +114,10 @@ pub(crate) fn take_down(
 /// Checks that nothing of the pods is left after the DELs, while the engine still runs.
 fn look_after_del(
     scene: &Scene,
-    ground: &Ground<'_>,
+    testbed: &Testbed<'_>,
     sandboxes: &[Sandbox<'_>],
 ) -> Result<(), Failure> {
-    let attachments = ground
+    let attachments = testbed
         .engine
         .ask("its attachments", |client| client.attachments())?;
     let names: Vec<String> = attachments
@@ -127,14 +127,14 @@ fn look_after_del(
     expect_eq("attachments of the engine after DEL", &vec![], &names)?;
     let what = "the engine's mbufs to be all free";
     scene.interrupt.wait_for(what, SETTLE, || {
-        let memory = ground
+        let memory = testbed
             .engine
             .ask("its status", |client| client.status())?
             .memory;
         let in_flight = memory.small.in_flight + memory.large.in_flight;
         Ok(match in_flight {
-            0 => Look::Found(()),
-            _ => Look::NotYet(format!("{in_flight} in flight")),
+            0 => Poll::Found(()),
+            _ => Poll::NotYet(format!("{in_flight} in flight")),
         })
     })?;
     for sandbox in sandboxes {

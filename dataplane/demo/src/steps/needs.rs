@@ -6,12 +6,15 @@ use crate::failure::Failure;
 use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::programs::Programs;
-use crate::report::Told;
+use crate::report::Findings;
 use crate::snapshot::Snapshot;
 use crate::{Options, Scene};
 
 /// Checks everything, takes the snapshot that the end is compared with, and makes the folder.
-pub(crate) fn check(options: &Options, told: &mut Told) -> Result<(Scene, Snapshot), Failure> {
+pub(crate) fn check(
+    options: &Options,
+    findings: &mut Findings,
+) -> Result<(Scene, Snapshot), Failure> {
     let found = Programs::find(options.bin_dir.as_deref());
     let mut missing = found.as_ref().err().cloned().unwrap_or_default();
     if !geteuid().is_root() {
@@ -28,14 +31,14 @@ pub(crate) fn check(options: &Options, told: &mut Told) -> Result<(Scene, Snapsh
     let before = Snapshot::take(&programs);
     let home = Home::make()?;
     let folder = programs.sluiced.parent().unwrap_or(&programs.sluiced);
-    told.line(format!(
+    findings.line(format!(
         "programs of {}, everything else in {}",
         folder.display(),
         home.dir().display()
     ));
-    told.line(format!("on this machine before: {}", before.counts()));
-    told.fact("programs", folder.display().to_string());
-    told.fact("folder", home.dir().display().to_string());
+    findings.line(format!("on this machine before: {}", before.counts()));
+    findings.fact("programs", folder.display().to_string());
+    findings.fact("folder", home.dir().display().to_string());
     Ok((
         Scene {
             home,

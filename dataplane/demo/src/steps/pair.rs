@@ -10,15 +10,15 @@ use sluice_packet::build::FrameBuilder;
 use sluice_packet::{EtherType, Mac, VlanTag};
 
 use super::allowed::SILENCE;
-use super::ground::Ground;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::counters::Reading;
 use crate::failure::{Failure, expect_eq};
 use crate::interface::{Interface, open_memif};
-use crate::interrupt::Look;
+use crate::interrupt::Poll;
 use crate::namespace::Namespace;
 use crate::plan::{self, LOCAL, RATE_PORT, VOICE};
-use crate::report::Told;
+use crate::report::Findings;
 use crate::runtime::{Plugin, Sandbox};
 
 /// Frames of each lie.
@@ -44,13 +44,13 @@ pub(crate) struct Pair<'a> {
 
 pub(crate) fn show<'a>(
     scene: &'a Scene,
-    ground: &Ground<'_>,
-    told: &mut Told,
+    testbed: &Testbed<'_>,
+    findings: &mut Findings,
 ) -> Result<Pair<'a>, Failure> {
-    let a = play(scene, ground, "a")?;
-    let b = play(scene, ground, "b")?;
+    let a = play(scene, testbed, "a")?;
+    let b = play(scene, testbed, "b")?;
     let mut pair = Pair { a, b };
-    told.line(format!(
+    findings.line(format!(
         "a is {} at {}, b is {} at {}, both in VLAN {}, by sluicegate-vf alone",
         pair.a.interface.address,
         pair.a.interface.mac,
@@ -58,8 +58,8 @@ pub(crate) fn show<'a>(
         pair.b.interface.mac,
         LOCAL.vid
     ));
-    let reasons = lie(scene, ground, &mut pair)?;
-    told.line(format!(
+    let reasons = lie(scene, testbed, &mut pair)?;
+    findings.line(format!(
         "a sent {LIES} frames each as another MAC, another address, another ARP sender, in another \
          VLAN: b got none"
     ));
@@ -67,9 +67,9 @@ pub(crate) fn show<'a>(
         .iter()
         .map(|reason| format!("{reason} {LIES}"))
         .collect();
-    told.line(format!("the engine counted: {}", listed.join(", ")));
-    told.fact("lies", LIES * reasons.len());
-    told.proven(
+    findings.line(format!("the engine counted: {}", listed.join(", ")));
+    findings.fact("lies", LIES * reasons.len());
+    findings.proven(
         "a pod cannot pose as another, nor leave its VLAN",
         format!(
             "{} lies sent, 0 arrived, each counted with its reason",
@@ -79,7 +79,7 @@ pub(crate) fn show<'a>(
     Ok(pair)
 }
 
-fn play<'a>(scene: &'a Scene, ground: &Ground<'_>, name: &str) -> Result<Played<'a>, Failure> {
+fn play<'a>(scene: &'a Scene, testbed: &Testbed<'_>, name: &str) -> Result<Played<'a>, Failure> {
     let namespace = format!("{}-{name}", scene.home.mark());
     let namespace = Arc::new(Namespace::add(&scene.programs.ip, &namespace)?);
     let network = (
@@ -87,9 +87,9 @@ fn play<'a>(scene: &'a Scene, ground: &Ground<'_>, name: &str) -> Result<Played<
         "net1",
         plan::attachment(&scene.home, LOCAL),
     );
-    let mut sandbox = Sandbox::new(scene, &ground.node, &namespace, name, network);
+    let mut sandbox = Sandbox::new(scene, &testbed.node, &namespace, name, network);
     sandbox.add()?;
-    let interface = Interface::of(&ground.engine, &sandbox.container, "net1", LOCAL)?;
+    let interface = Interface::of(&testbed.engine, &sandbox.container, "net1", LOCAL)?;
     let memif = open_memif(scene, &namespace, &interface)?;
     Ok(Played {
         memif,
@@ -101,7 +101,7 @@ fn play<'a>(scene: &'a Scene, ground: &Ground<'_>, name: &str) -> Result<Played<
 /// Sends what must not arrive, then one frame that must. The reasons that the lies were dropped for.
 fn lie(
     scene: &Scene,
-    ground: &Ground<'_>,
+    testbed: &Testbed<'_>,
     pair: &mut Pair<'_>,
 ) -> Result<Vec<&'static str>, Failure> {
     let (a, b) = (pair.a.interface.clone(), pair.b.interface.clone());
@@ -140,7 +140,7 @@ fn lie(
         ),
         ("tag_on_access", truth().tag(other_vlan).build()),
     ];
-    let before = Reading::take(&ground.engine)?;
+    let before = Reading::take(&testbed.engine)?;
     for (_, frame) in &lies {
         for _ in 0..LIES {
             send(&mut pair.a.memif, frame)?;
@@ -156,9 +156,9 @@ fn lie(
             b.recv(0, 64, &mut got);
             let seen = "nothing arrived".to_owned();
             Ok(if got.is_empty() {
-                Look::NotYet(seen)
+                Poll::NotYet(seen)
             } else {
-                Look::Found(())
+                Poll::Found(())
             })
         })?;
     scene.interrupt.pause(SILENCE)?;
@@ -178,12 +178,12 @@ fn lie(
         scene
             .interrupt
             .wait_for(&format!("{LIES} drops as {reason}"), LIMIT, || {
-                let now = Reading::take(&ground.engine)?.egress_drops(&a.key, reason);
+                let now = Reading::take(&testbed.engine)?.egress_drops(&a.key, reason);
                 let more = now - before.egress_drops(&a.key, reason);
                 Ok(if more == lied {
-                    Look::Found(())
+                    Poll::Found(())
                 } else {
-                    Look::NotYet(format!("{more}"))
+                    Poll::NotYet(format!("{more}"))
                 })
             })?;
         reasons.push(reason);

@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use ipnet::IpNet;
 
-use super::ground::Ground;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::columns::row;
 use crate::failure::{Failure, expect_eq};
 use crate::interface::Interface;
 use crate::namespace::Namespace;
 use crate::plan::{self, DATA, VOICE};
-use crate::report::Told;
+use crate::report::Findings;
 use crate::runtime::{Plugin, Sandbox, address_of, mac_of};
 
 /// The VNF's pod.
@@ -26,14 +26,14 @@ pub(crate) struct Pod<'a> {
 
 pub(crate) fn add<'a>(
     scene: &'a Scene,
-    ground: &Ground<'_>,
-    told: &mut Told,
+    testbed: &Testbed<'_>,
+    findings: &mut Findings,
 ) -> Result<Pod<'a>, Failure> {
     let home = &scene.home;
     let namespace = Namespace::add(&scene.programs.ip, &format!("{}-pod", home.mark()))?;
     let namespace = Arc::new(namespace);
     let network = (Plugin::Sluicegate, "eth0", plan::pod_network(home));
-    let mut sandbox = Sandbox::new(scene, &ground.node, &namespace, "vnf", network);
+    let mut sandbox = Sandbox::new(scene, &testbed.node, &namespace, "vnf", network);
     let result = sandbox.add()?;
 
     let eth0 = address_of(&result, "eth0").and_then(|text| text.parse::<IpNet>().ok());
@@ -48,8 +48,8 @@ pub(crate) fn add<'a>(
     expect_eq("kernel links in the pod", &vec!["eth0".to_owned()], &links)?;
     // The master's result alone is returned; the engine tells of the others.
     let container = sandbox.container.clone();
-    let voice = Interface::of(&ground.engine, &container, "net0", VOICE)?;
-    let data = Interface::of(&ground.engine, &container, "net1", DATA)?;
+    let voice = Interface::of(&testbed.engine, &container, "net0", VOICE)?;
+    let data = Interface::of(&testbed.engine, &container, "net1", DATA)?;
     let sockets = namespace.unix_sockets()?;
     for interface in [&voice, &data] {
         let name = format!("@{}", interface.socket);
@@ -78,11 +78,11 @@ pub(crate) fn add<'a>(
             &one.mac.to_string(),
             &format!("sluicegate-vf: memif @{}", one.socket),
         ]));
-        told.fact(one.ifname, one.address.to_string());
+        findings.fact(one.ifname, one.address.to_string());
     }
-    told.table(&rows);
-    told.fact("eth0", eth0.to_string());
-    told.proven(
+    findings.table(&rows);
+    findings.fact("eth0", eth0.to_string());
+    findings.proven(
         "one CNI ADD makes eth0 and two data-plane interfaces",
         "executed as a runtime does; CHECK agrees",
     );

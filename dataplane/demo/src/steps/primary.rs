@@ -3,21 +3,21 @@
 use std::process::Command;
 use std::time::Duration;
 
-use super::ground::Ground;
 use super::pod::Pod;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::failure::Failure;
 use crate::process::{run, said};
-use crate::report::Told;
+use crate::report::Findings;
 
 /// Echo requests.
 const PINGS: usize = 3;
 
 pub(crate) fn show(
     scene: &Scene,
-    ground: &Ground<'_>,
+    testbed: &Testbed<'_>,
     pod: &Pod<'_>,
-    told: &mut Told,
+    findings: &mut Findings,
 ) -> Result<(), Failure> {
     let address = pod.eth0.addr().to_string();
     let mut command = Command::new(&scene.programs.ping);
@@ -33,7 +33,7 @@ pub(crate) fn show(
             &address,
         ])
         .env("LC_ALL", "C");
-    let output = run(&ground.node, &mut command, "", Duration::from_secs(30))?;
+    let output = run(&testbed.node, &mut command, "", Duration::from_secs(30))?;
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     // "3 packets transmitted, 3 received, ..." of iputils, "3 packets received" of busybox.
     let all = [
@@ -48,11 +48,11 @@ pub(crate) fn show(
             said(&output),
         ));
     }
-    told.line(format!(
+    findings.line(format!(
         "{PINGS} of {PINGS} pings from the node's bridge to {address} answered"
     ));
-    told.fact("pings", PINGS);
-    told.proven(
+    findings.fact("pings", PINGS);
+    findings.proven(
         "the primary network works as before",
         format!("{PINGS} pings through bridge and veth"),
     );

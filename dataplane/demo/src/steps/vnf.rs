@@ -6,15 +6,15 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
-use super::ground::Ground;
 use super::pod::Pod;
+use super::testbed::Testbed;
 use crate::Scene;
 use crate::failure::{Failure, expect_eq};
 use crate::interface::{Interface, is_up};
-use crate::interrupt::Look;
+use crate::interrupt::Poll;
 use crate::plan::ECHO_PORT;
 use crate::process::Daemon;
-use crate::report::Told;
+use crate::report::Findings;
 
 /// Longest time for its links to come up, and for it to end.
 const LIMIT: Duration = Duration::from_secs(20);
@@ -47,9 +47,9 @@ impl Vnf {
 
 pub(crate) fn start(
     scene: &Scene,
-    ground: &Ground<'_>,
+    testbed: &Testbed<'_>,
     pod: &Pod<'_>,
-    told: &mut Told,
+    findings: &mut Findings,
 ) -> Result<Vnf, Failure> {
     let mut command = Command::new(for_nobody(scene)?);
     for interface in [&pod.voice, &pod.data] {
@@ -76,18 +76,18 @@ pub(crate) fn start(
             .interrupt
             .wait_for(&format!("the link of {}", interface.ifname), LIMIT, || {
                 vnf.check_alive()?;
-                let status = ground
+                let status = testbed
                     .engine
                     .attachment(&pod.sandbox.container, interface.ifname)?;
                 if is_up(&status) {
                     peer = status.peer;
-                    return Ok(Look::Found(()));
+                    return Ok(Poll::Found(()));
                 }
-                Ok(Look::NotYet(
+                Ok(Poll::NotYet(
                     status.last_down.unwrap_or_else(|| "it is down".to_owned()),
                 ))
             })?;
-        told.line(format!(
+        findings.line(format!(
             "{}: link up over @{}, the peer calls itself {:?}",
             interface.ifname,
             interface.socket,
@@ -96,11 +96,11 @@ pub(crate) fn start(
     }
     let capabilities = capabilities(vnf.daemon.pid())?;
     expect_eq("the VNF's effective capabilities", &0, &capabilities)?;
-    told.line(format!(
+    findings.line(format!(
         "it runs as user {NOBODY}, without capabilities, with no device and nothing mounted for it"
     ));
-    told.fact("vnf_pid", vnf.daemon.pid());
-    told.proven(
+    findings.fact("vnf_pid", vnf.daemon.pid());
+    findings.proven(
         "the pod attaches without mount, privilege or driver",
         "abstract sockets in its own namespace",
     );

@@ -1,4 +1,4 @@
-//! The values of the configuration: each is checked, and what is wrong with each is collected.
+//! Checks of the configuration's values. All problems are collected.
 
 mod uplinks;
 
@@ -13,7 +13,7 @@ use super::cores::{self, CoreRequest};
 use super::raw::{RawConfig, RawIdle, RawMemory, RawWorkers, Scalar};
 use super::{Config, IdleConfig, MemoryConfig, Problem, Problems, Surroundings};
 
-/// Checks everything.
+/// Checks every value.
 pub(super) fn check(
     file: &Path,
     raw: RawConfig,
@@ -74,7 +74,7 @@ impl Check<'_> {
         });
     }
 
-    /// A value in a range; the default, where it is absent or wrong.
+    /// Parses a number and checks its range; the default where it is absent or wrong.
     fn number<T>(&mut self, key: &str, raw: Option<Scalar>, default: T, range: (T, T)) -> T
     where
         T: FromStr + PartialOrd + Display + Copy,
@@ -112,7 +112,7 @@ impl Check<'_> {
         found
     }
 
-    /// An absolute path.
+    /// Parses an absolute path without `..`.
     fn path(&mut self, key: &str, raw: Option<Scalar>, default: &str) -> PathBuf {
         let Some(raw) = raw else {
             return PathBuf::from(default);

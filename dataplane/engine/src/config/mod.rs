@@ -1,4 +1,4 @@
-//! The engine's configuration: one YAML file, checked as a whole before anything is touched.
+//! Configuration of the engine: one YAML file, checked as a whole before anything is touched.
 //!
 //! `raw` knows its keys, `check` their values, [`cores`] how workers get theirs. Every problem
 //! names file, line, column and key, and says what is allowed; all are reported at once.
@@ -20,24 +20,24 @@ pub use problem::{Problem, Problems};
 /// Default path of the configuration file; `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/sluicegate/sluiced.yaml";
 
-/// A configuration that passed all checks.
+/// Configuration that passed all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
-    /// At least one, names unique.
+    /// Uplinks, names unique; there may be none.
     pub uplinks: Vec<UplinkConfig>,
-    /// The core of each worker; `None`: wherever the kernel puts it. 1 to 64 of them.
+    /// Core of each worker, 1 to 64 of them; `None`: wherever the kernel puts it.
     pub workers: Vec<Option<usize>>,
-    /// The mempools.
+    /// Sizes of the mempools.
     pub memory: MemoryConfig,
     /// Thresholds at which idle workers pause and sleep.
     pub idle: IdleConfig,
-    /// The folder of the policies, one `*.yaml` each.
+    /// Folder of the policies, one `*.yaml` each.
     pub policies: PathBuf,
     /// Folder of records that outlive the engine.
     pub state_dir: PathBuf,
     /// Folder of the lock, and of the socket unless `socket` names another.
     pub run_dir: PathBuf,
-    /// The control socket; its folder is the engine's alone.
+    /// Path of the control socket; its folder is the engine's alone.
     pub socket: PathBuf,
     /// Log filter, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
@@ -50,54 +50,54 @@ pub struct UplinkConfig {
     pub name: String,
     /// Driver, with the settings that only it has.
     pub driver: UplinkDriver,
-    /// The segment of untagged frames; `None`: the untagged segment.
+    /// Segment of untagged frames; `None`: the untagged segment.
     pub native: Option<Vid>,
     /// TPIDs that make an outermost tag here; the first is put on frames sent.
     pub tpids: Vec<u16>,
-    /// The worker that polls it, by number.
+    /// Number of the worker that polls it; `None`: the engine chooses.
     pub worker: Option<usize>,
 }
 
 /// Driver of an uplink and the device or files it reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UplinkDriver {
-    /// A netdev, by AF_PACKET.
+    /// Kernel netdev, through AF_PACKET.
     AfPacket {
         /// Name of the netdev.
         device: String,
     },
     /// Capture files.
     Pcap {
-        /// The frames to receive, once; `None`: none come.
+        /// File with the frames to receive, once; `None`: none come.
         read: Option<PathBuf>,
         /// File for frames that are sent; `None`: they are discarded.
         write: Option<PathBuf>,
-        /// The largest IP packet in bytes.
+        /// MTU: largest IP packet in bytes.
         mtu: u32,
     },
 }
 
-/// The mempools, over all workers.
+/// Sizes of the mempools, over all workers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct MemoryConfig {
-    /// Mbufs with 2 KiB of data.
+    /// Number of mbufs with 2 KiB of data.
     pub small_mbufs: u32,
-    /// Mbufs with 10 KiB of data.
+    /// Number of mbufs with 10 KiB of data.
     pub large_mbufs: u32,
-    /// Flows that each worker remembers; 0: none.
+    /// Entries of each worker's flow cache; 0: off.
     pub flow_cache: u32,
     /// Whether huge pages may be used.
     pub huge_pages: bool,
 }
 
-/// The idle ladder.
+/// Thresholds of an idle worker, counted in empty loops.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct IdleConfig {
     /// Empty loops before a worker pauses between loops.
     pub pause_after: u32,
     /// Empty loops before it sleeps; `None`: never.
     pub sleep_after: Option<u32>,
-    /// The longest sleep while a wake-up can be lost.
+    /// Longest sleep while a wake-up can be lost.
     pub sleep_cap: Duration,
 }
 
@@ -105,7 +105,7 @@ impl Config {
     /// Reads and checks a configuration file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem of the file.
     pub fn load(file: &Path) -> Result<Config, Problems> {
         let text = std::fs::read_to_string(file).map_err(|error| {
             Problems(vec![Problem {
@@ -122,7 +122,7 @@ impl Config {
     /// Checks the text of a configuration file.
     ///
     /// # Errors
-    /// Everything that is wrong with it.
+    /// Every problem of the file.
     pub fn parse(file: &Path, text: &str, around: &Surroundings) -> Result<Config, Problems> {
         let raw = raw::parse(file, text).map_err(|problem| Problems(vec![problem]))?;
         check::check(file, raw, around)
@@ -132,11 +132,11 @@ impl Config {
 /// Facts about the machine and the process that a configuration is checked against.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
-    /// The cores that the process may run on.
+    /// Cores that the process may run on.
     pub cores: Vec<usize>,
-    /// The cores that CMK assigned, as it writes them.
+    /// Cores that CMK assigned, as it writes them.
     pub cmk: Option<String>,
-    /// The netdevs in the process's network namespace; `None`: not to be checked.
+    /// Netdevs in the process's network namespace; `None`: not to be checked.
     pub netdevs: Option<Vec<String>>,
 }
 
@@ -154,7 +154,7 @@ impl Surroundings {
     }
 }
 
-/// The netdevs of this process's network namespace. `/proc/net` follows the process, which `/sys`
+/// Lists the netdevs of this process's network namespace. `/proc/net` follows the process, which `/sys`
 /// does not.
 fn netdevs() -> std::io::Result<Vec<String>> {
     let text = std::fs::read_to_string("/proc/thread-self/net/dev")?;

@@ -6,13 +6,13 @@ use std::path::PathBuf;
 /// Problem of one key of the configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// The file.
+    /// Path of the configuration file.
     pub file: PathBuf,
-    /// From 1; 0 where none applies.
+    /// Line, from 1; 0 where none applies.
     pub line: u64,
-    /// From 1, in characters; 0 where none applies.
+    /// Column, from 1, in characters; 0 where none applies.
     pub column: u64,
-    /// The key it is about, from the top: `uplinks[0].native`; empty where none applies.
+    /// Key that it is about, from the top: `uplinks[0].native`; empty where none applies.
     pub key: String,
     /// Message: what is wrong, and what is allowed.
     pub message: String,

@@ -1,5 +1,5 @@
-//! The configuration file as it is written: its keys, and every value as text with its place, so
-//! that [`super::check`] can say where each wrong one is and go on to the next.
+//! Configuration file as written: its keys, and every value as text with its position, so that
+//! [`super::check`] can say where each wrong one is and go on to the next.
 
 use std::path::Path;
 
@@ -8,7 +8,7 @@ use serde_saphyr::{Error, Spanned};
 
 use super::Problem;
 
-/// A value, as written, with its place in the file.
+/// Value as written, with its position in the file.
 pub(super) type Scalar = Spanned<String>;
 
 #[derive(Debug, Default, Deserialize)]
@@ -64,7 +64,7 @@ pub(super) struct RawIdle {
     pub(super) sleep_cap_us: Option<Scalar>,
 }
 
-/// Reads the file's structure.
+/// Parses the structure of the file.
 pub(super) fn parse(file: &Path, text: &str) -> Result<RawConfig, Problem> {
     // An empty file is a mapping without keys.
     let options = serde_saphyr::options! { with_snippet: false };
@@ -73,7 +73,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<RawConfig, Problem> {
         .map_err(|error| problem(file, text, &error))
 }
 
-/// The first thing that is wrong with the structure.
+/// First problem of the structure.
 fn problem(file: &Path, text: &str, error: &Error) -> Problem {
     let (line, column) = error
         .location()
@@ -107,7 +107,7 @@ fn problem(file: &Path, text: &str, error: &Error) -> Problem {
     }
 }
 
-/// The last key written before a place: what a value of the wrong shape belongs to.
+/// Last key written before a position: the one that a value of the wrong shape belongs to.
 fn key_before(text: &str, line: u64, column: u64) -> String {
     let mut found = "";
     for (number, content) in (1u64..)
@@ -138,7 +138,7 @@ fn key_before(text: &str, line: u64, column: u64) -> String {
     found.to_owned()
 }
 
-/// The parser's own message, for structure that fits nothing: its first line, without the place.
+/// Message of the parser for structure that fits nothing: its first line, without the position.
 fn one_line(message: &str) -> String {
     let line = message.lines().next().unwrap_or_default();
     let line = line.strip_prefix("error: ").unwrap_or(line);

@@ -11,7 +11,7 @@ impl Control {
     /// Removes an attachment. One that is not there counts as removed.
     ///
     /// # Errors
-    /// A name that cannot be one, or a worker or disk that does not do what it should; retry.
+    /// A name that is not allowed, or a worker or the disk fails; retry.
     pub fn detach(&self, container_id: &str, ifname: &str) -> Result<DetachReply, ApiError> {
         let key = AttachmentKey::new(container_id, ifname)?;
         let guard = self.attachments.lock(key)?;

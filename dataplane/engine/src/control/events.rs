@@ -11,12 +11,12 @@ use super::{Control, locked};
 
 /// Interval at which events are collected from the workers.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Log records per second, in the long run.
+/// Rate of the token bucket: log records per second.
 const RECORDS_PER_SECOND: u32 = 100;
-/// Log records at once.
+/// Depth of the token bucket: log records at once.
 const RECORDS_AT_ONCE: u32 = 200;
 
-/// The thread that asks workers what happened. Stops when dropped.
+/// Thread that collects events from the workers. Stops when dropped.
 #[derive(Debug)]
 pub struct EventThread {
     stop: Arc<AtomicBool>,
@@ -24,10 +24,10 @@ pub struct EventThread {
 }
 
 impl EventThread {
-    /// Starts it.
+    /// Starts the thread.
     ///
     /// # Errors
-    /// There is no thread left.
+    /// The system has no thread left.
     pub fn start(control: Arc<Control>) -> std::io::Result<EventThread> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = Arc::clone(&stop);
@@ -107,7 +107,7 @@ impl Control {
     }
 }
 
-/// A token bucket for log records: a flood of frames must not become one of lines.
+/// Token bucket for log records: a flood of frames must not become one of lines.
 struct Limit {
     tokens: u32,
     filled: Instant,
@@ -123,7 +123,7 @@ impl Limit {
         }
     }
 
-    /// Whether a record may be written, and how many were not since the last that was.
+    /// Takes a token. Returns whether a record may be written, and how many were suppressed before it.
     fn take(&mut self, now: Instant) -> (bool, u64) {
         let millis = now.duration_since(self.filled).as_millis();
         let earned = u32::try_from(millis * u128::from(RECORDS_PER_SECOND) / 1000);

@@ -22,7 +22,7 @@
 //! |---|---|---|
 //! | [`AttachRequest`](sluice_api::AttachRequest) | on the wire | what the plugin asks for |
 //! | `AttachmentKey` | here | its identity: container and interface |
-//! | `CheckedRequest` | here, during one request | the request in the engine's types, and its uplink |
+//! | `CheckedRequest` | here, during one request | the request in the engine's types |
 //! | [`AttachmentRecord`](crate::records::AttachmentRecord) | on disk | the request, and the MAC and MTU it was given |
 //! | [`AttachmentSpec`](sluice_datapath::AttachmentSpec), [`Attached`] | the call into the datapath | what it shall have; its number and worker |
 //! | `LiveAttachment` | here, until the detach | its record, number, worker, own VF and link |

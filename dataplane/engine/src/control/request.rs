@@ -7,7 +7,7 @@ use sluice_api::{
     ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VfRequest, VlanRequest,
 };
 use sluice_datapath::VlanSet;
-use sluice_packet::{Mac, Vid};
+use sluice_packet::Mac;
 
 use super::key::AttachmentKey;
 use crate::refusal::invalid;
@@ -58,7 +58,7 @@ impl<'a> CheckedRequest<'a> {
             )));
         }
         let (vlans, qinq) = vlans(&request.vlan)?;
-        let mac = request.mac.as_deref().map(mac).transpose()?;
+        let mac = request.mac.map(mac).transpose()?;
         if let Some(vf) = &request.vf {
             check_vf(request, vf)?;
         }
@@ -115,7 +115,7 @@ fn check_vf(request: &AttachRequest, vf: &VfRequest) -> Result<(), ApiError> {
         vid: port_vlan,
         qinq: false,
     };
-    if request.vlan != access || port_vlan == 0 {
+    if request.vlan != access || port_vlan.is_untagged() {
         return Err(invalid(format!(
             "VF {address} has port VLAN {port_vlan}, so its attachment is an access one of that VLAN \
              without qinq: ask for it so, or take the port VLAN off (ip link set {} vf N vlan 0)",
@@ -126,40 +126,37 @@ fn check_vf(request: &AttachRequest, vf: &VfRequest) -> Result<(), ApiError> {
 }
 
 /// MAC address of an interface.
-fn mac(text: &str) -> Result<Mac, ApiError> {
-    Mac::parse_unicast(text).map_err(|error| invalid(format!("mac: {error}")))
+fn mac(mac: Mac) -> Result<Mac, ApiError> {
+    mac.check_unicast()
+        .map_err(|error| invalid(format!("mac: {error}")))
 }
 
 /// Segments of the attachment, and whether one inner tag is allowed.
 fn vlans(vlan: &VlanRequest) -> Result<(VlanSet, bool), ApiError> {
-    let vid = |number: u16| Vid::try_from(number).map_err(|error| invalid(error.to_string()));
     match vlan {
-        VlanRequest::Access { vid: number, qinq } => Ok((VlanSet::Access(vid(*number)?), *qinq)),
+        VlanRequest::Access { vid, qinq } => Ok((VlanSet::Access(*vid), *qinq)),
         VlanRequest::Trunk {
-            vids: numbers,
+            vids: asked,
             native,
             qinq,
         } => {
-            if numbers.is_empty() {
+            if asked.is_empty() {
                 return Err(invalid(
                     "a trunk needs at least one VLAN: name those allowed",
                 ));
             }
             let mut vids = Vec::new();
-            for &number in numbers {
-                let vid = vid(number)?;
+            for &vid in asked {
                 if vid.is_untagged() {
                     let message = "0 is no VLAN of a trunk: `native: 0` is for untagged frames";
                     return Err(invalid(message));
                 }
                 if vids.contains(&vid) {
-                    return Err(invalid(format!(
-                        "VLAN {number} is there twice: name it once"
-                    )));
+                    return Err(invalid(format!("VLAN {vid} is there twice: name it once")));
                 }
                 vids.push(vid);
             }
-            let native = native.map(vid).transpose()?;
+            let native = *native;
             Ok((VlanSet::Trunk { vids, native }, *qinq))
         }
     }

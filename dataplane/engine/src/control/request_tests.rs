@@ -2,10 +2,10 @@
 
 use super::*;
 use serde_json::{Value, json};
-use sluice_api::ErrorCode;
+use sluice_api::{ErrorCode, Vid};
 
-/// A good request with some of it replaced.
-fn request(with: Value) -> AttachRequest {
+/// Body of a good request with some of it replaced.
+fn body(with: Value) -> Value {
     let mut request = json!({
         "container_id": "c0ffee", "ifname": "net1",
         "netns": {"path": "/run/netns/x", "dev": 4, "ino": 5},
@@ -16,11 +16,15 @@ fn request(with: Value) -> AttachRequest {
     for (key, value) in with.as_object().unwrap() {
         request[key] = value.clone();
     }
-    serde_json::from_value(request).unwrap()
+    request
+}
+
+fn request(with: Value) -> AttachRequest {
+    serde_json::from_value(body(with)).unwrap()
 }
 
 fn refused(with: Value, why: &str) {
-    let error = CheckedRequest::new(&request(with.clone()), 1500).unwrap_err();
+    let error = check_attach(body(with.clone()).to_string().as_bytes(), 1500).unwrap_err();
     assert_eq!(error.code, ErrorCode::Invalid);
     assert!(error.message.contains(why), "{with}: {error}");
 }

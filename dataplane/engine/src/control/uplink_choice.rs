@@ -97,14 +97,10 @@ impl Control {
             .address
             .parse()
             .map_err(|error: sluice_vfio::BadPciAddr| refusal::invalid(error.to_string()))?;
-        let port_vlan = vf.port_vlan.map(|number| {
-            let wrong = || refusal::invalid(format!("VLAN {number} cannot be a port VLAN"));
-            Vid::new(number).ok_or_else(wrong)
-        });
         Ok(UplinkChoice::Vf(OwnVf {
             address,
             network: request.uplink.clone(),
-            port_vlan: port_vlan.transpose()?,
+            port_vlan: vf.port_vlan,
             mtu: request.mtu.unwrap_or(DEFAULT_VF_MTU).min(MAX_MTU),
         }))
     }

@@ -1,4 +1,4 @@
-//! Capabilities: what the engine keeps of root, and that it says so.
+//! Capabilities: those of root that the engine keeps; it logs them.
 //!
 //! Dropped before the first thread is made, from every set and from the bounding set, so that
 //! neither a thread nor a program started by mistake can have them again. What it is left without
@@ -47,7 +47,7 @@ fn wanted() -> CapabilitySet {
         .fold(CapabilitySet::empty(), |all, (one, ..)| all | *one)
 }
 
-/// Drops all others, for this thread and all that it makes.
+/// Drops all other capabilities, for this thread and all that it creates.
 ///
 /// # Errors
 /// The kernel refused.

@@ -105,7 +105,7 @@ impl Running {
             restored.failed
         );
         let events = EventThread::start(Arc::clone(&control));
-        self.events = Some(events.map_err(system("no thread for events"))?);
+        self.events = Some(events.map_err(system("cannot start the thread for events"))?);
         let listener = server::bind(&config.socket)?;
         self.socket = Some(config.socket.clone());
         control.accept_requests();

@@ -1,4 +1,4 @@
-//! A pod on a memif: the endpoint's thread, and the port that comes and goes with connections.
+//! Link of a pod on a memif: the endpoint's thread, and the port that comes and goes with connections.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,7 +15,7 @@ use super::{LinkSpec, default_name};
 use crate::engine::SharedEngine;
 use crate::refusal;
 
-/// A running memif.
+/// Running memif.
 #[derive(Debug)]
 pub struct MemifLink {
     endpoint: EndpointHandle,
@@ -26,7 +26,7 @@ pub struct MemifLink {
 #[derive(Debug, Default)]
 struct Shared {
     status: LinkStatus,
-    /// The connection whose port the engine has.
+    /// Connection whose port the engine has.
     connection: Mutex<Option<ConnectionId>>,
 }
 
@@ -94,7 +94,7 @@ impl Events {
                 self.remember(None);
                 let reason = reason.to_string();
                 self.shared.status.down(&reason);
-                tracing::info!("{name}: connection {id} is over: {reason}");
+                tracing::info!("{name}: connection {id} ended: {reason}");
                 // The port dies here, on this attachment's own thread.
                 if let Err(error) = self.engine.try_with(|engine| engine.disconnect(self.id)) {
                     tracing::debug!("{name}: {error}");
@@ -155,7 +155,7 @@ impl Events {
     }
 }
 
-/// The endpoint that a request asks for. Ranges were checked with the request; what the protocol
+/// Configuration of the endpoint that a request asks for. Ranges were checked with the request; what the protocol
 /// says of them is checked here.
 fn config(ifname: &str, memif: &MemifRequest) -> Result<EndpointConfig, ApiError> {
     let role = match memif.role {

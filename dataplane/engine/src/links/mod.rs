@@ -1,4 +1,4 @@
-//! The links of attachments: what stands between the engine and a pod.
+//! Links of attachments: back ends between the engine and a pod.
 //!
 //! A link gives the engine a port when the pod is there and takes it back when the pod goes; it ends
 //! with [`Link::stop`].
@@ -40,10 +40,10 @@ pub struct LinkSpec<'a> {
     pub mtu: u32,
 }
 
-/// A running link.
+/// Running link.
 #[derive(Debug)]
 pub enum Link {
-    /// Shared memory.
+    /// Shared memory with a peer in the pod.
     Memif(MemifLink),
     /// A kernel netdev in the pod.
     Tap(TapLink),
@@ -78,7 +78,7 @@ impl Link {
         }
     }
 
-    /// Takes the link down for good: the peer is told, its socket or netdev is gone, the engine has
+    /// Takes the link down for good: the peer is notified, its socket or netdev is gone, the engine has
     /// no port.
     pub fn stop(self) {
         match self {

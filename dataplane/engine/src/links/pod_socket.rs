@@ -18,13 +18,13 @@ use sluice_host::{Netns, NetnsError};
 #[derive(Debug)]
 pub(super) struct PodSocket {
     netns: Netns,
-    place: Place,
+    address: SocketAddress,
     /// Bound before the endpoint's thread began, so that an attach can fail for it.
     bound: Option<Listener>,
 }
 
 #[derive(Debug)]
-enum Place {
+enum SocketAddress {
     /// A name in the pod's network namespace.
     Abstract(Address),
     /// A name in a folder.
@@ -42,13 +42,13 @@ impl PodSocket {
         socket: &MemifSocket,
         role: MemifRole,
     ) -> Result<PodSocket, ApiError> {
-        let place = match socket {
-            MemifSocket::Abstract(name) => Place::Abstract(Address::Abstract(name.clone())),
+        let address = match socket {
+            MemifSocket::Abstract(name) => SocketAddress::Abstract(Address::Abstract(name.clone())),
             MemifSocket::Path(path) => open_folder(path)?,
         };
         let mut socket = PodSocket {
             netns: netns.clone(),
-            place,
+            address,
             bound: None,
         };
         if role == MemifRole::Server {
@@ -64,9 +64,9 @@ impl PodSocket {
     }
 
     fn bind(&self) -> Result<Listener, OpenError> {
-        match &self.place {
-            Place::Abstract(address) => self.inside(address, || Listener::bind(address)),
-            Place::Path { folder, name, .. } => Listener::bind_in(folder.as_fd(), name),
+        match &self.address {
+            SocketAddress::Abstract(address) => self.inside(address, || Listener::bind(address)),
+            SocketAddress::Path { folder, name, .. } => Listener::bind_in(folder.as_fd(), name),
         }
     }
 
@@ -99,16 +99,16 @@ impl Opener for PodSocket {
     }
 
     fn connect(&mut self) -> Result<Channel, OpenError> {
-        match &self.place {
-            Place::Abstract(address) => self.inside(address, || connect(address)),
-            Place::Path { folder, name, .. } => connect_in(folder.as_fd(), Path::new(name)),
+        match &self.address {
+            SocketAddress::Abstract(address) => self.inside(address, || connect(address)),
+            SocketAddress::Path { folder, name, .. } => connect_in(folder.as_fd(), Path::new(name)),
         }
     }
 
     /// Checks that a peer is in the pod's network namespace. Who reaches an abstract name is; a path can be
     /// reached from anywhere it is mounted.
     fn admit(&mut self, peer: PeerCred) -> Result<(), String> {
-        let Place::Path { path, .. } = &self.place else {
+        let SocketAddress::Path { path, .. } = &self.address else {
             return Ok(());
         };
         match namespace_of(peer.pid) {
@@ -134,7 +134,7 @@ fn namespace_of(pid: u32) -> io::Result<(u64, u64)> {
 }
 
 /// Pins the folder of a path. Only its last part must be no link: those above it are the host's.
-fn open_folder(path: &Path) -> Result<Place, ApiError> {
+fn open_folder(path: &Path) -> Result<SocketAddress, ApiError> {
     let refused = |why: &dyn std::fmt::Display| {
         refusal::invalid(format!(
             "the socket's folder in {} cannot be opened: {why}; it must be a folder that is there, \
@@ -147,7 +147,7 @@ fn open_folder(path: &Path) -> Result<Place, ApiError> {
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::NOFOLLOW | OFlags::CLOEXEC;
     let folder = rustix::fs::open(parent, flags, Mode::empty()).map_err(|errno| refused(&errno))?;
-    Ok(Place::Path {
+    Ok(SocketAddress::Path {
         folder,
         name: name.to_owned(),
         path: path.to_owned(),

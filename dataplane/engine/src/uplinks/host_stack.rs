@@ -1,4 +1,4 @@
-//! Keeping the host's own stack off a netdev while it is an uplink, and giving it back.
+//! Guard that keeps the host's own stack off a netdev while it is an uplink, and gives it back.
 //!
 //! An AF_PACKET socket sees copies: the host's stack would still take every frame too, answer ARP
 //! and ping for addresses the host has on the device, and send of its own accord what no policy ever
@@ -36,9 +36,9 @@ use super::netdev::{self, Netdev};
 /// Settings of a device before the engine took it: all that is needed to give it back, and nothing else.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostStackRecord {
-    /// The netdev's name.
+    /// Name of the netdev.
     pub device: String,
-    /// Whether it was administratively up.
+    /// Whether the netdev was administratively up.
     pub was_up: bool,
     /// Value of `net.ipv6.conf.DEVICE.disable_ipv6`; `None` on a kernel without IPv6.
     pub ipv6_disabled: Option<bool>,
@@ -46,7 +46,7 @@ pub struct HostStackRecord {
     pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
 }
 
-/// The host's stack is off the device.
+/// Guard of a device that the host's stack is kept off.
 #[derive(Debug)]
 #[must_use = "the device stays guarded until release is called"]
 pub struct HostStackGuard {
@@ -56,10 +56,10 @@ pub struct HostStackGuard {
 }
 
 impl HostStackRecord {
-    /// Looks at `device` and changes nothing.
+    /// Reads the settings of `device` and changes nothing.
     ///
     /// # Errors
-    /// There is no such device, its name cannot be used in a ruleset, or the kernel does not tell.
+    /// There is no such device, its name cannot be used in a ruleset, or the kernel does not report its settings.
     pub fn take(device: &str) -> Result<HostStackRecord, HostStackError> {
         check_name(device)?;
         let found = find(device)?.ok_or_else(|| HostStackError::NoDevice {
@@ -79,7 +79,7 @@ impl HostStackRecord {
     /// device that is gone needs nothing put back.
     ///
     /// # Errors
-    /// What could not be put back; all the rest was.
+    /// Settings that could not be put back; all others were.
     pub fn restore(&self) -> Result<(), HostStackError> {
         check_name(&self.device)?;
         let found = find(&self.device)?;
@@ -151,7 +151,7 @@ impl HostStackGuard {
     /// Keeps the host's stack off the record's device. The record must be on disk by now.
     ///
     /// # Errors
-    /// What failed first; what had been changed by then has been put back as far as possible.
+    /// The first step that failed; earlier changes have been undone as far as possible.
     pub fn engage(record: HostStackRecord) -> Result<HostStackGuard, HostStackError> {
         match record.apply() {
             Ok((netdev, sending_blocked)) => Ok(HostStackGuard {
@@ -186,7 +186,7 @@ impl HostStackGuard {
     /// Gives the device back: [`HostStackRecord::restore`]. The record on disk can go after that.
     ///
     /// # Errors
-    /// What could not be put back; all the rest was. Keep the record and try again.
+    /// Settings that could not be put back; all others were. Keep the record and try again.
     pub fn release(self) -> Result<(), HostStackError> {
         self.record.restore()
     }

@@ -1,4 +1,4 @@
-//! The uplinks: opened at start, given back at the end. What an uplink takes from the host is on
+//! Uplinks of the configuration: opened at start, given back at shutdown. What an uplink takes from the host is on
 //! disk before it is taken, so that the next engine gives it back if this one dies.
 
 pub mod host_stack;
@@ -23,15 +23,15 @@ use crate::refusal;
 /// Record on disk of what an uplink took from the host.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct UplinkRecord {
-    /// The netdev.
+    /// Name of the netdev.
     pub device: String,
-    /// Whether it was up.
+    /// Whether it was administratively up.
     pub was_up: bool,
     /// Whether IPv6 was disabled on it; absent on a kernel without IPv6.
     pub ipv6_disabled: Option<bool>,
-    /// The addresses that it had by IPv6, with their prefix lengths.
+    /// Permanent IPv6 addresses with their prefix lengths.
     pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
-    /// The boot it was taken in: netdevs' settings do not outlive it.
+    /// Boot in which it was taken: netdevs' settings do not outlive it.
     pub boot_id: String,
 }
 
@@ -56,7 +56,7 @@ impl UplinkRecord {
     }
 }
 
-/// An uplink that the engine has.
+/// Uplink that is open.
 #[derive(Debug)]
 pub struct OpenUplink {
     /// Name in the configuration.
@@ -69,8 +69,8 @@ pub struct OpenUplink {
     guard: Option<HostStackGuard>,
 }
 
-/// Gives back what a dead engine took and did not give back. Complaints are for the operator, by
-/// what they are about; their records stay for another try.
+/// Gives back the netdevs that a dead engine took. Returns problems for the operator, by the object they
+/// are about; their records stay for another try.
 pub fn recover(records: &Records, boot_id: &str) -> BTreeMap<String, String> {
     let all = match records.all::<UplinkRecord>() {
         Ok(all) => all,
@@ -87,7 +87,7 @@ pub fn recover(records: &Records, boot_id: &str) -> BTreeMap<String, String> {
         };
         if record.boot_id == boot_id {
             tracing::info!(
-                "giving {} back to the host, which a dead engine had",
+                "giving netdev {}, which a dead engine had taken, back to the host",
                 record.device
             );
             if let Err(error) = record.to_host_stack().restore() {
@@ -114,7 +114,7 @@ fn about(name: &str) -> String {
 /// Opens an uplink and gives it to the engine; its worker polls it from now on.
 ///
 /// # Errors
-/// What stood in the way; the host has everything back.
+/// A step failed; the host has everything back.
 pub fn open(
     config: &UplinkConfig,
     engine: &SharedEngine,
@@ -212,7 +212,7 @@ fn add(
 }
 
 impl OpenUplink {
-    /// Gives the host back what the uplink took. The engine must have let go of the port.
+    /// Gives the host back what the uplink took. The engine must have closed the port.
     pub fn close(self, records: &Records) {
         if let Some(guard) = self.guard {
             release(&self.name, guard, records);
@@ -220,7 +220,7 @@ impl OpenUplink {
     }
 }
 
-/// Gives the netdev back, and with that done forgets that it was taken.
+/// Gives the netdev back, then removes its record.
 fn release(name: &str, guard: HostStackGuard, records: &Records) {
     let record = guard.record().clone();
     let mut released = guard.release();

@@ -1,4 +1,4 @@
-//! The uplinks of the configuration. There may be none: the pods of such a node have VFs.
+//! Checks of the configuration's uplinks. There may be none: the pods of such a node have VFs.
 
 use serde_saphyr::{Location, Spanned};
 use sluice_packet::Vid;
@@ -7,12 +7,12 @@ use super::super::raw::{RawUplink, Scalar};
 use super::super::{UplinkConfig, UplinkDriver};
 use super::Check;
 
-/// 802.1Q and 802.1ad.
+/// TPIDs unless the configuration names others: 802.1Q and 802.1ad.
 const DEFAULT_TPIDS: [u16; 2] = [0x8100, 0x88a8];
 
-/// TPIDs from here on cannot be lengths (IEEE 802.3, clause 3.2.6).
+/// Lowest EtherType; values below are lengths (IEEE 802.3, clause 3.2.6).
 const FIRST_ETHERTYPE: u16 = 0x0600;
-/// IPv4, ARP and IPv6: frames of these have no tag.
+/// EtherTypes that cannot be TPIDs: IPv4, ARP and IPv6.
 const NO_TPIDS: [u16; 3] = [0x0800, 0x0806, 0x86dd];
 
 impl Check<'_> {
@@ -140,7 +140,7 @@ impl Check<'_> {
         })
     }
 
-    /// Complains of a key that only another driver has.
+    /// Reports a key that only another driver has.
     fn only(&mut self, driver: &str, key: &str, raw: Option<Scalar>) {
         if let Some(raw) = raw {
             let message = format!("only an uplink with `driver: {driver}` has it: leave it out");
@@ -175,15 +175,13 @@ impl Check<'_> {
     }
 
     fn vid(&mut self, key: &str, raw: &Scalar) -> Option<Vid> {
-        let vid = raw.value.parse().ok().and_then(Vid::new);
-        if vid.is_none() {
-            let message = format!(
-                "\"{}\" is not a VLAN: use 1 to 4094, or 0 for untagged",
-                raw.value
-            );
-            self.problem(Some(raw.referenced), key, message);
+        match raw.value.parse::<Vid>() {
+            Ok(vid) => Some(vid),
+            Err(error) => {
+                self.problem(Some(raw.referenced), key, error.to_string());
+                None
+            }
         }
-        vid
     }
 
     fn tpids(&mut self, key: &str, raw: Option<Spanned<Vec<Scalar>>>) -> Vec<u16> {
@@ -236,7 +234,7 @@ fn same_device(one: &UplinkConfig, other: &UplinkConfig) -> bool {
     }
 }
 
-/// A name that can be a file's, a policy's word and a table's cell.
+/// Whether a name can stand in file names, policies and tables.
 fn good_name(name: &str) -> bool {
     name.len() <= 32
         && name.starts_with(|first: char| first.is_ascii_alphanumeric())

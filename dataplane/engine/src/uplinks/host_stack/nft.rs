@@ -1,4 +1,4 @@
-//! The nftables table that stands between a device and the host's stack.
+//! nftables table that stands between a device and the host's stack.
 
 use std::io::{self, Write as _};
 use std::process::{Command, Stdio};

@@ -7,12 +7,12 @@ use crate::engine::Engine;
 use crate::failure::{Failure, expect_eq};
 use crate::namespace::Namespace;
 use crate::plan::{self, UPLINK, UPLINK_DEVICE, WIRE_DEVICE};
-use crate::report::Told;
+use crate::report::Findings;
 use crate::wire::WireHost;
 
 /// Wire, engine and node that pods are attached to.
 #[derive(Debug)]
-pub(crate) struct Ground<'a> {
+pub(crate) struct Testbed<'a> {
     // In this order: the engine gives its uplink back before the namespaces go.
     pub(crate) host: WireHost,
     pub(crate) engine: Engine<'a>,
@@ -20,7 +20,10 @@ pub(crate) struct Ground<'a> {
     pub(crate) wire: Arc<Namespace>,
 }
 
-pub(crate) fn prepare<'a>(scene: &'a Scene, told: &mut Told) -> Result<Ground<'a>, Failure> {
+pub(crate) fn prepare<'a>(
+    scene: &'a Scene,
+    findings: &mut Findings,
+) -> Result<Testbed<'a>, Failure> {
     let (home, ip) = (&scene.home, &scene.programs.ip);
     let wire = Arc::new(Namespace::add(ip, &format!("{}-wire", home.mark()))?);
     let node = Arc::new(Namespace::add(ip, &format!("{}-node", home.mark()))?);
@@ -45,7 +48,7 @@ pub(crate) fn prepare<'a>(scene: &'a Scene, told: &mut Told) -> Result<Ground<'a
         .and_then(|worker| worker.core)
         .map_or("no core".to_owned(), |core| format!("core {core}"));
     let memory = status.memory.backing.clone();
-    told.line(format!(
+    findings.line(format!(
         "{} ═ {} (uplink {UPLINK}), sluiced pid {}: {} worker pinned to {core}, mbufs on {memory}, \
          {} policies",
         wire.name(),
@@ -54,10 +57,10 @@ pub(crate) fn prepare<'a>(scene: &'a Scene, told: &mut Told) -> Result<Ground<'a
         status.workers.len(),
         policies.len(),
     ));
-    told.fact("engine_pid", engine.pid());
-    told.fact("workers", status.workers.len());
-    told.fact("memory", memory);
-    Ok(Ground {
+    findings.fact("engine_pid", engine.pid());
+    findings.fact("workers", status.workers.len());
+    findings.fact("memory", memory);
+    Ok(Testbed {
         host,
         engine,
         node,

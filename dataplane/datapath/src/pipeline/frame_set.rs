@@ -21,6 +21,11 @@ impl FrameSet {
         }
     }
 
+    /// Returns the number of frames in the set.
+    pub(crate) fn len(self) -> usize {
+        self.0.count_ones() as usize
+    }
+
     /// Whether no frame is in the set.
     #[inline]
     pub(crate) fn is_empty(self) -> bool {

@@ -30,21 +30,56 @@ pub(crate) struct Lookup {
     misses: FrameSet,
     /// Frames to judge at their receiver: the misses, and those that missed their receiver only.
     receiver_misses: FrameSet,
+    /// Frames that their sender's verdict denies, until they are removed.
+    denied_at_sender: FrameSet,
+    /// Frames that their receiver's verdict denies, until they are removed.
+    denied_at_receiver: FrameSet,
     /// Destination of each frame, if every frame has hit. In any other burst the hits have theirs in
     /// their facts, where classify puts those of the misses.
     destinations: [PackedDestination; BURST],
 }
 
+/// Looks every frame of a burst up, counts the hits, and removes the frames that a cached verdict
+/// denies.
+// Inline, so that the result is filled in where it stays: copied, it would cost more than it says.
+#[inline(always)]
+pub(crate) fn lookup(
+    tables: &Tables,
+    state: &mut WorkerState,
+    buckets: &BucketIndexes,
+    burst: &mut Burst,
+) -> Lookup {
+    let mut found = Lookup::none();
+    found.look_up(tables, state, buckets, burst);
+    found
+}
+
 impl Lookup {
-    /// Result for a burst of `frames` frames none of which has hit.
-    pub(crate) fn all_missed(frames: usize) -> Lookup {
+    /// Result without any frame.
+    #[inline(always)]
+    fn none() -> Lookup {
         Lookup {
             all_hit: false,
             one_destination: true,
-            misses: FrameSet::first(frames),
-            receiver_misses: FrameSet::first(frames),
+            misses: FrameSet::EMPTY,
+            receiver_misses: FrameSet::EMPTY,
+            denied_at_sender: FrameSet::EMPTY,
+            denied_at_receiver: FrameSet::EMPTY,
             destinations: [PackedDestination::UNKNOWN; BURST],
         }
+    }
+
+    /// Result for a burst of `frames` frames none of which has hit.
+    pub(crate) fn all_missed(frames: usize) -> Lookup {
+        let mut found = Lookup::none();
+        found.set_all_missed(frames);
+        found
+    }
+
+    /// Notes that the burst has `frames` frames now, and that none of them has hit.
+    pub(crate) fn set_all_missed(&mut self, frames: usize) {
+        self.misses = FrameSet::first(frames);
+        self.receiver_misses = self.misses;
     }
 
     /// Whether every frame has hit: then there is nothing to classify or to judge.
@@ -84,77 +119,104 @@ impl Lookup {
         self.receiver_misses.close_up(removed);
     }
 
-    /// Looks the frames up.
-    fn fill(
+    #[inline(never)]
+    fn look_up(
         &mut self,
-        rules: RuleSlots<'_>,
+        tables: &Tables,
         state: &mut WorkerState,
         buckets: &BucketIndexes,
         burst: &mut Burst,
     ) {
+        let Some(rules) = tables.rule_counts.get(state.id.index()) else {
+            return self.set_all_missed(burst.len());
+        };
+        let rules = rules.slots();
+        if !state.flows.is_on() || burst.is_empty() {
+            return self.set_all_missed(burst.len());
+        }
         let candidates = state.flows.candidates(buckets, burst.len());
-        // All three stay empty for most bursts.
-        let (mut misses, mut receiver_misses) = (FrameSet::EMPTY, FrameSet::EMPTY);
-        let mut denied = Denied::default();
-        let (mut missed, mut one_destination) = (0, true);
+        let mut one_destination = true;
         for (n, mbuf) in burst.iter_mut().enumerate() {
             let bytes = mbuf.len();
             let info = FrameInfo::of_mut(mbuf);
             let entry = state.flows.lookup(&candidates, n, info);
             let entry = entry.filter(|(_, action)| bytes <= action.max_frame as usize);
             let Some((at, action)) = entry else {
-                missed += 1;
-                misses.insert(n);
-                receiver_misses.insert(n);
+                self.miss(n);
                 continue;
             };
+            // A verdict that is not known counts nowhere.
             count(rules, action.egress, bytes);
+            count(rules, action.ingress, bytes);
             if action.is_accepted() {
-                count(rules, action.ingress, bytes);
                 self.destinations[n % BURST] = action.destination;
                 one_destination &= action.destination == self.destinations[0];
                 continue;
             }
-            receiver_misses.insert(n);
-            if let Some(direction) = denied_in(rules, info, FlowNumber::of(at), action, bytes) {
-                denied.insert(direction, n);
-            }
+            self.not_accepted(n, info, FlowNumber::of(at), action);
         }
-        state.counts.flow_hits.add((burst.len() - missed) as u64);
-        (self.misses, self.receiver_misses) = (misses, receiver_misses);
-        if receiver_misses.is_empty() {
-            self.all_hit = true;
-            self.one_destination = one_destination;
-            return;
+        self.all_hit = self.receiver_misses.is_empty();
+        self.one_destination = one_destination;
+        let hits = burst.len() - self.misses.len();
+        state.counts.flow_hits.add(hits as u64);
+        if !self.all_hit {
+            self.settle(state, burst);
         }
+    }
+
+    /// Notes a frame whose flow is not cached, or that is too long for its entry.
+    #[cold]
+    fn miss(&mut self, n: usize) {
+        self.misses.insert(n);
+        self.receiver_misses.insert(n);
+    }
+
+    /// Notes a frame that not both cached verdicts accept.
+    #[cold]
+    fn not_accepted(
+        &mut self,
+        n: usize,
+        info: &mut FrameInfo,
+        flow: FlowNumber,
+        action: &FlowAction,
+    ) {
+        info.set_packed_destination(action.destination);
+        self.receiver_misses.insert(n);
+        if action.egress.verdict() == FlowVerdict::Deny {
+            self.denied_at_sender.insert(n);
+        } else if action.ingress.verdict() == FlowVerdict::Deny {
+            self.denied_at_receiver.insert(n);
+        } else {
+            // The receiver's verdict will be added to this entry.
+            info.set_flow(flow);
+        }
+    }
+
+    /// Puts the destinations of the hits into their facts, and removes the frames that are denied.
+    #[cold]
+    fn settle(&mut self, state: &mut WorkerState, burst: &mut Burst) {
         for ((n, mbuf), destination) in burst.iter_mut().enumerate().zip(&self.destinations) {
-            if !receiver_misses.contains(n) {
+            if !self.receiver_misses.contains(n) {
                 FrameInfo::of_mut(mbuf).set_packed_destination(*destination);
             }
         }
-        if !denied.is_empty() {
-            denied.remove(state, self, burst);
+        let (at_sender, mut at_receiver) = (self.denied_at_sender, self.denied_at_receiver);
+        if at_sender.is_empty() && at_receiver.is_empty() {
+            return;
         }
+        let mut positions = 0..;
+        burst.retain_or(
+            |_, _| match positions.next().unwrap_or(BURST) {
+                n if at_sender.contains(n) => Err(Direction::Egress),
+                n if at_receiver.contains(n) => Err(Direction::Ingress),
+                _ => Ok(()),
+            },
+            |mbuf, direction| state.drop_at(direction, mbuf, DropReason::Denied),
+        );
+        self.close_up(at_sender);
+        at_receiver.close_up(at_sender);
+        self.close_up(at_receiver);
     }
-}
-
-/// Looks every frame of a burst up, counts the hits, and removes the frames that a cached verdict
-/// denies.
-pub(crate) fn lookup(
-    tables: &Tables,
-    state: &mut WorkerState,
-    buckets: &BucketIndexes,
-    burst: &mut Burst,
-) -> Lookup {
-    // Filled in place and returned from one point: so it is not copied.
-    let mut found = Lookup::all_missed(burst.len());
-    if let Some(rules) = tables.rule_counts.get(state.id.index())
-        && state.flows.is_on()
-        && !burst.is_empty()
-    {
-        found.fill(rules.slots(), state, buckets, burst);
-    }
-    found
 }
 
 /// Counts a frame against the rules that decided on its flow.
@@ -162,63 +224,5 @@ pub(crate) fn lookup(
 fn count(rules: RuleSlots<'_>, verdict: CachedVerdict, bytes: usize) {
     for slot in verdict.counters() {
         rules.hit(slot as usize, bytes);
-    }
-}
-
-/// Notes what an entry without both accepts says of a frame. Returns the direction in which it is
-/// denied; `None` if its receiver is still to be asked.
-#[cold]
-fn denied_in(
-    rules: RuleSlots<'_>,
-    info: &mut FrameInfo,
-    flow: FlowNumber,
-    action: &FlowAction,
-    bytes: usize,
-) -> Option<Direction> {
-    info.set_packed_destination(action.destination);
-    if action.egress.verdict() == FlowVerdict::Deny {
-        return Some(Direction::Egress);
-    }
-    // The receiver's verdict will be added to this entry.
-    info.set_flow(flow);
-    count(rules, action.ingress, bytes);
-    (action.ingress.verdict() == FlowVerdict::Deny).then_some(Direction::Ingress)
-}
-
-/// Frames of a burst that a cached verdict denies, by whose it is.
-#[derive(Debug, Default)]
-struct Denied {
-    at_sender: FrameSet,
-    at_receiver: FrameSet,
-}
-
-impl Denied {
-    fn insert(&mut self, direction: Direction, n: usize) {
-        match direction {
-            Direction::Egress => self.at_sender.insert(n),
-            Direction::Ingress => self.at_receiver.insert(n),
-        }
-    }
-
-    fn is_empty(&self) -> bool {
-        self.at_sender.is_empty() && self.at_receiver.is_empty()
-    }
-
-    /// Takes the frames out of the burst.
-    #[cold]
-    fn remove(&self, state: &mut WorkerState, found: &mut Lookup, burst: &mut Burst) {
-        let mut positions = 0..;
-        burst.retain_or(
-            |_, _| match positions.next().unwrap_or(BURST) {
-                n if self.at_sender.contains(n) => Err(Direction::Egress),
-                n if self.at_receiver.contains(n) => Err(Direction::Ingress),
-                _ => Ok(()),
-            },
-            |mbuf, direction| state.drop_at(direction, mbuf, DropReason::Denied),
-        );
-        found.close_up(self.at_sender);
-        let mut at_receiver = self.at_receiver;
-        at_receiver.close_up(self.at_sender);
-        found.close_up(at_receiver);
     }
 }

@@ -115,6 +115,7 @@ fn uplink_frame(
 }
 
 /// Parses a frame from the wire that may be tagged or not IPv4.
+#[cold]
 #[inline(never)]
 fn any_uplink_frame(
     uplink_id: UplinkId,
@@ -158,6 +159,7 @@ fn pod_frame(
 }
 
 /// Parses a frame from a pod that may be tagged or not IPv4.
+#[cold]
 #[inline(never)]
 fn any_pod_frame(
     attachment: &Attachment,

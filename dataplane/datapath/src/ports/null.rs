@@ -89,6 +89,11 @@ impl PodPort for NullPort {
 
     fn deliver(&mut self, frames: &[Mbuf], tagging: Tagging) -> Result<Sent, PortFault> {
         let mut sent = Sent::default();
+        // Asked once and not for each frame.
+        if tagging == Tagging::Untagged {
+            frames.iter().for_each(|mbuf| sent.add(mbuf.len()));
+            return Ok(sent);
+        }
         for mbuf in frames {
             sent.add(Tagged::to_pod(mbuf, tagging).len());
         }

@@ -7,7 +7,7 @@ use sluice_stats::{LinkState, NicCounters, Traffic};
 use crate::drops::DropCounts;
 use crate::ports::seam::UplinkReport;
 
-/// One count. A load and a store lose nothing with one writer, and cost less than an atomic add.
+/// Counter of one writer: a load and a store lose nothing, and cost less than an atomic add.
 #[derive(Debug, Default)]
 pub(crate) struct Count(AtomicU64);
 
@@ -62,7 +62,7 @@ pub(crate) struct UplinkCounts {
     pub(crate) report: ReportCounts,
 }
 
-/// What an uplink last said of itself.
+/// Last report of an uplink.
 #[derive(Debug, Default)]
 pub(crate) struct ReportCounts {
     link: AtomicU8,

@@ -1,4 +1,4 @@
-//! Why frames went no further, and how often.
+//! Drop reasons, and a counter for each.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 

@@ -57,12 +57,12 @@ impl SegmentId {
         self.0
     }
 
-    /// Its uplink.
+    /// Returns the uplink of the segment.
     pub fn uplink(self) -> UplinkId {
         UplinkId(u16::try_from(self.0 >> 12).unwrap_or(u16::MAX))
     }
 
-    /// Its VID, 0 for the untagged segment.
+    /// Returns the VID, 0 for the untagged segment.
     pub fn vid(self) -> u16 {
         let [low, high, ..] = self.0.to_le_bytes();
         u16::from_le_bytes([low, high]) & 0x0fff
@@ -83,7 +83,7 @@ impl AttachmentId {
         AttachmentId { slot, generation }
     }
 
-    /// Its place in the workers' tables.
+    /// Returns the index in the workers' tables.
     pub fn slot(self) -> usize {
         usize::from(self.slot)
     }

@@ -1,7 +1,7 @@
-//! The workers: the loop, the two pipelines, and the ports they poll.
+//! Workers of the engine: the loop, the two flows of the pipeline, and the ports.
 //!
 //! Start with `worker`, which holds the loop; `pipeline::ingress` and `pipeline::egress` are the two
-//! flows, each one function over one burst. Control talks to the workers through [`Engine`] alone.
+//! flows, each one function over one burst. Control reaches the workers through [`Engine`] alone.
 //!
 //! | folder | holds |
 //! |---|---|
@@ -13,7 +13,11 @@
 //! | [`ports`] | the drivers, a file or a folder each, and the traits they implement |
 //! | `frame` | the facts of one frame |
 //!
-//! Nothing here depends on an asynchronous runtime or on a serialiser: the manifest says so.
+//! Nothing here depends on an asynchronous runtime or on a serialiser: the manifest says so. System
+//! calls go through rustix and nix rather than libc, since this crate forbids unsafe code;
+//! core_affinity pins the workers. There is no dpdk-sys: uplinks are a native driver and AF_PACKET,
+//! and libdpdk is to come as a crate of its own behind a feature. Netdevs are control's business,
+//! by rtnetlink.
 #![forbid(unsafe_code)]
 
 mod control;
@@ -35,7 +39,7 @@ pub use control::spec::{
     WorkerConfig, WorkerSnapshot,
 };
 pub use drops::{DropCounts, DropReason};
-pub use error::Error;
+pub use error::{ConfigError, Error};
 pub use frame::FrameInfo;
 pub use frame::destination::Destination;
 pub use frame::origin_tag::Origin;

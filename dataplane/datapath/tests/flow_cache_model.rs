@@ -15,7 +15,7 @@ use sluice_packet::{Mac, VlanTag};
 
 const HOST: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
 
-/// One rule: direction, protocol, port, verdict, log.
+/// Rule: direction, protocol, port, verdict, log.
 type Rule = (usize, usize, u16, usize, bool);
 
 fn policy(head: &str, default: [usize; 2], rules: &[Rule]) -> String {
@@ -52,7 +52,7 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     prop::collection::vec(rule, 0..5)
 }
 
-/// One frame: to whom, from which port, to which port, TCP, long, from another's address, tagged.
+/// Frame: to whom, from which port, to which port, TCP, long, from another's address, tagged.
 type Wanted = (usize, u16, u16, bool, bool, bool, bool);
 
 fn wanted() -> impl Strategy<Value = Wanted> {
@@ -67,7 +67,7 @@ fn wanted() -> impl Strategy<Value = Wanted> {
     )
 }
 
-/// What is done: a burst of one of the pods, or of the wire (4); then, sometimes, other policies.
+/// Step: a burst of one of the pods, or of the wire (4); then, sometimes, other policies.
 type Step = (usize, Vec<Wanted>, Option<Vec<Rule>>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
@@ -155,7 +155,7 @@ impl Scene {
         self.lab.send(port, frames);
     }
 
-    /// All that anybody can see.
+    /// Takes everything that anybody can see.
     fn seen(&self) -> Seen {
         let ports = self.pods.iter().map(|pod| &pod.port);
         let out = ports
@@ -177,7 +177,7 @@ impl Scene {
     }
 }
 
-/// What every port got, drops by reason, and frames and bytes by rule.
+/// Frames that every port got, drops by reason, and frames and bytes by rule.
 type Seen = (
     Vec<Vec<Vec<u8>>>,
     BTreeMap<&'static str, u64>,

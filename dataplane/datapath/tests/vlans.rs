@@ -1,4 +1,4 @@
-//! What a tag means, case by case, in both directions.
+//! Meaning of tags, case by case, in both directions.
 #![allow(
     clippy::unwrap_used,
     clippy::cloned_ref_to_slice_refs,

@@ -18,7 +18,7 @@ use crate::control::spec::{
     AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot, UplinkSpec,
 };
 use crate::control::topology::Topology;
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::flows::FlowCache;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::pipeline::attachment::Attachment;
@@ -43,14 +43,14 @@ struct Inner {
     links: Vec<WorkerLink>,
 }
 
-/// What an attach came to.
+/// Result of an attach.
 #[derive(Debug, Clone)]
 pub struct Attached {
-    /// Its number.
+    /// Number of the attachment.
     pub id: AttachmentId,
-    /// Its worker.
+    /// Number of the worker that owns it.
     pub worker: usize,
-    /// Its segments that have no VLAN policy, and so carry nothing.
+    /// VLANs of the attachment that have no policy, and so carry nothing.
     pub segments_without_policy: Vec<Vid>,
 }
 
@@ -62,9 +62,11 @@ impl Engine {
     pub fn start(config: EngineConfig) -> Result<Engine, Error> {
         let workers = config.workers.len();
         if workers == 0 || workers > MAX_WORKERS {
-            return Err(Error::Config(format!(
-                "{workers} workers were asked for: 1 to {MAX_WORKERS} are possible"
-            )));
+            return Err(ConfigError::WorkerCount {
+                asked: workers,
+                most: MAX_WORKERS,
+            }
+            .into());
         }
         let pool = |size, buffers| {
             Mempool::new(PoolConfig {
@@ -281,7 +283,7 @@ impl Engine {
         }
     }
 
-    /// What workers have told since the last call. To be called every 50 ms or so.
+    /// Takes the events that workers have posted since the last call; call it every 50 ms or so.
     pub fn take_events(&self) -> Vec<Event> {
         let mut inner = self.lock();
         let Inner { topology, links } = &mut *inner;
@@ -316,9 +318,9 @@ impl Engine {
 /// Whether the owner of a change hears of it before or after the other workers.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Order {
-    /// What is added is there before anybody sends to it.
+    /// The owner installs first: what is added is there before anybody sends to it.
     OwnerFirst,
-    /// What is removed is there until nobody sends to it any more.
+    /// The owner installs last: what is removed is there until nobody sends to it any more.
     OwnerLast,
 }
 
@@ -392,7 +394,7 @@ impl Inner {
     }
 }
 
-/// One worker's flow cache.
+/// Makes the flow cache of one worker.
 pub(crate) fn flow_cache(entries: usize) -> Result<FlowCache, Error> {
     FlowCache::new(entries).map_err(|source| Error::System {
         what: "memory for the flow cache (memory.flow_cache)",

@@ -23,7 +23,7 @@ use crate::worker::Worker;
 use crate::worker::commands::{Answer, Command, Numbered};
 use crate::worker::idle::{Doorbell, Idle};
 
-/// How long control waits for a worker. A worker answers between two bursts, so within
+/// Time that control waits for a worker. A worker answers between two bursts, so within
 /// microseconds, unless its core is taken from it.
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Commands that may wait; control sends one at a time.
@@ -31,7 +31,7 @@ const COMMANDS: usize = 8;
 /// Log records and faults that may wait for control.
 const EVENTS: usize = 1024;
 
-/// What a worker is made of.
+/// Parts that a worker is made of.
 pub(crate) struct WorkerParts {
     pub(crate) core: Option<usize>,
     pub(crate) pools: Pools,

@@ -111,7 +111,7 @@ fn rules(topology: &Topology) -> Vec<RuleSnapshot> {
     rules
 }
 
-/// What workers have told since the last call.
+/// Takes the events that workers have posted since the last call.
 pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> Vec<Event> {
     let mut events = Vec::new();
     for link in links {

@@ -1,4 +1,4 @@
-//! What control asks of the engine, and what the engine tells control.
+//! Specifications that control gives the engine, and the snapshots and events that it gets.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -16,7 +16,7 @@ use crate::ports::seam::{PortFault, Uplink, UplinkReport};
 /// Workers, memory and idling.
 #[derive(Debug, Clone)]
 pub struct EngineConfig {
-    /// One per worker; at least one, at most 64.
+    /// Workers: at least one, at most 64.
     pub workers: Vec<WorkerConfig>,
     /// Mbufs with 2 KiB of data, over all workers.
     pub small_mbufs: u32,
@@ -26,11 +26,11 @@ pub struct EngineConfig {
     pub flow_cache: usize,
     /// Whether the mempools may use huge pages.
     pub huge_pages: sluice_mem::HugePages,
-    /// When workers rest.
+    /// Idle ladder of the workers.
     pub idle: IdleConfig,
 }
 
-/// One worker.
+/// Configuration of one worker.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct WorkerConfig {
     /// The core it is pinned to; `None`: wherever the kernel puts it.
@@ -61,7 +61,7 @@ impl Default for IdleConfig {
 
 /// An uplink to be added.
 pub struct UplinkSpec {
-    /// Its name: what policies and attachments call it.
+    /// Name by which policies and attachments refer to the uplink.
     pub name: String,
     /// The port.
     pub port: Box<dyn Uplink>,
@@ -84,17 +84,17 @@ pub struct UplinkSpec {
 pub struct AttachmentSpec {
     /// For people and counters: `container/ifname`.
     pub name: String,
-    /// Its uplink.
+    /// Uplink of the attachment.
     pub uplink: UplinkId,
-    /// Its segments.
+    /// Segments of the attachment.
     pub vlans: VlanSet,
     /// Whether one inner tag is allowed.
     pub qinq: bool,
-    /// Its MAC address, unique in each of its segments.
+    /// MAC address, unique in each of the attachment's segments.
     pub mac: Mac,
     /// Not empty: the only addresses it may send from.
     pub addresses: Vec<IpAddr>,
-    /// Its own policy, by name.
+    /// Name of the attachment's own policy.
     pub policy: Option<String>,
     /// The largest IP packet in bytes.
     pub mtu: u32,
@@ -105,7 +105,7 @@ pub struct AttachmentSpec {
 /// The segments of an attachment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VlanSet {
-    /// One, untagged towards the pod.
+    /// Access: one segment, untagged towards the pod.
     Access(Vid),
     /// Several, tagged towards the pod.
     Trunk {
@@ -129,14 +129,14 @@ impl VlanSet {
     }
 }
 
-/// What workers tell control.
+/// Event that a worker posted.
 #[derive(Debug)]
 pub enum Event {
     /// A pod broke the protocol: its port is out of service, and the link is down.
     PortFault {
         /// The attachment.
         attachment: AttachmentId,
-        /// What the peer did.
+        /// Violation by the peer.
         fault: PortFault,
     },
     /// A rule with `log` decided on a frame.
@@ -146,17 +146,17 @@ pub enum Event {
 /// A decision of a rule with `log`.
 #[derive(Debug, Clone)]
 pub struct LogRecord {
-    /// Whose ingress or egress it was.
+    /// Attachment whose policies judged.
     pub attachment: AttachmentId,
-    /// Which.
+    /// Direction that was judged.
     pub direction: Direction,
     /// The policy's name.
     pub policy: String,
     /// The rule, as [`sluice_firewall::RuleInfo`] shows it.
     pub rule: String,
-    /// What it said.
+    /// Verdict of the rule.
     pub verdict: Verdict,
-    /// What it matched on.
+    /// Fields that the rule matched on.
     pub key: FlowKey,
 }
 
@@ -166,24 +166,24 @@ pub type Drops = BTreeMap<&'static str, u64>;
 /// A reading of all counters, each exact, not all at the same moment.
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
-    /// One per worker.
+    /// Figures of each worker.
     pub workers: Vec<WorkerSnapshot>,
-    /// One per uplink.
+    /// Figures of each uplink.
     pub uplinks: Vec<UplinkSnapshot>,
-    /// One per segment.
+    /// Segments that have attachments.
     pub segments: Vec<SegmentSnapshot>,
-    /// One per attachment.
+    /// Figures of each attachment.
     pub attachments: Vec<AttachmentSnapshot>,
-    /// One per rule and default of the current policy set.
+    /// Figures of each rule and default of the current policy set.
     pub rules: Vec<RuleSnapshot>,
     /// The version of that set.
     pub policy_version: u64,
 }
 
-/// One worker's figures.
+/// Figures of one worker.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSnapshot {
-    /// Its core.
+    /// Core that the worker is pinned to.
     pub core: Option<usize>,
     /// Loops taken.
     pub loops: u64,
@@ -208,28 +208,28 @@ pub struct MemorySnapshot {
     pub small: Conservation,
     /// The pool of 10 KiB mbufs.
     pub large: Conservation,
-    /// What they lie on.
+    /// Pages that the pools lie on.
     pub backing: Backing,
 }
 
-/// One uplink's figures.
+/// Figures of one uplink.
 #[derive(Debug, Clone)]
 pub struct UplinkSnapshot {
-    /// Its number.
+    /// Number of the uplink.
     pub id: UplinkId,
-    /// Its name.
+    /// Name of the uplink.
     pub name: String,
     /// The network that its policies are of.
     pub network: String,
-    /// Its driver.
+    /// Name of the driver.
     pub driver: &'static str,
-    /// Its device.
+    /// Netdev, PCI address or file of the port.
     pub device: String,
-    /// Its link, and the NIC's own counts.
+    /// Link state, and the NIC's own counters.
     pub report: UplinkReport,
-    /// Its MTU.
+    /// MTU in bytes.
     pub mtu: u32,
-    /// Its worker.
+    /// Number of the worker that polls it.
     pub worker: usize,
     /// Frames and bytes.
     pub traffic: Traffic,
@@ -237,27 +237,27 @@ pub struct UplinkSnapshot {
     pub drops: Drops,
 }
 
-/// One segment.
+/// Segment that has attachments.
 #[derive(Debug, Clone)]
 pub struct SegmentSnapshot {
-    /// Its uplink's name.
+    /// Network of the segment's uplink.
     pub uplink: String,
-    /// Its VID.
+    /// VID of the segment.
     pub vid: Vid,
-    /// Its VLAN policy.
+    /// Name of the VLAN policy; `None`: nothing passes.
     pub policy: Option<String>,
     /// Attachments in it.
     pub attachments: usize,
 }
 
-/// One attachment's figures.
+/// Figures of one attachment.
 #[derive(Debug, Clone)]
 pub struct AttachmentSnapshot {
-    /// Its number.
+    /// Number of the attachment.
     pub id: AttachmentId,
-    /// Its name.
+    /// Name of the attachment.
     pub name: String,
-    /// Its worker.
+    /// Number of the worker that owns it.
     pub worker: usize,
     /// Whether a port is connected.
     pub connected: bool,
@@ -269,22 +269,22 @@ pub struct AttachmentSnapshot {
     pub egress_drops: Drops,
 }
 
-/// One rule's figures.
+/// Figures of one rule.
 #[derive(Debug, Clone)]
 pub struct RuleSnapshot {
     /// The policy's name.
     pub policy: String,
-    /// Which direction.
+    /// Direction in which the rule judges.
     pub direction: Direction,
     /// The rule, as [`sluice_firewall::RuleInfo`] shows it, or `default`.
     pub rule: String,
-    /// Its line in the file, 0 for the default.
+    /// Line of the rule in its file, 0 for the default.
     pub line: usize,
-    /// What it says.
+    /// Verdict of the rule.
     pub verdict: Verdict,
     /// Frames it decided.
     pub frames: u64,
-    /// Their bytes.
+    /// Bytes of those frames.
     pub bytes: u64,
 }
 

@@ -1,4 +1,4 @@
-//! Control's own record of uplinks, attachments and policies, and the tables made from it.
+//! Topology: control's record of uplinks, attachments and policies, and the tables made from it.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -8,7 +8,7 @@ use sluice_packet::{Mac, Vid};
 
 use crate::control::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
-use crate::error::Error;
+use crate::error::{ConfigError, Error};
 use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
 use crate::pipeline::attachment::ETHERNET_HEADER_BYTES;
 use crate::pipeline::macs::MacTable;
@@ -18,12 +18,12 @@ use crate::pipeline::tables::{
 };
 use crate::pipeline::token_bucket::TokenBucket;
 
-/// As many attachments as a slot number can tell apart.
+/// Attachments that the engine can have.
 const MAX_ATTACHMENTS: usize = 4096;
 /// An inner tag may come on top of the MTU.
 const INNER_TAG_BYTES: usize = 4;
 
-/// An uplink on record.
+/// Uplink in the topology.
 pub(crate) struct UplinkRecord {
     pub(crate) name: String,
     pub(crate) network: String,
@@ -37,7 +37,7 @@ pub(crate) struct UplinkRecord {
     pub(crate) counts: Arc<UplinkCounts>,
 }
 
-/// An attachment on record.
+/// Attachment in the topology.
 pub(crate) struct AttachmentRecord {
     pub(crate) id: AttachmentId,
     pub(crate) spec: AttachmentSpec,
@@ -46,21 +46,21 @@ pub(crate) struct AttachmentRecord {
     pub(crate) counts: Arc<AttachmentCounts>,
 }
 
-/// A slot: who is in it, and how many were.
+/// Slot of an attachment, with the number of those that were in it.
 #[derive(Default)]
 struct Slot {
     generation: u16,
     record: Option<AttachmentRecord>,
 }
 
-/// The whole record.
+/// Uplinks, attachments and policies of the engine.
 pub(crate) struct Topology {
     workers: usize,
     pub(crate) uplinks: Vec<Option<UplinkRecord>>,
     slots: Vec<Slot>,
     pub(crate) policies: Arc<PolicySet>,
     pub(crate) rule_counts: Arc<[RuleCounts]>,
-    /// Per slot of `policies`: what was counted by earlier sets for the same rule.
+    /// Counts that earlier sets had for the same rule, by slot of `policies`.
     pub(crate) carried: Vec<(u64, u64)>,
     /// Kept as long as the segment has attachments, so that attaching fills no bucket.
     floods: BTreeMap<SegmentId, Arc<[TokenBucket]>>,
@@ -96,7 +96,7 @@ impl Topology {
             .filter(|record| record.id == id)
     }
 
-    /// Puts an uplink on record.
+    /// Adds an uplink.
     pub(crate) fn add_uplink(&mut self, spec: &UplinkSpec) -> Result<UplinkId, Error> {
         if self
             .uplinks
@@ -107,10 +107,7 @@ impl Topology {
             return Err(Error::UplinkExists(spec.name.clone()));
         }
         if spec.tpids.is_empty() {
-            let name = &spec.name;
-            return Err(Error::Config(format!(
-                "uplink {name} has no TPIDs: give at least one, usually 0x8100"
-            )));
+            return Err(ConfigError::NoTpids(spec.name.clone()).into());
         }
         let free = self
             .uplinks
@@ -120,7 +117,8 @@ impl Topology {
         if free >= MAX_UPLINKS {
             return Err(Error::Full(MAX_UPLINKS, "uplinks"));
         }
-        let worker = self.place(spec.worker, self.uplinks.iter().flatten().map(|u| u.worker))?;
+        let worker =
+            self.choose_worker(spec.worker, self.uplinks.iter().flatten().map(|u| u.worker))?;
         let record = UplinkRecord {
             name: spec.name.clone(),
             network: spec.network.clone().unwrap_or_else(|| spec.name.clone()),
@@ -141,7 +139,7 @@ impl Topology {
         Ok(UplinkId(u16::try_from(free).unwrap_or(0)))
     }
 
-    /// Takes an uplink off the record, if nothing stands on it.
+    /// Removes an uplink, if it has no attachments.
     pub(crate) fn remove_uplink(&mut self, id: UplinkId) -> Result<WorkerId, Error> {
         let uplink = self.uplink(id).ok_or(Error::NoUplink)?;
         let attachments = self
@@ -159,31 +157,34 @@ impl Topology {
         Ok(worker)
     }
 
-    /// Puts an attachment on record.
+    /// Adds an attachment.
     pub(crate) fn add_attachment(
         &mut self,
         spec: AttachmentSpec,
     ) -> Result<&AttachmentRecord, Error> {
         let uplink = self.uplink(spec.uplink).ok_or(Error::NoUplink)?;
         if uplink.mtu < spec.mtu {
-            return Err(Error::Config(format!(
-                "an MTU of {} is more than the {} of uplink {}: ask for less, or raise the MTU \
-                 of {}",
-                spec.mtu, uplink.mtu, uplink.name, uplink.device
-            )));
+            return Err(ConfigError::Mtu {
+                mtu: spec.mtu,
+                most: uplink.mtu,
+                uplink: uplink.name.clone(),
+                device: uplink.device.clone(),
+            }
+            .into());
         }
         if !uplink.native.is_untagged() && spec.vlans.vids().iter().any(|vid| vid.is_untagged()) {
-            return Err(Error::Config(format!(
-                "untagged frames of uplink {} are those of VLAN {}: ask for that VLAN instead of 0",
-                uplink.name, uplink.native
-            )));
+            return Err(ConfigError::UntaggedIsVlan {
+                uplink: uplink.name.clone(),
+                native: uplink.native,
+            }
+            .into());
         }
         if uplink.port_vlan && (spec.qinq || spec.vlans != VlanSet::Access(uplink.native)) {
-            return Err(Error::Config(format!(
-                "uplink {} is in port VLAN {}: an attachment on it is an access one of that VLAN, \
-                 without qinq; for several VLANs ask for a trunk",
-                uplink.name, uplink.native
-            )));
+            return Err(ConfigError::PortVlan {
+                uplink: uplink.name.clone(),
+                vid: uplink.native,
+            }
+            .into());
         }
         self.check_mac(&spec)?;
         self.check_vlans(&spec)?;
@@ -205,7 +206,8 @@ impl Topology {
                 known,
             });
         }
-        let worker = self.place(spec.worker, self.attachments().map(|record| record.worker))?;
+        let worker =
+            self.choose_worker(spec.worker, self.attachments().map(|record| record.worker))?;
         let free = self.slots.iter().position(|slot| slot.record.is_none());
         let slot = free.unwrap_or(self.slots.len());
         if slot >= MAX_ATTACHMENTS {
@@ -214,10 +216,10 @@ impl Topology {
         if slot == self.slots.len() {
             self.slots.push(Slot::default());
         }
-        let place = &mut self.slots[slot];
-        place.generation = place.generation.wrapping_add(1);
-        let id = AttachmentId::new(u16::try_from(slot).unwrap_or(0), place.generation);
-        Ok(place.record.insert(AttachmentRecord {
+        let entry = &mut self.slots[slot];
+        entry.generation = entry.generation.wrapping_add(1);
+        let id = AttachmentId::new(u16::try_from(slot).unwrap_or(0), entry.generation);
+        Ok(entry.record.insert(AttachmentRecord {
             id,
             spec,
             worker,
@@ -226,7 +228,7 @@ impl Topology {
         }))
     }
 
-    /// Takes an attachment off the record.
+    /// Removes an attachment.
     pub(crate) fn remove_attachment(
         &mut self,
         id: AttachmentId,
@@ -254,7 +256,7 @@ impl Topology {
         self.carried = carried;
     }
 
-    /// Frames and bytes of a rule slot: carried over and counted by all workers.
+    /// Returns frames and bytes of a rule slot: carried over and counted by all workers.
     pub(crate) fn rule_total(&self, slot: usize) -> (u64, u64) {
         let base = self.carried.get(slot).copied().unwrap_or((0, 0));
         self.rule_counts
@@ -265,7 +267,7 @@ impl Topology {
             })
     }
 
-    /// The tables that say what the record says.
+    /// Builds the workers' tables.
     pub(crate) fn tables(&mut self) -> Tables {
         let mut by_segment: BTreeMap<SegmentId, Vec<&AttachmentRecord>> = BTreeMap::new();
         for record in self.slots.iter().filter_map(|slot| slot.record.as_ref()) {
@@ -378,25 +380,21 @@ impl Topology {
             return Ok(());
         };
         if vids.is_empty() {
-            return Err(Error::Config("a trunk needs at least one VID".to_owned()));
+            return Err(ConfigError::EmptyTrunk.into());
         }
         if vids.iter().any(|vid| vid.is_untagged()) {
-            return Err(Error::Config(
-                "a trunk's VIDs are 1 to 4094: untagged frames are those of `native`".to_owned(),
-            ));
+            return Err(ConfigError::UntaggedInTrunk.into());
         }
         if let Some(native) = native
             && vids.contains(native)
         {
-            return Err(Error::Config(format!(
-                "VID {native} is both tagged and native on the trunk: leave it in one of them"
-            )));
+            return Err(ConfigError::NativeIsTagged(*native).into());
         }
         Ok(())
     }
 
-    /// The worker asked for, else the one that has fewest of what `taken` lists.
-    fn place(
+    /// Chooses the worker asked for, else the one that occurs least in `taken`.
+    fn choose_worker(
         &self,
         asked: Option<usize>,
         taken: impl Iterator<Item = WorkerId>,
@@ -408,10 +406,11 @@ impl Topology {
         let worker = match asked {
             Some(worker) if worker < self.workers => worker,
             Some(worker) => {
-                return Err(Error::Config(format!(
-                    "there is no worker {worker}: the engine has {}, from 0",
-                    self.workers
-                )));
+                return Err(ConfigError::NoWorker {
+                    worker,
+                    workers: self.workers,
+                }
+                .into());
             }
             None => (0..self.workers)
                 .min_by_key(|&worker| load[worker])

@@ -9,15 +9,15 @@ use crate::frame::origin_tag::OriginTag;
 /// Policies that judge at one attachment at most: the VLAN's and its own.
 const POLICIES: usize = 2;
 
-/// What the policies of one attachment say of a flow.
+/// Verdict of one attachment's policies on a flow.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, FromZeros, Immutable, KnownLayout)]
 #[repr(u32)]
 pub(crate) enum FlowVerdict {
     /// Not known: the policies are to be asked.
     Unknown = 0,
-    /// Its frames pass.
+    /// Frames of the flow pass.
     Accept = 1,
-    /// Its frames are dropped.
+    /// Frames of the flow are dropped.
     Deny = 2,
 }
 
@@ -107,7 +107,7 @@ impl FlowAction {
     }
 }
 
-/// One flow: the first cache line is its key, the second its action; a pair of lines, which the CPU
+/// Entry of one flow: the first cache line is its key, the second its action; a pair of lines, which the CPU
 /// fetches together.
 #[derive(Debug, Clone, Copy, FromZeros, Immutable, KnownLayout)]
 #[repr(C, align(128))]

@@ -4,12 +4,12 @@ use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 use crate::ids::{AttachmentId, UplinkId};
 
-/// Where a frame goes next.
+/// Destination of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Destination {
     /// Not decided yet.
     Unknown,
-    /// One attachment, whichever worker owns it.
+    /// An attachment, whichever worker owns it.
     Attachment(AttachmentId),
     /// Out of an uplink, whichever worker polls it.
     Uplink(UplinkId),

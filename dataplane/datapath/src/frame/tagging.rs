@@ -5,7 +5,7 @@ use sluice_packet::VlanTag;
 use super::FrameInfo;
 use crate::ids::SegmentId;
 
-/// How an attachment sees tags.
+/// Tagging of the frames that an attachment gets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Tagging {
     /// Access: the pod never sees the segment's tag.

@@ -24,7 +24,7 @@ const FLOOD_BURST: u64 = 512;
 /// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
 
-/// All that a worker keeps of one attachment.
+/// Attachment of a worker, with its port, its rate limits and its counters.
 pub(crate) struct Attachment {
     pub(crate) id: AttachmentId,
     pub(crate) mac: Mac,
@@ -45,7 +45,7 @@ pub(crate) struct Attachment {
     pub(crate) dirty: bool,
 }
 
-/// How the frames of a pod find their segment.
+/// Segments that a pod's frames can be in, by their tag.
 #[derive(Debug)]
 pub(crate) enum Vlans {
     Access(SegmentId),

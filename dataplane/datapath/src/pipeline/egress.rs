@@ -5,7 +5,7 @@ use sluice_mem::{Burst, Mbuf};
 use super::classify;
 use super::dispatch::dispatch;
 use super::judge;
-use super::lookup::lookup;
+use super::lookup::Lookup;
 use super::parse;
 use super::state::WorkerState;
 use super::tables::Tables;
@@ -26,7 +26,8 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
         return 0;
     }
     let buckets = parse::from_pod(state, sender, &mut burst);
-    let mut flows = lookup(tables, state, &buckets, &mut burst);
+    let mut flows = Lookup::new();
+    flows.look_up(tables, state, &buckets, &mut burst);
     if !flows.all_hit() {
         classify::from_pod(tables, state, sender, &mut flows, &mut burst);
         judge::at_sender(tables, state, sender, &mut flows, &mut burst);

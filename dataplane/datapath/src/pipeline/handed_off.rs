@@ -5,7 +5,7 @@ use sluice_mem::Burst;
 
 use super::dispatch::dispatch;
 use super::judge;
-use super::lookup::lookup;
+use super::lookup::Lookup;
 use super::parse;
 use super::state::WorkerState;
 use super::tables::Tables;
@@ -22,7 +22,8 @@ pub(crate) fn handed_off(tables: &Tables, state: &mut WorkerState) -> usize {
         }
         taken += burst.len();
         let buckets = parse::from_worker(state, &mut burst);
-        let mut flows = lookup(tables, state, &buckets, &mut burst);
+        let mut flows = Lookup::new();
+        flows.look_up(tables, state, &buckets, &mut burst);
         if !flows.all_hit() {
             judge::at_receivers(tables, state, &mut flows, &mut burst);
         }

@@ -5,7 +5,7 @@ use sluice_mem::{Burst, Mbuf};
 use super::classify;
 use super::dispatch::dispatch;
 use super::judge;
-use super::lookup::lookup;
+use super::lookup::Lookup;
 use super::parse;
 use super::state::WorkerState;
 use super::tables::Tables;
@@ -20,7 +20,8 @@ pub(crate) fn ingress(tables: &Tables, state: &mut WorkerState, uplink: UplinkId
         return 0;
     }
     let buckets = parse::from_uplink(tables, state, uplink, &mut burst);
-    let mut flows = lookup(tables, state, &buckets, &mut burst);
+    let mut flows = Lookup::new();
+    flows.look_up(tables, state, &buckets, &mut burst);
     if !flows.all_hit() {
         classify::from_uplink(tables, state, &mut flows, &mut burst);
         judge::at_receivers(tables, state, &mut flows, &mut burst);

@@ -39,25 +39,10 @@ pub(crate) struct Lookup {
     destinations: [PackedDestination; BURST],
 }
 
-/// Looks every frame of a burst up, counts the hits, and removes the frames that a cached verdict
-/// denies.
-// Inline, so that the result is filled in where it stays: copied, it would cost more than it says.
-#[inline(always)]
-pub(crate) fn lookup(
-    tables: &Tables,
-    state: &mut WorkerState,
-    buckets: &BucketIndexes,
-    burst: &mut Burst,
-) -> Lookup {
-    let mut found = Lookup::none();
-    found.look_up(tables, state, buckets, burst);
-    found
-}
-
 impl Lookup {
-    /// Result without any frame.
+    /// Result of a lookup that is still to be made.
     #[inline(always)]
-    fn none() -> Lookup {
+    pub(crate) fn new() -> Lookup {
         Lookup {
             all_hit: false,
             one_destination: true,
@@ -71,7 +56,7 @@ impl Lookup {
 
     /// Result for a burst of `frames` frames none of which has hit.
     pub(crate) fn all_missed(frames: usize) -> Lookup {
-        let mut found = Lookup::none();
+        let mut found = Lookup::new();
         found.set_all_missed(frames);
         found
     }
@@ -119,8 +104,11 @@ impl Lookup {
         self.receiver_misses.close_up(removed);
     }
 
+    /// Lookup stage: looks every frame of a burst up, counts the hits, and removes the frames that a
+    /// cached verdict denies.
+    // In place: returned by value, the result would be copied once more.
     #[inline(never)]
-    fn look_up(
+    pub(crate) fn look_up(
         &mut self,
         tables: &Tables,
         state: &mut WorkerState,
@@ -135,7 +123,6 @@ impl Lookup {
             return self.set_all_missed(burst.len());
         }
         let candidates = state.flows.candidates(buckets, burst.len());
-        let mut one_destination = true;
         for (n, mbuf) in burst.iter_mut().enumerate() {
             let bytes = mbuf.len();
             let info = FrameInfo::of_mut(mbuf);
@@ -150,13 +137,12 @@ impl Lookup {
             count(rules, action.ingress, bytes);
             if action.is_accepted() {
                 self.destinations[n % BURST] = action.destination;
-                one_destination &= action.destination == self.destinations[0];
+                self.one_destination &= action.destination == self.destinations[0];
                 continue;
             }
             self.not_accepted(n, info, FlowNumber::of(at), action);
         }
         self.all_hit = self.receiver_misses.is_empty();
-        self.one_destination = one_destination;
         let hits = burst.len() - self.misses.len();
         state.counts.flow_hits.add(hits as u64);
         if !self.all_hit {

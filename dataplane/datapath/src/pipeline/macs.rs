@@ -40,7 +40,7 @@ impl MacTable {
         MacTable { slots }
     }
 
-    /// Who has the address.
+    /// Returns the attachment that has the address.
     pub(crate) fn get(&self, mac: [u8; 6]) -> Option<AttachmentId> {
         if self.slots.is_empty() {
             return None;

@@ -35,7 +35,7 @@
 //!
 //! # Where more hooks in
 //!
-//! * *Connection tracking*: in [`lookup`](lookup::lookup), where a hit would carry the connection's
+//! * *Connection tracking*: in [`Lookup::look_up`](lookup::Lookup::look_up), where a hit would carry the connection's
 //!   state beside its verdicts, and in `PolicyContext::insert`, which makes the entry. Both
 //!   directions of a connection would share one entry of [`flows`](crate::flows).
 //! * *A trace* of a frame: at the boundaries between the calls in [`ingress`](ingress::ingress),

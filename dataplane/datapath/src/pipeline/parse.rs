@@ -57,15 +57,24 @@ pub(crate) fn from_pod(
     let flows = &state.flows;
     let pools = &mut state.pools;
     let origin = OriginTag::new(Origin::Attachment(attachment.id), flows.version());
-    let untagged = attachment.vlans.untagged();
-    each(
-        burst,
-        |mbuf| pod_frame(attachment, untagged, origin, flows, mbuf),
-        |mbuf, reason| {
-            attachment.counts.egress_drops.add(reason, 1);
-            pools.free(mbuf);
-        },
-    )
+    let removed = |mbuf, reason| {
+        attachment.counts.egress_drops.add(reason, 1);
+        pools.free(mbuf);
+    };
+    match attachment.vlans.untagged() {
+        Some(untagged) => {
+            let parse = |mbuf: &mut Mbuf| pod_frame(attachment, untagged, origin, flows, mbuf);
+            each(burst, parse, removed)
+        }
+        // A trunk without native segment: every frame has a tag.
+        None => {
+            let parse = |mbuf: &mut Mbuf| {
+                any_pod_frame(attachment, origin, mbuf)?;
+                Ok(flows.bucket_index(FrameInfo::of(mbuf)))
+            };
+            each(burst, parse, removed)
+        }
+    }
 }
 
 /// Takes over the keys that another worker parsed, for this worker's flow cache. Returns the bucket
@@ -140,18 +149,15 @@ fn any_uplink_frame(
 #[inline(always)]
 fn pod_frame(
     attachment: &Attachment,
-    untagged: Option<SegmentId>,
+    untagged: SegmentId,
     origin: OriginTag,
     flows: &FlowCache,
     mbuf: &mut Mbuf,
 ) -> Result<BucketIndex, DropReason> {
     // Most frames have no tag, as the first EtherType is IPv4.
     let (frame, info) = FrameInfo::beside_data(mbuf);
-    if let Some(segment) = untagged
-        && info.tag().is_none()
-        && parse_plain(frame, segment.vid(), &mut info.key)
-    {
-        info.set_origin(segment, origin);
+    if info.tag().is_none() && parse_plain(frame, untagged.vid(), &mut info.key) {
+        info.set_origin(untagged, origin);
         return Ok(flows.bucket_index(info));
     }
     any_pod_frame(attachment, origin, mbuf)?;

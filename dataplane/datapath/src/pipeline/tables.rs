@@ -1,4 +1,4 @@
-//! Where frames go and by which policy they are judged: one immutable value, built by control and
+//! Forwarding and policy tables of all workers: one immutable value, built by control and
 //! swapped by workers between bursts. Whatever a burst needs to know is of one version.
 
 use std::sync::Arc;
@@ -16,7 +16,7 @@ use crate::pipeline::token_bucket::TokenBucket;
 pub(crate) const FLOOD_PER_SECOND: u64 = 20_000;
 pub(crate) const FLOOD_BURST: u64 = 4_096;
 
-/// The whole of it.
+/// Tables of one version.
 #[derive(Debug)]
 pub(crate) struct Tables {
     /// The policies.
@@ -31,10 +31,10 @@ pub(crate) struct Tables {
     pub(crate) attachments: Vec<Option<AttachmentEntry>>,
 }
 
-/// What workers know of an uplink.
+/// Uplink as all workers see it.
 #[derive(Debug, Clone)]
 pub(crate) struct UplinkTable {
-    /// Who polls it.
+    /// Worker that polls the uplink.
     pub(crate) worker: WorkerId,
     /// TPIDs of outermost tags; the first is sent.
     pub(crate) tpids: Arc<[u16]>,
@@ -54,13 +54,13 @@ pub(crate) const NO_SEGMENT: u16 = u16::MAX;
 /// A VLAN of an uplink that has attachments.
 #[derive(Debug)]
 pub(crate) struct SegmentTable {
-    /// Which.
+    /// Number of the segment.
     pub(crate) id: SegmentId,
-    /// Its VLAN policy.
+    /// VLAN policy; `None`: nothing passes.
     pub(crate) policy: Option<PolicyIndex>,
-    /// Its attachments by address.
+    /// Attachments by MAC address.
     pub(crate) macs: MacTable,
-    /// Its attachments.
+    /// Attachments with their owners.
     pub(crate) members: Box<[Member]>,
     /// Bit n: worker n owns a member.
     pub(crate) member_workers: u64,
@@ -75,7 +75,7 @@ pub(crate) struct Member {
     pub(crate) owner: WorkerId,
 }
 
-/// What every worker knows of an attachment.
+/// Attachment as all workers see it.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AttachmentEntry {
     pub(crate) id: AttachmentId,
@@ -86,11 +86,11 @@ pub(crate) struct AttachmentEntry {
 /// An attachment's policy of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum OwnPolicy {
-    /// It has none: the VLAN's decides alone.
+    /// No policy of its own: the VLAN's decides alone.
     None,
-    /// This one must accept too.
+    /// Policy that must accept too.
     Policy(PolicyIndex),
-    /// It has one that is not in the set: nothing passes.
+    /// Policy that is not in the set: nothing passes.
     Missing,
 }
 

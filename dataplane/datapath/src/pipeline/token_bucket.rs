@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// So many frames a second, with so many at once. One worker takes from it; it is made of atomics
+/// Token bucket: a rate with a burst. One worker takes from it; it is made of atomics
 /// only so that tables, which are shared, can hold it.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {

@@ -37,7 +37,7 @@ const QUIET_LOOPS: u32 = 16;
 /// Loops between two such questions while the kernel says that it is dropping.
 const LOSING_LOOPS: u32 = 256;
 
-/// Which netdev, and how.
+/// Configuration of an AF_PACKET uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AfPacketConfig {
     /// The netdev's name, in the network namespace of the thread that opens it.
@@ -79,7 +79,7 @@ impl AfPacketConfig {
     }
 }
 
-/// Why a netdev cannot be an uplink.
+/// Error of a netdev that cannot be an uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum AfPacketError {
     /// Frames sent could not be marked.
@@ -87,7 +87,7 @@ pub enum AfPacketError {
     Mark {
         /// The device.
         device: String,
-        /// Why.
+        /// Error of the system call.
         source: std::io::Error,
     },
     /// The rings could not be made.
@@ -95,7 +95,7 @@ pub enum AfPacketError {
     Open {
         /// The device.
         device: String,
-        /// Why.
+        /// Error of the memory.
         source: sluice_mem::Error,
     },
 }
@@ -114,7 +114,7 @@ pub struct AfPacket {
     kernel: KernelDrops,
 }
 
-/// When to ask the kernel what it dropped: seldom, as it costs a system call.
+/// Schedule of the question what the kernel dropped: seldom, as it costs a system call.
 #[derive(Debug, Default)]
 struct KernelDrops {
     counted: u64,
@@ -129,7 +129,7 @@ struct KernelDrops {
 }
 
 impl KernelDrops {
-    /// One more loop; whether the question is due.
+    /// Counts one loop and returns whether the question is due.
     fn due(&mut self, frames: usize, losing: bool) -> bool {
         self.loops = self.loops.saturating_add(1);
         self.losing |= losing;

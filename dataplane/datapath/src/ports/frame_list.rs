@@ -4,7 +4,7 @@
 #[derive(Debug, Clone, Default)]
 pub(super) struct FrameList {
     bytes: Vec<u8>,
-    /// Where in `bytes` each frame ends; it begins where the one before it ends.
+    /// End of each frame in `bytes`; a frame begins where the one before it ends.
     ends: Vec<usize>,
 }
 
@@ -15,7 +15,7 @@ impl FrameList {
         self.ends.push(self.bytes.len());
     }
 
-    /// How many there are.
+    /// Returns the number of frames.
     pub(super) fn len(&self) -> usize {
         self.ends.len()
     }

@@ -29,7 +29,7 @@ pub struct Generator {
     counts: Arc<GeneratorCounts>,
 }
 
-/// Why there is no generator.
+/// Error of templates that cannot be generated.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GeneratorError {
     /// The list was empty.
@@ -38,14 +38,14 @@ pub enum GeneratorError {
     /// A template is no frame.
     #[error("template {index} has {len} bytes: a frame has {FRAME_MIN} to {FRAME_MAX}")]
     BadTemplate {
-        /// Which, from 0.
+        /// Index of the template, from 0.
         index: usize,
-        /// Its length in bytes.
+        /// Length of the template in bytes.
         len: usize,
     },
 }
 
-/// What a generator has done so far. Shared: the port itself is with a worker.
+/// Counters of a generator, shared with its owner: the port itself is with a worker.
 #[derive(Debug, Default)]
 pub struct GeneratorCounts {
     made: AtomicU64,
@@ -90,7 +90,7 @@ impl GeneratorCounts {
 }
 
 impl Generator {
-    /// One that repeats `templates`, whole frames without check sequence, in their order. A tag is
+    /// Makes a port that repeats `templates`, whole frames without check sequence, in order. A tag is
     /// part of a template's bytes.
     ///
     /// # Errors
@@ -132,7 +132,7 @@ impl Generator {
         self
     }
 
-    /// Its counts, to be read from anywhere.
+    /// Returns the counters, which any thread may read.
     pub fn counts(&self) -> Arc<GeneratorCounts> {
         Arc::clone(&self.counts)
     }

@@ -16,7 +16,7 @@ pub struct NullUplink {
 }
 
 impl NullUplink {
-    /// One that takes IP packets of up to `mtu` bytes.
+    /// Makes an uplink that takes IP packets of up to `mtu` bytes.
     pub fn new(mtu: u32) -> NullUplink {
         NullUplink { mtu }
     }

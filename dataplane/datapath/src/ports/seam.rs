@@ -9,16 +9,16 @@ use sluice_stats::{LinkState, NicCounters};
 use crate::drops::DropCounts;
 use crate::frame::tagging::Tagging;
 
-/// What a worker lends to a port for one call.
+/// Parts of a worker that a port may use during one call.
 #[derive(Debug)]
 pub struct PortContext<'a> {
     /// The worker's mempools.
     pub pools: &'a mut Pools,
-    /// Where the port counts frames that end in it.
+    /// Counters for the frames that end in the port.
     pub drops: &'a DropCounts,
 }
 
-/// How a sleeping worker learns that a port has frames.
+/// Wake-ups that a port gives a sleeping worker.
 pub trait Wake {
     /// Names every fd that becomes readable, edge by edge, when frames come. The worker puts them
     /// into its epoll set with EPOLLET and never reads or writes them. Called once, when the port
@@ -67,27 +67,27 @@ pub trait Uplink: Wake + Send {
         let _ = (context, now_ms);
     }
 
-    /// How the port is, as of the last [`Uplink::housekeeping`].
+    /// Returns the port's state, as of the last [`Uplink::housekeeping`].
     fn report(&self) -> UplinkReport {
         UplinkReport::default()
     }
 }
 
-/// How an uplink is.
+/// State of an uplink.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct UplinkReport {
-    /// Its link.
+    /// Link state.
     pub link: LinkState,
-    /// What the NIC itself counted, where the port is a NIC's driver.
+    /// Counters of the NIC itself, where the port is a NIC's driver.
     pub nic: Option<NicCounters>,
 }
 
-/// What a burst came to.
+/// Result of sending a burst.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Sent {
     /// Frames sent.
     pub frames: usize,
-    /// Their bytes, tags included, frame check sequence not.
+    /// Bytes sent, tags included, frame check sequence not.
     pub bytes: usize,
     /// Frames passed over because the receiver can never hold them.
     pub unfit: usize,
@@ -116,10 +116,10 @@ pub trait PodPort: Wake + Send {
     fn flush(&mut self);
 }
 
-/// Why a port was taken out of service: what the peer did, for people and for the status.
+/// Fault for which a port was taken out of service, for the log and the status.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}")]
 pub struct PortFault {
-    /// What the peer did.
+    /// Violation by the peer.
     pub reason: String,
 }

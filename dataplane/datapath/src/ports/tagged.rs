@@ -48,13 +48,13 @@ impl<'a> Tagged<'a> {
         }
     }
 
-    /// What goes to the wire: the frame with the tag that its facts name.
+    /// Returns the frame for the wire, with the tag that its facts name.
     #[inline]
     pub(super) fn to_wire(mbuf: &'a Mbuf) -> Tagged<'a> {
         Tagged::new(mbuf.data(), FrameInfo::of(mbuf).tag())
     }
 
-    /// What goes to a pod: the frame with the tag that the attachment is to see.
+    /// Returns the frame for a pod, with the tag that the attachment is to see.
     #[inline]
     pub(super) fn to_pod(mbuf: &'a Mbuf, tagging: Tagging) -> Tagged<'a> {
         Tagged::new(mbuf.data(), tagging.tag_for(FrameInfo::of(mbuf)))

@@ -31,12 +31,12 @@ const LONGEST: usize = 65536 + 64;
 #[derive(Debug)]
 pub struct TapPort {
     tap: Tap,
-    /// What the kernel handed over last, here because its length shows only once it is read.
+    /// Last frame from the kernel; it is read to here, as its length shows only once it is read.
     frame: Box<[u8]>,
-    /// What it said of that, while segments of it are left.
+    /// Offload information of that frame, while segments of it are left.
     unfinished: Option<TapFrame>,
     arrivals: Arrivals,
-    /// Where a frame gets its tag on the way to the pod.
+    /// Buffer in which a frame gets its tag on the way to the pod.
     tagged: Box<[u8]>,
 }
 

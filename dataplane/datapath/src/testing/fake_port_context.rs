@@ -1,4 +1,4 @@
-//! What a worker lends to a port, for the tests of ports.
+//! Fake of the parts of a worker that a port uses, for the ports' tests.
 
 use sluice_mem::{BufSize, Conservation, HugePages, Mempool, PoolConfig, Pools};
 

@@ -17,7 +17,7 @@ use crate::pipeline::attachment::Attachment;
 use crate::pipeline::dispatch::dispatch;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::flush::flush;
-use crate::pipeline::lookup::{Lookup, lookup};
+use crate::pipeline::lookup::Lookup;
 use crate::pipeline::state::{UplinkState, WorkerState};
 use crate::pipeline::{classify, judge, parse};
 use crate::ports::seam::PodPort;
@@ -25,7 +25,7 @@ use crate::worker::Worker;
 use crate::worker::commands::{Answer, Change, Command, Numbered};
 use crate::worker::idle::{Doorbell, Idle};
 
-/// One worker with its tables and its ports.
+/// Worker that the caller steps, with its tables and its ports.
 pub struct SteppedWorker {
     topology: Topology,
     worker: Worker,
@@ -131,7 +131,9 @@ impl SteppedWorker {
     pub fn lookup(&mut self, burst: &mut Burst) -> bool {
         let Worker { tables, state, .. } = &mut self.worker;
         let buckets = BucketIndexes::of(&state.flows, burst.as_slice());
-        lookup(tables, state, &buckets, burst).all_hit()
+        let mut flows = Lookup::new();
+        flows.look_up(tables, state, &buckets, burst);
+        flows.all_hit()
     }
 
     /// Runs the parse and classify stages of a pod's egress on frames of which none hits: those that

@@ -1,4 +1,4 @@
-//! What control has a worker do, one message at a time over a ring, and what comes back. Whatever
+//! Commands of control to a worker, one at a time over a ring, and the answers. Whatever
 //! is taken out of service comes back with the answer, so that it dies on control's thread.
 
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use crate::pipeline::state::UplinkState;
 use crate::pipeline::tables::Tables;
 use crate::ports::seam::PodPort;
 
-/// One thing to be done between two bursts.
+/// Command that a worker handles between two bursts.
 pub(crate) enum Command {
     /// Judge and route by these tables from now on, and make the change that goes with them.
     Install { tables: Arc<Tables>, change: Change },
@@ -18,13 +18,13 @@ pub(crate) enum Command {
         id: AttachmentId,
         port: Box<dyn PodPort>,
     },
-    /// It is gone.
+    /// The peer of an attachment has gone.
     Disconnect { id: AttachmentId },
     /// Let go of everything and end.
     Stop,
 }
 
-/// What changes along with the tables, at the worker that owns it.
+/// Change that goes with new tables, at the worker that owns what changes.
 pub(crate) enum Change {
     None,
     AddUplink(UplinkId, Box<UplinkState>),
@@ -33,7 +33,7 @@ pub(crate) enum Change {
     RemoveAttachment(AttachmentId),
 }
 
-/// What a command came to.
+/// Answer to a command.
 pub(crate) enum Answer {
     /// The tables are in use; these are not any more.
     Installed { _old: Arc<Tables>, removed: Removed },
@@ -49,7 +49,7 @@ pub(crate) enum Answer {
     },
 }
 
-/// What a [`Change`] took out.
+/// Object that a [`Change`] took out.
 pub(crate) enum Removed {
     None,
     Uplink(Box<UplinkState>),

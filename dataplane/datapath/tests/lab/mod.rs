@@ -25,7 +25,7 @@ use sluice_firewall::{Policy, PolicySet};
 use sluice_mem::{Burst, HugePages, Mbuf};
 use sluice_packet::{Mac, Vid, VlanTag};
 
-/// What a test port holds: frames that will come from it, frames that went to it.
+/// Queues of a test port: frames that will come from it, frames that went to it.
 #[derive(Default)]
 pub struct Queues {
     pub input: VecDeque<(Vec<u8>, Option<VlanTag>)>,
@@ -149,7 +149,7 @@ impl PodPort for TestPort {
 /// Small, so that scenarios with many flows push flows out of it.
 const FLOW_CACHE: usize = 64;
 
-/// One pod of the lab.
+/// Pod of the lab.
 pub struct Pod {
     pub id: AttachmentId,
     pub mac: Mac,
@@ -180,7 +180,7 @@ impl Lab {
         Lab::of_network(workers, tpids, native, None, FLOW_CACHE)
     }
 
-    /// One worker that remembers so many flows.
+    /// Makes a lab of one worker whose flow cache has `entries` entries.
     pub fn with_flow_cache(entries: usize) -> Lab {
         Lab::of_network(1, vec![0x8100], None, None, entries)
     }
@@ -347,7 +347,7 @@ impl Lab {
         newly(&before, &self.all_drops())
     }
 
-    /// The same for a frame from a pod.
+    /// Sends a frame from a pod, and returns the reason if it is dropped.
     pub fn pod_sends(&self, pod: &Pod, frame: Vec<u8>) -> Option<&'static str> {
         let before = self.all_drops();
         self.send(&pod.port, [frame]);

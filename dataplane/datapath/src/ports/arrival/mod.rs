@@ -15,7 +15,7 @@ use crate::ports::seam::PortContext;
 /// only wants to keep the worker busy.
 const MAX_SEGMENTS: usize = 1024;
 
-/// Where SCTP's checksum is in its header, in bytes. No other transport has one there, and SCTP's is
+/// Offset of SCTP's checksum in its header, in bytes. No other transport has one there, and SCTP's is
 /// a CRC.
 const SCTP_CHECKSUM: u16 = 8;
 
@@ -26,9 +26,9 @@ pub(super) struct Arrival<'a> {
     pub(super) data: &'a [u8],
     /// The outermost tag, if the kernel took it out of the bytes.
     pub(super) tag: Option<VlanTag>,
-    /// Where the sum begins that is not filled in, and how far behind that its field is.
+    /// Checksum that is not filled in: where the sum begins, and the offset of its field behind that.
     pub(super) checksum: Option<(u16, u16)>,
-    /// How it is to be cut.
+    /// Segmentation that the kernel left to the receiver.
     pub(super) gso: Option<GsoInfo>,
 }
 
@@ -39,10 +39,10 @@ pub(super) struct Arrivals {
     cut: usize,
 }
 
-/// What is to become of an arrival.
+/// Outcome of taking an arrival.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Taken {
-    /// All of it was taken, or counted as dropped.
+    /// Everything was taken, or counted as dropped.
     Whole,
     /// The burst is full: show the same arrival again with the next one.
     InPart,

@@ -1,4 +1,4 @@
-//! What is agreed with the PF before a VF works, message by message: from the function's reset to the
+//! Negotiation with the PF before a VF works, message by message: from the function's reset to the
 //! queues' start, and again from there whenever the PF has forgotten the VF.
 
 use sluice_packet::Mac;
@@ -10,10 +10,10 @@ use super::regs::{
     MSG_SET_VLAN, MSG_VLAN_ADD,
 };
 
-/// How long the PF may take to answer before the function is reset and asked again.
+/// Milliseconds that the PF may take to answer before the function is reset and the PF asked again.
 const PATIENCE_MS: u64 = 250;
 
-/// What the VF wants of its PF.
+/// Settings that the VF asks of its PF.
 #[derive(Debug, Clone)]
 pub(super) struct Wishes {
     pub(super) mac: Mac,
@@ -25,7 +25,7 @@ pub(super) struct Wishes {
     pub(super) groups: Vec<Mac>,
 }
 
-/// How far it has come.
+/// Step of the negotiation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Step {
     /// The function was reset; the PF may be in a reset of its own.
@@ -39,7 +39,7 @@ enum Step {
     Done,
 }
 
-/// What a step came to.
+/// Outcome of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Progress {
     /// The PF has not answered yet.
@@ -52,18 +52,18 @@ pub(super) enum Progress {
     Refused(Refusal),
 }
 
-/// What the PF refused.
+/// Setting that the PF refused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Refusal {
     /// The MAC address: the PF has laid down another one.
     Mac,
     /// The frame length.
     Longest,
-    /// This VLAN: the PF has laid down a port VLAN, or has no filter left.
+    /// A VLAN: the PF has laid down a port VLAN, or has no filter left.
     Vlan(u16),
 }
 
-/// One bring-up.
+/// Negotiation in progress.
 #[derive(Debug)]
 pub(super) struct BringUp {
     step: Step,

@@ -38,7 +38,7 @@ pub(super) struct Pf {
     pub(super) vlans: BTreeSet<u16>,
     pub(super) hashes: Vec<u32>,
     pub(super) longest: u32,
-    /// It knows the VF.
+    /// Whether it knows the VF.
     pub(super) knows: bool,
     /// First words of what it was asked, in order.
     pub(super) asked: Vec<u32>,

@@ -11,7 +11,7 @@ use super::regs::{
 /// Words of the mailbox's memory.
 pub(super) const WORDS: usize = 16;
 
-/// One message.
+/// Message of the mailbox.
 pub(super) type Message = [u32; WORDS];
 
 /// The driver's end of the mailbox.
@@ -29,11 +29,11 @@ enum State {
     Idle,
     /// Something is to be asked as soon as the buffer is ours.
     Waiting(Message, usize),
-    /// It was asked; these low 16 bits come back in the answer.
+    /// The PF was asked; these low 16 bits come back in the answer.
     Asked(u32),
 }
 
-/// What a look at the mailbox came to.
+/// Event that a poll of the mailbox found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Heard {
     /// Nothing.

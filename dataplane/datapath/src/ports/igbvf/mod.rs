@@ -60,34 +60,34 @@ pub const MAX_MTU: u32 = 9194;
 const ETH_AND_TAG: usize = 18;
 /// Bytes of an Ethernet header and the frame check sequence.
 const ETH_AND_FCS: u32 = 18;
-/// How long opening waits for the PF, which answers within a few milliseconds if it is up.
+/// Time that opening waits for the PF, which answers within a few milliseconds if it is up.
 const OPEN_PATIENCE: Duration = Duration::from_millis(600);
-/// How long after a refusal the PF is asked again.
+/// Milliseconds after a refusal until the PF is asked again.
 const AFTER_REFUSAL_MS: u64 = 1000;
-/// How often the NIC's counts are read.
+/// Milliseconds between two readings of the NIC's counters.
 const STATS_EVERY_MS: u64 = 500;
 /// The one interrupt vector.
 const VECTOR_0: u32 = 1;
 
-/// What a VF's VLANs are.
+/// VLANs of a VF.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum VfVlans {
     /// None: untagged frames, and those of VID 0.
     Untagged,
     /// A port VLAN that the PF puts on and takes off.
     Port(Vid),
-    /// These, asked for by mailbox, and untagged frames.
+    /// VLANs asked for by mailbox, and untagged frames.
     Trunk(Vec<Vid>),
 }
 
-/// How a VF is to be opened.
+/// Configuration of a VF uplink.
 #[derive(Debug, Clone)]
 pub struct IgbVfConfig {
-    /// Its MAC address: the administrative one, where the PF has laid one down.
+    /// MAC address: the administrative one, where the PF has laid one down.
     pub mac: Mac,
     /// The largest IP packet, 68 to [`MAX_MTU`] bytes.
     pub mtu: u32,
-    /// Its VLANs.
+    /// VLANs of the VF.
     pub vlans: VfVlans,
     /// Multicast groups to be received; those after the first 30 are passed over.
     pub groups: Vec<Mac>,
@@ -101,19 +101,19 @@ pub struct IgbVfConfig {
     pub tx_descriptors: usize,
 }
 
-/// Why a VF cannot be an uplink.
+/// Error of a VF that cannot be an uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum IgbVfError {
-    /// Another device.
+    /// The device is not a VF of an 82576.
     #[error(
         "{device} is {vendor:04x}:{id:04x}, for which the engine has no driver: it drives VFs of the Intel 82576 (8086:10ca)"
     )]
     OtherDevice {
         /// The device.
         device: PciAddr,
-        /// Its vendor id.
+        /// Vendor id of the device.
         vendor: u16,
-        /// Its device id.
+        /// Device id.
         id: u16,
     },
     /// An MTU that the NIC cannot have.
@@ -139,7 +139,7 @@ pub enum IgbVfError {
     Refused {
         /// The device.
         device: PciAddr,
-        /// What.
+        /// Setting that was refused.
         refusal: Refusal,
         /// The MAC address asked for.
         mac: Mac,

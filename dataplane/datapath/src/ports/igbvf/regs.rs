@@ -99,7 +99,7 @@ pub(super) const MOST_HASHES: usize = 30;
 // -- Receive descriptors as the NIC writes them back: the second word.
 /// The NIC is done with it.
 pub(super) const RX_DD: u64 = 1 << 0;
-/// It holds the end of a frame.
+/// Descriptor holds the end of a frame.
 pub(super) const RX_EOP: u64 = 1 << 1;
 /// A tag was taken off, and is in the last 16 bits.
 pub(super) const RX_VP: u64 = 1 << 3;

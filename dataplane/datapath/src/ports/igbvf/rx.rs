@@ -23,7 +23,7 @@ pub(super) struct RxQueue<D: Device> {
     ring: D::Ring<Descriptor>,
     /// The mbuf of each descriptor that the NIC has or has filled.
     posted: Box<[Option<Posted>]>,
-    /// Where the pool's memory begins for the NIC.
+    /// Start of the pool's memory in the NIC's address space.
     pool_at: Iova,
     /// Mbufs to replace those handed out with.
     spare: Burst,

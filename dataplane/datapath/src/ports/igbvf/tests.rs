@@ -28,7 +28,7 @@ fn pool(size: BufSize) -> Mempool {
     .unwrap()
 }
 
-/// What a worker has, and a VF on it.
+/// A worker's mempools, and a VF on them.
 struct Lab<D: Device = EmulatedDevice<Vf>> {
     port: Option<IgbVf<D>>,
     nic: Model<Vf>,

@@ -217,7 +217,7 @@ struct IntoBurst<'a> {
 }
 
 impl IntoBurst<'_> {
-    /// How many more packets it takes.
+    /// Returns the number of further packets that fit.
     fn room(&self) -> usize {
         self.out.len() - self.filled + self.out.room()
     }

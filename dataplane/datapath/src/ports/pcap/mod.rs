@@ -29,55 +29,55 @@ use crate::frame::FrameInfo;
 use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, Wake};
 
-/// Which files.
+/// Files of a pcap port.
 #[derive(Debug, Clone, Default)]
 pub struct PcapConfig {
     /// The frames to receive; `None`: none ever come.
     pub read: Option<PathBuf>,
-    /// Where frames sent go, a file that is made or overwritten; `None`: they are swallowed.
+    /// File for the frames sent, which is made or overwritten; `None`: they are swallowed.
     pub write: Option<PathBuf>,
 }
 
-/// Why a capture file cannot be used.
+/// Error of a capture file that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum PcapError {
     /// The file in cannot be read.
     #[error("cannot read {}: {source}", path.display())]
     Read {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system call.
         source: std::io::Error,
     },
     /// The file in is no capture, or not of Ethernet.
     #[error("{} is not a capture that can be replayed: {problem}", path.display())]
     Header {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// What is wrong.
+        /// Fault that was found in it.
         problem: String,
     },
     /// A frame of the file in is wrong.
     #[error("{}, frame {frame}: {problem}", path.display())]
     Frame {
-        /// Which file.
+        /// Path of the file.
         path: PathBuf,
-        /// Which frame, from 1 as tcpdump and Wireshark count.
+        /// Number of the frame, from 1 as tcpdump and Wireshark count.
         frame: usize,
-        /// What is wrong.
+        /// Fault that was found in it.
         problem: String,
     },
     /// The file out cannot be made.
     #[error("cannot write {}: {source}", path.display())]
     Write {
-        /// Which.
+        /// Path of the file.
         path: PathBuf,
-        /// Why.
+        /// Error of the system call.
         source: std::io::Error,
     },
 }
 
-/// How far a port has come. Shared: the port itself is with a worker.
+/// Progress of a pcap port, shared with its owner: the port itself is with a worker.
 #[derive(Debug, Default)]
 pub struct PcapProgress {
     frames_in: u64,
@@ -102,7 +102,7 @@ impl PcapProgress {
         self.written.load(Ordering::Acquire)
     }
 
-    /// Why nothing is written any more, if writing failed.
+    /// Returns the error that ended the writing, if it failed.
     pub fn problem(&self) -> Option<&str> {
         self.problem.get().map(String::as_str)
     }
@@ -219,7 +219,7 @@ impl PcapUplink {
         })
     }
 
-    /// How far it has come, to be read from anywhere.
+    /// Returns the progress, which any thread may read.
     pub fn progress(&self) -> Arc<PcapProgress> {
         Arc::clone(&self.files.progress)
     }
@@ -285,7 +285,7 @@ impl PcapPort {
         })
     }
 
-    /// How far it has come, to be read from anywhere.
+    /// Returns the progress, which any thread may read.
     pub fn progress(&self) -> Arc<PcapProgress> {
         Arc::clone(&self.files.progress)
     }

@@ -18,10 +18,10 @@ pub struct PciAddr {
     function: u8,
 }
 
-/// A text that is no PCI address.
+/// Text that is not a PCI address.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" is no PCI address: write it as lspci -D does, domain:bus:device.function, as in 0000:01:10.0"
+    "not a PCI address: \"{0}\"; write it as lspci -D does, domain:bus:device.function, as in 0000:01:10.0"
 )]
 pub struct BadPciAddr(pub String);
 

@@ -124,7 +124,7 @@ impl std::str::FromStr for Mac {
         bytes
             .and_then(|bytes| bytes.try_into().ok())
             .map(Mac)
-            .ok_or_else(|| format!("\"{text}\" is no MAC address: write it as 02:00:5e:10:00:01"))
+            .ok_or_else(|| format!("not a MAC address: \"{text}\"; write it as 02:00:5e:10:00:01"))
     }
 }
 

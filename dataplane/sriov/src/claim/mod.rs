@@ -83,7 +83,7 @@ impl<H: Host> Node<H> {
         &self.host
     }
 
-    /// Takes a VF. After a failure everything is as it was; what could not be put back is left to
+    /// Takes a VF. After a failure everything is restored; what could not be is left to
     /// [`Node::release`] by the record, and the error says so.
     ///
     /// # Errors

@@ -43,7 +43,7 @@ pub enum SocketError {
         /// User id of its owner.
         uid: u32,
     },
-    /// Another process, which does not hold the engine's lock, listens there.
+    /// Process that does not hold the engine's lock listens there.
     #[error("somebody listens on {} already: end that process, or name another `socket`", path.display())]
     InUse {
         /// Path of the socket.

@@ -146,8 +146,8 @@ fn serve(shared: &Shared) {
             let queue = wanted.trailing_zeros() as usize;
             wanted &= wanted - 1;
             if let Some(eventfd) = shared.eventfds.get(queue) {
-                // EAGAIN: the counter is full, so the peer has an interrupt waiting. Nothing else
-                // that can go wrong is ours to mend.
+                // EAGAIN: the counter is full, so the peer has an interrupt waiting. No other
+                // error can be mended from here.
                 let _ = rustix::io::write(eventfd, &1_u64.to_ne_bytes());
             }
         }

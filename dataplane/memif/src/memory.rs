@@ -27,7 +27,7 @@ pub(crate) struct Plan {
 }
 
 impl Plan {
-    /// The layout for so many pairs of rings of `1 << log2` descriptors with a buffer of
+    /// Plans the layout for that many pairs of rings of `1 << log2` descriptors with a buffer of
     /// `buffer_size` bytes for each.
     ///
     /// # Errors
@@ -41,7 +41,7 @@ impl Plan {
     ) -> Result<Plan, Refusal> {
         let stride = stride(buffer_size);
         let buffers = u64::from(stride) << log2;
-        // No two of ours share a cache line.
+        // Our rings share no cache line.
         let ring = ring_bytes(log2).next_multiple_of(CACHE_LINE);
         let count = 2 * u64::from(queue_pairs);
         let first = (ring * count).next_multiple_of(PAGE);
@@ -87,7 +87,7 @@ impl Plan {
             SharedRegion::create_sealed("sluice-memif", len).map_err(|error| failed(&error))?;
         for spec in &self.rings {
             // The consumer owns the flag, but until it is there somebody has to set it: the
-            // server's as it is in reference peers before they say otherwise, ours as we want it.
+            // server's interrupts are on, as reference peers start, ours as configured.
             let masked = spec.direction == Direction::ServerToClient && !interrupts;
             Ring::new(region.clone(), spec)
                 .and_then(|ring| ring.format(masked))

@@ -169,7 +169,7 @@ impl Message {
         matches!(self, Message::AddRegion { .. } | Message::AddRing(_))
     }
 
-    /// A DISCONNECT with code 0 that says `reason`, cut to 95 bytes.
+    /// Makes a DISCONNECT with code 0 and `reason`, cut to 95 bytes.
     pub fn disconnect(reason: &str) -> Message {
         Message::Disconnect {
             code: 0,

@@ -210,7 +210,7 @@ impl Memif {
         }
     }
 
-    /// Makes what was sent visible to the peer and wakes it if it sleeps.
+    /// Publishes all sent frames to the peer and wakes it if it sleeps.
     pub fn flush(&mut self) {
         let mut found = None;
         for tx in self
@@ -260,7 +260,7 @@ impl Memif {
 
     /// Back from sleeping: the peer need not interrupt while its rings are polled.
     pub fn disarm(&mut self) {
-        // Takes what woke us; there may be one event for each queue and the wakeup.
+        // Takes the events that ended the sleep: at most one for each queue and one of the mailbox.
         let now = Timespec {
             tv_sec: 0,
             tv_nsec: 0,
@@ -280,7 +280,7 @@ impl Memif {
         }
     }
 
-    /// The queues, for what the calls above do not offer.
+    /// Queues of the connection, for uses that the calls above do not offer.
     pub fn connection(&mut self) -> Option<&mut Connection> {
         self.connection.as_mut()
     }

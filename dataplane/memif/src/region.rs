@@ -32,7 +32,7 @@ pub(crate) struct CheckedRegion {
 /// nothing is ever mapped beyond the file's end.
 ///
 /// # Errors
-/// The region is not what it must be; see [`Refusal`].
+/// The region breaks a rule; see [`Refusal`].
 pub(crate) fn check_memory(
     fd: OwnedFd,
     size: u64,

@@ -174,7 +174,7 @@ impl Channel {
     /// Receives a message if one is there. Every fd that came is either in the result or closed.
     ///
     /// # Errors
-    /// The peer is gone, or what it sent is no message, or has more or fewer fds than its type
+    /// The peer is gone, or its bytes are not a message, or it has more or fewer fds than its type
     /// takes.
     pub fn receive(&self) -> Result<Option<Received>, Refusal> {
         // One byte more than a message, so that a longer one shows.

@@ -72,7 +72,7 @@ impl Secret {
     }
 
     pub(crate) fn from_bytes(bytes: [u8; Secret::LEN]) -> Option<Secret> {
-        // What follows the first zero byte is padding, whatever it holds.
+        // Bytes behind the first zero byte are padding, with any content.
         let end = bytes
             .iter()
             .position(|&byte| byte == 0)

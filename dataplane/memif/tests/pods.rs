@@ -38,7 +38,7 @@ impl Pod {
         Pod(child)
     }
 
-    /// Asks it to end and gives what it printed.
+    /// Ends the process and returns its output.
     fn end(mut self) -> String {
         kill_process(Pid::from_child(&self.0), Signal::TERM).unwrap();
         let mut printed = String::new();

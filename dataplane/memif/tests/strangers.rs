@@ -13,7 +13,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use rustix::fs::{MemfdFlags, ftruncate, memfd_create};
 use sluice_memif::layout::{COOKIE, Direction, RingSpec, ring_bytes};
 use sluice_memif::msg::{AddRing, Init, Message, VERSION};
-use sluice_memif::{Address, Channel, FrameList, LinkChange, Listener, Role, Text, connect};
+use sluice_memif::{
+    Address, Channel, FrameList, LinkChange, Listener, Refusal, Role, Text, connect,
+};
 
 /// A client by hand.
 struct Stranger {
@@ -328,8 +330,12 @@ fn many_that_only_open_do_not_starve_one_that_means_it() {
         "before any deadline"
     );
     carry(&mut client, &mut server, 0, 100, 64);
-    // The first gave way, the last still wait.
-    assert!(strangers[0].refused().contains("gave way"));
+    // The first was dropped, the last still wait.
+    assert!(
+        strangers[0]
+            .refused()
+            .contains("dropped for newer handshakes")
+    );
     assert!(strangers[49].channel.receive().unwrap().is_none());
 }
 
@@ -378,9 +384,9 @@ fn peers_that_are_not_admitted_hear_why() {
         fn connect(&mut self) -> Result<Channel, sluice_memif::OpenError> {
             connect(&self.0)
         }
-        fn admit(&mut self, peer: sluice_memif::PeerCred) -> Result<(), String> {
+        fn admit(&mut self, peer: sluice_memif::PeerCred) -> Result<(), Refusal> {
             assert_eq!(peer.pid, std::process::id());
-            Err("wrong namespace".to_owned())
+            Err(Refusal::NotAdmitted("wrong namespace".to_owned()))
         }
     }
     let address = address();

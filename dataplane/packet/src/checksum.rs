@@ -29,7 +29,7 @@ impl Sum {
     pub fn with(self, bytes: &[u8]) -> Sum {
         let mut sum = sum_words(bytes);
         if self.odd {
-            // Bytes that begin in the second half of a word count for what their swap would.
+            // A sum that begins in the second half of a word counts with its bytes swapped.
             sum = u64::from(fold(sum).swap_bytes());
         }
         Sum {
@@ -157,8 +157,8 @@ pub fn updated(checksum: u16, old: u16, new: u16) -> u16 {
 /// Completes a partial checksum as a NIC would: the field, `offset` bytes behind `start`, holds the
 /// pseudo header's sum; it becomes the checksum of everything from `start` to the end of the frame.
 ///
-/// This is what virtio-net's `csum_start` and `csum_offset` ask for (Virtio 1.3, 5.1.6.2) and so what
-/// AF_PACKET asks for with `PACKET_VNET_HDR`. As the kernel does, 0 is written as 0xffff.
+/// Virtio-net's `csum_start` and `csum_offset` ask for this (Virtio 1.3, 5.1.6.2), and with them
+/// AF_PACKET with `PACKET_VNET_HDR`. As the kernel does, 0 is written as 0xffff.
 ///
 /// # Errors
 /// `Truncated`, with nothing written, if the field is not inside the frame.

@@ -39,7 +39,7 @@ pub enum InnerTag {
 
 /// Result of [`parse()`].
 // In this order the error of a `Result<Parsed, ParseError>` lies over `inner` and not over the key,
-// which would be copied byte-shifted because of it.
+// whose copy would otherwise be shifted by bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(C)]
 pub struct Parsed {

@@ -58,7 +58,7 @@ impl Claim {
 /// the key for frames without one.
 ///
 /// # Errors
-/// `BadHeader` for what no receiver may accept: neighbour discovery in fragments (RFC 6980) or with a
+/// `BadHeader` for messages that no receiver may accept: neighbour discovery in fragments (RFC 6980) or with a
 /// hop limit other than 255 (RFC 4861, 6.1 and 7.1), with contradicting or ill-formed options, or from
 /// `::` with a source link-layer option (RFC 4861, 7.1.1). `Truncated` if a message or one of its
 /// options is incomplete. Treat both as spoofed.

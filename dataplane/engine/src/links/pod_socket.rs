@@ -9,7 +9,9 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use sluice_api::{ApiError, MemifRole, MemifSocket};
-use sluice_memif::{Address, Channel, Listener, OpenError, Opener, PeerCred, connect, connect_in};
+use sluice_memif::{
+    Address, Channel, Listener, OpenError, Opener, PeerCred, Refusal, connect, connect_in,
+};
 
 use crate::refusal;
 use sluice_host::{Netns, NetnsError};
@@ -107,22 +109,22 @@ impl Opener for PodSocket {
 
     /// Checks that a peer is in the pod's network namespace. Who reaches an abstract name is; a path can be
     /// reached from anywhere it is mounted.
-    fn admit(&mut self, peer: PeerCred) -> Result<(), String> {
+    fn admit(&mut self, peer: PeerCred) -> Result<(), Refusal> {
         let SocketAddress::Path { path, .. } = &self.address else {
             return Ok(());
         };
         match namespace_of(peer.pid) {
             Ok(id) if id == self.netns.id() => Ok(()),
-            Ok(_) => Err(format!(
+            Ok(_) => Err(Refusal::NotAdmitted(format!(
                 "pid {} at {} is not in the attachment's network namespace",
                 peer.pid,
                 path.display()
-            )),
-            Err(error) => Err(format!(
+            ))),
+            Err(error) => Err(Refusal::NotAdmitted(format!(
                 "the network namespace of pid {} at {} cannot be seen: {error}",
                 peer.pid,
                 path.display()
-            )),
+            ))),
         }
     }
 }
@@ -210,9 +212,16 @@ mod tests {
             socket
                 .admit(own)
                 .unwrap_err()
+                .to_string()
                 .contains("not in the attachment's")
         );
         let hidden = PeerCred { pid: 0, ..own };
-        assert!(socket.admit(hidden).unwrap_err().contains("cannot be seen"));
+        assert!(
+            socket
+                .admit(hidden)
+                .unwrap_err()
+                .to_string()
+                .contains("cannot be seen")
+        );
     }
 }

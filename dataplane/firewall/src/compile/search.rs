@@ -52,8 +52,8 @@ impl<T: Coordinate> Intervals<T> {
             starts.push(flips[0].0);
             rows.push(builder.id());
         }
-        // Back to the row of no rule, for what else this builder is used for: a rule that was flipped
-        // an even number of times is out of it again.
+        // Back to the row of no rule, since the builder is used for further searches: a rule that was
+        // flipped an even number of times is out of the row already.
         held.sort_unstable();
         for flips in held
             .chunk_by(|a, b| a == b)

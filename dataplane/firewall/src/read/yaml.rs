@@ -45,7 +45,7 @@ pub(super) struct Entry<'a> {
 /// Parses the one document in `text`. Problems that leave a tree to go on with are added to `problems`.
 ///
 /// # Errors
-/// The problem after which there is no tree.
+/// A problem after which the rest cannot be read.
 pub(super) fn load<'a>(
     file: &str,
     text: &'a str,

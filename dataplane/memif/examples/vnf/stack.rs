@@ -93,7 +93,7 @@ impl Stack {
         })
     }
 
-    /// Takes what arrived and answers it. Whether there was anything to do.
+    /// Takes frames that arrived and answers them. Returns whether there were any.
     pub(crate) fn turn(&mut self, since_start: Duration) -> bool {
         let mut busy = print_events(&self.name, &mut self.device.memif);
         busy |= self.device.fill();
@@ -125,7 +125,7 @@ impl Stack {
         &mut self.device.memif
     }
 
-    /// Echoes what the sockets received. Whether that was anything.
+    /// Echoes the bytes that the sockets received. Returns whether there were any.
     fn serve(&mut self) -> bool {
         let mut any = false;
         let udp = self.sockets.get_mut::<udp::Socket<'_>>(self.udp);

@@ -110,7 +110,7 @@ impl Client<'_> {
         let refused = match channel.peer() {
             Err(error) => (None, Refusal::Socket(error)),
             Ok(peer) => match self.endpoint.opener.admit(peer) {
-                Err(reason) => (Some(peer), Refusal::NotAdmitted(reason)),
+                Err(refusal) => (Some(peer), refusal),
                 Ok(()) => {
                     let handshake = ClientHandshake::new(&self.endpoint.config, channel, peer);
                     self.state = ClientLink::Handshake(Box::new(handshake));
@@ -142,7 +142,7 @@ impl Client<'_> {
         }
     }
 
-    /// Ends whatever there is and plans the next try.
+    /// Ends the handshake or connection, if any, and schedules the next try.
     fn end(&mut self, reason: Refusal) {
         match std::mem::replace(&mut self.state, ClientLink::Waiting(Instant::now())) {
             ClientLink::Waiting(_) => {}

@@ -82,7 +82,7 @@ impl ClientHandshake {
         }
     }
 
-    /// Takes what the server sent. `Some`: it is connected, and this was the server's name for
+    /// Takes the server's messages. `Some`: it is connected, and this is the server's name for
     /// its interface.
     pub(super) fn step(&mut self) -> Result<Option<Text<32>>, Refusal> {
         while let Some(received) = self.channel.receive()? {

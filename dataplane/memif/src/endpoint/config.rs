@@ -94,7 +94,7 @@ impl EndpointConfig {
         Ok(())
     }
 
-    /// At most 15 bytes, which is what the kernel keeps, and none that it refuses.
+    /// Name of the thread: at most 15 bytes, the kernel's limit, and none that it refuses.
     pub(super) fn thread_name(&self) -> String {
         let mut name: String = self
             .name

@@ -112,7 +112,7 @@ impl Link {
     /// Sends DISCONNECT and closes. Returns the kicker if the peer holds its thread.
     pub(super) fn end(self, reason: &Refusal) -> Option<Kicker> {
         send_disconnect(&self.channel, reason);
-        // Closed before the kick thread is waited for: a peer that holds it learns at once.
+        // Closed before the kick thread is waited for: a peer that holds it notices at once.
         drop(self.channel);
         self.kicker.stop().err()
     }

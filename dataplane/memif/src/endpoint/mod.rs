@@ -44,8 +44,8 @@ pub trait Opener: Send {
     /// Admits or refuses a peer, before the first message to it.
     ///
     /// # Errors
-    /// The reason of the refusal, which is sent to the peer too.
-    fn admit(&mut self, peer: PeerCred) -> Result<(), String> {
+    /// [`Refusal::NotAdmitted`] with the reason, which is sent to the peer too.
+    fn admit(&mut self, peer: PeerCred) -> Result<(), Refusal> {
         let _ = peer;
         Ok(())
     }

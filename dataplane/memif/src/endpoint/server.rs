@@ -125,7 +125,7 @@ impl Server<'_> {
                 Ok(Some(channel)) => accepted.push(channel),
                 Ok(None) => break,
                 Err(error) => {
-                    // No fd left, say: the others' connections go on, this one waits.
+                    // For example no fd left: other endpoints' connections go on, this one waits.
                     self.not_before = Some(Instant::now() + RETRY);
                     self.endpoint.emit(Event::Refused {
                         peer: None,
@@ -145,10 +145,8 @@ impl Server<'_> {
             Ok(peer) => peer,
             Err(error) => return self.endpoint.refuse(&channel, None, Refusal::Socket(error)),
         };
-        if let Err(reason) = self.endpoint.opener.admit(peer) {
-            return self
-                .endpoint
-                .refuse(&channel, Some(peer), Refusal::NotAdmitted(reason));
+        if let Err(refusal) = self.endpoint.opener.admit(peer) {
+            return self.endpoint.refuse(&channel, Some(peer), refusal);
         }
         match ServerHandshake::new(&self.endpoint.config, channel, peer) {
             Ok(accepted) => self.handshakes.push_back(accepted),

@@ -65,12 +65,12 @@ impl ServerHandshake {
         })
     }
 
-    /// Whether it has said what it wants.
+    /// Whether INIT came.
     pub(super) fn introduced(&self) -> bool {
         self.machine.program().is_some()
     }
 
-    /// Takes what the client sent. `Some`: all is built, and the client may be told by
+    /// Takes the client's messages. `Some`: all is built, and CONNECTED may be sent by
     /// [`ServerHandshake::finish`].
     pub(super) fn step(&mut self, busy: bool) -> Result<Option<Finished>, Refusal> {
         while let Some(Received { message, fd }) = self.channel.receive()? {
@@ -155,7 +155,7 @@ impl ServerHandshake {
     }
 }
 
-/// Queues that only wait for the client to be told.
+/// Queues that wait for CONNECTED to be sent.
 pub(super) struct Finished {
     queues: Queues,
     peer: Text<32>,

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Waits until one of `fds` is readable or broken, or `until` is past. Returns for each fd whether it
-/// is. Errors count as readiness: reading then says what is wrong.
+/// is. Errors count as readiness: the read then returns them.
 pub(super) fn wait(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
     let mut polled: Vec<PollFd<'_>> = fds
         .iter()

@@ -36,8 +36,8 @@ pub enum CarriedFd {
 /// Next step after a message of the server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ClientStep {
-    /// Allocate memory for so many queue pairs of rings of so many descriptors, then call
-    /// [`ClientMachine::offer`] and send what it returns.
+    /// Allocate memory for that many queue pairs and descriptors, then call [`ClientMachine::offer`]
+    /// and send the message that it returns.
     Allocate {
         /// Number of pairs: our wish or the server's limit, whichever is lower.
         queue_pairs: u16,
@@ -93,7 +93,7 @@ impl ClientMachine {
         self.program.as_ref()
     }
 
-    /// Takes the layout of the memory, in answer to [`ClientStep::Allocate`]: one region of so many
+    /// Takes the layout of the memory, in answer to [`ClientStep::Allocate`]: one region of that many
     /// bytes and the rings in it, in the order in which they are to be announced. Returns INIT, to
     /// be sent.
     pub fn offer(&mut self, region_bytes: u64, rings: Vec<RingSpec>) -> Message {

@@ -198,7 +198,7 @@ impl ServerMachine {
                 ours: self.params.id,
             }
         );
-        // The secret comes before "Already connected": a stranger need not learn about it.
+        // The secret comes before "Already connected": an unknown peer must not learn that it is in use.
         if self.params.secret.is_some() {
             if init.secret.is_none() {
                 return Err(Refusal::SecretRequired);

@@ -365,7 +365,7 @@ fn a_server_accepts_nothing_out_of_order() {
             name: Text::new("x"),
         },
     ];
-    // What may follow after so many messages: their places in `order`. Reference clients announce
+    // What may follow after so many messages: their indices in `order`. Reference clients announce
     // client-to-server rings first, but nothing depends on it.
     let next: [&[usize]; 6] = [&[0], &[1], &[2, 3], &[3], &[4], &[]];
     let mut strangers = order.to_vec();

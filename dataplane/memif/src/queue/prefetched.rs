@@ -13,7 +13,7 @@ use crate::layout::{Descriptor, MAX_PACKET};
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Buffer {
     pub(super) offset: u32,
-    /// Room for so many bytes, at most [`MAX_PACKET`].
+    /// Length in bytes, at most [`MAX_PACKET`].
     pub(super) room: u32,
 }
 
@@ -83,7 +83,7 @@ impl PrefetchedBuffers {
     /// prefetches their buffers for writing.
     ///
     /// # Errors
-    /// One is not inside its region, or there is no such region.
+    /// A descriptor names an unknown region or bytes outside its region.
     #[inline(always)]
     pub(super) fn prefetch_posted(
         &mut self,

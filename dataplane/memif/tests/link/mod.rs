@@ -9,7 +9,7 @@ use sluice_memif::{Address, EndpointConfig, FrameList, LinkChange, Memif, Role};
 /// Long enough for a busy machine; nothing waits that long when it works.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
-/// An abstract name that nobody else uses.
+/// Abstract name that is unique to the test.
 pub(crate) fn address() -> Address {
     static SERIAL: AtomicU32 = AtomicU32::new(0);
     let serial = SERIAL.fetch_add(1, Ordering::Relaxed);
@@ -27,7 +27,7 @@ pub(crate) fn open(
     Memif::open(config, address.clone()).unwrap()
 }
 
-/// Asks until `found` says yes.
+/// Polls until `found` returns a value.
 pub(crate) fn until(what: &str, mut found: impl FnMut() -> bool) {
     let start = Instant::now();
     while !found() {
@@ -36,7 +36,7 @@ pub(crate) fn until(what: &str, mut found: impl FnMut() -> bool) {
     }
 }
 
-/// Waits for the next change of the link that is no notice.
+/// Waits for the next change of the link that is not a notice.
 pub(crate) fn change(memif: &mut Memif) -> LinkChange {
     let mut next = None;
     until("a change of the link", || {

@@ -315,7 +315,7 @@ fn keys_have_no_padding() {
 }
 
 proptest! {
-    /// The fast path accepts nothing that the general one refuses, and says the same of it.
+    /// The fast path accepts nothing that the general path refuses, and gives the same key.
     #[test]
     fn fast_path_agrees_with_the_general_one(
         tcp: bool,

@@ -169,7 +169,7 @@ pub(crate) const ATTACKS: &[Attack] = &[
     attack(
         "ring-askew",
         "ring-alignment",
-        "no multiple of 16",
+        "not a multiple of 16",
         |target| with_ring(target, |ring| ring.offset = 24),
     ),
     attack(

@@ -15,8 +15,8 @@ demo: install-needs build ## the whole path in network namespaces: CNI ADD, engi
 check: lint ## lint and the tests that need no root: for before every commit
 	sh tests/check.sh
 
-test: install-needs ## every test there is, told against those that were skipped
-	sh tests/run.sh
+test: install-needs ## every test there is, told against those that were skipped (TEST_ARGS=--landing: also lint and fuzzing)
+	sh tests/run.sh $(TEST_ARGS)
 
 test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> [SLUICEGATE_WIRE=<netdev>]: on that PF
 	sh tests/sriov/run.sh

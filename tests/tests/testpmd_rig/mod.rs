@@ -104,7 +104,7 @@ impl Testpmd {
 
     pub(crate) fn say(&mut self, line: &str) {
         let stdin = self.process.child().stdin.as_mut().unwrap();
-        writeln!(stdin, "{line}").expect("testpmd reads its commands");
+        writeln!(stdin, "{line}").unwrap();
     }
 
     pub(crate) fn printed(&mut self) -> String {

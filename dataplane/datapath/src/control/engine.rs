@@ -6,6 +6,7 @@
     reason = "this is control's side of the rings: it locks and waits so that workers need not"
 )]
 
+use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_firewall::{PolicySet, carry_over};
@@ -36,6 +37,12 @@ pub struct Engine {
     small: Mempool,
     large: Mempool,
     inner: Mutex<Inner>,
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").finish_non_exhaustive()
+    }
 }
 
 struct Inner {

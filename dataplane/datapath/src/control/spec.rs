@@ -1,6 +1,7 @@
 //! Specifications that control gives the engine, and the snapshots and events that it gets.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
@@ -77,6 +78,18 @@ pub struct UplinkSpec {
     /// Whether `native` is a port VLAN that the NIC puts on and takes off: then no frame of another
     /// VLAN comes or goes here, and a tag among a frame's bytes is a second one.
     pub port_vlan: bool,
+}
+
+impl fmt::Debug for UplinkSpec {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("UplinkSpec")
+            .field("name", &self.name)
+            .field("driver", &self.port.driver())
+            .field("worker", &self.worker)
+            .field("native", &self.native)
+            .field("port_vlan", &self.port_vlan)
+            .finish_non_exhaustive()
+    }
 }
 
 /// An attachment to be made.

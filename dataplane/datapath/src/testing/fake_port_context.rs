@@ -1,4 +1,5 @@
 //! Fake of the parts of a worker that a port uses, for the ports' tests.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use sluice_mem::{BufSize, Conservation, HugePages, Mempool, PoolConfig, Pools};
 

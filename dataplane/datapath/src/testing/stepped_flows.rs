@@ -3,6 +3,7 @@
 
 use sluice_mem::BURST;
 use sluice_packet::FlowKey;
+use std::fmt;
 use zerocopy::FromZeros;
 
 use crate::control::engine::flow_cache;
@@ -20,6 +21,12 @@ const PODS: [u32; 2] = [1, 2];
 pub struct SteppedFlows {
     cache: FlowCache,
     frames: [FrameInfo; BURST],
+}
+
+impl fmt::Debug for SteppedFlows {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SteppedFlows").finish_non_exhaustive()
+    }
 }
 
 impl SteppedFlows {

@@ -1,6 +1,7 @@
 //! Worker without a thread: the caller's thread runs its loop or its stages one by one. Benches
 //! measure with it; everything but the thread is a real worker's.
 
+use std::fmt;
 use std::sync::Arc;
 
 use sluice_firewall::PolicySet;
@@ -32,6 +33,12 @@ pub struct SteppedWorker {
     commands: Producer<Numbered<Command>>,
     answers: Consumer<Numbered<Answer>>,
     _events: Consumer<WorkerEvent>,
+}
+
+impl fmt::Debug for SteppedWorker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SteppedWorker").finish_non_exhaustive()
+    }
 }
 
 impl SteppedWorker {

@@ -1,5 +1,6 @@
 //! An 82576's VF with its PF and the wire, in memory: what QEMU's `igb` was seen to do, as far as the
 //! driver can tell.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 use std::collections::{BTreeMap, BTreeSet};
 

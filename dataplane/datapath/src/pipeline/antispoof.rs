@@ -13,6 +13,7 @@ use crate::pipeline::attachment::{Attachment, key_address};
 /// must be among them; so must what ARP and ND claim. Two exceptions make IPv6 possible: `::`,
 /// which duplicate address detection sends from, and the link-local address made of the MAC. Only
 /// an attachment without addresses may be a router: advertise itself, or redirect others.
+#[inline(always)]
 pub(crate) fn check(
     attachment: &Attachment,
     frame: &[u8],

@@ -13,6 +13,7 @@ use crate::ids::UplinkId;
 use crate::ports::seam::PortContext;
 
 /// Ingress flow, over one burst of one uplink. Returns the number of frames received.
+#[inline(always)]
 pub(crate) fn ingress(tables: &Tables, state: &mut WorkerState, uplink: UplinkId) -> usize {
     let mut burst = Burst::new();
     let received = receive(state, uplink, &mut burst);

@@ -99,6 +99,7 @@ impl Worker {
     }
 
     /// Reads the clock, and does the housekeeping if it is due.
+    #[inline(always)]
     fn read_clock(&mut self) {
         self.state.now_ms = now_ms();
         self.housekeeping_if_due();

@@ -16,15 +16,21 @@ use crate::frame::FrameInfo;
 use crate::frame::destination::{Destination, PackedDestination};
 
 /// Sends every frame of a burst on its way. Consecutive frames for one destination stay together.
+#[inline]
 pub(crate) fn dispatch(
     tables: &Tables,
     state: &mut WorkerState,
     flows: &Lookup,
     burst: &mut Burst,
 ) {
-    if let Some(destination) = flows.one_destination() {
-        return send(tables, state, destination, burst);
+    match flows.one_destination() {
+        Some(destination) => send(tables, state, destination, burst),
+        None => send_runs(tables, state, flows, burst),
     }
+}
+
+/// Sends a burst on its way whose frames go to several destinations.
+fn send_runs(tables: &Tables, state: &mut WorkerState, flows: &Lookup, burst: &mut Burst) {
     if let Some(mut destinations) = flows.destinations(burst.len()) {
         while let Some(&destination) = destinations.first() {
             let same = |&&other: &&PackedDestination| other == destination;

@@ -238,7 +238,7 @@ fn what_cannot_be_of_a_vf_is_7_and_names_the_key() {
     for (bad, named) in [
         (json!({}), "if0"),
         (json!({"mode": "engine"}), "uplink"),
-        (json!({"deviceID": "not-an-address"}), "no PCI address"),
+        (json!({"deviceID": "not-an-address"}), "not a PCI address"),
         (json!({"if0": "a", "mode": "engine", "uplink": "w"}), "if0"),
         (json!({"if0": "a", "uplink": "w"}), "uplink"),
         (json!({"if0": "a", "memif": {"rings": 1}}), "memif"),

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
 .PHONY: help demo check test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
 

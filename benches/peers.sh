@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # peers.sh [ARGUMENT...]: `peers run ARGUMENT...`, first in line for its cores. With sched_autogroup
 # nice counts only within one autogroup, so the autogroup itself is raised for the time of the run.
 # As root, else at ordinary priority.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugins start twice for every delegate (see `exec`), and a start is most of what they cost. As
 //! position-independent programs they would spend half of it on 25,000 relocations of client code that
 //! a call without an API server never runs: 0.5 ms of 1 ms, measured. They read what the container

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs every fuzz target, or those named, for FUZZ_SECONDS each (60), FUZZ_JOBS of them at once (2). The corpus of
 # a target is kept in target/fuzz/corpus. Inputs that fail are kept in target/fuzz/found and named; put them into
 # fuzz/found/<target>, where `cargo test` tries them from then on.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs a command as root: directly if this user is root, else through sudo.
 set -eu
 if [ "$(id -u)" = 0 ]; then

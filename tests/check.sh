@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs the tests that need neither root nor a rig: those of every crate, golden captures, the list of CNI cases.
 # What a test skips here is for tests/run.sh to run.
 set -eu

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Installs the programs that the demo and the tests run. Without apt, prints what is missing and how to get it.
 set -eu
 

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Lists what a test might leave behind on this machine, one line each, sorted, to be compared before and after.
 set -eu
 {

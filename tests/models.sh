@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs the models of the rings and of what workers share, under loom. They need a build of their own, since
 # loom takes the place of the standard library's atomics: optimised, as they try very many interleavings, but
 # without what makes a release slow to build.

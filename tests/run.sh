@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Builds what the tests need, once, runs every test against it, and says how many of the tests listed ran. A
 # test that did not run must be named with its reason in tests/skips.txt.
 #

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The compiled table: keys to first matching rule, and how long it takes to build.
 #![allow(
     missing_docs,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! memif, our own client against our own server: one way on one core and from core to core, and
 //! forwarded from one pod to another through the whole pipeline.
 #![allow(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mempool: a buffer out and in again, one by one and in bulk; the mbuf that it becomes.
 #![allow(
     missing_docs,

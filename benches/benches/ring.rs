@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rings: one thread in and out, for one and for many at each end; and core to core.
 #![allow(
     missing_docs,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The stages of a pod's egress one by one, and the whole flow, on one core with no peer: a
 //! generator as the sending pod, a port that swallows as the receiving one.
 #![allow(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counting allocations: the datapath makes none per packet, and a bench that sees one fails.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parts that the benches share: an allocator that counts, and traffic that is the same in every run.
 //!
 //! Figures come from criterion, which is built without plots and without rayon. memmap2 is used here alone, for

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Both ends of a memif in one process.
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packet memory for a bench's worker.
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine parts for benches of a whole pipeline: one VLAN, two pods, an uplink from which no frame comes.
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames and policies, the same in every run.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CNI plugins: `sluicegate`, the meta plugin that turns a pod's networks into delegates and
 //! runs them, and `sluicegate-vf`, the interface plugin that gives a pod one attachment on the
 //! engine. Both are one-shot programs: environment and JSON in, JSON out, state in small files.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The body of an attach request on the control socket.
 
 /// Reads and checks it as the engine does before it touches anything.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Input that a container runtime gives a plugin: lines of `NAME=value` for the environment, a zero byte, then
 //! standard input.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames: every view of one, what anti-spoofing asks, answers of REJECT, segments of a super-frame.
 
 use sluice_packet::arp::Arp;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fuzz targets: each parser of untrusted bytes as one function of those bytes, which must never panic.
 //!
 //! `make fuzz` runs each for a minute under libFuzzer (`fuzz/targets`); `cargo test` runs each over its seeds

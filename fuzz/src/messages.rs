@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! memif control messages, one after the other, to a server's and to a client's half of a handshake. The
 //! first byte says which; each further 128 bytes are a message, the last what is left.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy file and, where it is valid, a frame on which the compiled table and the naive oracle must agree. The frame's key is the
 //! file's own last bytes, so that what the file says can meet it.
 

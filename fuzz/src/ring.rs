@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rings whose peer writes anything at any moment, against a live queue of each kind. The first byte
 //! says which; then come operations.
 

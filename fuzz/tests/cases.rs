@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Seeds, and what was found, under every target, without a fuzzer.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

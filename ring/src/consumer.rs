@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Consumer`]: the side of an SPSC ring that pops.
 #![allow(unsafe_code, reason = "reads the slots that belong to the consumer")]
 

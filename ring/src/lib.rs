@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bounded lock-free queues without I/O: for one producer and one consumer, and, as [`Mpmc`], for many.
 //!
 //! ```

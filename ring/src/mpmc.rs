@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Mpmc`]: a bounded queue for many producers and many consumers (D. Vyukov's bounded MPMC queue, with
 //! bursts).
 #![allow(unsafe_code, reason = "slots that are handed over by their turn")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Producer`]: the side of an SPSC ring that pushes.
 #![allow(unsafe_code, reason = "writes the slots that belong to the producer")]
 

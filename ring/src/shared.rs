@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Shared`]: slots and indices that both sides of an SPSC ring see.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Atomics and cells of the rings: from std, or from loom when it is being modelled.
 
 #[cfg(not(loom))]

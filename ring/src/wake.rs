@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A consumer that sleeps, and producers that wake it only then.
 
 use crate::sync::{

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every interleaving of small cases, under the C11 memory model:
 //! `RUSTFLAGS="--cfg loom" cargo test -p sluice-ring --release --test loom`.
 #![cfg(loom)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ring against a `VecDeque` that does the same, and between two threads.
 #![cfg(not(loom))]
 #![allow(

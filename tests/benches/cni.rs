@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cost of the meta plugin: ADD and DEL of bridge with host-local, called directly and through `sluicegate`,
 //! interleaved, each in a fresh network namespace. With `SLUICE_CLUSTER` (see
 //! `make test-cluster`) also against a real kube-apiserver, with one annotated network.

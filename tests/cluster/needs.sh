@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Installs what the cluster's cases need: etcd, containerd and runc from the distribution, and kube-apiserver and
 # kubelet, which no package holds: they are built once from the distribution's source package of Kubernetes, into
 # the cache folder of tests/cache.sh. Prints the folder that holds the two.

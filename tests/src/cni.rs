@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Calls of CNI plugins as a container runtime makes them: only the CNI variables in the environment, the
 //! configuration on standard input.
 

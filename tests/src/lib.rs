@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parts that the integration tests and the SR-IOV cases share: the binaries under test, network namespaces of
 //! their own, processes that end with the test, calls of CNI plugins, frames on a wire, and skips that are
 //! reported.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network namespace that is deleted when its value is dropped.
 
 use std::fs::File;

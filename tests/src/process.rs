@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Programs that a test runs: finding, starting, awaiting them, and ending them by pid.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine under test: the built `sluiced`, in the network namespace of this process.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Far end of an uplink: frames as they are on the wire, with their tags, made and read by the test itself,
 //! since the kernel may have no support for VLANs.
 

@@ -1,3 +1,4 @@
+# SPDX-License-Identifier: Apache-2.0
 # Init of the guest (pid 1), started by initramfs.sh on the host's root. Makes the machine a node (modules,
 # hugepages, PFs under the names that the cases use, VFs), runs the given command and powers off.
 # shellcheck shell=sh

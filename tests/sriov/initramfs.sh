@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Builds the guest's initramfs: a static busybox and the modules that a root over 9p needs. Its init mounts the
 # host's root read-only, overlays it with a tmpfs and switches to it.
 #

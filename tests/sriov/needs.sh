@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Installs what the SR-IOV virtual machine needs: QEMU 8 or later with `igb`, a static busybox, and a kernel of
 # this distribution with its modules, which is unpacked into a cache folder and not installed. Does nothing for
 # what is there already.

@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs the SR-IOV cases in a virtual machine or, with SLUICEGATE_PF (and SLUICEGATE_WIRE, the netdev at the other
 # end of its cable), on this machine's hardware. Arguments go to the cases' program:
 # `tests/sriov/run.sh --only kernel`. With SLUICE_BIN_DIR, the programs there are tested, else a release build.

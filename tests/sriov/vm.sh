@@ -1,4 +1,5 @@
 #!/bin/sh
+# SPDX-License-Identifier: Apache-2.0
 # Runs one command in a virtual machine: a node with four SR-IOV NICs (Intel 82576, emulated by QEMU), without KVM.
 # Its root is this machine's, read-only and overlaid with a tmpfs, so everything installed or built here is there
 # under the same path. What the command writes is lost afterwards, except in the output folder.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugins under the real things: containerd through the CRI, and a kube-apiserver with etcd and a
 //! kubelet. `make test-cluster` says where kube-apiserver and kubelet are; without, these are skipped
 //! aloud.

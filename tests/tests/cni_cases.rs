@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The conformance cases of the CNI plugins, by number. Each executes the built binary with a
 //! cleared environment, in a network namespace that stands for the host, as a container runtime
 //! would; delegates and ipam are the reference plugins of `/usr/lib/cni`.

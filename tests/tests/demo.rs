@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo, as a person would run it: it proves the whole path or explains why not.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The written documents: their links lead somewhere, and their commands work as they stand.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attach and detach with real pods' namespaces, over memif and tap, and what is left when something
 //! goes wrong.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

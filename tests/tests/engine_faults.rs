@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine on a failing host: killed under traffic, without file descriptors, without memory, without disk, and
 //! after a jump of the clock. Existing attachments are not affected.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Life cycle of the engine: configuration, start, the lock that allows one engine only, death and shutdown.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

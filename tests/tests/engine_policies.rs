@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies: checked, applied as a whole or not at all, reloaded, and never taken from under an
 //! attachment.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

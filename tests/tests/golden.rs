@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Golden captures: what comes from the wire and from a pod in `tests/golden/*-in.pcap` must come
 //! out, frame for frame, as in `*-out.pcap`. With `SLUICE_WRITE_GOLDEN` set, all four are written
 //! anew: look at the difference before you commit it.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks of hostile pods on a running engine. Each attack may end the attacker's own connection, with a reason
 //! that names what was wrong, and nothing else: two other pods exchange numbered frames meanwhile, and none of
 //! these may be lost. Afterwards the engine has no more files open, memory mapped or allocated than before.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every combination that a pod may ask for, against DPDK's testpmd: roles, queues, ring sizes,
 //! frame sizes with chained ones among them, polled and asleep; and both sides killed and started
 //! again at random.

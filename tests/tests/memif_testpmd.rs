@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! DPDK's testpmd as the memif peer, in both roles: frames come back intact and in order, both
 //! sides count the same, and either side may be killed and started again.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Whole path with a DPDK pod: the CNI plugin attaches it, DPDK's testpmd opens its memif from inside the pod,
 //! and the frames it gets and those read at the wire are the ones that the VLAN's policy allows.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

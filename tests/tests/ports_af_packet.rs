@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AF_PACKET uplink on a kernel netdev, with frames of a real kernel: veth pairs in network namespaces.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

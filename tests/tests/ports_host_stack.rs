@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host's stack is off an uplink while the engine has it, and back afterwards.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods on tap devices: kernel stacks in network namespaces of their own.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

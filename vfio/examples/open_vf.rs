@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opens a VF that is bound to vfio-pci and says what it is: `open_vf 0000:01:10.0 [iommufd]`.
 //! Prints its ids, group and BARs, resets it, maps a ring, enables an interrupt, closes it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`PciAddr`]: where a function is on the PCI buses.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Bar`]: the registers of one BAR of a VFIO device.
 #![allow(unsafe_code, reason = "maps a BAR and accesses it")]
 

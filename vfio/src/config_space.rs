@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`ConfigSpace`]: a function's PCI configuration space through VFIO, which lets through what is
 //! harmless and emulates the rest (a VF's vendor and device id, for one).
 

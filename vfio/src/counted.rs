@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Counted`]: a device that counts what a driver does at the seam, for claims such as "one doorbell
 //! per burst". It stands around any [`Device`], emulated or real.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`VfioDevice`]: a PCI function that VFIO gives this process.
 
 use std::io;

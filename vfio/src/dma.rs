@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory that devices reach: [`Pages`] of this process's own, and [`DmaRing`], a ring of
 //! descriptors in them.
 #![allow(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Error`]: failures between this process, the kernel and a device driven through VFIO.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`HostTree`]: sysfs, device nodes and processes of the host, read before a device is opened through
 //! VFIO: its IOMMU group, the drivers in that group, and the processes that hold a node open.
 

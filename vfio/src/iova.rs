@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`IovaSpace`]: which addresses of the devices' address space are free.
 //!
 //! The addresses come from what the IOMMU says it translates, never from a virtual address of the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Devices driven through VFIO.
 //!
 //! [`VfioDevice`] is a function that this process has to itself, [`Iommu`] the address space that its

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The hardware seam: what a NIC driver sees of its device. [`crate::VfioDevice`] stands behind it
 //! in life; tests put an emulated VF there, and counting wrappers count what crosses it.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The interface plugin's program.
 #![forbid(unsafe_code)]
 

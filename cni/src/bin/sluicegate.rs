@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The meta plugin's program.
 #![forbid(unsafe_code)]
 

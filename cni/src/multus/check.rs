@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CHECK: every delegate's own, and what can be seen of each interface without asking its plugin.
 
 use std::collections::BTreeMap;

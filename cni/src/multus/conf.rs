@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The meta plugin's own keys.
 
 use std::path::PathBuf;

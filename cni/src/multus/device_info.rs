@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Device-info files (NPWG 1.3): what a device plugin or an interface plugin tells of the device behind an
 //! interface, for network-status and for the pod.
 

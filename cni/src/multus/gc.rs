@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! GC: what belongs to containers that are no more is deleted from its record, and delegates
 //! that have GC learn what still lives of their network.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicegate`: the meta plugin. It makes no interface itself; it runs delegates.
 //!
 //! ADD goes through the modules in this order: `pod_context` (the pod, and the API server if there is one),

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The names that the interfaces of a pod's networks have.
 
 use std::collections::BTreeSet;

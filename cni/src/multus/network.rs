@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`ResolvedNetwork`]: a pod's network with its configuration, before it has an interface name.
 
 use serde_json::{Map, Value};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! From a pod's networks to delegates, in the order in which they are run.
 //!
 //! Whatever names networks (the configuration, an annotation, the cluster's defaults) is resolved to

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`PodContext`]: the pod that a call is for, as far as it is known, and the API server, if there is one.
 
 use super::MetaConf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`PodRecord`]: the delegates of a container, written before the first of them
 //! runs, and how far ADD came.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Requirements`]: MAC, IPs, routes and device that a selection element asks of its delegate, passed as runtimeConfig where the
 //! plugins declare the capability, `CNI_ARGS` where that has always worked, a refusal elsewhere.
 

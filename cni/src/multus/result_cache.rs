@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Results as libcni caches them, one file for each interface, so that whatever reads such caches (and
 //! a meta plugin that takes over from us) finds what it is used to. We read them for pods made before us.
 

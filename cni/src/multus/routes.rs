@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pod's default route, where one of its networks asks for it: the others give up theirs, in the
 //! namespace and in their results, so that whoever reads a result later believes in no route that is not
 //! there.

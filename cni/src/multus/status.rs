@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! network-status: what the pod got, written back to its annotations (NPWG 1.3, section 5).
 
 use std::collections::BTreeSet;

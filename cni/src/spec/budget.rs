@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The time a call may take. No runtime tells its plugins a deadline, so they have their own.
 
 use std::time::{Duration, Instant};

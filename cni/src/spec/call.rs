@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The call as the environment describes it: `CNI_COMMAND` and its parameters, checked.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The network configuration on standard input: JSON, a name, a version.
 
 use serde_json::{Map, Value};

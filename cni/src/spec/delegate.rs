@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A delegate: one interface of a pod, made by one plugin or by a chain of them.
 
 use std::path::PathBuf;

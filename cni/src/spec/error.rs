@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failures of a call, each with its CNI error code.
 
 use std::io;

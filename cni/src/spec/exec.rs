@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Running another plugin: found, given environment and configuration, bounded, understood.
 //!
 //! A plugin must not outlive the call that runs it, even if that call is killed. The kernel does

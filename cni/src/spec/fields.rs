@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading the members of a JSON object without regard to the case of their names, as the Go
 //! plugins do and as real configuration files rely on.
 

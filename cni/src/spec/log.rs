@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Log lines, on standard error and in the log file that the configuration names.
 
 mod rotation;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CNI itself: how a runtime calls a plugin, how a plugin answers, and how a plugin runs others
 //! (CNI specification 1.1.0).
 //!

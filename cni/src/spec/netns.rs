@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Questions about a pod's network namespace that change nothing in it.
 
 use std::path::Path;

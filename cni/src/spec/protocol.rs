@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The CNI conversation: what is asked, who answers, what goes to standard output.
 
 use std::io::{Read, Write};

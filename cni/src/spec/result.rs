@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Results of ADD in every version of the CNI specification, and the way from each to each.
 //!
 //! Four shapes exist: 0.1.0 and 0.2.0 have `ip4` and `ip6`; 0.3.0 to 0.4.0 have lists, with the

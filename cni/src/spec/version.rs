@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The versions of the CNI specification, 0.1.0 to 1.1.0.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ADD: makes the interface step by step; a failure undoes the steps taken.
 
 use serde_json::{Map, Value};

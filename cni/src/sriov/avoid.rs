@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VFs that are not ours to choose: those that a device plugin of this node gives out. The kubelet
 //! keeps both what plugins advertise and what it has allocated in one file.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CHECK: the attachment is as its ADD left it.
 
 use std::path::Path;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The VF of an interface: claimed from the node, and given back.
 
 use std::path::Path;

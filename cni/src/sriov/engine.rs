@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine, asked through its control socket, and what is done about it when it is down.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files that tell others of an attachment: device-info for the meta plugin, and the directory
 //! that a device plugin mounts into the container.
 //!

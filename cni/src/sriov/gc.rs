@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! GC and STATUS of the interface plugin called directly: its own records of one network.
 
 use serde_json::Value;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The interface of one call: [`Invocation`], what was asked for, and [`Acquired`], what an ADD has for
 //! it so far.
 

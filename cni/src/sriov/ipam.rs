@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Addresses from an ipam plugin, which gets our whole configuration and environment as the
 //! specification says (section 4, "Delegated plugins").
 //!

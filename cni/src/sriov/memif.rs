@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The `memif` member of the configuration.
 
 use std::path::PathBuf;

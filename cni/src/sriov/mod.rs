@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicegate-vf`: the interface plugin. It gives a pod one interface, by one of three modes:
 //!
 //! - *kernel*: the netdev of a VF moves into the pod and gets ipam's addresses;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cache of the older sriov plugins, read when there is no record of ours, so that pods
 //! made before the switch are deleted properly.
 //!

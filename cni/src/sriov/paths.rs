@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`PluginPaths`]: folders and files of a call, known even if the configuration is otherwise wrong.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A kernel link in the pod: a VF's netdev gets its MTU, addresses and routes, and is set up. A tap has
 //! the first two from the engine, which does not route.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`InterfaceRecord`]: configuration of one interface, written before anything is taken for it.
 
 use std::path::{Path, PathBuf};

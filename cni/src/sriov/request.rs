@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attach request to the engine, and the CNI result from its answer.
 
 use std::path::{Path, PathBuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The end of an attachment, in the reverse order of its making. Every step is taken whatever
 //! becomes of the others, and every step may be taken again.
 

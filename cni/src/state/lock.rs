@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`ContainerLock`]: one call at a time per container, even when the runtime kills a plugin in the
 //! middle.
 //!

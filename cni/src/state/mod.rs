@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The plugins' state: small JSON files below `cniDir`, readable by an operator.
 //!
 //! Files are renamed into place and not fsynced: after a power failure the pods they speak of are

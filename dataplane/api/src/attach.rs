@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attaching a pod's interface to the engine, and detaching it.
 
 use std::net::IpAddr;

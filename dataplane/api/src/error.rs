@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Errors that the engine answers with.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failures at the host's files and namespaces, as the API tells of them.
 
 use sluice_host::engine::RecordError;

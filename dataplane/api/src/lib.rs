@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Control messages between the CNI plugins, the operator's tool and the engine: JSON bodies of
 //! HTTP requests over the engine's unix socket, and (feature `client`) a blocking client for them.
 //!

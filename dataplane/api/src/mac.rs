@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The MAC address of an attachment that asked for none: plugin and engine come to the same one.
 
 use sluice_packet::Mac;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answers about the engine: health, status, counters, policies.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The client against servers that misbehave in every way it has a name for.
 #![cfg(feature = "client")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The JSON that goes over the socket: what is written can be read again, and the forms that other
 //! programs write by hand stay as they are.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicectl counters`: once, or again and again with rates.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicectl doctor`: whether this node has what VFs and pods' memifs need, each with the command
 //! that mends it. It looks and changes nothing.
 

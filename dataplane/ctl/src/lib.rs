@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The operator's tool: asks the engine over its control socket and shows what it says.
 //!
 //! Answers go to standard output, as tables or (`--json`) as JSON; complaints go to standard error.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Output of answers: tables for people, with colours on a terminal only, or JSON.
 
 use std::io::{self, IsTerminal, Write};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicectl policies check` and `apply`.
 
 use std::path::{Path, PathBuf};

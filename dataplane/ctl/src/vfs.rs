@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicectl vfs`: the node's PFs and their VFs, as sysfs and the kernel tell of them, whose they are by
 //! the VF journal, and what the engine has counted on those it drives. Without an engine all but the
 //! counts are shown.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Drives a VF of an 82576 that is bound to vfio-pci, without an engine around it:
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counters that one worker writes and anyone reads: no lock, no atomic read-modify-write.
 
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Drop reasons, and a counter for each.
 
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbers of things, as types that cannot be mixed.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Workers of the engine: the loop, the two flows of the pipeline, and the ports.
 //!
 //! Start with `worker`, which holds the loop; `pipeline::ingress` and `pipeline::egress` are the two

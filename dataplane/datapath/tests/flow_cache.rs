@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The flow cache: its flows go where the tables send them, and are counted as if these were asked.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects, plainly")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! With the flow cache and without it the same happens to every frame: whatever the policies, the
 //! pods and the frames.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects, plainly")]

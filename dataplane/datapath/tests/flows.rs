@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The two flows: who gets a frame, who judges it, and what becomes of the rest.
 #![allow(
     clippy::unwrap_used,

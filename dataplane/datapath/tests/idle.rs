@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Idle workers sleep, cost next to nothing, and lose nothing when they wake.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects, plainly")]
 #![allow(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Meaning of tags, case by case, in both directions.
 #![allow(
     clippy::unwrap_used,

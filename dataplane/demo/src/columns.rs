@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Text in columns.
 
 /// Lines in which the cells of each column begin below each other.

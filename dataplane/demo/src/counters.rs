@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Differences of the engine's counters between two moments.
 
 use std::collections::BTreeMap;

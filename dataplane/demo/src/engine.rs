@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine: the program `sluiced`, started as an operator would, and asked through its socket.
 
 use std::process::Command;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failures that end the demo.
 
 use std::fmt::{Debug, Display};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames of the wire host: made with a tag of its own making, and read again.
 
 use std::net::Ipv4Addr;

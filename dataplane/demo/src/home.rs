@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The one folder that everything of the demo lies in, and the mark that all its names bear.
 
 use std::fs::{DirBuilder, File};

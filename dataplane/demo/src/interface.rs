@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pods' interfaces on the engine, and how the demo's own threads use them.
 
 use std::net::{IpAddr, Ipv4Addr};

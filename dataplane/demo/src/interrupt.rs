@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Requests to end (Ctrl-C, SIGTERM, SIGHUP), and waiting that heeds them.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `sluicectl demo`: the whole path on one machine, from the programs as they are installed.
 //!
 //! In network namespaces of its own it sets up a wire host on a trunk, a node with the engine, and

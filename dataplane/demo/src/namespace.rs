@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo's network namespaces: the wire's, the node's, the pods'.
 
 use std::os::unix::fs::MetadataExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The demo's networks and policies: what is written for the engine and for the runtime.
 
 use std::fmt::Write as _;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Programs that the demo runs: to their end, or in the background until it ends them by pid.
 
 use std::fs::File;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The programs that the demo runs: those of this build, and those of the system.
 
 use std::env;

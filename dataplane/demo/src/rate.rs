@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Numbered frames from one memif to another, as fast as they go.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Output of the demo: a line per step with what it saw, and at the end what was proven; or the
 //! same as JSON, one object a line.
 

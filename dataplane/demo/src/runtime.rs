@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The container runtime's part: executing a CNI plugin with a cleared environment, the call in
 //! `CNI_*` variables and the configuration on standard input.
 

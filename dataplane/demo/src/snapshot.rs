@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Snapshot of the machine's links, files, processes and settings, before and after the demo.
 
 use std::collections::BTreeSet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A steady stream of numbered datagrams that are echoed, and what became of each.
 
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};

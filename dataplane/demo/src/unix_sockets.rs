@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Unix sockets of a network namespace, from `/proc/net/unix`.
 
 use super::home::MARK;

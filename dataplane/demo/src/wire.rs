@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The wire host: a raw socket on the far end of the trunk, which sees exactly what leaves the node,
 //! tags included.
 

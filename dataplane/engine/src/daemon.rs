@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Life of the engine: start in order, service until a signal, shutdown.
 //!
 //! Order of the start: capabilities, lock, memory and workers, uplinks, policies, attachments of the engine

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The datapath's engine as the threads of control share it, until it is taken out to be stopped.
 
 use std::sync::{PoisonError, RwLock};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Control side of the engine `sluiced`.
 //!
 //! | module | what it is for |

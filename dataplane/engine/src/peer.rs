@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Admission to the control socket: uid 0 in the engine's own user namespace. Root of a container's user
 //! namespace is not root here.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Folder of policies: read as a whole, compiled as a whole, changed as a whole.
 //!
 //! The policies on disk are those in force: applying policies reads the folder again, merges the new

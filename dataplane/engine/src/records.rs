@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine's records of attachments and uplinks, as [`sluice_host`] keeps them.
 
 use std::path::PathBuf;

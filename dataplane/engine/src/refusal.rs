@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Refusals of requests: failures of every part, with the code that the API gives them.
 
 use sluice_api::{ApiError, ErrorCode};

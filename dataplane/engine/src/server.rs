@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Control socket: HTTP and JSON, the routes of [`sluice_api`], for peers that may ask.
 
 use std::future::Future;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VFs that the engine drives: opened through VFIO for one attachment each.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! State that the engine of version 0.1 wrote is read, every field of it.
 #![allow(
     clippy::unwrap_used,

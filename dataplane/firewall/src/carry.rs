@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counter slots that keep their counts over a change of policies.
 
 use std::collections::{HashMap, VecDeque};

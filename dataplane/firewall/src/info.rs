@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rule or default that a counter slot stands for.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Firewall policies, compiled tables and verdicts.
 //!
 //! * [`Policy`]: one policy as written in YAML. [`Policy::parse`] refuses unknown keys and values, with

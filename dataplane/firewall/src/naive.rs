@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reference implementation of a policy's meaning: walk the written rules, take the first that
 //! matches. Tests compare [`crate::Table`] with it; nothing that forwards frames uses it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy as written.
 
 use std::ops::RangeInclusive;

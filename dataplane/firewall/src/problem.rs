@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Problems of a policy file, with their positions.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy set: all policies compiled, by which workers judge at one moment.
 
 use std::collections::HashMap;

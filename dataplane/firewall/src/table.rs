@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiled table: the rules of one policy in one direction.
 
 use std::fmt;

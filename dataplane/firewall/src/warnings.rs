@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Warnings: rules that are probably mistakes, though they have a meaning.
 
 use std::collections::HashMap;

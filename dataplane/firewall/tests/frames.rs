@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Meaning of the documented forms for real frames, through the parser.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiled tables say what the naive walk of the written rules says.
 
 mod random;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies from files: the meaning of the samples, and the exact messages of what is refused.
 #![allow(
     clippy::unwrap_used,

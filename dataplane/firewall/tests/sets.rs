@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policy sets: lookup, sharing of tables, counters across changes, warnings.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Identity of this boot: state that names another boot speaks of devices and namespaces that are
 //! gone.
 

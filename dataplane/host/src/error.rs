@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`FileError`]: failure at one file or folder of the host.
 
 use std::io;

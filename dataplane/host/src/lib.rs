@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! State and identity on the host, for every process of a node: a leaf crate.
 //!
 //! | module | contents |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`FileLock`]: exclusive locks on files (flock(2), through [`File::try_lock`]).
 //!
 //! The kernel gives a lock back when the last process that has the open file ends, however it ends.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network namespaces: their identity, opening them, and running code inside.
 
 use std::fs::{self, File};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files written whole or not at all.
 //!
 //! A file is written under another name in the same folder (`.NAME.tmp`) and renamed into place, so

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Array`]: a table as large as a cache of flows, on huge pages.
 #![allow(unsafe_code, reason = "forms slices over a mapping that it owns")]
 

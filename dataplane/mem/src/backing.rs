@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The memory below a mempool: huge pages where they are configured, else ordinary pages.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Iova`] and [`DmaMemory`]: addresses as devices see them, and memory that devices may reach.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Error`]: failures of setting memory up. After set-up nothing here fails but by `None`.
 
 use std::io;

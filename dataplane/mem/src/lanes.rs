@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Comparing many small numbers with one.
 #![allow(
     unsafe_code,

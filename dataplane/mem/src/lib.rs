@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packet memory: mempools of mbufs, memory shared with pods, and rings shared with the kernel.
 //!
 //! Three kinds of memory live here, each behind a safe face, so that the rest of the dataplane can

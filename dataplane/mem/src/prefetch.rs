@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Hints to the CPU that memory will be wanted soon.
 #![allow(unsafe_code, reason = "an instruction that faults on no address")]
 

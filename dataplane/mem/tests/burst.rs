@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A burst against a `VecDeque` that does the same.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packet rings on real veth pairs, with the kernel's stack at the other end.
 #![allow(
     clippy::cast_possible_truncation,

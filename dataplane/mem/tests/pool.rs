@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mempools, caches and mbufs: what is handed out once comes back once, whatever happens between.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

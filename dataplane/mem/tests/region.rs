@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory shared with a peer that does what it wants.
 #![allow(
     clippy::cast_possible_truncation,

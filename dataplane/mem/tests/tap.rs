@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Taps, with the kernel's stack at the other end.
 #![allow(
     clippy::cast_possible_truncation,

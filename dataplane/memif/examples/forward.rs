@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A two-legged forwarder in a pod: what comes in on one memif goes out on the other, unchanged and
 //! in order. A full ring on one side holds back the other, and so does a link that has not come up
 //! yet; nothing is dropped but what is on its way when a link goes down.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks that tests can disable, one at a time, to show that an attack succeeds without its check.
 //!
 //! A test of the kind "this attack is refused" proves nothing while the attack would fail for another

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Violations that a queue can find in memory that the peer writes.
 
 use crate::layout::{MAX_CHAIN, MAX_PACKET};

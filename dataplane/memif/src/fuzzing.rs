@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Queue whose peer is played by a fuzzer.
 
 use std::io;

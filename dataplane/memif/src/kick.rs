@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Interrupting the peer without ever waiting for it.
 //!
 //! A peer shares the eventfd that it is interrupted through, and with it the open file description:

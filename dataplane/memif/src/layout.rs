@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Layout of rings and descriptors in shared memory, and the arithmetic over it.
 //!
 //! Everything is little-endian. A ring is `cookie u32, flags u16, head u16`, the tail as u16 at

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! memif: packets through shared memory, compatible with DPDK, VPP and libmemif; both roles.
 //!
 //! The *client* connects to the *server*'s unix socket, allocates the memory and passes it over as

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opening control sockets: listening and connecting, by abstract name and by path.
 //!
 //! Paths are used through a file descriptor of their directory and `/proc/self/fd`, which lifts the

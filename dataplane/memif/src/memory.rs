@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory that we, as a client, give to a connection: one sealed region with all rings and all
 //! buffers.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The control messages: 128 bytes each, packed, little-endian, padded with zeros.
 
 use crate::layout::{Direction, RingSpec};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memif of a program that is itself the pod: link, queues and sleeping in one value.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reasons why a control connection was refused or ended: every violation by name.
 
 use std::io;

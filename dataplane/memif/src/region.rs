@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of the memory and the eventfds that a peer passes, before they are used.
 
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The control socket: unix, SOCK_SEQPACKET, one message and at most one fd at a time.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Client and server of this crate against each other, over real sockets and memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::cast_possible_truncation, reason = "patterns wrap on purpose")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The example programs, run as a pod runs them, with the other end in this process.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::cast_possible_truncation, reason = "patterns wrap on purpose")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frame builder, for tests, the generator port and tools.
 
 mod write;

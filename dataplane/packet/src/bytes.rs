@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fields of headers held as arrays: offsets are checked at compile time.
 
 /// Reads `N` bytes of `head` from `AT` on.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Internet checksum (RFC 1071).
 //!
 //! The sum is taken over native-endian words, 32 bytes a step, and swapped once at the end: the

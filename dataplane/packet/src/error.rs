@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Error of every parser in this crate.
 
 /// Reason why a frame, or a header in it, was refused.

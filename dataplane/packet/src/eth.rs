@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ethernet II (IEEE 802.3-2022, 3.1.1).
 
 use crate::bytes::{be16, part};

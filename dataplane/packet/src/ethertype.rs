@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! EtherType values (IANA "IEEE 802 Numbers").
 
 /// EtherTypes, as plain `u16` in host order: `EtherType::IPV4` compares with [`FlowKey::ethertype`]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Generic segmentation offload (GSO): cuts an oversize TCP or UDP frame into segments that fit the
 //! wire, as a NIC does.
 //!

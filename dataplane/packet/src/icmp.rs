@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ICMP for IPv4 (RFC 792).
 
 use crate::bytes::{be16, part};

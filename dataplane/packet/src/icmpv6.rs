@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! ICMP for IPv6 (RFC 4443). Neighbour discovery is in [`crate::nd`].
 
 use crate::bytes::{be16, part};

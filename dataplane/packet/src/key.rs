@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flow key, by which frames are judged.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Transport checksums of parsed frames: TCP, UDP, ICMP and ICMPv6.
 
 use crate::checksum::{Sum, pseudo_v4, pseudo_v6};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checked views over packet bytes, and the flow keys that the datapath makes of them.
 //!
 //! * [`parse()`] turns a frame into a [`FlowKey`] in one pass; it is what runs per packet.

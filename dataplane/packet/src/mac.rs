@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! MAC addresses; the one place in the tree that checks them.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IPv6 neighbour discovery (RFC 4861, section 4).
 
 use std::net::Ipv6Addr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parser: one pass from a frame to its flow key.
 //!
 //! Decisions and their reasons:

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IP protocol numbers (IANA "Protocol Numbers").
 
 /// IP protocol numbers, as plain `u8`: they compare with [`FlowKey::proto`](crate::FlowKey::proto).

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Answer to a rejected frame, built in place in its buffer.
 //!
 //! TCP is answered with RST, anything else with ICMP "administratively prohibited". The answer goes

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Claims of a frame about its sender above the Ethernet and IP headers (ARP, neighbour discovery): the
 //! part of anti-spoofing that is not in the [`FlowKey`].
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! TCP (RFC 9293, 3.1).
 
 use crate::bytes::{be16, be32, put};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! UDP (RFC 768).
 
 use crate::bytes::{be16, put};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VLAN identifiers (IEEE 802.1Q-2022 clause 9.6); the one place in the tree that checks them.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VLAN tags: 802.1Q and 802.1ad (QinQ), IEEE 802.1Q-2022 clause 9.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Properties: no bytes make anything panic; the parser reads what the builder writes; the checksum is
 //! the one of the textbook.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Claims a VF and gives it back in a process that dies after a number of changes to the host:
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Records what a PF's driver answers to each setting of a VF, byte by byte: what the tests of
 //! `links` read again without a NIC. Lines are `# what`, `> request` and `< answer`, in hex.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Error`]: failures of looking up, configuring, claiming and giving back VFs.
 
 use sluice_host::{FileError, NetnsError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! PFs and VFs of a node.
 //!
 //! | module | holds |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Netdevs and VF settings, through rtnetlink. It has no call for VFs, but netlink-packet-route has
 //! their attributes (linux/if_link.h, IFLA_VFINFO_LIST).
 //!

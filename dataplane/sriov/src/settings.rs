@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`VfSettings`]: settings that a PF keeps for one of its VFs (`ip link set PF vf N ...`).
 
 use std::fmt;

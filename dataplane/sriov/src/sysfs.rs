@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! PCI functions, PFs and VFs, as sysfs shows them (Documentation/ABI/testing/sysfs-bus-pci).
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The VF journal that version 0.1 wrote is read, every field of it.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Figures that a port reports, one type each from its driver to the control API.
 //!
 //! | type | filled by | shown in |

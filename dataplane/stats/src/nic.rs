@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counters that a NIC keeps itself.
 
 /// Defines [`NicCounters`] and what walks its fields, so that a new counter is one line here, and one

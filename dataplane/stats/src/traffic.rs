@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames and bytes through one port.
 
 /// Frames and bytes through one port since it was opened, seen from the engine: `rx` is what the

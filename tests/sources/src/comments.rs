@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Doc comments, and whether their first line names its subject.
 
 /// First words that point at something else instead of naming the subject.

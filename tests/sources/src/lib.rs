@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading of this repository's own sources, for tests that hold them to a rule.
 //!
 //! A package of its own without dependencies, so that `make lint` has it built in seconds.

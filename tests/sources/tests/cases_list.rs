@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Check of `tests/cases.md`: every case has its number, and every test it names exists.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

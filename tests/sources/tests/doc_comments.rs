@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rule for doc comments: the first line names its subject, as a noun phrase or as a verb in the
 //! third person ("Free list of one worker.", "Returns the capacity."). `make lint` runs this.
 #![allow(clippy::unwrap_used, reason = "tests")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Client of the container runtime interface (CRI), for the calls that the kubelet makes.
 
 use std::collections::HashMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Real kube-apiserver over etcd, and a kubelet over the node's containerd.
 
 use std::fs;

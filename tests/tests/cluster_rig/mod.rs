@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A node in a network namespace of its own: containerd with the plugins under test, and, if asked for,
 //! a kube-apiserver over etcd and a kubelet. All real, all with state of their own.
 #![allow(dead_code, reason = "the cases and the bench use different parts")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cases 40 to 42: devices that the kubelet gave to a pod.
 
 use std::fs;

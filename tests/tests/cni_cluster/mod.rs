@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cases 22 to 34, 36 and 38 to 43: networks that the API server names. The server is a fake, so that every
 //! case can be had on demand; the real one is in `make test-cluster`.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Failures and absence of the API server: each kind has its error code, in bounded time, and DEL never waits.
 
 use std::time::{Duration, Instant};

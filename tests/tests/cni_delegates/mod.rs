@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cases 15 to 21, 35, 37, 46, 48, 50 and 51: the meta plugin and its delegates.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cases 45, 47 and 52: the interface plugin with the engine up, down and hanging.
 
 use std::fs;

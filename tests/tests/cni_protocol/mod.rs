@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cases 1 to 14: the conversation itself. Both plugins speak it.
 
 use serde_json::{Value, json};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fake API server, for what the real one does not do on demand: any object at any path, and every kind of
 //! failure. It listens in the host's network namespace.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine on a host: the built `sluiced`, with a wire to an uplink of its own.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fake of the kubelet's pod-resources socket, with the messages of its public API.
 
 use std::convert::Infallible;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Host for CNI plugins: a network namespace, a folder of plugins, state of its own.
 
 pub(crate) mod api;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fake memif client that keeps to the protocol until it is connected and then corrupts its ring.
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Node for tests of the engine: a network namespace with an uplink, a wire at the uplink's other end, folders
 //! of its own, and the built `sluiced` and `sluicectl`.
 #![allow(dead_code, reason = "each test binary uses its part of it")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pod's side of a memif, opened from inside the pod.
 
 use std::path::PathBuf;

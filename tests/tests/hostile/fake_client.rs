@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fake memif client driven step by step: it can send and write anything.
 
 use std::mem::MaybeUninit;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks by load: floods, many connections, and frames that change while they are judged.
 
 use std::net::Ipv4Addr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks by file descriptors that are passed as memory and as eventfds.
 
 use std::os::fd::{AsFd, OwnedFd};

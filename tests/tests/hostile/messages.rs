@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks by messages on the memif control socket.
 
 use std::os::fd::AsFd;

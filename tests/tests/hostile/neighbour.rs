@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two well-behaved pods: one sends numbered frames to the other, evenly and at under half of its fair share,
 //! and the other records which of them came.
 

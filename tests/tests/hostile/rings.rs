@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks by writes into connected rings.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attacks by a pod that is the memif server, on the engine as its client.
 
 use std::os::fd::AsFd;

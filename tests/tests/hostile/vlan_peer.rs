@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pod in the attacker's own VLAN: it sends frames to the attacker and checks the frames that come from it.
 
 use std::net::Ipv4Addr;

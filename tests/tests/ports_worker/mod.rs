@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parts that the tests of ports share: a worker's side of a port, and kernel sockets that talk through it.
 #![allow(dead_code, reason = "each test of ports uses a part")]
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]

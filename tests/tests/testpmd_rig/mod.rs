@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Running testpmd with one memif port that sends everything back, and the traffic for it.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 #![allow(clippy::cast_possible_truncation, reason = "patterns wrap on purpose")]

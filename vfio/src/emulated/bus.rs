@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Bus`]: how a device model reaches memory and raises interrupts.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An emulated device for the tests of drivers: a [`Device`] whose registers are a
 //! [`RegisterModel`] that the test writes, and whose memory accesses go over a [`Bus`] that knows
 //! nothing but what the driver mapped, as an IOMMU does.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fake ioctls for unit tests: a kernel in memory, one per test thread. A device is a memory
 //! file with BAR 0 at its start and the configuration space behind it.
 #![allow(unsafe_code, reason = "the signatures are the kernel module's")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ioctls as the kernel has them.
 #![allow(unsafe_code, reason = "ioctls")]
 

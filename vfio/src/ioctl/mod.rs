@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Every ioctl of VFIO and iommufd that this crate makes (Linux's include/uapi/linux/vfio.h and
 //! iommufd.h), and the opening of their nodes. Unit tests of the crate run against the `fake`,
 //! which has the same functions and keeps the state that the kernel would.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VFIO's own container with its type 1 IOMMU: what every kernel with VFIO has.
 #![allow(unsafe_code, reason = "gives devices access to memory")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! iommufd (Linux 6.2) with VFIO's device nodes (Linux 6.6): what follows the container. Its
 //! address space outlives the devices in it, so nothing is replayed.
 #![allow(unsafe_code, reason = "gives devices access to memory")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Iommu`]: the address space that all devices of this process share, and what is mapped in it.
 //!
 //! Memory is mapped once, for every VF: a pool costs its pages in the IOMMU and in the limit of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Instruction counts of each stage, per frame or value. They do not depend on how busy the machine is, and
 //! hardly on which machine it is: the cost of a change shows in them where times are too noisy.
 //!

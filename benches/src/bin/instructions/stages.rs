@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The stages that are counted.
 #![allow(clippy::unwrap_used, reason = "a count stops where it cannot go on")]
 

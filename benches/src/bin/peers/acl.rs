@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The compiled table against a rule set and a trace in files: `rules_N.txt`
 //! (`src/len dst/len sport_lo:hi dport_lo:hi proto/mask action`, the first that matches wins),
 //! `trace_N.bin` (records of 16 bytes: protocol, three zeros, addresses, ports, big-endian) and

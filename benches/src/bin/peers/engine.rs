@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine of one VLAN, for the sections that run a whole one.
 
 use std::time::Duration;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames that the generator sends and checks when they come back: flows in pseudo-random order, each frame
 //! with a sequence number that shows loss, duplication and reordering.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flow cache as a hash table: insert, hit and miss. Keys are whole flow keys with their source, 64 bytes; an
 //! insert into a full bucket evicts a flow.
 

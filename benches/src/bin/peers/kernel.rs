@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! AF_PACKET uplinks: a pod's frames leave by one end of a veth pair and reach a pod behind the other. A worker for each end, with the whole firewall at both. The pair is in a
 //! network namespace that nobody else is in, and goes with its sockets.
 

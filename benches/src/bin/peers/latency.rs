@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Latency of a frame from one pod to another, at 10 and 80 % of the load that the engine can take, with
 //! workers that sleep when idle and with workers that always poll.
 

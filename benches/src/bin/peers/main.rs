@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Figures of this machine, one a line (`name value unit`), under the names that programs for other
 //! data planes print theirs by: see `benches/README.md`.
 

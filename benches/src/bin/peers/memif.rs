@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! memif between two processes, one on each core, and forwarded by the engine in between.
 
 use std::process::{Child, Command, Stdio};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mempool: allocation and release of buffers; mbufs from one core to another.
 
 use std::hint::black_box;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Worker loop on one core with no peer: a generator that copies its frames in, the whole pipeline, a null
 //! port that frees them.
 

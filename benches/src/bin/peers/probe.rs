@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Distance between two cores, measured before and after every window.
 //!
 //! A virtual machine's cores move: at one moment they share a cache, at another they are on two sockets, and

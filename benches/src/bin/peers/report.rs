@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Printing of figures, one line each: `name value unit`, then the spread.
 
 use crate::probe::{Distance, Measurement};

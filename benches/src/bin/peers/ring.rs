@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rings: push and pop on one thread, and from core to core.
 
 use std::hint::{black_box, spin_loop};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Clock and repeated measurements of one core.
 #![allow(unsafe_code, reason = "reads the time stamp counter")]
 

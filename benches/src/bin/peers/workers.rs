@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Scaling from one worker to two, each with pods of its own: generator, pipeline, null port.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`NetworkSelectionElement`]: one network that a pod asks for, as text or as JSON in an annotation.
 //!
 //! Text is `namespace/name@interface, ...`; JSON is a list of selection elements (NPWG

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Annotation keys by which pods name their networks, in order of precedence.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Annotations of a pod that name its networks, and the network selection elements in them.
 
 mod element;

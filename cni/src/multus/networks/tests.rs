@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Networks of configurations and of annotations that the runtime passed: no API server is asked.
 
 use serde_json::json;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The API server: pods, objects, annotations, events. Every question is bounded in time and asked again
 //! where that may help; what remains is told as a CNI error that says what to do.
 

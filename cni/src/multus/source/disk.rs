@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Configurations on disk, found by the name inside them, by file or by directory.
 
 use std::fs;

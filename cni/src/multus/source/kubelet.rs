@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Devices that the kubelet gave to a pod: from its pod-resources socket, in the order of
 //! the pod's containers, or else from the checkpoint of its device manager.
 //!

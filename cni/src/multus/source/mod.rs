@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sources of networks' configurations: files of the node and objects of the cluster.
 
 mod cluster;

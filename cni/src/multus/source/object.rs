@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Objects of the cluster as configurations: `Network` of the older documents and
 //! `NetworkAttachmentDefinition`.
 

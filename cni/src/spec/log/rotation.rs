@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rotation of the log file: `logOptions` as Multus has them. Every call is a process of its own, so it is
 //! looked at when the file is opened, under a lock of the file.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`UplinkChoice`]: the uplink of the engine or the VF that an interface uses.
 
 use serde_json::Value;

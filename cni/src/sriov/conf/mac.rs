@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! MAC address of an interface: which of several that were asked for counts.
 
 use sluice_packet::Mac;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Settings of a VF that its PF applies.
 
 use sluice_api::VlanRequest;

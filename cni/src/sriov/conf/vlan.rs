@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VLANs of an engine attachment: `vlan`, or `vlans` with `native`; and `qinq`.
 
 use serde_json::Value;

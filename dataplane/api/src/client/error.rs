@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Errors of requests to the engine.
 
 use std::path::PathBuf;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Exchange of one request and its answer over one connection, under one deadline.
 
 use std::error::Error as _;

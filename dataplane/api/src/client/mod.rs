@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A blocking client for the engine's control socket, for one-shot programs.
 //!
 //! Each call is one connection with one request, under one deadline that covers all of it:

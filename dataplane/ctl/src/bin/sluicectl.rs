@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The operator's tool; see [`sluicectl`].
 #![forbid(unsafe_code)]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine as control sees it: plain calls that return when the workers have done what was
 //! asked. Locks and waiting are on this side only.
 #![allow(

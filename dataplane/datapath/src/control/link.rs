@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Starting workers, and control's end of the rings to each of them.
 #![allow(
     clippy::disallowed_methods,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine as control's threads see it: specifications in, snapshots and events out.
 
 pub(crate) mod engine;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reading counters and events, with the names that people know things by.
 
 use sluice_firewall::Direction;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Specifications that control gives the engine, and the snapshots and events that it gets.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Topology: control's record of uplinks, attachments and policies, and the tables made from it.
 
 use std::collections::BTreeMap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bucket of the flow cache: a set of eight ways, told apart by 16-bit tags of their flows' hash,
 //! with a CLOCK hand that picks the way to replace.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Entry of the flow cache: a flow's key, its destination and the verdicts on it.
 
 use zerocopy::{FromZeros, Immutable, KnownLayout};

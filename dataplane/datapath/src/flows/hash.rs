@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keyed hash of a flow, which finds its bucket. It folds 64 by 64 bit products, as wyhash does;
 //! the key is random, so that nobody can choose flows that meet in one bucket.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flow cache: a set-associative cache from a flow's key to its destination and verdicts.
 //!
 //! Each worker has one, which nobody else touches. A flow is one

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Destination of a frame, as a type to match on and as the two words that its facts hold.
 
 use zerocopy::{FromZeros, Immutable, KnownLayout};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Facts of one frame, kept in the mbuf's scratch, so that they go with the mbuf through bursts and
 //! from worker to worker.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Origin of a frame, and the origin tag: the same in one word, with the version of the tables that
 //! the flow cache compares along with the key.
 

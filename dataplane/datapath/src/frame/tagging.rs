@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Tagging of an attachment: which of its frames carry the segment's tag.
 
 use sluice_packet::VlanTag;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Anti-spoofing: a pod's frame must come from the pod's own addresses, in the Ethernet header, in
 //! the IP header, and in what ARP and neighbour discovery would have others believe.
 

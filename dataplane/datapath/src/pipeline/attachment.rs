@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An attachment as the worker that owns it sees it.
 
 use std::net::IpAddr;

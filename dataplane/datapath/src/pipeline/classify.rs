@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Classify stage: where each frame goes, and whether a pod's frame is from whom it says. Frames
 //! that have no way on are removed.
 

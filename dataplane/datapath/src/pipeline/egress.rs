@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Egress: from the pod.
 
 use sluice_mem::{Burst, Mbuf};

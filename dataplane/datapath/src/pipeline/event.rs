@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Events that a worker posts to control without being asked.
 
 use std::os::fd::BorrowedFd;

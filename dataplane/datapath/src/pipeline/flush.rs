@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! End of a round: answers leave the outbox, pods see what was delivered, uplinks send.
 
 use sluice_mem::Burst;

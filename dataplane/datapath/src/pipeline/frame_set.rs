@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Set of positions in a burst.
 
 use sluice_mem::BURST;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames that other workers handed off: parsed, classified and judged at their sender there, looked
 //! up and judged at their receiver here.
 

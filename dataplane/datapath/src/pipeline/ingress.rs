@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ingress: towards the pod.
 
 use sluice_mem::{Burst, Mbuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Judge stage: frames that the policies do not accept are removed, and rejected ones are answered.
 
 use sluice_firewall::Direction;

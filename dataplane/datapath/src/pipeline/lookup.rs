@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Lookup stage: finds each frame's flow in the flow cache. Frames that hit go on as the policies
 //! have decided before, and are counted as if these had been asked again.
 

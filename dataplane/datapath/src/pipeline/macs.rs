@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! MAC address to attachment: an immutable table, built by control, read by workers.
 
 use sluice_packet::Mac;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pipeline: the two flows, their stages, and what these work on.
 //!
 //! A stage is a function over the tables, the worker's state and one burst. Each takes out of the

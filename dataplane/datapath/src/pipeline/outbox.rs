@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Outbox of a worker: the engine's own answers, which leave at the end of the round.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parse stage: a frame's tag, its segment and its key. Frames that cannot be read are removed.
 
 use sluice_mem::{Burst, Mbuf};

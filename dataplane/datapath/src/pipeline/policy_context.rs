@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies that judge at one attachment in one direction: the VLAN's first, then the attachment's
 //! own, and both must accept.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reject: a rejected frame is turned round into its own answer, which waits in the outbox.
 
 use sluice_firewall::Direction;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! State of one worker: its ports, its mempools, its flow cache, its rings to other workers. Nothing
 //! in it is shared but counters.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Forwarding and policy tables of all workers: one immutable value, built by control and
 //! swapped by workers between bursts. Whatever a burst needs to know is of one version.
 

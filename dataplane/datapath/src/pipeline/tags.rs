@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Outermost tag of a frame: taken off where it comes in, put on where it leaves for the wire.
 
 use sluice_mem::Mbuf;

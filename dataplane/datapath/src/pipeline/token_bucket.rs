@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Token buckets, for what an attacker must not be able to multiply: floods and rejects.
 
 use std::sync::atomic::{AtomicU64, Ordering};

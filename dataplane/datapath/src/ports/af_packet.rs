@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A kernel netdev as an uplink, over AF_PACKET's shared rings: any netdev will do, no driver of
 //! ours is needed.
 //!

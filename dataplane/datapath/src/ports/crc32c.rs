@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! CRC32c, the checksum of SCTP (RFC 9260, appendix A): Castagnoli's polynomial, bits reversed.
 //!
 //! Only for frames whose checksum a kernel peer left open, which no wire ever does: a table of one

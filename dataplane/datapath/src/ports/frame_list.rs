@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames kept back to back in one allocation: what a capture file held, what a generator repeats.
 
 /// A list of frames.

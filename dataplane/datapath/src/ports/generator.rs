@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A port that makes frames from templates as fast as it is polled, and swallows what it is sent:
 //! for benches and tests, on either side of the engine.
 

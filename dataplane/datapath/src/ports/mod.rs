@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The ports, one file per driver. Each stands behind a trait of [`crate::PodPort`] or
 //! [`crate::Uplink`]; nothing outside this folder knows one from another.
 //!

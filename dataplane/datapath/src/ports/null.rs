@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ports without anything behind them: they swallow what they are sent and never have a frame.
 //! For benches of the bare loop, and for uplinks and attachments that a test does not look at.
 

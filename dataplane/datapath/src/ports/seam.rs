@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The seam between the pipelines and whatever frames come from and go to. One file per driver
 //! stands behind it in [`crate::ports`]; tests put their own ports here.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A frame as it leaves the engine: its outermost tag, which inside is kept beside the bytes, goes
 //! back behind the MACs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pod on a tap device: a kernel netdev in the pod's network namespace, for pods without memif.
 //!
 //! The device is made by whoever opens [`Tap`], in a thread that has entered the pod's namespace;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fake of the parts of a worker that a port uses, for the ports' tests.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A worker and a flow cache that the caller's thread steps, and the fakes of the ports' tests.
 
 #[cfg(test)]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flow cache without a worker, on the caller's thread. Benches measure with it; a worker takes the
 //! same steps.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Worker without a thread: the caller's thread runs its loop or its stages one by one. Benches
 //! measure with it; everything but the thread is a real worker's.
 

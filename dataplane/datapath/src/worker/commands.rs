@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Commands of control to a worker, one at a time over a ring, and the answers. Whatever
 //! is taken out of service comes back with the answer, so that it dies on control's thread.
 

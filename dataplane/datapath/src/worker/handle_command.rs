@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Handling of control's commands, between two bursts.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Housekeeping of a worker's uplinks.
 
 use super::Worker;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Idle ladder: busy polling, polling with pauses, sleep until a port or a doorbell wakes.
 
 use std::os::fd::{BorrowedFd, OwnedFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Worker: one pinned thread, and the loop it runs.
 //!
 //! | file | holds |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sleep of a worker: arming every port's wake-up, and going to sleep unless one has frames.
 
 use super::Worker;

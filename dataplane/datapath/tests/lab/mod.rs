@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An engine with ports that a test fills and empties by hand.
 #![allow(
     dead_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Allowed traffic, both ways through the engine, as the wire host sees it.
 
 use std::collections::BTreeSet;

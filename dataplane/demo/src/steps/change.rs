@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A policy changes while traffic flows: echoes stop, echoes resume, and apart from one gap none is
 //! lost or out of order. The other VLAN does not notice.
 

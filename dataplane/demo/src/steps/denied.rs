@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Denied traffic: nothing of it is answered, and the counter of the rule that denied it rises by
 //! exactly the frames that were sent.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Everything is taken down as it was made, and looked for afterwards.
 
 use std::path::Path;

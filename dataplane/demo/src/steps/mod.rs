@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The steps, one file each.
 
 pub(super) mod allowed;

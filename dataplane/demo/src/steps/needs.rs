@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks the demo's requirements, and takes the snapshot before it.
 
 use rustix::process::geteuid;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Two pods in one VLAN, played by this program with the pods' own library; and what becomes of
 //! frames that claim to be somebody else's.
 

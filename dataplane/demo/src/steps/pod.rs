@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pod with an ordinary eth0 and two interfaces on the engine, by the meta plugin.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The pod's primary interface: the kernel's business alone.
 
 use std::process::Command;

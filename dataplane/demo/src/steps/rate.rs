@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Measures how fast 64-byte frames go from pod to pod, judged twice by a hundred rules each.
 
 use std::time::Duration;

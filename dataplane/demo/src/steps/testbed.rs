@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The wire, the node, the trunk between them, and the engine on the node's end of it.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The VNF: a program in the pod that finds its memifs by their abstract names and answers on them.
 
 use std::os::unix::fs::PermissionsExt;

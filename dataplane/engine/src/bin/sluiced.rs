@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The engine; see [`sluiced::daemon`].
 #![forbid(unsafe_code)]
 

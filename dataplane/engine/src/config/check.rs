@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of the configuration's values. All problems are collected.
 
 mod uplinks;

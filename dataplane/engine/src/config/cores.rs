@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Assignment of cores to workers: those of the configuration, else those that CMK assigned
 //! (`CMK_CPUS_ASSIGNED`), else those that this process may run on.
 

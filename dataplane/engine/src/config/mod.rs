@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Configuration of the engine: one YAML file, checked as a whole before anything is touched.
 //!
 //! `raw` knows its keys, `check` their values, [`cores`] how workers get theirs. Every problem

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Problems of a configuration file, each with its position.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Configuration file as written: its keys, and every value as text with its position, so that
 //! [`super::check`] can say where each wrong one is and go on to the next.
 

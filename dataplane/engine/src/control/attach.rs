@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attaching: an attachment is made whole or not at all. A failure undoes the steps before it in
 //! reverse.
 

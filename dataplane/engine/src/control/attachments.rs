@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Listing attachments.
 
 use sluice_api::{ApiError, AttachmentStatus};

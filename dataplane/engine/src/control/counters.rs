@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counters of uplinks, attachments and rules.
 
 use std::collections::BTreeMap;

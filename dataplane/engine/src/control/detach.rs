@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Detaching: each step can be repeated, until all are done.
 
 use sluice_api::{ApiError, DetachReply};

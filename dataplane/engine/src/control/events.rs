@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Events of workers: pods that broke the protocol, and decisions of rules with `log`.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Health: whether attachments are accepted, and what an operator should look at.
 
 use sluice_api::Health;

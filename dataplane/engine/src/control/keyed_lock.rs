@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Keyed lock: a table of attachments in which one request at a time works on each key.
 
 use std::collections::BTreeMap;

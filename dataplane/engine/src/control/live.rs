@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Attachment that is being served.
 
 use std::sync::Mutex;

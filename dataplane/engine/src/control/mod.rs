@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Verbs of the control API, one file each.
 //!
 //! | request | verb | file |

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of an attach request, before anything is touched.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Serving again what a dead or stopped engine served: from the records, as far as their pods are
 //! still there.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Shutting down: attachments are refused, then every link ends. Records stay, so that the next engine
 //! serves the same attachments.
 

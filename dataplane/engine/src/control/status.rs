@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Status of the engine: workers, memory, uplinks and segments.
 
 use sluice_api::{ApiError, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerStatus};

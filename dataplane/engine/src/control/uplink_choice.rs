@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Uplink choice: the uplink of an attachment is one of the configuration, or a VF that is opened for it
 //! and closed with it.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Capabilities: those of root that the engine keeps; it logs them.
 //!
 //! Dropped before the first thread is made, from every set and from the bounding set, so that

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Resources of a running engine, taken in order and given back in reverse.
 
 use std::collections::BTreeMap;

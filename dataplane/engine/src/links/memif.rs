@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Link of a pod on a memif: the endpoint's thread, and the port that comes and goes with connections.
 
 use std::sync::{Arc, Mutex, PoisonError};

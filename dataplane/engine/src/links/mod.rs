@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Links of attachments: back ends between the engine and a pod.
 //!
 //! A link gives the engine a port when the pod is there and takes it back when the pod goes; it ends

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Opening a memif's control socket where its pod is: abstract names inside the pod's network
 //! namespace, paths through a folder that was opened once and that no link can lead out of.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! State of a link, written by the thread that runs it and read by requests.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pod on a tap: a kernel netdev in its network namespace, with the attachment's MAC address, MTU
 //! and addresses. It is gone when the engine lets go of its port.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Guard that keeps the host's own stack off a netdev while it is an uplink, and gives it back.
 //!
 //! An AF_PACKET socket sees copies: the host's stack would still take every frame too, answer ARP

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Uplinks of the configuration: opened at start, given back at shutdown. What an uplink takes from the host is on
 //! disk before it is taken, so that the next engine gives it back if this one dies.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Netdevs of the calling thread's network namespace, through rtnetlink.
 //!
 //! /sys/class/net is no source for this: it shows the namespace in which it was mounted.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Coordinates of a table, which turn a key into row ids.
 
 use sluice_packet::FlowKey;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bit vector classification: the first rule that matches a key, in tables of several sizes.
 
 use sluice_packet::FlowKey;

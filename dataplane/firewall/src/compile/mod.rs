@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Compiler from written rules to tables: bit vector classification (T. V. Lakshman and D. Stiliadis,
 //! "High-speed policy-based packet forwarding", SIGCOMM 1998), aggregated above 1024 rules (F. Baboescu
 //! and G. Varghese, "Scalable packet classification", SIGCOMM 2001).

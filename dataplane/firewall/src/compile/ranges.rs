@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Sets of numbers, as sorted ranges.
 
 use std::ops::RangeInclusive;

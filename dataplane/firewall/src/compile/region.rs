@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Match of a rule in normal form: a product of number sets, one per coordinate of a key.
 
 use ipnet::IpNet;

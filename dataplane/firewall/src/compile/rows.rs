@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Bit vectors with one bit per rule: the rules that hold in one interval of one coordinate.
 //!
 //! Rows are built by walking a coordinate upwards and flipping bits ([`Builder::flip`]); each distinct

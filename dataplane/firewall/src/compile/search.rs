@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Searches of one coordinate: from a number to the id of its row.
 
 use std::hint::select_unpredictable;

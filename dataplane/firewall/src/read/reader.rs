@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Typed reads from a YAML tree, which collect the problems on the way.
 
 use super::suggest::listed;

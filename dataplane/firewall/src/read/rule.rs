@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reader of one rule, which also checks that its conditions can hold together.
 
 use ipnet::IpNet;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Suggestions for misspelt words.
 
 /// Words of other firewalls, with ours.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Refusals of single values; each message names the value, the rule and what to write instead.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! YAML text as a tree with the position of each part.
 //!
 //! Built from the parser's events and not with `saphyr`'s own loader, which stops at the first

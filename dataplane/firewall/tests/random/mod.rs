@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Random policies and keys that meet at boundaries: both draw from the same few values.
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::expect_used, reason = "a failed expectation is a failed test")]

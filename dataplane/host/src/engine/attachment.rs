@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`AttachmentRecord`]: what the engine must know again of an attachment after it died.
 
 use std::path::Path;

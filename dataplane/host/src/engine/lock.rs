@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`EngineLock`]: one engine at a time.
 //!
 //! The engine locks `RUN_DIR/engine.lock` and its state folder, both for life. The kernel gives the

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files of the engine: what it writes, and what `sluicegate-vf` reads and removes while the engine
 //! is down.
 //!

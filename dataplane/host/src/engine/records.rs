@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Records`]: a folder of the engine's records of one kind, one small JSON file each, on disk
 //! before what it tells of is done.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packet rings and file descriptors of the kernel's netdevs.
 
 pub mod packet_mmap;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A tap device (Documentation/networking/tuntap.rst in the kernel's source).
 #![allow(unsafe_code, reason = "the ioctl that makes a tap of /dev/net/tun")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`BufferWriter`]: where a pool's buffers lie, looked up once for many mbufs.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Burst`]: up to 64 mbufs in order, inline.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Cache`]: one worker's stock of free buffers, the per-CPU layer of a magazine cache (Bonwick and
 //! Adams, "Magazines and Vmem", USENIX ATC 2001).
 #![allow(unsafe_code, reason = "turns handles from the free stack into mbufs")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Conservation`]: the count of a pool's buffers, by which lost and doubled ones are found.
 
 /// Count of all buffers of a pool: `all == free + in_flight`.

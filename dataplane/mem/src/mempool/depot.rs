@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Depot`]: free buffers of a pool that are in no worker's cache, and the counters of those that are.
 //! It is the depot of a magazine cache (Bonwick and Adams, "Magazines and Vmem", USENIX ATC 2001): full
 //! batches change hands whole.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`FreeList`]: single free buffers of a mempool, shared by all workers beside the whole batches.
 
 use crossbeam::utils::CachePadded;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Conversion of compact handles of free buffers into mbufs and back, the inner loops of allocating and
 //! freeing a burst. The compiler vectorises both; from sixteen mbufs on AVX2 is used where the CPU has it.
 #![allow(

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Layout of buffers and handles: sizes of the two kinds of buffers, and the bits of an mbuf's handle.
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};

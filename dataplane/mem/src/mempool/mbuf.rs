@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Mbuf`]: one buffer of a mempool, owned.
 #![allow(
     unsafe_code,

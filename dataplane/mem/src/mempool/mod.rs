@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Mempools: equal buffers on huge pages, handed to workers as mbufs.
 //!
 //! From the bottom up: [`layout`] has the sizes and the bits of a handle, [`free_list`] and [`depot`] the

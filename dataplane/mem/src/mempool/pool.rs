@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Mempool`]: equal buffers in one mapping that lives as long as the process.
 
 use std::fmt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Pools`]: a worker's caches of both buffer sizes.
 
 use super::burst::Burst;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Posted`]: an mbuf that a device may read or write.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Registry of all pools of the process: finds a buffer's memory from the bits of its handle.
 #![allow(
     unsafe_code,

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Memory shared with a pod: hostile, copied in and out, never referenced.
 
 pub(crate) mod copies;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`SharedRegion`]: memory that a pod writes to while we read it.
 //!
 //! The peer is hostile. It may change any byte at any moment, so no reference, slice or atomic

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The last line against a peer that shrinks memory it shares: a SIGBUS action that puts a page of
 //! zeros where the fault was and marks the region dead.
 //!

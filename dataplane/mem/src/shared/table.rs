@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`SharedTable`]: the records of a ring in memory that is shared with a pod.
 #![allow(
     unsafe_code,

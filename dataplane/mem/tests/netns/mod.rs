@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Network namespaces for one thread, and what is said of a test that cannot have one.
 #![allow(
     unreachable_pub,

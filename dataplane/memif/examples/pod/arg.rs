@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! `--memif socket=@sluicegate/net1,role=client,id=0,...`: one memif in one argument.
 
 use std::str::FromStr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Parts that both examples share: memif arguments, signals, sleeping.
 
 mod arg;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Signals as a file, and sleeping until a memif or a signal wakes us.
 
 use std::os::fd::{AsFd, BorrowedFd};

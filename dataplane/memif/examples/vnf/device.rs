@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A memif as smoltcp sees a network device.
 
 use sluice_memif::{BURST, FrameList, Memif};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A network function in a pod: answers ARP, ping, and UDP and TCP echo on one or more memifs,
 //! with smoltcp as its stack. No privilege, no device, no mount: the memif is reached by an
 //! abstract socket in the pod's network namespace.

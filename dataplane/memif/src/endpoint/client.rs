@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Thread of an endpoint that connects.
 
 use std::os::fd::AsFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Handshake of a client: drives the state machine over the control socket and allocates the memory.
 
 use std::os::fd::{AsFd, OwnedFd};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Established connection, as the endpoint's thread holds it.
 
 use std::os::fd::OwnedFd;

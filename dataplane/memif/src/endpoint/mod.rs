@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Control side of one memif: a thread that opens its control socket, shakes hands, and reconnects.
 //!
 //! The thread hands out the queues of each connection and watches the control socket; it never

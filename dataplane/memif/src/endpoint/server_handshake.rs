@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Handshake of a server: checks what a client passes, and builds the queues.
 
 use std::os::fd::OwnedFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Wait for the first of several fds and a deadline.
 
 use std::os::fd::BorrowedFd;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! State machine of the client's handshake: we own the memory, the server accepts it.
 
 use crate::layout::{Direction, RingSpec};

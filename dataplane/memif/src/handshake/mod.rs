@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The handshake as two state machines that do no input or output.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! State machine of the server's handshake: the peer owns the memory, so every message is checked.
 
 use crate::checks::check;

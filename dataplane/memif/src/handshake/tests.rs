@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Both machines against each other, against every message at every moment, and against lies.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Counters of the queues.
 
 /// Counters of a receive queue since its connection began.

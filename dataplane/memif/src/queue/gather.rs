@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Gathers one packet into the buffers of a ring.
 
 use sluice_mem::SharedRegion;

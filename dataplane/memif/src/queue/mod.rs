@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Packet queues of a connection, one pair per worker.
 //!
 //! Both kinds are plain structs without locks: one thread owns each. A call does one acquire load and one

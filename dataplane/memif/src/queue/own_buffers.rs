@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Buffers of the rings that we allocated, as a client.
 
 use crate::layout::Descriptor;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Index that the peer moves, checked at every read.
 
 use crate::checks::check;

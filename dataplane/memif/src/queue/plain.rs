@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Fast path of receiving: bursts of packets that take one descriptor each and lie in one region, as
 //! nearly all do, are read, checked and copied in loops without other branches. Any other burst, and
 //! any violation, is left to the general path ([`super::scan`]), which reads the descriptors anew.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Buffers that the next burst will fill, read, checked and prefetched ahead of it.
 
 use sluice_mem::SharedRegion;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Ring in shared memory, every access checked by [`SharedRegion`].
 
 use std::sync::atomic::{Ordering, fence};

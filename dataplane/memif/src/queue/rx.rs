@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Receive queue: descriptors are read and checked first, then a whole burst is copied out, on the
 //! fast path if each of its packets is one descriptor in one region.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! General path of receiving: descriptors are read and checked first, then the packets copied out,
 //! each of any number of descriptors.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Receiver of the packets that a queue copies out.
 
 use std::collections::VecDeque;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Violations in rings, tried on all four kinds of queue. The tests play the peer, over the same
 //! memory.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Transmit queue: packets are gathered into the ring's buffers, then published together.
 
 use std::sync::Arc;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Pair of our own endpoints over a real socket, for all tests of this crate.
 #![allow(dead_code, reason = "each test file uses its part of it")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writer of the layers.
 
 use std::net::{Ipv4Addr, Ipv6Addr};

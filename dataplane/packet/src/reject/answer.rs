@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Decision whether a rejected frame is answered, and how.
 
 use std::net::IpAddr;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Buffer of a rejected frame, in which its answer is made.
 
 use crate::{icmpv6, ipv6};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writers of the answers.
 
 use super::answer::NoAnswer;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VFs that another plugin took: written into the journal as it wrote them down, so that they are given
 //! back as ours are.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Drivers and their functions: taking a function from one and giving it to another.
 //!
 //! A function gets its driver by `driver_override` and a probe. So udev, or whoever else probes

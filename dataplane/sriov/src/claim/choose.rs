@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Choice of the VF of a claim: by index, by address, or the first free one.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The end of a claim: given up by its owner, noted as such, or found to be nobody's.
 
 use std::time::Instant;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A host in memory: one PF with VFs, drivers as Linux has them, pods' namespaces as maps.
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The host as a claim sees and changes it. Every change goes through [`Host::apply`], one at a time,
 //! so that a test can let the process die after any of them.
 

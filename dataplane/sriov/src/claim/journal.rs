@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Journal`]: a folder with one small file per VF that somebody holds, and the locks under which VFs
 //! are claimed and given back.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Claims: a VF is taken for a pod, and later restored to the state in which it was found.
 //!
 //! ```text

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Plan`]: the request of a claim.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Putting a VF back as its record says it was. Each step looks at what is there first, so that it may
 //! be taken after a crash at any step of taking or of putting back.
 

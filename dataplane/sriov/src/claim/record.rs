@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! [`Record`]: one file of the VF journal, written before the VF is changed.
 
 use serde::{Deserialize, Serialize};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Taking a VF: what is done to the host once its record is written.
 
 use std::time::Instant;

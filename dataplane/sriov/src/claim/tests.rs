@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Claims on a host in memory: what they do, what a crash leaves, who is refused.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Recorded answers of a PF's driver: igb, which refuses 802.1ad, a least rate and a link state, and
 //! takes the rest.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine on the rig's node, and pods with interfaces on it.
 
 use std::fs;

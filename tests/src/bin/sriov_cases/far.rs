@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Station at the other end of the cable: a kernel network stack in a namespace of its own, with addresses in
 //! the untagged network or in VLANs.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cases of `make test-sriov`: our own release binaries over real VFs of an SR-IOV PF, emulated in
 //! a virtual machine (`tests/sriov/vm.sh`) or in the hardware that `SLUICEGATE_PF` names.
 //!

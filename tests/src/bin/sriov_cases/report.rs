@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Report of the cases' results, for people.
 
 use crate::run::{Outcome, Ran};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Results so far, in a file that is correct at any moment: a virtual machine may be lost in the middle of a
 //! case, and the next one continues from the file.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rig of a case: the PF, the other end of its cable, a folder for configurations and state, the plugins.
 
 use std::cell::RefCell;

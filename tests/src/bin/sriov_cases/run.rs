@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Runs cases, each in a process and a process group of its own, with a limit.
 
 use std::os::unix::process::CommandExt;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Diagnosis of processes that do not end.
 
 use std::fmt::Write;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! DPDK's testpmd on a VF: the independent peer.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! VF as the kernel shows it, with all of its state that DEL must restore.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The loops of a side: one that answers probes until it is told to stop, one that measures.
 
 use std::time::{Duration, Instant};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Process for this side of a memif, with ours or any other peer at the other end.
 
 mod measure;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Delivery: frames are copied into a pod's ring.
 
 use sluice_mem::{Burst, Mbuf};

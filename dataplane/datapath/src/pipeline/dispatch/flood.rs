@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Flooding: a group frame goes to everybody in its segment but its sender, within two rate limits;
 //! a pod's frame goes to the wire as well. Every receiver judges it for itself.
 

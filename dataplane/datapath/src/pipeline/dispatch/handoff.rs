@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Handoff: frames go to the worker that owns their destination, over a ring per pair of workers.
 
 use sluice_mem::{Burst, Mbuf};

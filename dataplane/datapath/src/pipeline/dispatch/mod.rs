@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Dispatch stage: frames go, in order, to an attachment of this worker, out of an uplink, to
 //! everybody in the segment, or to the worker that owns their destination.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Transmission: frames are tagged for the wire, collected until the flow ends, and sent at once.
 
 use sluice_mem::{Burst, Mbuf};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Making frames out of what the kernel hands over: it leaves checksums to be filled in, and hands
 //! over super-frames of up to 64 KiB for somebody else to cut.
 

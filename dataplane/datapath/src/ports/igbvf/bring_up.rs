@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Negotiation with the PF before a VF works, message by message: from the function's reset to the
 //! queues' start, and again from there whenever the PF has forgotten the VF.
 

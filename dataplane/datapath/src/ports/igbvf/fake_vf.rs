@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! An 82576's VF with its PF and the wire, in memory: what QEMU's `igb` was seen to do, as far as the
 //! driver can tell.
 #![allow(clippy::expect_used, reason = "a test fails by panicking")]

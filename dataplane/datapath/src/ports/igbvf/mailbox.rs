@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The mailbox between a VF and its PF: one message to the PF and its answer at a time, and what the
 //! PF says unasked. Each call is a few register accesses and never waits.
 

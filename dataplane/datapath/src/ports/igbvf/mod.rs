@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The VF of an Intel 82576 as an uplink: frames go between the NIC and the engine's mempools without a
 //! copy. The driver knows its device through [`sluice_vfio::Device`] alone; `regs` says where the
 //! datasheet has what.

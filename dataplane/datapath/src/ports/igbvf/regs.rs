@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Registers, descriptors and mailbox messages of the 82576's VF (Intel 82576EB datasheet: registers
 //! in section 8, descriptors in 7.1.5 and 7.2.2.3, mailbox in 7.8.2.9).
 

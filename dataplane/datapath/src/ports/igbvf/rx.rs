@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The receive queue: frames straight into mbufs. The NIC has all descriptors but one; what it has
 //! filled is handed out and replaced in order, and it is told of replacements in batches.
 

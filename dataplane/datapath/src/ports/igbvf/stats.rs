@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The NIC's own counts: 32-bit registers that never clear and wrap round, added up from when the VF was
 //! opened.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The driver on the emulated VF.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The transmit queue: frames straight out of mbufs, one doorbell per burst. The NIC says that it is
 //! done at the last descriptor of each burst only, and mbufs come back then.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A pod on shared memory. The protocol, the checks of what the peer writes and the copies are
 //! sluice-memif's; here a connection's queues become a port.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Against the memif crate's own other side, both roles, in this process.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 #![allow(

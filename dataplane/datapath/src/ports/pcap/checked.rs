@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of both capture formats: Ethernet only, whole frames only.
 
 use crate::ports::frame_list::FrameList;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Cursor over the numbers and bytes of a capture file.
 
 /// Byte order of a file's or section's numbers.

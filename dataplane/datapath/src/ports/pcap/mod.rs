@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A port on capture files: what it receives comes from a file, what it is sent goes to a file.
 //! Golden tests stand on it.
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! pcapng files (draft-ietf-opsawg-pcapng): blocks, of which those with a packet become frames.
 
 use super::checked::{Defect, TRUNCATED, check_link, take};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Reader of whole capture files, pcap (draft-ietf-opsawg-pcap) and pcapng.
 //!
 //! Both formats are read here by hand: the package pcap-file brings two further generations of

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Files of every kind in, files out, and files that lie.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Writer of a pcap file, frame by frame.
 
 use std::fs::File;

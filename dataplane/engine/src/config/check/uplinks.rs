@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checks of the configuration's uplinks. There may be none: the pods of such a node have VFs.
 
 use serde_saphyr::{Location, Spanned};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Applying policies.
 
 use sluice_api::{ApiError, PolicyFiles, PolicyReport};

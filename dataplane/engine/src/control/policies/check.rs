@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Checking policies.
 
 use sluice_api::{ApiError, PolicyFiles, PolicyReport};

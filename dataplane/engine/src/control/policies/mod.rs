@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Policies: those on disk are those in force, and they change as a whole.
 
 mod apply;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Loading the folder of policies, at the start and on SIGHUP.
 
 use sluice_api::{ApiError, PolicyReport};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Errors of keeping the host's stack off a device and of putting it back.
 
 use std::io;

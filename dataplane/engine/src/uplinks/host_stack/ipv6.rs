@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! IPv6 of one device of the calling thread's network namespace.
 
 use std::io;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! nftables table that stands between a device and the host's stack.
 
 use std::io::{self, Write as _};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A received frame, and what its virtio_net_hdr says (virtio 1.2, section 5.1.6).
 
 /// Bytes of a virtio_net_hdr without the fields of later versions.

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! A kernel netdev as packet rings: AF_PACKET with TPACKET_V2 (packet(7),
 //! Documentation/networking/packet_mmap.rst in the kernel's source).
 //!

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The two rings in their mapping.
 #![allow(unsafe_code, reason = "slots that the kernel and we write in turn")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The system calls that rustix has no safe face for.
 #![allow(unsafe_code, reason = "socket options of AF_PACKET")]
 

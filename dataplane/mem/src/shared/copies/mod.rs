@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Copies between private and pod-shared memory.
 //!
 //! A peer writes to shared memory while it is read here. An ordinary load of it would be a data

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Volatile copies for other CPUs; tests compare the two.
 #![allow(unsafe_code, reason = "raw copies; callers check bounds")]
 

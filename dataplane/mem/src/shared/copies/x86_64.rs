@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Copies in inline assembly, of which the compiler knows only that memory changes.
 #![allow(unsafe_code, reason = "raw copies; callers check bounds")]
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The process that changes a VF dies, after every single change in turn.
 
 use std::os::unix::process::ExitStatusExt;

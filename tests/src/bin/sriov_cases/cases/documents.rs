@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The `sriov` examples of the documents that users of the older plugin have, unchanged but for the
 //! folders that state is kept in.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The driver alone, without an engine around it, beside DPDK's on the same VF.
 
 use std::process::{Command, Stdio};

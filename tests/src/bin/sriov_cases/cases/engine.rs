@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Engine mode: the VF driven by the engine, the pod behind a memif.
 
 use std::net::UdpSocket;

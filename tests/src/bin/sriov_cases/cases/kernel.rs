@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Kernel mode: the VF's netdev in the pod.
 
 use anyhow::{Context, Result, ensure};

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Twenty pods at once for the VFs of one PF.
 
 use std::collections::BTreeSet;

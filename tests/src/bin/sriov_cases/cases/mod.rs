@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The cases, in the order in which they run: first whether the rig itself works.
 
 mod crash;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The node's side of VFs, without plugin and engine: settings and netdevs through our own netlink,
 //! a VF opened through VFIO, and what the operator's tool says.
 

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! The rig itself: the cable, the VFs, what the PF's driver takes, and an independent peer.
 
 use std::process::Command;

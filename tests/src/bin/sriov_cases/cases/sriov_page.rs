@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Section "From PF to pod" of docs/sriov.md, executed as it stands.
 
 use std::fs;

@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! DEL when what it takes down is no longer as ADD left it.
 
 use anyhow::{Result, ensure};

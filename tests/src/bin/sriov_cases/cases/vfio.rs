@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! vfio mode: the VF for a program of the pod itself, here testpmd.
 
 use anyhow::{Context, Result, ensure};

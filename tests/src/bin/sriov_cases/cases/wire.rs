@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Frames made and read at the other end of the cable, tags and all.
 
 use std::time::Duration;

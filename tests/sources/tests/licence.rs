@@ -1,3 +1,4 @@
+// SPDX-License-Identifier: Apache-2.0
 //! Rule for licences: every source file names its own in one of its first three lines.
 #![allow(clippy::unwrap_used, reason = "tests")]
 

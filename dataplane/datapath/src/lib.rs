@@ -6,13 +6,14 @@
 //!
 //! | folder | holds |
 //! |---|---|
-//! | `control` | [`Engine`] and what control's threads use: specifications, topology, snapshots |
+//! | `control` | [`Engine`] and what control's threads use: topology, figures, events |
 //! | `testing` | a worker and a flow cache that the caller's thread steps; fakes |
 //! | `worker` | the loop, the idle ladder, control's commands |
 //! | `pipeline` | ingress, egress, their stages, and the tables and state that these work on |
 //! | `flows` | the flow cache |
 //! | [`ports`] | the drivers, a file or a folder each, and the traits they implement |
 //! | `frame` | the facts of one frame |
+//! | `spec` | specifications that control hands in |
 //!
 //! Nothing here depends on an asynchronous runtime or on a serialiser: the manifest says so. System
 //! calls go through rustix and nix rather than libc, since this crate forbids unsafe code;
@@ -30,14 +31,14 @@ mod frame;
 mod ids;
 mod pipeline;
 pub mod ports;
+mod spec;
 mod testing;
 mod worker;
 
 pub use control::engine::{Attached, Engine};
-pub use control::spec::{
-    AttachmentSnapshot, AttachmentSpec, Drops, EngineConfig, Event, IdleConfig, LogRecord,
-    MemorySnapshot, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot, UplinkSpec, VlanSet,
-    WorkerConfig, WorkerSnapshot,
+pub use control::figures::{
+    AttachmentSnapshot, Drops, Event, LogRecord, MemorySnapshot, RuleSnapshot, SegmentSnapshot,
+    Snapshot, UplinkSnapshot, WorkerSnapshot,
 };
 pub use drops::{DropCounts, DropReason};
 pub use error::{ConfigError, Error};
@@ -48,5 +49,6 @@ pub use frame::tagging::Tagging;
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 pub use ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, UplinkReport, Wake};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
+pub use spec::{AttachmentSpec, EngineConfig, IdleConfig, UplinkSpec, VlanSet, WorkerConfig};
 pub use testing::stepped_flows::SteppedFlows;
 pub use testing::stepped_worker::SteppedWorker;

@@ -14,11 +14,9 @@ use sluice_firewall::{PolicySet, carry_over};
 use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
 use sluice_packet::Vid;
 
+use crate::control::figures::{Event, MemorySnapshot, Snapshot};
 use crate::control::link::{WorkerLink, WorkerParts, start_workers};
 use crate::control::snapshot;
-use crate::control::spec::{
-    AttachmentSpec, EngineConfig, Event, MemorySnapshot, Snapshot, UplinkSpec,
-};
 use crate::control::topology::Topology;
 use crate::error::{ConfigError, Error};
 use crate::flows::FlowCache;
@@ -26,6 +24,7 @@ use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::state::UplinkState;
 use crate::ports::seam::{PodPort, Uplink};
+use crate::spec::{AttachmentSpec, EngineConfig, UplinkSpec};
 use crate::worker::commands::{Answer, Change, Command, Removed};
 
 /// Mbufs that a worker keeps at hand.

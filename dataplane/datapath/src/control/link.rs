@@ -12,7 +12,6 @@ use std::time::{Duration, Instant};
 use sluice_mem::{Mbuf, Pools};
 use sluice_ring::{Consumer, Producer, spsc};
 
-use crate::control::spec::IdleConfig;
 use crate::counters::WorkerCounts;
 use crate::error::Error;
 use crate::flows::FlowCache;
@@ -20,6 +19,7 @@ use crate::ids::WorkerId;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::state::{HANDOFF_FRAMES, WorkerState};
 use crate::pipeline::tables::Tables;
+use crate::spec::IdleConfig;
 use crate::worker::Worker;
 use crate::worker::commands::{Answer, Command, Numbered};
 use crate::worker::idle::{Doorbell, Idle};

@@ -2,7 +2,7 @@
 //! The engine as control's threads see it: specifications in, snapshots and events out.
 
 pub(crate) mod engine;
+pub(crate) mod figures;
 pub(crate) mod link;
 pub(crate) mod snapshot;
-pub(crate) mod spec;
 pub(crate) mod topology;

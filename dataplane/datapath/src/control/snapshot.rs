@@ -4,11 +4,11 @@
 use sluice_firewall::Direction;
 use sluice_packet::Vid;
 
-use crate::control::link::WorkerLink;
-use crate::control::spec::{
+use crate::control::figures::{
     AttachmentSnapshot, Event, LogRecord, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot,
     WorkerSnapshot, drops_of,
 };
+use crate::control::link::WorkerLink;
 use crate::control::topology::Topology;
 use crate::pipeline::event::{RawRecord, WorkerEvent};
 

@@ -7,7 +7,6 @@ use std::sync::Arc;
 use sluice_firewall::PolicySet;
 use sluice_packet::{Mac, Vid};
 
-use crate::control::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::{ConfigError, Error};
 use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
@@ -18,6 +17,7 @@ use crate::pipeline::tables::{
     Tables, UplinkTable,
 };
 use crate::pipeline::token_bucket::TokenBucket;
+use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 
 /// Attachments that the engine can have.
 const MAX_ATTACHMENTS: usize = 4096;

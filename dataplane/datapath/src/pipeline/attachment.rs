@@ -6,13 +6,13 @@ use std::sync::Arc;
 
 use sluice_packet::{FlowKey, Mac, Vid, VlanTag};
 
-use crate::control::spec::{AttachmentSpec, VlanSet};
 use crate::counters::AttachmentCounts;
 use crate::frame::FrameInfo;
 use crate::frame::tagging::Tagging;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::ports::seam::PodPort;
+use crate::spec::{AttachmentSpec, VlanSet};
 
 /// Rejects that an attachment's rules may cause a second, and how many at once.
 const REJECT_PER_SECOND: u64 = 1_000;

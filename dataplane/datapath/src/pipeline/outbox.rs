@@ -59,3 +59,55 @@ impl Outbox {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+    use crate::testing::fake_port_context::Lent;
+
+    #[test]
+    fn a_full_outbox_hands_the_answer_back_and_loses_none() {
+        let mut lent = Lent::new(2 * 1024);
+        let mut outbox = Outbox::new();
+        for _ in 0..OUTBOX_FRAMES {
+            assert!(!outbox.is_full());
+            outbox.push(lent.pools.alloc_for(60).unwrap()).unwrap();
+        }
+        assert!(outbox.is_full());
+        let refused = outbox.push(lent.pools.alloc_for(60).unwrap());
+        lent.pools.free(refused.unwrap_err());
+        let mut taken = 0;
+        while !outbox.is_empty() {
+            let mut burst = Burst::new();
+            outbox.take(&mut burst);
+            assert!(!burst.is_empty());
+            taken += burst.len();
+            lent.pools.free_burst(&mut burst);
+        }
+        assert_eq!(taken, OUTBOX_FRAMES);
+        lent.assert_all_free();
+    }
+
+    #[test]
+    fn answers_leave_in_the_order_in_which_they_came() {
+        let mut lent = Lent::new(256);
+        let mut outbox = Outbox::new();
+        let sent: Vec<u8> = (0..100).collect();
+        for number in &sent {
+            let mut mbuf = lent.pools.alloc_for(1).unwrap();
+            assert!(mbuf.copy_from(&[*number]));
+            outbox.push(mbuf).unwrap();
+        }
+        let mut received = Vec::new();
+        while !outbox.is_empty() {
+            let mut burst = Burst::new();
+            outbox.take(&mut burst);
+            received.extend(burst.iter().map(|mbuf| mbuf.data()[0]));
+            lent.pools.free_burst(&mut burst);
+        }
+        assert_eq!(received, sent);
+        lent.assert_all_free();
+    }
+}

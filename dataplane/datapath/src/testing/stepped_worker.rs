@@ -10,7 +10,6 @@ use sluice_mem::{Burst, Pools};
 use sluice_ring::{Consumer, Producer, spsc};
 
 use crate::control::engine::flow_cache;
-use crate::control::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
 use crate::control::topology::Topology;
 use crate::error::Error;
 use crate::flows::BucketIndexes;
@@ -23,6 +22,7 @@ use crate::pipeline::lookup::Lookup;
 use crate::pipeline::state::{UplinkState, WorkerState};
 use crate::pipeline::{classify, judge, parse};
 use crate::ports::seam::PodPort;
+use crate::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
 use crate::worker::Worker;
 use crate::worker::commands::{Answer, Change, Command, Numbered};
 use crate::worker::idle::{Doorbell, Idle};

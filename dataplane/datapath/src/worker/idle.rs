@@ -8,8 +8,8 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
 use sluice_ring::Sleeper;
 
-use crate::control::spec::IdleConfig;
 use crate::error::Error;
+use crate::spec::IdleConfig;
 
 /// Longest sleep while every port's wake-ups can be relied upon.
 const LONGEST_SLEEP_MS: u64 = 100;

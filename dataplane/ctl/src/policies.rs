@@ -8,7 +8,7 @@ use sluice_api::{PolicyFile, PolicyFiles, PolicyReport};
 
 use super::output::Output;
 use super::{Failure, tables};
-use sluiced::policies::{Files, PolicyFolder, compile, read_file, statuses};
+use sluice_policies::{Files, PolicyFolder, compile, read_file, statuses};
 
 /// Checks files with the engine's own reader and compiler, without an engine. Problems bear the
 /// paths that were given.

@@ -8,7 +8,6 @@
 //! | [`control`] | attach, detach, policies, reports: what the API asks for |
 //! | [`links`] | memif endpoints and taps: what stands between an attachment and its pod |
 //! | [`uplinks`] | netdevs taken from the host and given back |
-//! | [`policies`] | the folder of policies |
 //! | [`records`], [`lock`] | what outlives an engine, and that there is one at a time |
 //! | [`netns`] | pods' network namespaces |
 //! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
@@ -26,7 +25,6 @@ pub mod daemon;
 pub mod engine;
 pub mod links;
 pub mod peer;
-pub mod policies;
 pub mod records;
 pub mod refusal;
 pub mod server;

@@ -7,8 +7,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use sluice_policies as policies;
 use sluiced::config::{Config, DEFAULT_FILE};
-use sluiced::{daemon, policies};
+use sluiced::daemon;
 use tracing_subscriber::EnvFilter;
 
 /// Exit code of a run that ended by a signal, in order.

@@ -62,10 +62,10 @@ use sluice_datapath::UplinkId;
 use self::keyed_lock::KeyedLock;
 use self::live::LiveAttachment;
 use crate::engine::SharedEngine;
-use crate::policies::PolicyFolder;
 use crate::records::Records;
 use crate::refusal;
 use crate::vfs::OpenVf;
+use sluice_policies::PolicyFolder;
 
 pub use self::events::EventThread;
 pub use self::policies::no_problems;

@@ -17,9 +17,9 @@ use sluice_mem::{Burst, HugePages};
 use super::super::ControlParts;
 use super::*;
 use crate::engine::SharedEngine;
-use crate::policies::PolicyFolder;
 use crate::records::Records;
 use crate::vfs::OpenVf;
+use sluice_policies::PolicyFolder;
 
 /// VFs that lead nowhere; how many are open.
 #[derive(Debug, Clone, Default)]

@@ -13,12 +13,12 @@ use super::{DaemonError, system};
 use crate::config::Config;
 use crate::control::{Control, ControlParts, EventThread, UplinkInfo, no_problems};
 use crate::engine::SharedEngine;
-use crate::policies::PolicyFolder;
 use crate::records::{self, Records};
 use crate::server;
 use crate::uplinks::{self, OpenUplink};
 use crate::vfs::{self, VfDevices};
 use sluice_host::engine::{self, EngineLock};
+use sluice_policies::PolicyFolder;
 
 /// Resources of a running engine. Those that a failed start did not come to are absent.
 pub(super) struct Running {

@@ -5,7 +5,7 @@ use sluice_api::{ApiError, PolicyFiles, PolicyReport};
 
 use super::super::{Control, locked};
 use super::{POLICIES, not_in_force, report};
-use crate::policies;
+use sluice_policies as policies;
 
 impl Control {
     /// Writes policies to the folder and puts them into force, all or none.

@@ -5,7 +5,7 @@ use sluice_api::{ApiError, PolicyFiles, PolicyReport};
 
 use super::super::{Control, locked};
 use super::report;
-use crate::policies;
+use sluice_policies as policies;
 
 impl Control {
     /// Checks policies as [`Control::apply_policies`] would, and changes nothing.

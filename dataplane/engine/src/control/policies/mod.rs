@@ -11,8 +11,8 @@ use sluice_api::{ApiError, PolicyProblem, PolicyReport, PolicyStatus};
 use sluice_firewall::PolicySet;
 
 use super::Control;
-use crate::policies::{self, Compiled, Files, problem};
 use crate::refusal;
+use sluice_policies::{self as policies, Compiled, Files, problem};
 
 /// Key of the problem of the folder of policies. No record has this name.
 const POLICIES: &str = "policies/";

@@ -8,8 +8,7 @@
 //! | [`control`] | attach, detach, policies, reports: what the API asks for |
 //! | [`links`] | memif endpoints and taps: what stands between an attachment and its pod |
 //! | [`uplinks`] | netdevs taken from the host and given back |
-//! | [`records`], [`lock`] | what outlives an engine, and that there is one at a time |
-//! | [`netns`] | pods' network namespaces |
+//! | [`records`] | the records of attachments, which outlive an engine; locks and namespaces are `sluice-host`'s |
 //! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
 //!
 //! Nothing here runs per packet. What does is in `sluice-datapath`, behind [`engine`].

@@ -5,7 +5,7 @@
 //! |---|---|
 //! | [`store`] | files written whole or not at all, durable or not, read as whole, absent or torn |
 //! | [`lock`] | locks on files: who holds one, waiting for one, giving one to children |
-//! | [`netns`] | network namespaces: identity (path, device, inode), opening, running code inside |
+//! | [`netns`] | network namespaces: identity (path, device, inode, moment, boot), opening, running code inside |
 //! | [`boot`] | identity of this boot of the machine |
 //! | [`error`] | failure at a file: what was being done, which path, what the kernel said |
 //! | [`engine`] | the engine's files: their names, its lock, its records |
@@ -21,5 +21,5 @@ pub mod store;
 pub use boot::boot_id;
 pub use error::FileError;
 pub use lock::FileLock;
-pub use netns::{Netns, NetnsError, NetnsRef};
+pub use netns::{Netns, NetnsError, NetnsIdentity, NetnsRef};
 pub use store::{Durability, Staged, Stored};

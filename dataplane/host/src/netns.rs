@@ -60,6 +60,87 @@ impl NetnsRef {
     }
 }
 
+/// Identity of a network namespace for records that outlive calls, pods and reboots.
+///
+/// The kernel gives the inode number of a dead namespace to the next one (`proc_alloc_inum`), so
+/// device and inode alone take a new pod at an old path for the old one. Two facts tell them apart:
+/// the boot, and the moment at which the namespace's file came to be, which stays the same for as
+/// long as a mount pins it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetnsIdentity {
+    /// Absolute path, as in `/var/run/netns/cni-0f...`.
+    pub path: PathBuf,
+    /// Device of the namespace's file (`st_dev`).
+    pub dev: u64,
+    /// Inode of the namespace's file (`st_ino`).
+    pub ino: u64,
+    /// Moment at which the file came to be (`st_ctime`), in ns since 1970. Absent where the path is
+    /// a link as in `/proc/PID/ns/net`: nothing pins that file, and it is made anew now and then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ctime_ns: Option<i64>,
+    /// UUID of the boot.
+    pub boot_id: String,
+}
+
+impl NetnsIdentity {
+    /// Returns the identity of what is at `path` now.
+    ///
+    /// # Errors
+    /// [`FileError`]: nothing is there, or `/proc` cannot be read.
+    pub fn of(path: &Path) -> Result<NetnsIdentity, FileError> {
+        let look = FileError::at("look at network namespace", path);
+        let meta = fs::metadata(path).map_err(look)?;
+        let pinned = fs::symlink_metadata(path).is_ok_and(|link| !link.is_symlink());
+        let ctime = meta
+            .ctime()
+            .checked_mul(1_000_000_000)
+            .and_then(|ns| ns.checked_add(meta.ctime_nsec()));
+        Ok(NetnsIdentity {
+            path: path.to_owned(),
+            dev: meta.dev(),
+            ino: meta.ino(),
+            ctime_ns: ctime.filter(|_| pinned),
+            boot_id: crate::boot_id()?,
+        })
+    }
+
+    /// Whether both are one namespace of one boot, by whichever path.
+    pub fn is_same(&self, other: &NetnsIdentity) -> bool {
+        let at_once = match (self.ctime_ns, other.ctime_ns) {
+            (Some(ours), Some(theirs)) => ours == theirs,
+            _ => true,
+        };
+        (self.dev, self.ino) == (other.dev, other.ino) && self.boot_id == other.boot_id && at_once
+    }
+
+    /// Whether `path` leads to this namespace. Nothing there, or something else: no.
+    ///
+    /// # Errors
+    /// [`FileError`]: it cannot be told, so nothing may be concluded.
+    pub fn is_at(&self, path: &Path) -> Result<bool, FileError> {
+        match NetnsIdentity::of(path) {
+            Ok(there) => Ok(self.is_same(&there)),
+            Err(error)
+                if matches!(
+                    error.source.kind(),
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory
+                ) =>
+            {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Whether the namespace is still at the path at which it was recorded.
+    ///
+    /// # Errors
+    /// As [`NetnsIdentity::is_at`].
+    pub fn is_there(&self) -> Result<bool, FileError> {
+        self.is_at(&self.path)
+    }
+}
+
 /// Reason why a network namespace cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
@@ -245,6 +326,30 @@ mod tests {
             let error = user.run(|| ()).unwrap_err();
             assert!(matches!(error, NetnsError::NotOne { .. }), "{error}");
         }
+    }
+
+    #[test]
+    fn an_identity_is_of_one_boot_and_one_namespace() {
+        let own = NetnsIdentity::of(Path::new("/proc/self/ns/net")).unwrap();
+        assert!(own.is_there().unwrap() && own.is_at(Path::new(OWN)).unwrap());
+        assert_eq!(own.ctime_ns, None, "nothing pins it");
+        let rebooted = NetnsIdentity {
+            boot_id: "another".into(),
+            ..own.clone()
+        };
+        assert!(!rebooted.is_there().unwrap());
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("netns");
+        assert!(!own.is_at(&path).unwrap(), "nothing there");
+        std::fs::write(&path, "").unwrap();
+        assert!(!own.is_at(&path).unwrap(), "an empty plain file");
+        let file = NetnsIdentity::of(&path).unwrap();
+        let later = NetnsIdentity {
+            ctime_ns: file.ctime_ns.map(|ns| ns + 1),
+            ..file.clone()
+        };
+        assert!(file.is_there().unwrap() && !later.is_there().unwrap());
+        assert!(!own.is_at(&path.join("below")).unwrap());
     }
 
     #[test]

@@ -10,8 +10,9 @@ help: ## says what there is
 build: ## the binaries, optimised
 	$(CARGO) build --release --locked --bins --examples
 
-demo: install-needs build ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
-	sh tests/as-root.sh target/release/sluicectl demo
+demo: install-needs ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
+	$(CARGO) build --release --locked -p sluiced -p sluicectl -p sluicegate -p sluice-memif --bins --example vnf
+	sh tests/as-root.sh $${CARGO_TARGET_DIR:-target}/release/sluicectl demo
 
 check: lint ## lint and the tests that need no root: for before every commit
 	sh tests/check.sh

@@ -13,6 +13,10 @@ use crate::{AttachRequest, Backend, VlanRequest};
 pub struct Health {
     /// Whether new attachments are taken.
     pub ready: bool,
+    /// Whether something that was asked for does not work although the engine is ready: an uplink
+    /// without link, an attachment that is not served; `problems` says what.
+    #[serde(default)]
+    pub degraded: bool,
     /// Reasons why not, and problems that an operator should look at.
     pub problems: Vec<String>,
     /// The engine's version.
@@ -100,6 +104,13 @@ pub struct UplinkStatus {
     /// State of the link.
     #[serde(default)]
     pub link: LinkState,
+    /// Seconds for which the link has been in that state; absent where nobody watches it (capture
+    /// files).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_seconds: Option<u64>,
+    /// Reason why the link is not up, and what to do.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link_reason: Option<String>,
     /// Counters of the NIC itself, where the engine drives the NIC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nic: Option<NicCounters>,

@@ -71,7 +71,7 @@ drop_reasons! {
     FloodLimited => "flood_limited",
     /// The attachment went while the frame was on its way.
     Gone => "gone",
-    /// No peer is connected to the attachment.
+    /// No peer is connected to the attachment; the uplink has no link, or its device is gone.
     LinkDown => "link_down",
     /// The pod does not empty its ring.
     RingFull => "ring_full",

@@ -20,11 +20,19 @@ pub enum LinkState {
     /// A VF whose PF does not answer: it is down (`ip link set PF up`), or was reset and has not come
     /// back yet. Never the state of an attachment.
     Waiting = 2,
+    /// The device is not there: deleted, renamed, moved to another namespace, or never there since the
+    /// engine started. It is taken up again when it is back. Never the state of an attachment.
+    Gone = 3,
 }
 
 impl LinkState {
     /// Every state, at the index that [`LinkState::code`] returns.
-    pub const ALL: [LinkState; 3] = [LinkState::Up, LinkState::Down, LinkState::Waiting];
+    pub const ALL: [LinkState; 4] = [
+        LinkState::Up,
+        LinkState::Down,
+        LinkState::Waiting,
+        LinkState::Gone,
+    ];
 
     /// Returns the state of an attachment whose peer is connected or not.
     pub fn of_peer(connected: bool) -> LinkState {
@@ -54,6 +62,7 @@ impl fmt::Display for LinkState {
             LinkState::Up => "up",
             LinkState::Down => "down",
             LinkState::Waiting => "waiting for its PF",
+            LinkState::Gone => "gone",
         })
     }
 }

@@ -23,7 +23,7 @@ use crate::flows::FlowCache;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::state::UplinkState;
-use crate::ports::seam::{PodPort, Uplink};
+use crate::ports::seam::{PodPort, Uplink, UplinkReport};
 use crate::spec::{AttachmentSpec, EngineConfig, UplinkSpec};
 use crate::worker::commands::{Answer, Change, Command, Removed};
 
@@ -156,6 +156,48 @@ impl Engine {
             Removed::Uplink(state) => Ok(state.port),
             _ => Err(Error::NoUplink),
         }
+    }
+
+    /// Gives an uplink another port, as its device went or came back; its attachments, its worker and its
+    /// counters stay. Returns the port that was there, to be dropped by the caller.
+    ///
+    /// # Errors
+    /// [`Error::NoUplink`], [`Error::WorkerSilent`].
+    pub fn replace_port(
+        &self,
+        id: UplinkId,
+        port: Box<dyn Uplink>,
+    ) -> Result<Box<dyn Uplink>, Error> {
+        let mut inner = self.lock();
+        let worker = inner.topology.set_port(id, port.device(), port.mtu())?;
+        match inner.spread(worker, Change::ReplacePort(id, port), Order::OwnerFirst)? {
+            Removed::Port(old) => Ok(old),
+            _ => Err(Error::NoUplink),
+        }
+    }
+
+    /// Notes another MTU of an uplink's device. Attachments with more keep theirs: what is too long for
+    /// the device is dropped and counted.
+    ///
+    /// # Errors
+    /// [`Error::NoUplink`], [`Error::WorkerSilent`].
+    pub fn set_uplink_mtu(&self, id: UplinkId, mtu: u32) -> Result<(), Error> {
+        let mut inner = self.lock();
+        let uplink = inner.topology.uplink(id).ok_or(Error::NoUplink)?;
+        let device = uplink.device.clone();
+        let worker = inner.topology.set_port(id, &device, mtu)?;
+        inner.spread(worker, Change::None, Order::OwnerFirst)?;
+        Ok(())
+    }
+
+    /// Returns what an uplink's port last reported.
+    ///
+    /// # Errors
+    /// [`Error::NoUplink`].
+    pub fn uplink_report(&self, id: UplinkId) -> Result<UplinkReport, Error> {
+        let inner = self.lock();
+        let uplink = inner.topology.uplink(id).ok_or(Error::NoUplink)?;
+        Ok(uplink.counts.report.read())
     }
 
     /// Makes an attachment. It has no port yet: frames for it are dropped as `link_down`.

@@ -140,6 +140,20 @@ impl Topology {
         Ok(UplinkId(u16::try_from(free).unwrap_or(0)))
     }
 
+    /// Notes device and MTU of an uplink's new port. Returns the worker that polls it.
+    pub(crate) fn set_port(
+        &mut self,
+        id: UplinkId,
+        device: &str,
+        mtu: u32,
+    ) -> Result<WorkerId, Error> {
+        let uplink = self.uplinks.get_mut(id.index()).and_then(Option::as_mut);
+        let uplink = uplink.ok_or(Error::NoUplink)?;
+        device.clone_into(&mut uplink.device);
+        uplink.mtu = mtu;
+        Ok(uplink.worker)
+    }
+
     /// Removes an uplink, if it has no attachments.
     pub(crate) fn remove_uplink(&mut self, id: UplinkId) -> Result<WorkerId, Error> {
         let uplink = self.uplink(id).ok_or(Error::NoUplink)?;

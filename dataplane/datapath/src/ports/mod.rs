@@ -4,6 +4,7 @@
 //!
 //! | driver | uplink | pod port |
 //! |---|---|---|
+//! | [`absent`] | a device that is not there | |
 //! | [`af_packet`] | a kernel netdev | |
 //! | [`igbvf`] | a VF of an Intel 82576, by DMA | |
 //! | [`memif`] | | shared memory: DPDK, VPP, libmemif, and pods written in Rust |
@@ -12,6 +13,7 @@
 //! | [`generator`] | frames from templates | the same |
 //! | [`null`] | swallows everything | the same |
 
+pub mod absent;
 pub mod af_packet;
 pub mod generator;
 pub mod igbvf;

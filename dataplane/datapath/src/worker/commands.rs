@@ -8,7 +8,7 @@ use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::state::UplinkState;
 use crate::pipeline::tables::Tables;
-use crate::ports::seam::PodPort;
+use crate::ports::seam::{PodPort, Uplink};
 
 /// Command that a worker handles between two bursts.
 pub(crate) enum Command {
@@ -30,6 +30,8 @@ pub(crate) enum Change {
     None,
     AddUplink(UplinkId, Box<UplinkState>),
     RemoveUplink(UplinkId),
+    /// The uplink's device came or went: another port stands for it from now on.
+    ReplacePort(UplinkId, Box<dyn Uplink>),
     AddAttachment(Box<Attachment>),
     RemoveAttachment(AttachmentId),
 }
@@ -54,6 +56,7 @@ pub(crate) enum Answer {
 pub(crate) enum Removed {
     None,
     Uplink(Box<UplinkState>),
+    Port(Box<dyn Uplink>),
     Attachment { _attachment: Box<Attachment> },
 }
 

@@ -7,12 +7,12 @@ use sluice_mem::BURST;
 
 use super::Worker;
 use super::commands::{Answer, Change, Command, Numbered, Removed};
-use crate::ids::AttachmentId;
+use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::flush::flush;
 use crate::pipeline::handed_off::handed_off;
 use crate::pipeline::state::HANDOFF_FRAMES;
 use crate::pipeline::tables::Tables;
-use crate::ports::seam::PodPort;
+use crate::ports::seam::{PodPort, Uplink};
 
 impl Worker {
     /// Handles one of control's commands, if there is one. Returns whether it was the last.
@@ -93,6 +93,7 @@ impl Worker {
                     None => Removed::None,
                 }
             }
+            Change::ReplacePort(id, port) => self.replace_port(id, port),
             Change::AddAttachment(attachment) => {
                 let slot = attachment.id.slot();
                 if self.state.attachments.len() <= slot {
@@ -121,6 +122,23 @@ impl Worker {
         };
         self.list_polled();
         Answer::Installed { _old: old, removed }
+    }
+
+    /// Gives an uplink another port. Returns the one that was there, or `port` if there is no such uplink.
+    fn replace_port(&mut self, id: UplinkId, port: Box<dyn Uplink>) -> Removed {
+        let Some(uplink) = self
+            .state
+            .uplinks
+            .get_mut(id.index())
+            .and_then(Option::as_mut)
+        else {
+            return Removed::Port(port);
+        };
+        uplink.port.wake_fds(&mut |fd| self.idle.unwatch(fd));
+        let old = std::mem::replace(&mut uplink.port, port);
+        uplink.port.wake_fds(&mut |fd| self.idle.watch(fd));
+        uplink.counts.report.write(uplink.port.report());
+        Removed::Port(old)
     }
 
     /// Gives an attachment its port.

@@ -55,6 +55,8 @@ pub(super) fn uplink_status(found: &UplinkSnapshot, owner: Option<String>) -> Up
         network: found.network.clone(),
         owner,
         link: found.report.link,
+        link_seconds: None,
+        link_reason: None,
         nic: found.report.nic,
         driver: found.driver.to_owned(),
         device: found.device.clone(),

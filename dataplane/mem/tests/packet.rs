@@ -209,9 +209,14 @@ fn a_full_send_ring_hands_back_and_the_rest_arrives_in_order() {
     // Thrice round the ring, with flushes only when it is full.
     for _ in 0..3 {
         let before = sent;
+        while a.tx_room() > 0 {
+            assert!(send(&mut a, &frame(sent)), "there was room for {sent}");
+            sent += 1;
+        }
         while send(&mut a, &frame(sent)) {
             sent += 1;
         }
+        assert_eq!(a.tx_room(), 0);
         assert!(sent - before >= 64, "{sent}");
         wait_for("the ring to empty", || a.flush().unwrap().then_some(()));
         // Slots come back once the other side has consumed the frames.
@@ -233,6 +238,9 @@ fn a_full_send_ring_hands_back_and_the_rest_arrives_in_order() {
     }
     assert!(!b.has_frames());
     assert_eq!((b.stats().packets, b.stats().drops), (u64::from(sent), 0));
+    wait_for("the whole ring to be free", || {
+        (a.tx_room() >= 64).then_some(())
+    });
     assert!(max >= 1500 + 22, "{max}");
 }
 

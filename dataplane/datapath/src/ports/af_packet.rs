@@ -277,6 +277,10 @@ impl Uplink for AfPacket {
         }
     }
 
+    fn tx_room(&mut self, _context: &mut PortContext<'_>) -> usize {
+        self.socket.tx_room()
+    }
+
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent {
         let mut sent = Sent::default();
         let mut taken = 0;

@@ -61,6 +61,15 @@ pub trait Uplink: Wake + Send {
     /// send are counted in `context.drops`. Returns frames and bytes taken and not so counted.
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent;
 
+    /// Returns the number of frames that [`Uplink::tx_burst`] takes now. The worker shares it among
+    /// the pods that send, and leaves in their own rings what does not fit. `usize::MAX`, as without
+    /// this, where there is no limit, and where nothing can be sent at all: then frames are taken
+    /// and dropped, for a pod need not wait for a wire that is dead to reach its neighbours.
+    fn tx_room(&mut self, context: &mut PortContext<'_>) -> usize {
+        let _ = context;
+        usize::MAX
+    }
+
     /// Housekeeping: called about every 10 ms while the worker is awake, and whenever it wakes.
     /// Never blocks: what has to wait for the device goes on at the next call. `now_ms` is the
     /// worker's clock, which only goes forward.

@@ -463,6 +463,13 @@ impl<D: Device> Uplink for IgbVf<D> {
         self.rx.receive(&self.registers, cache, context.drops, out);
     }
 
+    fn tx_room(&mut self, context: &mut PortContext<'_>) -> usize {
+        if !self.is_running() {
+            return usize::MAX;
+        }
+        self.tx.room(context.pools)
+    }
+
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent {
         if !self.is_running() {
             return Sent::default();

@@ -299,8 +299,15 @@ fn a_full_ring_gives_the_rest_back_and_goes_on() {
     let mut lab = lab(Pf::default(), VfVlans::Untagged);
     lab.nic.with(|vf, _| vf.stuck = true);
     let frames: Vec<_> = (0..64).map(|number| frame(number, 64)).collect();
+    let room = |lab: &mut Lab| {
+        let (port, mut context) = lab.port();
+        port.tx_room(&mut context)
+    };
+    assert_eq!(room(&mut lab), 127);
     assert_eq!(lab.send(&frames, None), 64);
+    assert_eq!(room(&mut lab), 63);
     assert_eq!(lab.send(&frames, None), 63, "one descriptor stays free");
+    assert_eq!(room(&mut lab), 0);
     assert_eq!(lab.send(&frames, None), 0);
     lab.nic.with(|vf, _| vf.stuck = false);
     assert_eq!(lab.send(&frames, None), 0, "nothing is done yet");
@@ -310,6 +317,7 @@ fn a_full_ring_gives_the_rest_back_and_goes_on() {
         let tail = vf.read32(TDT, bus);
         vf.write32(TDT, tail, bus);
     });
+    assert_eq!(room(&mut lab), 127);
     assert_eq!(lab.send(&frames, None), 64);
     lab.end();
 }

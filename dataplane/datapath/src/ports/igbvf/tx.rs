@@ -96,6 +96,23 @@ impl<D: Device> TxQueue<D> {
         registers.write32(TXDCTL, THRESHOLDS);
     }
 
+    /// Returns the number of frames that [`TxQueue::send`] takes now.
+    #[inline]
+    pub(super) fn room(&mut self, pools: &mut Pools) -> usize {
+        if self.free_descriptors() < self.ring.len() / 2 {
+            self.reclaim(pools);
+        }
+        self.free_descriptors()
+    }
+
+    /// Returns the number of descriptors that the NIC does not have. One more stays free: a full
+    /// ring would look like an empty one.
+    #[inline]
+    fn free_descriptors(&self) -> usize {
+        let mask = self.ring.len() - 1;
+        mask - (self.next.wrapping_sub(self.oldest) & mask)
+    }
+
     /// Sends from the front of the burst; what remains in it did not fit.
     #[inline]
     pub(super) fn send(
@@ -107,8 +124,7 @@ impl<D: Device> TxQueue<D> {
     ) -> Sent {
         self.reclaim(pools);
         let mask = self.ring.len() - 1;
-        // One descriptor stays free: a full ring would look like an empty one.
-        let room = mask - (self.next.wrapping_sub(self.oldest) & mask);
+        let room = self.free_descriptors();
         let taken = burst.len().min(room);
         let mut sent = Sent::default();
         let first = self.next;

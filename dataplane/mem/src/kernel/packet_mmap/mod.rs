@@ -169,6 +169,12 @@ impl PacketSocket {
         self.rings.max_frame()
     }
 
+    /// Returns the number of frames that [`PacketSocket::send`] takes before the kernel has sent one
+    /// more.
+    pub fn tx_room(&mut self) -> usize {
+        self.rings.tx_room()
+    }
+
     /// Has `write` put a frame into the next send slot: it gets [`PacketSocket::max_frame`] bytes
     /// that hold anything, and returns the frame's length, tags included, checksums filled in. The
     /// frame leaves with the next [`PacketSocket::flush`]. A length below 14 or above `max_frame`

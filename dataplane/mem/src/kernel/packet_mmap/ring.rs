@@ -31,6 +31,8 @@ const TPID_8021Q: u16 = 0x8100;
 /// Bytes of an Ethernet header, the least the kernel sends.
 const ETH_HEADER: usize = 14;
 const CACHE_LINE: u32 = 64;
+/// Status of a send slot that the kernel is not done with.
+const TX_BUSY: u32 = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING;
 
 /// Layout of a ring's slots in blocks: a slot never crosses a block, so blocks end in a gap unless
 /// the slot size divides theirs.
@@ -157,6 +159,8 @@ pub(super) struct Rings {
     tx: Ring,
     /// The send slot written last; at first one that was never written.
     last_sent: *mut u8,
+    /// Send slots, in order up to the next to write, that were not yet seen to be free again.
+    in_flight: usize,
 }
 
 // SAFETY: owns its mapping; every access goes through one `&mut Rings` at a time (`has_frames`
@@ -178,6 +182,7 @@ impl Rings {
             base,
             bytes,
             last_sent: tx.slot(),
+            in_flight: 0,
             rx,
             tx,
         })
@@ -224,8 +229,7 @@ impl Rings {
         let slot = self.tx.slot();
         // SAFETY: a slot of our mapping.
         let state = unsafe { status(slot) };
-        let busy = libc::TP_STATUS_SEND_REQUEST | libc::TP_STATUS_SENDING;
-        if state.load(Acquire) & busy != 0 {
+        if state.load(Acquire) & TX_BUSY != 0 {
             return false;
         }
         // SAFETY: the header of a slot is followed by a virtio_net_hdr, within the slot.
@@ -247,7 +251,26 @@ impl Rings {
         state.store(libc::TP_STATUS_SEND_REQUEST, Release);
         self.last_sent = slot;
         self.tx.advance();
+        // With all slots in flight the one just written was the oldest, seen free only now.
+        self.in_flight = (self.in_flight + 1).min(self.tx.slots.len());
         true
+    }
+
+    /// Slots that are free, from the next to write on, as far as that is known in order: the kernel
+    /// sends in order, so it is all of them or a few less.
+    #[inline]
+    pub(super) fn tx_room(&mut self) -> usize {
+        let slots = self.tx.slots.len();
+        while self.in_flight > 0 {
+            let ahead = self.tx.next + slots - self.in_flight;
+            let oldest = self.tx.slots[if ahead < slots { ahead } else { ahead - slots }];
+            // SAFETY: a slot of our mapping.
+            if unsafe { status(oldest) }.load(Relaxed) & TX_BUSY != 0 {
+                break;
+            }
+            self.in_flight -= 1;
+        }
+        slots - self.in_flight
     }
 
     /// Whether the kernel has still to be asked to send something. It takes slots in order, so the

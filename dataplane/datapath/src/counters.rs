@@ -23,6 +23,10 @@ impl Count {
     pub(crate) fn get(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
+
+    pub(crate) fn set(&self, n: u64) {
+        self.0.store(n, Ordering::Relaxed);
+    }
 }
 
 /// Frames and bytes through one port.
@@ -45,6 +49,15 @@ impl TrafficCounts {
         self.tx_bytes.add(bytes as u64);
     }
 
+    /// Adds another port's counts.
+    pub(crate) fn add(&self, other: &TrafficCounts) {
+        let more = other.read();
+        self.rx_frames.add(more.rx_frames);
+        self.rx_bytes.add(more.rx_bytes);
+        self.tx_frames.add(more.tx_frames);
+        self.tx_bytes.add(more.tx_bytes);
+    }
+
     pub(crate) fn read(&self) -> Traffic {
         Traffic {
             rx_frames: self.rx_frames.get(),
@@ -60,6 +73,8 @@ impl TrafficCounts {
 pub(crate) struct UplinkCounts {
     pub(crate) traffic: TrafficCounts,
     pub(crate) drops: DropCounts,
+    /// Frames that the port dropped as it received them: they are not in `traffic`.
+    pub(crate) rx_lost: DropCounts,
     pub(crate) report: ReportCounts,
 }
 
@@ -101,6 +116,67 @@ pub(crate) struct AttachmentCounts {
     pub(crate) traffic: TrafficCounts,
     pub(crate) ingress_drops: DropCounts,
     pub(crate) egress_drops: DropCounts,
+    /// Frames that the port dropped as it received them: they are not in `traffic`.
+    pub(crate) rx_lost: DropCounts,
+    /// Frames for it that another worker dropped, as its share of the ring between was used up.
+    pub(crate) handoff_full: SharedCount,
+    /// Visits of its port that took longer than the budget.
+    pub(crate) late_visits: Count,
+    /// The longest visit, in units of [`sluice_mem::cycles`].
+    pub(crate) longest_visit: Count,
+}
+
+impl AttachmentCounts {
+    /// Notes a visit of the port that took `cycles`, of a budget of `budget`.
+    #[inline]
+    pub(crate) fn visited(&self, cycles: u64, budget: u64) {
+        if cycles > self.longest_visit.get() {
+            self.longest_visit.set(cycles);
+        }
+        if cycles > budget {
+            self.late_visits.add(1);
+        }
+    }
+}
+
+/// Counter that every worker may write: for what is seldom counted.
+#[derive(Debug, Default)]
+pub(crate) struct SharedCount(AtomicU64);
+
+impl SharedCount {
+    #[allow(dead_code, reason = "shares of the rings are to come")]
+    pub(crate) fn add(&self, n: u64) {
+        self.0.fetch_add(n, Ordering::Relaxed);
+    }
+
+    pub(crate) fn get(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+}
+
+/// Sums over the ports that a worker had and has no more.
+#[derive(Debug, Default)]
+pub(crate) struct GoneCounts {
+    pub(crate) traffic: TrafficCounts,
+    pub(crate) drops: DropCounts,
+    pub(crate) rx_lost: DropCounts,
+}
+
+impl GoneCounts {
+    /// Adds an uplink that was taken out.
+    pub(crate) fn add_uplink(&self, counts: &UplinkCounts) {
+        self.traffic.add(&counts.traffic);
+        self.drops.add_all(&counts.drops);
+        self.rx_lost.add_all(&counts.rx_lost);
+    }
+
+    /// Adds an attachment that was taken out.
+    pub(crate) fn add_attachment(&self, counts: &AttachmentCounts) {
+        self.traffic.add(&counts.traffic);
+        self.drops.add_all(&counts.ingress_drops);
+        self.drops.add_all(&counts.egress_drops);
+        self.rx_lost.add_all(&counts.rx_lost);
+    }
 }
 
 /// A worker's own figures.
@@ -117,6 +193,20 @@ pub(crate) struct WorkerCounts {
     pub(crate) drops: DropCounts,
     /// Log records that control did not take in time.
     pub(crate) lost_records: Count,
+    /// Copies that flooding made, and frames that ended by being flooded.
+    pub(crate) copies: Count,
+    pub(crate) flooded: Count,
+    /// Answers to rejected frames.
+    pub(crate) answers: Count,
+    /// Frames put into and taken out of the rings between workers.
+    pub(crate) handed_off: Count,
+    pub(crate) taken_over: Count,
+    /// Frames that this worker dropped and that are counted at another worker's attachment.
+    pub(crate) drops_elsewhere: Count,
+    /// Units of [`sluice_mem::cycles`] in a millisecond, as this worker has measured them.
+    pub(crate) cycles_per_ms: Count,
+    /// Ports that this worker had before.
+    pub(crate) gone: GoneCounts,
 }
 
 /// Per rule slot of a policy set, one worker's decisions.

@@ -118,6 +118,13 @@ impl DropCounts {
         );
     }
 
+    /// Adds all of another's counts; as with [`DropCounts::add`], the owner alone calls this.
+    pub(crate) fn add_all(&self, other: &DropCounts) {
+        for (reason, count) in other.nonzero() {
+            self.add(reason, count);
+        }
+    }
+
     /// The count of one reason.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.counts[reason as usize].load(Ordering::Relaxed)

@@ -35,6 +35,7 @@ mod spec;
 mod testing;
 mod worker;
 
+pub use control::balance::Balance;
 pub use control::engine::{Attached, Engine};
 pub use control::figures::{
     AttachmentSnapshot, Drops, Event, LogRecord, MemorySnapshot, RuleSnapshot, SegmentSnapshot,

@@ -32,10 +32,11 @@
 //! | `kernel` | packet sockets with rings, taps | `packet_mmap::ring`, `packet_mmap::sys`, `tap` |
 //! | `dma` | addresses and memory as devices see them | the trait |
 //! | `array`, `backing` | tables and pools on huge pages | both |
-//! | `prefetch`, `lanes` | hints and comparisons of single instructions | both |
+//! | `prefetch`, `lanes`, `cycles` | hints, comparisons and a counter: single instructions | all |
 
 mod array;
 mod backing;
+mod cycles;
 mod dma;
 mod error;
 mod kernel;
@@ -46,6 +47,7 @@ mod shared;
 
 pub use array::Array;
 pub use backing::{Backing, HugePages};
+pub use cycles::cycles;
 pub use dma::{DmaMemory, Iova};
 pub use error::Error;
 pub use kernel::{packet_mmap, tap};

@@ -14,6 +14,7 @@ use sluice_firewall::{PolicySet, carry_over};
 use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
 use sluice_packet::Vid;
 
+use crate::control::balance::Balance;
 use crate::control::figures::{Event, MemorySnapshot, Snapshot};
 use crate::control::link::{WorkerLink, WorkerParts, start_workers};
 use crate::control::snapshot;
@@ -318,6 +319,22 @@ impl Engine {
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.lock();
         snapshot::read(&inner.topology, &inner.links)
+    }
+
+    /// The balance of the counters, exact while frames flow: each worker adds its own up between
+    /// two bursts.
+    ///
+    /// # Errors
+    /// [`Error::WorkerSilent`].
+    pub fn balance(&self) -> Result<Balance, Error> {
+        let mut inner = self.lock();
+        let mut sum = Balance::default();
+        for link in &mut inner.links {
+            if let Answer::Balance(one) = link.ask(Command::Balance)? {
+                sum.add(&one);
+            }
+        }
+        Ok(sum)
     }
 
     /// The mempools.

@@ -8,7 +8,7 @@ use sluice_mem::{Backing, Conservation};
 use sluice_packet::{FlowKey, Vid};
 use sluice_stats::Traffic;
 
-use crate::drops::DropReason;
+use crate::drops::DropCounts;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::ports::seam::{PortFault, UplinkReport};
 
@@ -82,6 +82,20 @@ pub struct WorkerSnapshot {
     pub drops: Drops,
     /// Log records that were over the limit.
     pub lost_log_records: u64,
+    /// Copies that flooding made.
+    pub copies: u64,
+    /// Frames that ended by being flooded: their copies went on in their place.
+    pub flooded: u64,
+    /// Answers that it made to rejected frames.
+    pub answers: u64,
+    /// Frames that it handed to other workers.
+    pub handed_off: u64,
+    /// Frames that it took over from other workers.
+    pub taken_over: u64,
+    /// Frames of uplinks and attachments that it had and that are gone.
+    pub gone_traffic: Traffic,
+    /// Drops of uplinks and attachments that it had and that are gone.
+    pub gone_drops: Drops,
 }
 
 /// The mempools' state.
@@ -150,6 +164,10 @@ pub struct AttachmentSnapshot {
     pub ingress_drops: Drops,
     /// Frames that ended on the way from the pod.
     pub egress_drops: Drops,
+    /// Visits of its port that took the worker longer than the budget of a visit.
+    pub late_visits: u64,
+    /// The longest visit in nanoseconds.
+    pub longest_visit_ns: u64,
 }
 
 /// Figures of one rule.
@@ -171,10 +189,11 @@ pub struct RuleSnapshot {
     pub bytes: u64,
 }
 
-/// The names of counts, for those that need a [`Drops`].
-pub(crate) fn drops_of(counts: &crate::drops::DropCounts) -> Drops {
-    counts
-        .nonzero()
-        .map(|(reason, count): (DropReason, u64)| (reason.name(), count))
-        .collect()
+/// The names of counts, for those that need a [`Drops`]: the sum over several.
+pub(crate) fn drops_of(all: &[&DropCounts]) -> Drops {
+    let mut drops = Drops::new();
+    for (reason, count) in all.iter().flat_map(|counts| counts.nonzero()) {
+        *drops.entry(reason.name()).or_default() += count;
+    }
+    drops
 }

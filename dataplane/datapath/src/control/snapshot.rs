@@ -9,7 +9,8 @@ use crate::control::figures::{
     WorkerSnapshot, drops_of,
 };
 use crate::control::link::WorkerLink;
-use crate::control::topology::Topology;
+use crate::control::topology::{AttachmentRecord, Topology};
+use crate::drops::DropReason;
 use crate::pipeline::event::{RawRecord, WorkerEvent};
 
 /// Everything that is counted.
@@ -24,26 +25,52 @@ pub(crate) fn read(topology: &Topology, links: &[WorkerLink]) -> Snapshot {
                 sleeps: link.counts.sleeps.get(),
                 flow_hits: link.counts.flow_hits.get(),
                 flow_inserts: link.counts.flow_inserts.get(),
-                drops: drops_of(&link.counts.drops),
+                drops: drops_of(&[&link.counts.drops]),
                 lost_log_records: link.counts.lost_records.get(),
+                copies: link.counts.copies.get(),
+                flooded: link.counts.flooded.get(),
+                answers: link.counts.answers.get(),
+                handed_off: link.counts.handed_off.get(),
+                taken_over: link.counts.taken_over.get(),
+                gone_traffic: link.counts.gone.traffic.read(),
+                gone_drops: drops_of(&[&link.counts.gone.drops, &link.counts.gone.rx_lost]),
             })
             .collect(),
         uplinks: uplinks(topology),
         segments: segments(topology),
         attachments: topology
             .attachments()
-            .map(|record| AttachmentSnapshot {
-                id: record.id,
-                name: record.spec.name.clone(),
-                worker: record.worker.index(),
-                connected: record.connected,
-                traffic: record.counts.traffic.read(),
-                ingress_drops: drops_of(&record.counts.ingress_drops),
-                egress_drops: drops_of(&record.counts.egress_drops),
-            })
+            .map(|record| attachment(record, links))
             .collect(),
         rules: rules(topology),
         policy_version: topology.policies.version(),
+    }
+}
+
+fn attachment(record: &AttachmentRecord, links: &[WorkerLink]) -> AttachmentSnapshot {
+    let counts = &record.counts;
+    let mut ingress_drops = drops_of(&[&counts.ingress_drops]);
+    let elsewhere = counts.handoff_full.get();
+    if elsewhere > 0 {
+        *ingress_drops
+            .entry(DropReason::HandoffFull.name())
+            .or_default() += elsewhere;
+    }
+    let cycles_per_ms = links
+        .get(record.worker.index())
+        .map_or(0, |link| link.counts.cycles_per_ms.get());
+    let longest = u128::from(counts.longest_visit.get()) * 1_000_000;
+    let longest = longest.checked_div(cycles_per_ms.into()).unwrap_or(0);
+    AttachmentSnapshot {
+        id: record.id,
+        name: record.spec.name.clone(),
+        worker: record.worker.index(),
+        connected: record.connected,
+        traffic: counts.traffic.read(),
+        ingress_drops,
+        egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
+        late_visits: counts.late_visits.get(),
+        longest_visit_ns: u64::try_from(longest).unwrap_or(u64::MAX),
     }
 }
 
@@ -62,7 +89,7 @@ fn uplinks(topology: &Topology) -> Vec<UplinkSnapshot> {
                 mtu: uplink.mtu,
                 worker: uplink.worker.index(),
                 traffic: uplink.counts.traffic.read(),
-                drops: drops_of(&uplink.counts.drops),
+                drops: drops_of(&[&uplink.counts.drops, &uplink.counts.rx_lost]),
             })
         })
         .collect()

@@ -45,7 +45,7 @@ fn receive(state: &mut WorkerState, slot: usize, burst: &mut Burst) -> Option<At
     let port = attachment.port.as_mut()?;
     let mut context = PortContext {
         pools: &mut state.pools,
-        drops: &attachment.counts.egress_drops,
+        drops: &attachment.counts.rx_lost,
     };
     let received = port.rx_burst(&mut context, burst);
     if !burst.is_empty() {

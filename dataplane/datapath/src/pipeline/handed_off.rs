@@ -22,6 +22,7 @@ pub(crate) fn handed_off(tables: &Tables, state: &mut WorkerState) -> usize {
             continue;
         }
         taken += burst.len();
+        state.counts.taken_over.add(burst.len() as u64);
         let buckets = parse::from_worker(state, &mut burst);
         let mut flows = Lookup::new();
         flows.look_up(tables, state, &buckets, &mut burst);

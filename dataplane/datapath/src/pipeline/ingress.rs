@@ -39,7 +39,7 @@ fn receive(state: &mut WorkerState, id: UplinkId, burst: &mut Burst) -> usize {
     };
     let mut context = PortContext {
         pools: &mut state.pools,
-        drops: &uplink.counts.drops,
+        drops: &uplink.counts.rx_lost,
     };
     uplink.port.rx_burst(&mut context, burst);
     let frames = burst.len();

@@ -26,7 +26,7 @@ pub(crate) fn from_uplink(
     burst: &mut Burst,
 ) -> BucketIndexes {
     let Some(uplink) = tables.uplink(id) else {
-        state.pools.free_burst(burst);
+        state.drop_burst(burst, DropReason::Gone);
         return BucketIndexes::new();
     };
     let (flows, uplinks) = (&state.flows, &state.uplinks);
@@ -52,7 +52,7 @@ pub(crate) fn from_pod(
 ) -> BucketIndexes {
     let found = state.attachments.get(sender.slot());
     let Some(attachment) = found.and_then(Option::as_deref) else {
-        state.pools.free_burst(burst);
+        state.drop_burst(burst, DropReason::Gone);
         return BucketIndexes::new();
     };
     let flows = &state.flows;

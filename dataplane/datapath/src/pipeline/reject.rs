@@ -34,6 +34,7 @@ pub(crate) fn answer(state: &mut WorkerState, direction: Direction, mut mbuf: Mb
     if let Some(drops) = state.drops_at(direction, &mbuf) {
         drops.add(DropReason::Rejected, 1);
     }
+    state.counts.answers.add(1);
     let info = FrameInfo::of_mut(&mut mbuf);
     info.set_exempt();
     info.set_destination(match info.origin() {

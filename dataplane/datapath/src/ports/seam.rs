@@ -15,7 +15,8 @@ use crate::frame::tagging::Tagging;
 pub struct PortContext<'a> {
     /// The worker's mempools.
     pub pools: &'a mut Pools,
-    /// Counters for the frames that end in the port.
+    /// Counters for the frames that end in the port: while it receives and keeps house those that it
+    /// does not hand out, while it sends those that it was given.
     pub drops: &'a DropCounts,
 }
 

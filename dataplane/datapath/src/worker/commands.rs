@@ -4,6 +4,7 @@
 
 use std::sync::Arc;
 
+use crate::control::balance::Balance;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::state::UplinkState;
@@ -21,6 +22,8 @@ pub(crate) enum Command {
     },
     /// The peer of an attachment has gone.
     Disconnect { id: AttachmentId },
+    /// Add the counters up.
+    Balance,
     /// Let go of everything and end.
     Stop,
 }
@@ -45,6 +48,8 @@ pub(crate) enum Answer {
         old: Option<Box<dyn PodPort>>,
         known: bool,
     },
+    /// The worker's part of the balance.
+    Balance(Balance),
     /// Nothing is left but the ports, in here.
     Stopped {
         _ports: Vec<Box<dyn PodPort>>,

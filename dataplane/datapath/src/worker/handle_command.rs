@@ -7,6 +7,8 @@ use sluice_mem::BURST;
 
 use super::Worker;
 use super::commands::{Answer, Change, Command, Numbered, Removed};
+use crate::control::balance::Balance;
+use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::flush::flush;
 use crate::pipeline::handed_off::handed_off;
@@ -26,6 +28,7 @@ impl Worker {
             Command::Install { tables, change } => self.install(tables, change),
             Command::Connect { id, port } => self.connect(id, port),
             Command::Disconnect { id } => self.disconnect(id),
+            Command::Balance => Answer::Balance(self.balance()),
             Command::Stop => self.shut_down(),
         };
         // It fits: the ring is as large as that of commands, and control waits for each answer.
@@ -87,7 +90,8 @@ impl Worker {
                 {
                     Some(mut uplink) => {
                         uplink.port.wake_fds(&mut |fd| self.idle.unwatch(fd));
-                        self.state.pools.free_burst(&mut uplink.out);
+                        self.state.drop_burst(&mut uplink.out, DropReason::Gone);
+                        self.state.counts.gone.add_uplink(&uplink.counts);
                         Removed::Uplink(uplink)
                     }
                     None => Removed::None,
@@ -111,11 +115,14 @@ impl Worker {
                     port.wake_fds(&mut |fd| self.idle.unwatch(fd));
                 }
                 match self.state.attachments.get_mut(id.slot()) {
-                    Some(slot) if slot.as_ref().is_some_and(|found| found.id == id) => slot
-                        .take()
-                        .map_or(Removed::None, |attachment| Removed::Attachment {
-                            _attachment: attachment,
-                        }),
+                    Some(slot) if slot.as_ref().is_some_and(|found| found.id == id) => {
+                        slot.take().map_or(Removed::None, |attachment| {
+                            self.state.counts.gone.add_attachment(&attachment.counts);
+                            Removed::Attachment {
+                                _attachment: attachment,
+                            }
+                        })
+                    }
                     _ => Removed::None,
                 }
             }
@@ -173,6 +180,18 @@ impl Worker {
         let port = self.state.attachment(id)?.port.take()?;
         port.wake_fds(&mut |fd| self.idle.unwatch(fd));
         Some(port)
+    }
+
+    /// Adds up the counters of this worker and its ports.
+    pub(crate) fn balance(&self) -> Balance {
+        let mut sum = Balance::of_worker(&self.state.counts);
+        for uplink in self.state.uplinks.iter().flatten() {
+            sum.add_uplink(&uplink.counts);
+        }
+        for attachment in self.state.attachments.iter().flatten() {
+            sum.add_attachment(&attachment.counts);
+        }
+        sum
     }
 
     /// Sends what is on its way, and gives up every port and mbuf.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Housekeeping of a worker's uplinks.
+//! Housekeeping of a worker: its uplinks' and its stopwatch's.
 
 use super::Worker;
 use crate::pipeline::state::WorkerState;
@@ -23,13 +23,15 @@ impl Worker {
             uplinks,
             pools,
             now_ms,
+            counts,
             ..
         } = &mut self.state;
         self.housekeeping_ms = *now_ms;
+        self.visits.calibrate(*now_ms, counts);
         for uplink in uplinks.iter_mut().flatten() {
             let mut context = PortContext {
                 pools,
-                drops: &uplink.counts.drops,
+                drops: &uplink.counts.rx_lost,
             };
             uplink.port.housekeeping(&mut context, *now_ms);
             uplink.counts.report.write(uplink.port.report());

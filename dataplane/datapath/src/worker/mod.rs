@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | the loop |
 //! | `idle.rs` | the idle ladder and the doorbell; `sleep.rs`, the worker's last rung |
+//! | `visits.rs` | the time that each visit of a pod's port takes |
 //! | `housekeeping.rs` | the uplinks' housekeeping, every 10 ms |
 //! | `commands.rs` | messages from control and back; `handle_command.rs`, what they do |
 
@@ -13,6 +14,7 @@ mod handle_command;
 mod housekeeping;
 pub(crate) mod idle;
 mod sleep;
+mod visits;
 
 use std::sync::Arc;
 
@@ -28,6 +30,7 @@ use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::Tables;
 use commands::{Answer, Command, Numbered};
 use idle::{Doorbell, Idle};
+use visits::Visits;
 
 /// Everything that runs on a worker's thread.
 pub(crate) struct Worker {
@@ -40,6 +43,10 @@ pub(crate) struct Worker {
     doorbells: Vec<Arc<Doorbell>>,
     /// Slots of the attachments with a port.
     polled: Vec<usize>,
+    /// Place in `polled` of the port that comes first in the next round: none has the advantage of
+    /// being first, or the drawback of being last.
+    turn: usize,
+    visits: Visits,
     /// Uplinks that this worker polls.
     uplinks: Vec<UplinkId>,
     /// Time of the last housekeeping, by the clock of [`WorkerState::now_ms`].
@@ -64,6 +71,8 @@ impl Worker {
             answers,
             doorbells,
             polled: Vec::new(),
+            turn: 0,
+            visits: Visits::new(),
             uplinks: Vec::new(),
             housekeeping_ms: 0,
         }
@@ -90,12 +99,35 @@ impl Worker {
         for &uplink in &self.uplinks {
             frames += ingress(&self.tables, &mut self.state, uplink);
         }
-        for &slot in &self.polled {
-            frames += egress(&self.tables, &mut self.state, slot);
-        }
+        frames += self.visit_pods();
         flush(&self.tables, &mut self.state);
         self.wake_others();
         self.count_loop(frames);
+        frames
+    }
+
+    /// Visits every pod's port once, each round with another one first. Returns the number of frames
+    /// received.
+    #[inline(always)]
+    fn visit_pods(&mut self) -> usize {
+        let mut frames = 0;
+        self.turn = if self.turn + 1 < self.polled.len() {
+            self.turn + 1
+        } else {
+            0
+        };
+        let (before, after) = self.polled.split_at(self.turn.min(self.polled.len()));
+        self.visits.begin();
+        for &slot in after.iter().chain(before) {
+            let received = egress(&self.tables, &mut self.state, slot);
+            let took = self.visits.end();
+            if received > 0
+                && let Some(Some(attachment)) = self.state.attachments.get(slot)
+            {
+                attachment.counts.visited(took, self.visits.budget());
+            }
+            frames += received;
+        }
         frames
     }
 

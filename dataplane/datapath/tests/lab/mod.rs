@@ -383,8 +383,19 @@ impl Lab {
             .sum()
     }
 
-    /// Stops the engine: every mbuf must be home.
+    /// Every frame that came in went out, was dropped under a reason or is on its way.
+    pub fn assert_conserved(&self) {
+        let balance = self.engine.balance().unwrap();
+        assert!(
+            balance.holds(),
+            "frames are not conserved: {} too many came in: {balance:?}",
+            balance.difference()
+        );
+    }
+
+    /// Stops the engine: every frame must be counted and every mbuf must be home.
     pub fn end(self) {
+        self.assert_conserved();
         let memory = self.engine.stop().unwrap();
         for pool in [memory.small, memory.large] {
             assert!(pool.holds(), "mbufs are not conserved: {pool:?}");

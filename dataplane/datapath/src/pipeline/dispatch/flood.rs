@@ -60,11 +60,14 @@ pub(crate) fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &
         state.counts.drops.add(DropReason::NoSegment, 1);
         return;
     };
+    // From here on there are only copies of it, each of which is sent or dropped.
+    state.counts.flooded.add(1);
     for member in &segment.members {
         let is_sender = info.origin() == Origin::Attachment(member.id);
         if member.owner != state.id || is_sender {
             continue;
         }
+        state.counts.copies.add(1);
         match judge::at_receiver(tables, state, member.id, mbuf) {
             Decision::Pass => {
                 deliver::deliver_borrowed(state, member.id, std::slice::from_ref(mbuf));
@@ -80,13 +83,15 @@ pub(crate) fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &
 
 /// Counts a frame that one of its receivers does not get.
 fn count_drop(state: &mut WorkerState, id: AttachmentId, reason: DropReason) {
-    if let Some(attachment) = state.attachment(id) {
-        attachment.counts.ingress_drops.add(reason, 1);
+    match state.attachment(id) {
+        Some(attachment) => attachment.counts.ingress_drops.add(reason, 1),
+        None => state.counts.drops.add(reason, 1),
     }
 }
 
 /// Sends a pod's frame out of its segment's uplink.
 fn to_wire(tables: &Tables, state: &mut WorkerState, segment: &SegmentTable, mbuf: Mbuf) {
+    state.counts.copies.add(1);
     let id = segment.id.uplink();
     let mut alone = Burst::new();
     if let Err(mbuf) = alone.push(mbuf) {

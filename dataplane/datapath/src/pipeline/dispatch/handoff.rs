@@ -25,8 +25,9 @@ pub(crate) fn hand_off(
         info.set_packed_destination(destination);
         // The number means nothing in the other's flow cache.
         info.set_flow(FlowNumber::NONE);
-        if let Err(mbuf) = ring.push(mbuf) {
-            state.drop_frame(mbuf, DropReason::HandoffFull);
+        match ring.push(mbuf) {
+            Ok(()) => state.counts.handed_off.add(1),
+            Err(mbuf) => state.drop_frame(mbuf, DropReason::HandoffFull),
         }
     }
     state.to_wake |= 1 << worker.index();
@@ -34,6 +35,7 @@ pub(crate) fn hand_off(
 
 /// Hands a copy of a flooded frame off to a worker that owns attachments of its segment.
 pub(crate) fn hand_off_copy(state: &mut WorkerState, worker: usize, mbuf: &Mbuf) {
+    state.counts.copies.add(1);
     let Some(mut copy) = state.pools.alloc_for(mbuf.len()) else {
         state.counts.drops.add(DropReason::NoMbuf, 1);
         return;
@@ -48,8 +50,9 @@ pub(crate) fn hand_off_copy(state: &mut WorkerState, worker: usize, mbuf: &Mbuf)
         state.drop_frame(copy, DropReason::Gone);
         return;
     };
-    if let Err(copy) = ring.push(copy) {
-        state.drop_frame(copy, DropReason::HandoffFull);
+    match ring.push(copy) {
+        Ok(()) => state.counts.handed_off.add(1),
+        Err(copy) => state.drop_frame(copy, DropReason::HandoffFull),
     }
     state.to_wake |= 1 << worker;
 }

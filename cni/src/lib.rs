@@ -8,9 +8,10 @@
 //! | [`spec`] | the CNI itself: call, configuration, version, result, error, delegate, exec |
 //! | [`state`] | the plugins' files below `cniDir`, and the lock of a container |
 //! | [`multus`] | `sluicegate`: networks of a pod become delegates (annotation, sources, plan, routes, status) |
+//! | [`records`] | the records of both, for an operator: listed, dropped, ended |
 //! | [`sriov`] | `sluicegate-vf`: one VF or one attachment on an uplink, by mode kernel, vfio or engine |
 //!
-//! `state` imports `spec`; `multus` and `sriov` import both and not each other.
+//! `state` imports `spec`; `multus` and `sriov` import both and not each other; `records` imports all.
 //!
 //! Of the crates at hand, `nix` serves for the libc calls that have no system call of their own (names
 //! and addresses of interfaces), `rustix` for the rest. `kube` with `k8s-openapi` asks the API server,
@@ -20,6 +21,7 @@
 #![forbid(unsafe_code)]
 
 pub mod multus;
+pub mod records;
 pub mod spec;
 pub mod sriov;
 pub mod state;

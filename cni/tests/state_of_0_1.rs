@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use sluicegate::multus::PodRecord;
 use sluicegate::spec::log::Log;
+use sluicegate::spec::progress::Progress;
 use sluicegate::sriov::InterfaceRecord;
 use sluicegate::state::lock::ContainerLock;
 
@@ -28,15 +29,23 @@ fn json_of(path: &Path) -> Value {
 #[test]
 fn the_record_of_a_pod() {
     let dir = state_dir();
-    let record = PodRecord::load(&dir, CONTAINER, "eth0", &Log::stderr())
+    let mut record = PodRecord::load(&dir, CONTAINER, "eth0", &Log::stderr())
         .unwrap()
         .unwrap();
     let path = PodRecord::path(&dir, CONTAINER, "eth0");
     assert_eq!(serde_json::to_value(&record).unwrap(), json_of(&path));
     assert!(record.complete && record.begun == 2);
-    let [primary, second] = record.to_undo() else {
+    record.infer_progress();
+    let [primary, second] = &record.delegates[..] else {
         panic!("two delegates: {record:?}")
     };
+    let states = primary.states.iter().chain(&second.states);
+    assert!(
+        states
+            .clone()
+            .all(|state| state.progress == Progress::Added)
+    );
+    assert_eq!(states.count(), 3, "one for each plugin");
     assert!(primary.primary && primary.has_link && !primary.disable_check);
     assert_eq!(
         (primary.name.as_str(), primary.ifname.as_str()),

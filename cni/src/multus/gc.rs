@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::{Value, json};
 
-use super::{MetaConf, PodRecord, lock_dir, multus_cache, undo};
+use super::{MetaConf, PodRecord, del, lock_dir, multus_cache};
 use crate::Error;
 use crate::spec::conf::NetConf;
 use crate::spec::delegate::{Delegate, VALID_ATTACHMENTS};
@@ -25,25 +25,40 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
     if conf.disable_gc {
         return Ok(());
     }
+    let log = &context.log;
     let mut errors = Vec::new();
     let mut networks: BTreeMap<String, (Delegate, Vec<Value>)> = BTreeMap::new();
     for (container, ifname) in state::list(&conf.state_dir)? {
-        let load = || PodRecord::load(&conf.state_dir, &container, &ifname, &context.log);
-        let lives = living.contains(&container);
-        let lock = if lives {
+        let lock = if living.contains(&container) {
             None
         } else {
-            ContainerLock::try_take(&lock_dir(&conf), &container)?
+            match ContainerLock::try_take(&lock_dir(&conf), &container) {
+                Ok(lock) => lock,
+                Err(error) => {
+                    errors.push(error);
+                    continue;
+                }
+            }
         };
-        let Some(record) = load()?.filter(|record| record.network == conf.name) else {
-            continue;
+        let record = match PodRecord::load(&conf.state_dir, &container, &ifname, log) {
+            Ok(record) => record,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
         };
-        match lock {
-            Some(lock) => match remove(&conf, context, &record) {
+        match (lock, record) {
+            (_, Some(record)) if record.network != conf.name => {}
+            (Some(lock), Some(record)) => match remove(&conf, context, record) {
                 Ok(()) => lock.remove(),
                 Err(error) => errors.push(error),
             },
-            None => {
+            // Torn: it tells nothing any more.
+            (Some(lock), None) => match PodRecord::remove(&conf.state_dir, &container, &ifname) {
+                Ok(()) => lock.remove(),
+                Err(error) => errors.push(error),
+            },
+            (None, Some(record)) => {
                 for delegate in record.delegates {
                     let entry = json!({"containerID": container, "ifname": delegate.ifname});
                     let name = delegate.name.clone();
@@ -54,54 +69,52 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
                         .push(entry);
                 }
             }
+            (None, None) => {}
         }
     }
     for container in multus_cache::containers(&conf.multus_dir) {
         if !living.contains(&container) {
-            errors.extend(remove_of_multus(&conf, context, &container).err());
+            errors.extend(remove_of_multus(&conf, context, container).err());
         }
     }
-    let runner = Runner::new(&context.call, &conf.bin_dir, &context.log);
+    let runner = Runner::new(&context.call, &conf.bin_dir, log);
     let mut left = networks.len();
     for (mut delegate, attachments) in networks.into_values() {
         delegate.ifname.clear();
         let budget = context.budget.share(left);
         left -= 1;
-        errors.extend(
-            delegate
-                .gc(&runner, &Value::Array(attachments), budget)
-                .err(),
-        );
+        match delegate.gc(&runner, &Value::Array(attachments), budget) {
+            Ok(_) => {}
+            // It would be said again at every GC.
+            Err(error) if error.is_final() => log.warning(format_args!("{error}")),
+            Err(error) => errors.push(error),
+        }
     }
     Error::collect(errors)
 }
 
 /// Deletes a container's delegates as its own DEL would.
-fn remove(conf: &MetaConf, context: &Context, record: &PodRecord) -> Result<(), Error> {
-    context
-        .log
-        .info(format_args!("container {} is gone", record.container_id));
-    let mut call = context.call.clone();
+fn remove(conf: &MetaConf, context: &Context, record: PodRecord) -> Result<(), Error> {
+    let Context { call, log, .. } = context;
+    log.info(format_args!("container {} is gone", record.container_id));
+    let mut call = call.clone();
     call.container_id.clone_from(&record.container_id);
+    call.ifname.clone_from(&record.ifname);
     call.args.clone_from(&record.args);
-    let runner = Runner::new(&call, &conf.bin_dir, &context.log);
-    let errors = undo(record.to_undo(), &runner, &conf.state_dir, context.budget);
-    Error::collect(errors)?;
-    PodRecord::remove(&conf.state_dir, &record.container_id, &record.ifname)
+    del::finish(conf, record, &call, log, context.budget)
 }
 
 /// Deletes what Multus made for a container that is no more. Which interface was its primary one is not
 /// written down; it is eth0 with every runtime.
-fn remove_of_multus(conf: &MetaConf, context: &Context, container: &str) -> Result<(), Error> {
-    let Some(delegates) = multus_cache::load(&conf.multus_dir, container, "eth0")? else {
-        return Ok(());
-    };
-    let mut call = context.call.clone();
-    call.container_id = container.to_owned();
-    let runner = Runner::new(&call, &conf.bin_dir, &context.log);
-    let errors = undo(&delegates, &runner, &conf.state_dir, context.budget);
-    Error::collect(errors)?;
-    multus_cache::remove(&conf.multus_dir, container, &delegates)
+fn remove_of_multus(conf: &MetaConf, context: &Context, container: String) -> Result<(), Error> {
+    let Context { call, log, .. } = context;
+    let mut call = call.clone();
+    call.container_id = container;
+    "eth0".clone_into(&mut call.ifname);
+    match del::adopt(conf, &call, log) {
+        Some(record) => del::finish(conf, record, &call, log, context.budget),
+        None => Ok(()),
+    }
 }
 
 /// The container ids that the runtime names.

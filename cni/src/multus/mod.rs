@@ -10,6 +10,7 @@
 mod annotation;
 mod check;
 mod conf;
+pub(crate) mod del;
 mod device_info;
 mod gc;
 mod multus_cache;
@@ -39,6 +40,7 @@ use crate::spec::budget::{self, Budget};
 use crate::spec::delegate::Delegate;
 use crate::spec::exec::Runner;
 use crate::spec::log::Log;
+use crate::spec::progress::Progress;
 use crate::spec::protocol::{Context, Plugin};
 use crate::spec::{netns, result};
 use crate::state::lock::ContainerLock;
@@ -67,27 +69,13 @@ impl Plugin for Sluicegate {
     }
 
     fn del(&self, context: &Context) -> Result<(), Error> {
-        let Context { call, log, .. } = context;
         let conf = MetaConf::read(&context.conf).unwrap_or_else(|error| {
-            log.error(format_args!(
+            context.log.error(format_args!(
                 "only what is on record can be deleted: {error}"
             ));
             MetaConf::for_del(&context.conf)
         });
-        let lock = lock(&conf, context)?;
-        match PodRecord::load(&conf.state_dir, &call.container_id, &call.ifname, log)? {
-            Some(record) => {
-                let mut call = call.clone();
-                call.args = call.args.or_else(|| record.args.clone());
-                let runner = Runner::new(&call, &conf.bin_dir, log);
-                let errors = undo(record.to_undo(), &runner, &conf.state_dir, context.budget);
-                Error::collect(errors)?;
-            }
-            None => del_without_record(&conf, context)?,
-        }
-        PodRecord::remove(&conf.state_dir, &call.container_id, &call.ifname)?;
-        lock.remove();
-        Ok(())
+        del::run(&conf, context)
     }
 
     fn check(&self, context: &Context) -> Result<(), Error> {
@@ -161,10 +149,13 @@ fn add_all(
         log.info(format_args!(
             "an earlier ADD left a record: undoing it first"
         ));
-        let errors = undo(old.to_undo(), &runner, &conf.state_dir, context.budget);
-        Error::collect(errors)?;
+        del::finish(conf, old, call, log, context.budget)?;
     }
 
+    for delegate in &mut delegates {
+        let plugins = delegate.plugins.len();
+        delegate.states.resize(plugins, Progress::NotRun.into());
+    }
     let mut record = PodRecord::new(&conf.name, call, delegates);
     let added = run_all(
         &mut record,
@@ -179,20 +170,9 @@ fn add_all(
         Err(error) => error,
     };
     log.error(format_args!("undoing {} delegates: {error}", record.begun));
-    let undone = undo(
-        record.to_undo(),
-        &runner,
-        &conf.state_dir,
-        Budget::of(budget::DEL),
-    );
-    if undone.is_empty() {
-        PodRecord::remove(&conf.state_dir, &call.container_id, &call.ifname)?;
-        lock.remove();
-    }
-    for failure in undone {
-        log.error(format_args!(
-            "left for DEL, which will try again: {failure}"
-        ));
+    match del::finish(conf, record, call, log, Budget::of(budget::DEL)) {
+        Ok(()) => lock.remove(),
+        Err(left) => log.error(format_args!("left for DEL, which will try again: {left}")),
     }
     Err(error)
 }
@@ -216,32 +196,6 @@ fn write_status(
         log.error(format_args!("{text}"));
         pod_context.event("NetworkStatusFailed", &text, log);
     }
-}
-
-/// Nothing of ours is known of an ADD: what Multus knew of one is deleted, or else what the
-/// configuration alone would have made.
-fn del_without_record(conf: &MetaConf, context: &Context) -> Result<(), Error> {
-    let Context { call, log, .. } = context;
-    let runner = Runner::new(call, &conf.bin_dir, log);
-    match multus_cache::load(&conf.multus_dir, &call.container_id, &call.ifname) {
-        Ok(Some(delegates)) => {
-            log.info(format_args!("deleting what Multus made"));
-            let errors = undo(&delegates, &runner, &conf.state_dir, context.budget);
-            Error::collect(errors)?;
-            return multus_cache::remove(&conf.multus_dir, &call.container_id, &delegates);
-        }
-        Ok(None) => {}
-        Err(error) => log.error(format_args!("{error}")),
-    }
-    match networks::inline(conf, &call.ifname) {
-        Ok(delegates) => {
-            for error in undo(&delegates, &runner, &conf.state_dir, context.budget) {
-                log.error(format_args!("without a record: {error}"));
-            }
-        }
-        Err(error) => log.info(format_args!("no record: {error}")),
-    }
-    Ok(())
 }
 
 /// The default network's delegate, for STATUS. That it is an object which the API server does not give out
@@ -283,7 +237,7 @@ fn lock_dir(conf: &MetaConf) -> std::path::PathBuf {
     conf.state_dir.join("locks")
 }
 
-/// Runs every delegate's ADD. What was begun is on disk before it is begun.
+/// Runs every delegate's ADD. What is begun is on disk before it is begun.
 fn run_all(
     record: &mut PodRecord,
     requirements: &[Requirements],
@@ -299,10 +253,13 @@ fn run_all(
             netns::check_free(call, &[&record.delegates[index].ifname])?;
         }
         record.begun = index + 1;
-        record.save(state_dir)?;
+        device_info::make_folder(&record.delegates[index], runner.log());
+        for position in 0..record.delegates[index].plugins.len() {
+            record.delegates[index].states[position].progress = Progress::Unknown;
+            record.save(state_dir)?;
+            record.delegates[index].add(position, runner, budget)?;
+        }
         let delegate = &mut record.delegates[index];
-        device_info::make_folder(delegate, runner.log());
-        delegate.add(runner, budget)?;
         requirements[index].verify(delegate)?;
         routes::apply(call, delegate, &route_plans[index])?;
         delegate.has_link = match call.netns.as_deref() {
@@ -328,30 +285,6 @@ fn answer(record: &PodRecord, context: &Context) -> Result<Map<String, Value>, E
     let primary =
         primary.ok_or_else(|| Error::Internal("the primary network has no result".into()))?;
     result::convert(primary, context.conf.version)
-}
-
-/// Runs the delegates' DEL in reverse. One that fails or hangs leaves the others their turn.
-fn undo(
-    delegates: &[Delegate],
-    runner: &Runner<'_>,
-    state_dir: &Path,
-    budget: Budget,
-) -> Vec<Error> {
-    let mut errors = Vec::new();
-    for (left, delegate) in delegates.iter().enumerate().rev() {
-        if let Err(error) = delegate.del(runner, budget.share(left + 1)) {
-            errors.push(error);
-            continue;
-        }
-        device_info::remove(delegate);
-        let container = &runner.call().container_id;
-        errors.extend(result_cache::remove(state_dir, container, delegate).err());
-        runner.log().info(format_args!(
-            "network {} detached from {}",
-            delegate.name, delegate.ifname
-        ));
-    }
-    errors
 }
 
 /// Waits for `readinessindicatorfile`, so that the default network's agent is up before its

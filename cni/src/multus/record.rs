@@ -5,11 +5,13 @@
 use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
+use sluice_host::NetnsIdentity;
 
 use crate::Error;
 use crate::spec::call::Call;
 use crate::spec::delegate::Delegate;
 use crate::spec::log::Log;
+use crate::spec::progress::Progress;
 use crate::state;
 
 /// The record of one ADD, found by container id and `CNI_IFNAME`.
@@ -23,6 +25,12 @@ pub struct PodRecord {
     pub ifname: String,
     /// `CNI_NETNS` at ADD, for people: it may name another namespace by now.
     pub netns: Option<PathBuf>,
+    /// The namespace that it named then.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_identity: Option<NetnsIdentity>,
+    /// `CNI_PATH` at ADD.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_path: Vec<PathBuf>,
     /// `CNI_ARGS` at ADD.
     pub args: Option<String>,
     /// Number of delegates, from the front, whose ADD has begun.
@@ -36,11 +44,14 @@ pub struct PodRecord {
 impl PodRecord {
     /// A record of an ADD that has begun nothing yet.
     pub fn new(network: &str, call: &Call, delegates: Vec<Delegate>) -> PodRecord {
+        let netns = call.netns.as_deref();
         PodRecord {
             network: network.to_owned(),
             container_id: call.container_id.clone(),
             ifname: call.ifname.clone(),
             netns: call.netns.clone(),
+            netns_identity: netns.and_then(|path| NetnsIdentity::of(path).ok()),
+            plugin_path: call.path.clone(),
             args: call.args.clone(),
             begun: 0,
             complete: false,
@@ -48,9 +59,19 @@ impl PodRecord {
         }
     }
 
-    /// The delegates that a DEL has to undo, in the order of ADD.
-    pub fn to_undo(&self) -> &[Delegate] {
-        &self.delegates[..self.begun.min(self.delegates.len())]
+    /// Fills in how far each plugin came where a version that did not write it down made the record.
+    pub fn infer_progress(&mut self) {
+        for (index, delegate) in self.delegates.iter_mut().enumerate() {
+            let progress = if self.complete || index + 1 < self.begun {
+                Progress::Added
+            } else if index < self.begun {
+                Progress::Unknown
+            } else {
+                Progress::NotRun
+            };
+            let missing = delegate.plugins.len();
+            delegate.states.resize(missing, progress.into());
+        }
     }
 
     /// Returns the path of the record of an interface.

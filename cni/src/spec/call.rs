@@ -78,6 +78,8 @@ pub struct Call {
     pub path: Vec<PathBuf>,
     /// `CNI_NETNS_OVERRIDE`: the caller really means this process's own network namespace.
     pub own_netns_allowed: bool,
+    /// Whether `CNI_NETNS` of a DEL names this process's own network namespace and is not to be used.
+    pub names_own_netns: bool,
 }
 
 impl Call {
@@ -141,6 +143,7 @@ impl Call {
                 .unwrap_or_default(),
             own_netns_allowed: get("CNI_NETNS_OVERRIDE")
                 .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true")),
+            names_own_netns: false,
         }))
     }
 

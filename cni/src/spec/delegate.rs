@@ -11,6 +11,7 @@ use crate::spec::call::Command;
 use crate::spec::conf::check_name;
 use crate::spec::exec::{Job, Runner};
 use crate::spec::fields::{self, Fields};
+use crate::spec::progress::{PluginState, Progress};
 use crate::spec::version::Version;
 use crate::{Error, PluginError};
 
@@ -56,6 +57,9 @@ pub struct Delegate {
     /// Result of its ADD, in its own version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Map<String, Value>>,
+    /// How far each of `plugins` came.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub states: Vec<PluginState>,
 }
 
 impl Delegate {
@@ -121,6 +125,7 @@ impl Delegate {
             plugins,
             runtime_config: Map::new(),
             result: None,
+            states: Vec::new(),
         })
     }
 
@@ -145,39 +150,69 @@ impl Delegate {
         Version::parse(&self.cni_version).unwrap_or(Version::V0_1_0)
     }
 
-    /// Runs ADD through the chain, each plugin with its predecessor's result, and keeps the
-    /// last one's.
+    /// Runs ADD of the plugin at `position` of the chain, with its predecessor's result, and keeps its own.
+    /// How far it came is in `states` afterwards.
     ///
     /// # Errors
-    /// Those of [`Runner::run`]; the chain is not undone.
-    pub fn add(&mut self, runner: &Runner<'_>, budget: Budget) -> Result<(), Error> {
-        let mut previous = None;
-        for plugin in &self.plugins {
-            let conf = self.conf_for(plugin, previous.as_ref());
-            let result = self.run(runner, Command::Add, plugin, &conf, budget)?;
-            previous = Some(result.ok_or_else(|| PluginError {
-                plugin: self.who(plugin),
-                code: 999,
-                msg: "succeeded without a result".to_owned(),
-                details: String::new(),
-            })?);
+    /// Those of [`Runner::run`]; nothing is undone.
+    pub fn add(
+        &mut self,
+        position: usize,
+        runner: &Runner<'_>,
+        budget: Budget,
+    ) -> Result<(), Error> {
+        let plugin = &self.plugins[position];
+        let conf = self.conf_for(plugin, self.result.as_ref());
+        let answer = self.run(runner, Command::Add, plugin, &conf, budget);
+        let result = answer.and_then(|result| {
+            let nothing = || self.failure(plugin, "succeeded without a result".to_owned());
+            result.ok_or_else(nothing)
+        });
+        match result {
+            Ok(result) => {
+                self.result = Some(result);
+                self.states[position].progress = Progress::Added;
+                Ok(())
+            }
+            Err(error) => {
+                self.states[position].add_failed(&error);
+                Err(error)
+            }
         }
-        self.result = previous;
-        Ok(())
     }
 
-    /// Runs DEL through the chain in reverse. A plugin that fails does not stop the others.
+    /// Runs DEL of what is owed one, the chain in reverse. A plugin that fails does not stop the others.
     ///
     /// # Errors
-    /// What failed.
-    pub fn del(&self, runner: &Runner<'_>, budget: Budget) -> Result<(), Error> {
+    /// What failed and is to be tried again. What is given up is logged.
+    pub fn del(&mut self, runner: &Runner<'_>, budget: Budget) -> Result<(), Error> {
         let mut errors = Vec::new();
-        for (left, plugin) in self.plugins.iter().enumerate().rev() {
+        for position in (0..self.plugins.len()).rev() {
+            if !self.states[position].is_owed() {
+                continue;
+            }
+            let plugin = &self.plugins[position];
             let conf = self.conf_for(plugin, self.known_result());
-            let share = budget.share(left + 1);
-            errors.extend(self.run(runner, Command::Del, plugin, &conf, share).err());
+            let share = budget.share(position + 1);
+            let answer = self.run(runner, Command::Del, plugin, &conf, share);
+            let state = &mut self.states[position];
+            match answer {
+                Ok(_) => state.progress = Progress::Deleted,
+                Err(error) => match state.del_failed(&error) {
+                    Some(why) => runner.log().error(format_args!(
+                        "{error}: not tried again, since {why}; what it may have left is to be removed \
+                         by hand or by its GC"
+                    )),
+                    None => errors.push(error),
+                },
+            }
         }
         Error::collect(errors)
+    }
+
+    /// Whether a DEL has to run one of its plugins.
+    pub fn is_owed(&self) -> bool {
+        self.states.iter().any(PluginState::is_owed)
     }
 
     /// Runs CHECK through the chain. A delegate older than CHECK has none: `false`.
@@ -283,6 +318,16 @@ impl Delegate {
             conf,
             who: &self.who(plugin),
             budget,
+        })
+    }
+
+    /// An error of a plugin that gave none itself.
+    fn failure(&self, plugin: &Map<String, Value>, msg: String) -> Error {
+        Error::Plugin(PluginError {
+            plugin: self.who(plugin),
+            code: 999,
+            msg,
+            details: String::new(),
         })
     }
 

@@ -125,6 +125,15 @@ impl Error {
         }
     }
 
+    /// Whether a retry gives the same answer: what was asked for, or with what, is refused (codes 1 to 4 and
+    /// 6 to 8; a plugin that is not installed is 7). 5 is trouble with a file, which passes.
+    pub fn is_final(&self) -> bool {
+        match self {
+            Error::Several(errors) => errors.iter().all(Error::is_final),
+            error => matches!(error.code(), 1..=4 | 6..=8),
+        }
+    }
+
     /// The `details` member: what a delegate gave there, or a configuration hint.
     fn details(&self) -> &str {
         match self {
@@ -177,5 +186,16 @@ mod tests {
         assert_eq!(error.code(), 3);
         assert_eq!(error.to_string(), "delegate x: no; also this");
         assert!(Error::collect(Vec::new()).is_ok());
+    }
+
+    #[test]
+    fn what_a_retry_may_mend_is_told_from_what_it_does_not() {
+        for code in [1, 2, 3, 4, 6, 7, 8] {
+            assert!(plugin(code).is_final(), "{code}");
+        }
+        for code in [5, 11, 50, 100, 999] {
+            assert!(!plugin(code).is_final(), "{code}");
+            assert!(!Error::Several(vec![plugin(7), plugin(code)]).is_final());
+        }
     }
 }

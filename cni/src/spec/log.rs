@@ -69,6 +69,14 @@ impl Log {
         }
     }
 
+    /// A log that goes nowhere.
+    pub fn silent() -> Log {
+        Log {
+            stderr: false,
+            ..Log::stderr()
+        }
+    }
+
     /// The log that `LogFile`, `LogLevel`, `logToStderr` and `logOptions` ask for. What is wrong with them is
     /// said on standard error and costs nothing else.
     pub fn new(plugin: &str, conf: &NetConf, call: &Call) -> Log {

@@ -9,6 +9,7 @@
 //! | [`result`], [`version`] | results of every CNI version, and their conversion |
 //! | [`error`] | error codes and error objects |
 //! | [`exec`], [`delegate`] | running other plugins: one, and the chain of a delegate |
+//! | [`progress`] | how far a delegate's plugins came, and when a DEL is not repeated |
 //! | [`netns`] | what can be asked of a pod's network namespace |
 //! | [`budget`], [`log`] | the time a call may take, and what people read |
 
@@ -21,6 +22,7 @@ pub mod exec;
 pub mod fields;
 pub mod log;
 pub mod netns;
+pub mod progress;
 pub mod protocol;
 pub mod result;
 pub mod version;

@@ -71,7 +71,7 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         return code;
     }
     let environment = |name: &str| std::env::var_os(name)?.into_string().ok();
-    let call = match Call::read(environment) {
+    let mut call = match Call::read(environment) {
         Ok(Some(call)) => call,
         Ok(None) => {
             let known: Vec<&str> = Version::ALL
@@ -104,6 +104,12 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         budget::DEL
     };
     let budget = Budget::inherited(own, environment(budget::VARIABLE).as_deref());
+    match netns::is_own(&call) {
+        Ok(own) if call.command == Command::Del => call.names_own_netns = own,
+        Ok(false) => {}
+        Ok(true) => return refuse(&netns::own(&call), conf.version),
+        Err(error) => return refuse(&error, conf.version),
+    }
     let context = Context {
         call,
         conf,
@@ -132,9 +138,6 @@ fn serve<P: Plugin>(plugin: &P, context: &Context) -> Result<Option<Map<String, 
             command.since().as_str(),
             version.as_str()
         )));
-    }
-    if command.has_container() {
-        netns::check_not_own(&context.call)?;
     }
     context
         .log

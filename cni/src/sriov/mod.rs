@@ -35,8 +35,8 @@ use interface::Invocation;
 use serde_json::{Map, Value};
 
 use crate::Error;
-use crate::spec::budget;
 use crate::spec::protocol::{Context, Plugin};
+use crate::spec::{budget, netns};
 use crate::state::lock::ContainerLock;
 
 /// The interface plugin.
@@ -56,6 +56,9 @@ impl Plugin for SluicegateVf {
         let paths = PluginPaths::read(&context.conf);
         let lock = lock(&paths, context)?;
         let record = InterfaceRecord::load(&paths.records, &call.container_id, &call.ifname, log)?;
+        if call.names_own_netns && record.is_none() {
+            return Err(netns::own(call));
+        }
         let net = &context.conf;
         let invocation = Invocation { call, net };
         teardown::run(&paths, record.as_ref(), invocation, log, context.budget)?;

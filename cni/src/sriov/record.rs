@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
+use sluice_host::NetnsIdentity;
 
 use crate::Error;
 use crate::spec::call::Call;
@@ -28,6 +29,12 @@ pub struct InterfaceRecord {
     pub ifname: String,
     /// `CNI_ARGS` at ADD.
     pub args: Option<String>,
+    /// The namespace that `CNI_NETNS` named at ADD.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns: Option<NetnsIdentity>,
+    /// `CNI_PATH` at ADD.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub plugin_path: Vec<PathBuf>,
     /// The configuration at ADD.
     pub conf: Map<String, Value>,
 }
@@ -35,12 +42,15 @@ pub struct InterfaceRecord {
 impl InterfaceRecord {
     /// The record of an ADD that has begun nothing yet.
     pub fn new(conf: &NetConf, call: &Call) -> InterfaceRecord {
+        let netns = call.netns.as_deref();
         InterfaceRecord {
             complete: false,
             network: conf.name.clone(),
             container_id: call.container_id.clone(),
             ifname: call.ifname.clone(),
             args: call.args.clone(),
+            netns: netns.and_then(|path| NetnsIdentity::of(path).ok()),
+            plugin_path: call.path.clone(),
             conf: conf.json.clone(),
         }
     }

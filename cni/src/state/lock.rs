@@ -77,7 +77,8 @@ impl ContainerLock {
         let Some(file) = FileLock::try_take(&dir.join(name), MODE)? else {
             return Ok(None);
         };
-        file.note_pid()?;
+        // For people only; on a full disk it fails.
+        let _ = file.note_pid();
         file.pass_to_children()?;
         Ok(Some(ContainerLock { file }))
     }
@@ -89,7 +90,10 @@ impl ContainerLock {
     }
 }
 
-/// Whether `pid` runs the same program as this process does.
+/// Programs that hold such locks, by the names that they are built under.
+const PROGRAMS: [&str; 3] = ["sluicegate", "sluicegate-vf", "sluicectl"];
+
+/// Whether `pid` runs the same program as this process does, or another that takes such locks.
 fn is_plugin(pid: u32) -> bool {
     let name = |path: PathBuf| {
         let link = fs::read_link(path).ok()?;
@@ -97,7 +101,9 @@ fn is_plugin(pid: u32) -> bool {
         Some(name.strip_suffix(" (deleted)").unwrap_or(&name).to_owned())
     };
     let ours = name(PathBuf::from("/proc/self/exe"));
-    ours.is_some() && name(PathBuf::from(format!("/proc/{pid}/exe"))) == ours
+    let theirs = name(PathBuf::from(format!("/proc/{pid}/exe")));
+    theirs
+        .is_some_and(|theirs| Some(&theirs) == ours.as_ref() || PROGRAMS.contains(&theirs.as_str()))
 }
 
 /// Kills every process that has the file at `path` open, calls like this one excepted.

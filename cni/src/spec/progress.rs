@@ -1,0 +1,158 @@
+// SPDX-License-Identifier: Apache-2.0
+//! [`PluginState`]: how far one plugin of a delegate came, as a pod's record keeps it, and the rule by
+//! which a DEL ends.
+//!
+//! A plugin is owed a DEL from the moment its ADD begins. A DEL that fails is repeated by the next
+//! one, unless
+//!
+//! 1. the plugin's ADD had answered with an error: it promised nothing, and
+//!    what its DEL says is logged;
+//! 2. the failure is [final](Error::is_final): no retry mends it;
+//! 3. it is the [`MOST_DELS`]th.
+//!
+//! So the number of DELs of a container is bounded, whatever its plugins answer.
+
+use serde::{Deserialize, Serialize};
+
+use crate::Error;
+
+/// Number of DELs of one plugin that may fail before it is given up.
+pub const MOST_DELS: u32 = 10;
+
+/// Step that a plugin has reached.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Progress {
+    /// Its ADD has not begun.
+    NotRun,
+    /// Its ADD has begun and has not answered: it runs, or the call was killed.
+    #[default]
+    Unknown,
+    /// Its ADD answered with an error.
+    Failed,
+    /// Its ADD succeeded.
+    Added,
+    /// Its DEL succeeded, or was given up.
+    Deleted,
+}
+
+impl Progress {
+    /// Returns the step in words, for people.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Progress::NotRun => "not run",
+            Progress::Unknown => "unknown",
+            Progress::Failed => "failed",
+            Progress::Added => "added",
+            Progress::Deleted => "deleted",
+        }
+    }
+}
+
+/// State of one plugin of a delegate.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PluginState {
+    /// Step that it has reached.
+    pub progress: Progress,
+    /// Number of its DELs that failed.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub failed_dels: u32,
+    /// Failure of its last ADD or DEL.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_error: Option<String>,
+}
+
+#[allow(
+    clippy::trivially_copy_pass_by_ref,
+    reason = "serde passes a reference"
+)]
+fn is_zero(number: &u32) -> bool {
+    *number == 0
+}
+
+/// Reason why a plugin whose DEL failed is not asked again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum GivenUp {
+    /// Rule 1.
+    #[error("its ADD had failed, so nothing was promised")]
+    NeverAdded,
+    /// Rule 2.
+    #[error("no retry mends this")]
+    Final,
+    /// Rule 3.
+    #[error("{MOST_DELS} DELs of it have failed")]
+    TooOften,
+}
+
+impl From<Progress> for PluginState {
+    fn from(progress: Progress) -> PluginState {
+        PluginState {
+            progress,
+            ..PluginState::default()
+        }
+    }
+}
+
+impl PluginState {
+    /// Whether a DEL has to run it.
+    pub fn is_owed(&self) -> bool {
+        !matches!(self.progress, Progress::NotRun | Progress::Deleted)
+    }
+
+    /// Notes that its ADD answered with an error.
+    pub fn add_failed(&mut self, error: &Error) {
+        self.progress = Progress::Failed;
+        self.last_error = Some(error.to_string());
+    }
+
+    /// Notes that its DEL failed. The reason why it is not asked again; `None`: it is.
+    pub fn del_failed(&mut self, error: &Error) -> Option<GivenUp> {
+        self.failed_dels += 1;
+        self.last_error = Some(error.to_string());
+        let given_up = if self.progress == Progress::Failed {
+            GivenUp::NeverAdded
+        } else if error.is_final() {
+            GivenUp::Final
+        } else if self.failed_dels >= MOST_DELS {
+            GivenUp::TooOften
+        } else {
+            return None;
+        };
+        self.progress = Progress::Deleted;
+        Some(given_up)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn busy() -> Error {
+        Error::TryAgain("busy".into())
+    }
+
+    #[test]
+    fn an_add_that_failed_is_owed_one_del() {
+        let mut state = PluginState::default();
+        state.add_failed(&busy());
+        assert!(state.is_owed());
+        assert_eq!(state.del_failed(&busy()), Some(GivenUp::NeverAdded));
+        assert!(!state.is_owed());
+    }
+
+    #[test]
+    fn what_no_retry_mends_is_given_up_at_once_and_the_rest_after_ten() {
+        for progress in [Progress::Added, Progress::Unknown] {
+            let mut state = PluginState::from(progress);
+            let refused = Error::Config("no".into());
+            assert_eq!(state.del_failed(&refused), Some(GivenUp::Final));
+            let mut state = PluginState::from(progress);
+            for _ in 1..MOST_DELS {
+                assert_eq!(state.del_failed(&busy()), None);
+                assert!(state.is_owed());
+            }
+            assert_eq!(state.del_failed(&busy()), Some(GivenUp::TooOften));
+        }
+        assert!(!PluginState::from(Progress::NotRun).is_owed());
+    }
+}

@@ -67,8 +67,14 @@ drop_reasons! {
     Rejected => "rejected",
     /// A rule said reject, and telling the sender was over the limit.
     RejectLimited => "reject_limited",
-    /// Flooding in the segment was over the limit.
-    FloodLimited => "flood_limited",
+    /// Its sender's broadcasts were over the limit (`limits` in the configuration).
+    BroadcastLimited => "broadcast_limited",
+    /// Its sender's multicast that is flooded was over the limit (`limits`).
+    MulticastLimited => "multicast_limited",
+    /// Its sender's ARP and neighbour discovery were over the limit (`limits`).
+    ArpNdLimited => "arp_nd_limited",
+    /// A frame to a group, and no attachment is to get it.
+    NoReceiver => "no_receiver",
     /// The attachment went while the frame was on its way.
     Gone => "gone",
     /// No peer is connected to the attachment; the uplink has no link, or its device is gone.

@@ -13,7 +13,7 @@
 //! | `flows` | the flow cache |
 //! | [`ports`] | the drivers, a file or a folder each, and the traits they implement |
 //! | `frame` | the facts of one frame |
-//! | `spec` | specifications that control hands in |
+//! | `spec`, `limits` | specifications and limits that control hands in |
 //!
 //! Nothing here depends on an asynchronous runtime or on a serialiser: the manifest says so. System
 //! calls go through rustix and nix rather than libc, since this crate forbids unsafe code;
@@ -29,6 +29,7 @@ mod error;
 mod flows;
 mod frame;
 mod ids;
+mod limits;
 mod pipeline;
 pub mod ports;
 mod spec;
@@ -48,6 +49,7 @@ pub use frame::destination::Destination;
 pub use frame::origin_tag::Origin;
 pub use frame::tagging::Tagging;
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
+pub use limits::{FloodLimits, Limits, Rate};
 pub use ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, UplinkReport, Wake};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use spec::{AttachmentSpec, EngineConfig, IdleConfig, UplinkSpec, VlanSet, WorkerConfig};

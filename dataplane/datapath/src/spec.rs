@@ -8,6 +8,7 @@ use std::time::Duration;
 use sluice_packet::{Mac, Vid};
 
 use crate::ids::UplinkId;
+use crate::limits::Limits;
 use crate::ports::seam::Uplink;
 
 /// Workers, memory and idling.
@@ -25,6 +26,8 @@ pub struct EngineConfig {
     pub huge_pages: sluice_mem::HugePages,
     /// Idle ladder of the workers.
     pub idle: IdleConfig,
+    /// Limits of what one source may cause others to receive.
+    pub limits: Limits,
 }
 
 /// Configuration of one worker.

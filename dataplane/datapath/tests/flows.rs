@@ -248,7 +248,7 @@ fn a_flood_is_limited_and_counted_against_its_sender() {
     let pods = [lab.access(210), lab.access(210)];
     lab.send(&pods[0].port, vec![udp(ALL, pods[0].mac, 1); 20_000]);
     let drops = lab.all_drops();
-    let limited = drops.get("flood_limited").copied().unwrap_or(0);
+    let limited = drops.get("broadcast_limited").copied().unwrap_or(0);
     let arrived = lab.out(&pods[1].port).len() as u64;
     assert!(limited > 0, "{drops:?}");
     assert_eq!(limited + arrived, 20_000);
@@ -259,7 +259,7 @@ fn a_flood_is_limited_and_counted_against_its_sender() {
         .into_iter()
         .find(|a| a.id == pods[0].id);
     assert_eq!(
-        sender.unwrap().egress_drops.get("flood_limited"),
+        sender.unwrap().egress_drops.get("broadcast_limited"),
         Some(&limited)
     );
     lab.end();

@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::Result;
 use sluice_benches::scene::{pod, policies, wire};
 use sluice_datapath::{
-    AttachmentSpec, Engine, EngineConfig, IdleConfig, PodPort, UplinkId, WorkerConfig,
+    AttachmentSpec, Engine, EngineConfig, IdleConfig, Limits, PodPort, UplinkId, WorkerConfig,
 };
 use sluice_mem::HugePages;
 
@@ -22,6 +22,7 @@ pub(crate) fn start(cores: &[usize], rules: u16, idle: IdleConfig) -> Result<(En
         flow_cache: 131_072,
         huge_pages: HugePages::Auto,
         idle,
+        limits: Limits::default(),
     })?;
     let uplink = engine.add_uplink(wire())?;
     engine.set_policies(policies(rules))?;

@@ -86,7 +86,7 @@ impl Engine {
         };
         let small = pool(BufSize::Small, config.small_mbufs)?;
         let large = pool(BufSize::Large, config.large_mbufs)?;
-        let mut topology = Topology::new(workers);
+        let mut topology = Topology::new(workers, config.limits);
         let tables = Arc::new(topology.tables());
         let parts = config
             .workers
@@ -207,10 +207,11 @@ impl Engine {
     /// Any but [`Error::Thread`] and [`Error::Memory`]; nothing was changed.
     pub fn attach(&self, spec: AttachmentSpec) -> Result<Attached, Error> {
         let mut inner = self.lock();
+        let limits = inner.topology.limits;
         let record = inner.topology.add_attachment(spec)?;
         let (id, worker) = (record.id, record.worker);
         let (uplink, vids) = (record.spec.uplink, record.spec.vlans.vids());
-        let attachment = Attachment::new(id, &record.spec, record.counts.clone());
+        let attachment = Attachment::new(id, &record.spec, record.counts.clone(), &limits);
         let change = Change::AddAttachment(Box::new(attachment));
         if let Err(error) = inner.spread(worker, change, Order::OwnerFirst) {
             let _ = inner.topology.remove_attachment(id);

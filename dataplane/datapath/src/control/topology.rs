@@ -10,13 +10,13 @@ use sluice_packet::{Mac, Vid};
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::{ConfigError, Error};
 use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
+use crate::limits::Limits;
 use crate::pipeline::attachment::ETHERNET_HEADER_BYTES;
+use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
-    AttachmentEntry, FLOOD_BURST, FLOOD_PER_SECOND, Member, NO_SEGMENT, OwnPolicy, SegmentTable,
-    Tables, UplinkTable,
+    AttachmentEntry, Member, NO_SEGMENT, OwnPolicy, SegmentTable, Tables, UplinkTable,
 };
-use crate::pipeline::token_bucket::TokenBucket;
 use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 
 /// Attachments that the engine can have.
@@ -57,6 +57,7 @@ struct Slot {
 /// Uplinks, attachments and policies of the engine.
 pub(crate) struct Topology {
     workers: usize,
+    pub(crate) limits: Limits,
     pub(crate) uplinks: Vec<Option<UplinkRecord>>,
     slots: Vec<Slot>,
     pub(crate) policies: Arc<PolicySet>,
@@ -64,20 +65,21 @@ pub(crate) struct Topology {
     /// Counts that earlier sets had for the same rule, by slot of `policies`.
     pub(crate) carried: Vec<(u64, u64)>,
     /// Kept as long as the segment has attachments, so that attaching fills no bucket.
-    floods: BTreeMap<SegmentId, Arc<[TokenBucket]>>,
+    wire_floods: BTreeMap<SegmentId, Arc<FloodBuckets>>,
 }
 
 impl Topology {
-    pub(crate) fn new(workers: usize) -> Topology {
+    pub(crate) fn new(workers: usize, limits: Limits) -> Topology {
         let policies = Arc::new(PolicySet::empty());
         Topology {
             workers,
+            limits,
             uplinks: Vec::new(),
             slots: Vec::new(),
             rule_counts: counts_for(&policies, workers),
             carried: vec![(0, 0); policies.slots()],
             policies,
-            floods: BTreeMap::new(),
+            wire_floods: BTreeMap::new(),
         }
     }
 
@@ -291,8 +293,7 @@ impl Topology {
                 by_segment.entry(id).or_default().push(record);
             }
         }
-        let workers = self.workers;
-        self.floods.retain(|id, _| by_segment.contains_key(id));
+        self.wire_floods.retain(|id, _| by_segment.contains_key(id));
         let mut uplinks: Vec<Option<UplinkTable>> = self
             .uplinks
             .iter()
@@ -314,11 +315,11 @@ impl Topology {
                 .iter()
                 .map(|record| (record.spec.mac, record.id))
                 .collect();
-            let flood = self.floods.entry(id).or_insert_with(|| {
-                (0..workers)
-                    .map(|_| TokenBucket::new(FLOOD_PER_SECOND, FLOOD_BURST))
-                    .collect()
-            });
+            let limits = &self.limits.wire;
+            let wire_floods = self
+                .wire_floods
+                .entry(id)
+                .or_insert_with(|| Arc::new(FloodBuckets::new(limits)));
             segments.push(SegmentTable {
                 id,
                 policy: self.policies.segment(&uplink.network, vid),
@@ -333,7 +334,7 @@ impl Topology {
                 member_workers: records
                     .iter()
                     .fold(0, |mask, record| mask | 1 << record.worker.index()),
-                flood: flood.clone(),
+                wire_floods: Arc::clone(wire_floods),
             });
         }
         Tables {

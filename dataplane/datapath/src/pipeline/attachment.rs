@@ -10,17 +10,14 @@ use crate::counters::AttachmentCounts;
 use crate::frame::FrameInfo;
 use crate::frame::tagging::Tagging;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
+use crate::limits::{Limits, Rate};
+use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::ports::seam::PodPort;
 use crate::spec::{AttachmentSpec, VlanSet};
 
-/// Rejects that an attachment's rules may cause a second, and how many at once.
-const REJECT_PER_SECOND: u64 = 1_000;
-const REJECT_BURST: u64 = 100;
-/// Frames that a pod may have flooded a second, and how many at once: a tenth of what its segment
-/// may, so that one pod cannot take the others' ARP from them.
-const FLOOD_PER_SECOND: u64 = 2_000;
-const FLOOD_BURST: u64 = 512;
+/// Rejects that an attachment's rules may cause.
+const REJECTS: Rate = Rate::new(1_000, 100);
 
 /// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
@@ -41,7 +38,7 @@ pub(crate) struct Attachment {
     pub(crate) port: Option<Box<dyn PodPort>>,
     pub(crate) counts: Arc<AttachmentCounts>,
     pub(crate) rejects: TokenBucket,
-    pub(crate) floods: TokenBucket,
+    pub(crate) floods: FloodBuckets,
     /// Something was delivered since the last flush.
     pub(crate) dirty: bool,
 }
@@ -87,6 +84,7 @@ impl Attachment {
         id: AttachmentId,
         spec: &AttachmentSpec,
         counts: Arc<AttachmentCounts>,
+        limits: &Limits,
     ) -> Attachment {
         let vlans = Vlans::new(&spec.vlans, spec.uplink);
         let tagging = match &vlans {
@@ -104,8 +102,8 @@ impl Attachment {
             max_frame: usize::try_from(spec.mtu).unwrap_or(usize::MAX / 2) + ETHERNET_HEADER_BYTES,
             port: None,
             counts,
-            rejects: TokenBucket::new(REJECT_PER_SECOND, REJECT_BURST),
-            floods: TokenBucket::new(FLOOD_PER_SECOND, FLOOD_BURST),
+            rejects: TokenBucket::new(REJECTS),
+            floods: FloodBuckets::new(&limits.attachment),
             dirty: false,
         }
     }

@@ -29,7 +29,8 @@
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
 //! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
-//! | `frame_set.rs`, `token_bucket.rs` | positions in a burst, rate limits |
+//! | `flood_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
+//! | `frame_set.rs` | positions in a burst |
 //!
 //! The files import only downwards in this order. The one thing that would close a circle, a
 //! reject's answer, waits in the outbox until [`flush`](flush::flush).
@@ -50,9 +51,11 @@
 pub(crate) mod antispoof;
 pub(crate) mod attachment;
 pub(crate) mod classify;
+pub(crate) mod clock;
 pub(crate) mod dispatch;
 pub(crate) mod egress;
 pub(crate) mod event;
+pub(crate) mod flood_limits;
 pub(crate) mod flush;
 pub(crate) mod frame_set;
 pub(crate) mod handed_off;

@@ -48,11 +48,11 @@ pub(crate) fn answer(state: &mut WorkerState, direction: Direction, mut mbuf: Mb
 
 /// Takes a token from the limit of the attachment that rejects; `false` if there is none.
 fn take_token(state: &mut WorkerState, direction: Direction, mbuf: &Mbuf) -> bool {
-    let now_ms = state.now_ms;
+    let now_ns = state.clock.now_ns();
     FrameInfo::of(mbuf)
         .judged_at(direction)
         .and_then(|id| state.attachment(id))
-        .is_some_and(|attachment| attachment.rejects.take(now_ms))
+        .is_some_and(|attachment| attachment.rejects.take(now_ns))
 }
 
 /// Mbuf in which the answer is built.

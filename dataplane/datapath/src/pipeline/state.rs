@@ -10,6 +10,7 @@ use sluice_packet::FlowKey;
 use sluice_ring::{Consumer, Producer};
 
 use super::attachment::Attachment;
+use super::clock::Clock;
 use super::event::{RawRecord, WorkerEvent};
 use super::outbox::Outbox;
 use super::tables::Tables;
@@ -20,14 +21,13 @@ use crate::flows::FlowCache;
 use crate::frame::FrameInfo;
 use crate::frame::origin_tag::Origin;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::limits::Rate;
 use crate::ports::seam::{PortFault, Uplink};
 
 /// Capacity of the handoff ring between each two workers, in frames.
 pub(crate) const HANDOFF_FRAMES: usize = 1024;
-/// Log records that a worker posts a second: a log is for people.
-const RECORDS_PER_SECOND: u64 = 100;
-/// Log records that a worker posts at once.
-const RECORDS_BURST: u64 = 50;
+/// Log records that a worker posts: a log is for people.
+const RECORDS: Rate = Rate::new(100, 50);
 
 /// Uplink as the worker that polls it has it.
 pub(crate) struct UplinkState {
@@ -66,6 +66,8 @@ pub(crate) struct WorkerState {
     pub(crate) records: TokenBucket,
     /// Milliseconds of a monotonic clock, read once per loop.
     pub(crate) now_ms: u64,
+    /// Clock that `now_ms` is read from, and by which token buckets go.
+    pub(crate) clock: Clock,
 }
 
 impl WorkerState {
@@ -92,8 +94,9 @@ impl WorkerState {
             has_faults: false,
             to_wake: 0,
             counts,
-            records: TokenBucket::new(RECORDS_PER_SECOND, RECORDS_BURST),
+            records: TokenBucket::new(RECORDS),
             now_ms: 0,
+            clock: Clock::new(),
         }
     }
 
@@ -193,8 +196,8 @@ impl WorkerState {
             key: *key,
             set_version,
         };
-        let kept =
-            self.records.take(self.now_ms) && self.events.push(WorkerEvent::Log(record)).is_ok();
+        let kept = self.records.take(self.clock.now_ns())
+            && self.events.push(WorkerEvent::Log(record)).is_ok();
         if !kept {
             self.counts.lost_records.add(1);
         }

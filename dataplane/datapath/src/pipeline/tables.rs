@@ -9,13 +9,8 @@ use sluice_packet::Vid;
 
 use crate::counters::RuleCounts;
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
+use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::macs::MacTable;
-use crate::pipeline::token_bucket::TokenBucket;
-
-/// Frames a second that a segment may flood from each worker, and how many at once. Enough for the
-/// ARP and ND of a large segment; a pod has a limit of its own well below it.
-pub(crate) const FLOOD_PER_SECOND: u64 = 20_000;
-pub(crate) const FLOOD_BURST: u64 = 4_096;
 
 /// Tables of one version.
 #[derive(Debug)]
@@ -65,8 +60,9 @@ pub(crate) struct SegmentTable {
     pub(crate) members: Box<[Member]>,
     /// Bit n: worker n owns a member.
     pub(crate) member_workers: u64,
-    /// Per worker; outlives this version of the tables.
-    pub(crate) flood: Arc<[TokenBucket]>,
+    /// Flood limits of the wire here, which the worker that polls the uplink takes from. Outlives
+    /// this version of the tables.
+    pub(crate) wire_floods: Arc<FloodBuckets>,
 }
 
 /// An attachment in a segment.

@@ -1,44 +1,50 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Token buckets, for what an attacker must not be able to multiply: floods and rejects.
+//! Token buckets, for what an attacker must not be able to multiply: floods, rejects, log records.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Token bucket: a rate with a burst. One worker takes from it; it is made of atomics
-/// only so that tables, which are shared, can hold it.
+use crate::limits::Rate;
+
+/// Credit of one token: a bucket of rate `r` earns `r` of it every nanosecond.
+const TOKEN: u64 = 1_000_000_000;
+
+/// Token bucket: a rate with a burst. One worker takes from it; it is made of atomics only so that
+/// tables, which are shared, can hold it.
+///
+/// Fractions of a token are kept to the last nanosecond: what a bucket gives in a second does not
+/// depend on how often it is asked.
 #[derive(Debug)]
 pub(crate) struct TokenBucket {
     per_second: u64,
-    burst: u64,
-    /// Thousandths of a token.
-    millitokens: AtomicU64,
-    filled_at_ms: AtomicU64,
+    most_credit: u64,
+    credit: AtomicU64,
+    filled_at_ns: AtomicU64,
 }
 
 impl TokenBucket {
     /// A full bucket.
-    pub(crate) fn new(per_second: u64, burst: u64) -> TokenBucket {
+    pub(crate) fn new(rate: Rate) -> TokenBucket {
+        let most_credit = u64::from(rate.burst) * TOKEN;
         TokenBucket {
-            per_second,
-            burst,
-            millitokens: AtomicU64::new(burst * 1000),
-            filled_at_ms: AtomicU64::new(0),
+            per_second: rate.per_second.into(),
+            most_credit,
+            credit: AtomicU64::new(most_credit),
+            filled_at_ns: AtomicU64::new(0),
         }
     }
 
-    /// Takes one token at the time `now_ms`, if there is one. Time that goes backwards adds none.
-    pub(crate) fn take(&self, now_ms: u64) -> bool {
-        let mut tokens = self.millitokens.load(Ordering::Relaxed);
-        let elapsed = now_ms.saturating_sub(self.filled_at_ms.load(Ordering::Relaxed));
+    /// Takes one token at the time `now_ns`, if there is one. Time that goes backwards adds none.
+    pub(crate) fn take(&self, now_ns: u64) -> bool {
+        let mut credit = self.credit.load(Ordering::Relaxed);
+        let elapsed = now_ns.saturating_sub(self.filled_at_ns.load(Ordering::Relaxed));
         if elapsed > 0 {
-            let filled = tokens.saturating_add(elapsed.saturating_mul(self.per_second));
-            tokens = filled.min(self.burst * 1000);
-            self.filled_at_ms.store(now_ms, Ordering::Relaxed);
+            let earned = elapsed.saturating_mul(self.per_second);
+            credit = credit.saturating_add(earned).min(self.most_credit);
+            self.filled_at_ns.store(now_ns, Ordering::Relaxed);
         }
-        let taken = tokens >= 1000;
-        self.millitokens.store(
-            if taken { tokens - 1000 } else { tokens },
-            Ordering::Relaxed,
-        );
+        let taken = credit >= TOKEN;
+        let left = if taken { credit - TOKEN } else { credit };
+        self.credit.store(left, Ordering::Relaxed);
         taken
     }
 }
@@ -47,29 +53,44 @@ impl TokenBucket {
 mod tests {
     use super::*;
 
+    const MILLI: u64 = 1_000_000;
+
     #[test]
     fn gives_its_burst_and_then_its_rate() {
-        let bucket = TokenBucket::new(100, 10);
-        assert_eq!((0..50).filter(|_| bucket.take(1)).count(), 10);
-        assert!(
-            !bucket.take(10),
-            "9 ms at 100 a second is less than one token"
-        );
-        assert!(bucket.take(11), "10 ms is one");
-        assert!(!bucket.take(11));
-        assert_eq!(
-            (0..50).filter(|_| bucket.take(1_000_000)).count(),
-            10,
-            "never over its burst"
-        );
+        let bucket = TokenBucket::new(Rate::new(100, 10));
+        assert_eq!((0..50).filter(|_| bucket.take(MILLI)).count(), 10);
+        assert!(!bucket.take(11 * MILLI - 1), "less than one token");
+        assert!(bucket.take(11 * MILLI), "10 ms at 100 a second is one");
+        assert!(!bucket.take(11 * MILLI));
+        let later = 1_000_000 * MILLI;
+        let taken = (0..50).filter(|_| bucket.take(later)).count();
+        assert_eq!(taken, 10, "never over its burst");
     }
 
     #[test]
     fn a_clock_that_runs_backwards_adds_nothing() {
-        let bucket = TokenBucket::new(1000, 1);
-        assert!(bucket.take(5000));
-        assert!(!bucket.take(10));
-        assert!(!bucket.take(5000));
-        assert!(bucket.take(5001));
+        let bucket = TokenBucket::new(Rate::new(1000, 1));
+        assert!(bucket.take(5000 * MILLI));
+        assert!(!bucket.take(10 * MILLI));
+        assert!(!bucket.take(5000 * MILLI));
+        assert!(bucket.take(5001 * MILLI));
+    }
+
+    #[test]
+    fn a_second_gives_the_same_however_often_it_is_asked() {
+        // Twice the rate is offered, evenly; the loss is a half for steps of any length.
+        for step_ns in [50_000, 333_333, MILLI, 4 * MILLI, 9_999_999] {
+            let bucket = TokenBucket::new(Rate::new(20_000, 4_096));
+            while bucket.take(0) {}
+            let (mut now, mut offered, mut taken) = (0, 0, 0);
+            while now < 1000 * MILLI {
+                now = (now + step_ns).min(1000 * MILLI);
+                while offered < now / 25_000 {
+                    offered += 1;
+                    taken += u64::from(bucket.take(now));
+                }
+            }
+            assert_eq!((offered, taken), (40_000, 20_000), "steps of {step_ns} ns");
+        }
     }
 }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use sluice_firewall::PolicySet;
 use sluice_mem::{Burst, Pools};
@@ -14,6 +15,7 @@ use crate::control::topology::Topology;
 use crate::error::Error;
 use crate::flows::BucketIndexes;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::limits::Limits;
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::dispatch::dispatch;
 use crate::pipeline::event::WorkerEvent;
@@ -53,7 +55,7 @@ impl SteppedWorker {
         policies: Arc<PolicySet>,
         flows: usize,
     ) -> Result<SteppedWorker, Error> {
-        let mut topology = Topology::new(1);
+        let mut topology = Topology::new(1, Limits::default());
         let carried = vec![(0, 0); policies.slots()];
         topology.set_policies(policies, carried);
         let bell = Arc::new(Doorbell::new()?);
@@ -104,12 +106,19 @@ impl SteppedWorker {
         spec: AttachmentSpec,
         port: Box<dyn PodPort>,
     ) -> Result<AttachmentId, Error> {
+        let limits = self.topology.limits;
         let record = self.topology.add_attachment(spec)?;
         let id = record.id;
-        let attachment = Attachment::new(id, &record.spec, record.counts.clone());
+        let attachment = Attachment::new(id, &record.spec, record.counts.clone(), &limits);
         self.install(Change::AddAttachment(Box::from(attachment)));
         self.command(Command::Connect { id, port });
         Ok(id)
+    }
+
+    /// Stops the worker's clock at a time, which stays until the next call.
+    pub fn set_clock(&mut self, time: Duration) {
+        let nanos = u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
+        self.worker.state.clock.step_to(nanos);
     }
 
     /// Runs the loop once. Returns the number of frames received.

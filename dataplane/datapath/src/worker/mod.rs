@@ -18,7 +18,6 @@ mod visits;
 
 use std::sync::Arc;
 
-use rustix::time::{ClockId, clock_gettime};
 use sluice_ring::{Consumer, Producer};
 
 use crate::ids::{UplinkId, WorkerId};
@@ -134,7 +133,7 @@ impl Worker {
     /// Reads the clock, and does the housekeeping if it is due.
     #[inline(always)]
     fn read_clock(&mut self) {
-        self.state.now_ms = now_ms();
+        self.state.now_ms = self.state.clock.begin_round();
         self.housekeeping_if_due();
     }
 
@@ -161,13 +160,4 @@ impl Worker {
     pub(crate) fn id(&self) -> WorkerId {
         self.state.id
     }
-}
-
-/// Reads the kernel's coarse monotonic clock, in milliseconds: a read costs a few nanoseconds and no
-/// system call, and nothing here needs it finer than the kernel's tick.
-fn now_ms() -> u64 {
-    let now = clock_gettime(ClockId::MonotonicCoarse);
-    let seconds = u64::try_from(now.tv_sec).unwrap_or(0);
-    let nanos = u64::try_from(now.tv_nsec).unwrap_or(0);
-    seconds * 1000 + nanos / 1_000_000
 }

@@ -18,9 +18,9 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use sluice_datapath::{
-    AttachmentId, AttachmentSpec, DropReason, Engine, EngineConfig, FrameInfo, IdleConfig, PodPort,
-    PortContext, PortFault, Sent, Snapshot, Tagging, Uplink, UplinkId, UplinkSpec, VlanSet, Wake,
-    WorkerConfig,
+    AttachmentId, AttachmentSpec, DropReason, Engine, EngineConfig, FrameInfo, IdleConfig, Limits,
+    PodPort, PortContext, PortFault, Sent, Snapshot, Tagging, Uplink, UplinkId, UplinkSpec,
+    VlanSet, Wake, WorkerConfig,
 };
 use sluice_firewall::{Policy, PolicySet};
 use sluice_mem::{Burst, HugePages, Mbuf};
@@ -178,17 +178,29 @@ impl Lab {
     }
 
     pub fn with(workers: usize, tpids: Vec<u16>, native: Option<u16>) -> Lab {
-        Lab::of_network(workers, tpids, native, None, FLOW_CACHE)
+        Lab::of_network(workers, tpids, native, None, FLOW_CACHE, Limits::default())
     }
 
     /// Makes a lab of one worker whose flow cache has `entries` entries.
     pub fn with_flow_cache(entries: usize) -> Lab {
-        Lab::of_network(1, vec![0x8100], None, None, entries)
+        Lab::of_network(1, vec![0x8100], None, None, entries, Limits::default())
+    }
+
+    /// Makes a lab whose sources have these limits.
+    pub fn with_limits(workers: usize, limits: Limits) -> Lab {
+        Lab::of_network(workers, vec![0x8100], None, None, FLOW_CACHE, limits)
     }
 
     /// The uplink is a VF of network `net0`, whose PF keeps it in a port VLAN.
     pub fn in_port_vlan(number: u16) -> Lab {
-        Lab::of_network(1, vec![0x8100], Some(number), Some("net0"), FLOW_CACHE)
+        Lab::of_network(
+            1,
+            vec![0x8100],
+            Some(number),
+            Some("net0"),
+            FLOW_CACHE,
+            Limits::default(),
+        )
     }
 
     fn of_network(
@@ -197,6 +209,7 @@ impl Lab {
         native: Option<u16>,
         network: Option<&str>,
         flow_cache: usize,
+        limits: Limits,
     ) -> Lab {
         let engine = Engine::start(EngineConfig {
             workers: vec![WorkerConfig::default(); workers],
@@ -209,6 +222,7 @@ impl Lab {
                 sleep_after: Some(16),
                 ..Default::default()
             },
+            limits,
         })
         .unwrap();
         let wire = Shared::default();

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks of the configuration's values. All problems are collected.
 
+mod limits;
 mod uplinks;
 
 use std::fmt::Display;
@@ -29,6 +30,7 @@ pub(super) fn check(
     let uplinks = check.uplinks(raw.uplinks, workers.len());
     let memory = check.memory(raw.memory.unwrap_or_default());
     let idle = check.idle(raw.idle.unwrap_or_default());
+    let limits = check.limits(raw.limits.unwrap_or_default());
     let policies = check.path("policies", raw.policies, "/etc/sluicegate/policies");
     let state_dir = check.path("state_dir", raw.state_dir, sluice_api::DEFAULT_STATE_DIR);
     let run_dir = check.path("run_dir", raw.run_dir, "/run/sluicegate");
@@ -41,6 +43,7 @@ pub(super) fn check(
             workers,
             memory,
             idle,
+            limits,
             policies,
             state_dir,
             run_dir,

@@ -14,6 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use sluice_datapath::Limits;
 use sluice_packet::Vid;
 
 pub use problem::{Problem, Problems};
@@ -32,6 +33,8 @@ pub struct Config {
     pub memory: MemoryConfig,
     /// Thresholds at which idle workers pause and sleep.
     pub idle: IdleConfig,
+    /// Limits of what one source may cause others to receive.
+    pub limits: Limits,
     /// Folder of the policies, one `*.yaml` each.
     pub policies: PathBuf,
     /// Folder of records that outlive the engine.

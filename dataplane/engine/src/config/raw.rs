@@ -19,6 +19,7 @@ pub(super) struct RawConfig {
     pub(super) workers: Option<RawWorkers>,
     pub(super) memory: Option<RawMemory>,
     pub(super) idle: Option<RawIdle>,
+    pub(super) limits: Option<RawLimits>,
     pub(super) policies: Option<Scalar>,
     pub(super) state_dir: Option<Scalar>,
     pub(super) run_dir: Option<Scalar>,
@@ -63,6 +64,28 @@ pub(super) struct RawIdle {
     pub(super) pause_after: Option<Scalar>,
     pub(super) sleep_after: Option<Scalar>,
     pub(super) sleep_cap_us: Option<Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawLimits {
+    pub(super) attachment: Option<RawFloodLimits>,
+    pub(super) wire: Option<RawFloodLimits>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawFloodLimits {
+    pub(super) broadcast: Option<RawRate>,
+    pub(super) multicast: Option<RawRate>,
+    pub(super) arp_nd: Option<RawRate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawRate {
+    pub(super) rate: Option<Scalar>,
+    pub(super) burst: Option<Scalar>,
 }
 
 /// Parses the structure of the file.

@@ -4,6 +4,7 @@
 use std::path::Path;
 
 use proptest::prelude::*;
+use sluice_datapath::Rate;
 
 use super::*;
 
@@ -66,6 +67,9 @@ uplinks:
 workers: {count: 2, cores: [1, 2-3]}
 memory: {small_mbufs: 8192, large_mbufs: 512, huge_pages: off}
 idle: {pause_after: 10, sleep_after: never, sleep_cap_us: 500}
+limits:
+  attachment: {broadcast: {rate: 5}, arp_nd: {rate: 6, burst: 7}}
+  wire: {multicast: {burst: 8}}
 policies: /etc/p
 state_dir: /s
 run_dir: /r
@@ -80,6 +84,17 @@ log: info,sluiced=debug
     assert!(!config.memory.huge_pages);
     assert_eq!(config.idle.sleep_after, None);
     assert_eq!(config.idle.sleep_cap, Duration::from_micros(500));
+    let defaults = Limits::default();
+    let limits = config.limits;
+    assert_eq!(limits.attachment.broadcast.per_second, 5);
+    assert_eq!(
+        limits.attachment.broadcast.burst,
+        defaults.attachment.broadcast.burst
+    );
+    assert_eq!(limits.attachment.arp_nd, Rate::new(6, 7));
+    assert_eq!(limits.attachment.multicast, defaults.attachment.multicast);
+    assert_eq!(limits.wire.multicast.burst, 8);
+    assert_eq!(limits.wire.broadcast, defaults.wire.broadcast);
     assert_eq!(config.socket, Path::new("/r/control/sluiced.sock"));
 }
 
@@ -96,6 +111,7 @@ uplinks:
     driver: dpdk
 memory: {huge_pages: maybe, small_mbufs: lots}
 idle: {sleep_after: soon}
+limits: {wire: {multicast: {rate: 0, burst: many}}}
 run_dir: run/x
 log: shout=loud=
 ";
@@ -111,8 +127,10 @@ log: shout=loud=
         "sluiced.yaml:9:22: memory.huge_pages: \"maybe\" is not allowed: use auto or off",
         "sluiced.yaml:9:42: memory.small_mbufs: \"lots\" is not allowed: use a number from 1024 to",
         "sluiced.yaml:10:21: idle.sleep_after: it must be a number",
-        "sluiced.yaml:11:10: run_dir: \"run/x\" is not an absolute path",
-        "sluiced.yaml:12:6: log: \"shout=loud=\" is not allowed",
+        "sluiced.yaml:11:35: limits.wire.multicast.rate: \"0\" is not allowed: use a number from 1 to",
+        "sluiced.yaml:11:45: limits.wire.multicast.burst: \"many\" is not allowed: use a number from",
+        "sluiced.yaml:12:10: run_dir: \"run/x\" is not an absolute path",
+        "sluiced.yaml:13:6: log: \"shout=loud=\" is not allowed",
     ];
     let complaints = complaints(text);
     assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");

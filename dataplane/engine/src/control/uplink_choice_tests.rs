@@ -10,7 +10,7 @@ use serde_json::json;
 use sluice_api::ErrorCode;
 use sluice_datapath::ports::null::NullUplink;
 use sluice_datapath::{
-    Engine, EngineConfig, IdleConfig, PortContext, Sent, Uplink, Wake, WorkerConfig,
+    Engine, EngineConfig, IdleConfig, Limits, PortContext, Sent, Uplink, Wake, WorkerConfig,
 };
 use sluice_mem::{Burst, HugePages};
 
@@ -104,6 +104,7 @@ fn lab() -> Lab {
         flow_cache: 64,
         huge_pages: HugePages::Off,
         idle: IdleConfig::default(),
+        limits: Limits::default(),
     });
     let control = Control::new(ControlParts {
         engine: Arc::new(SharedEngine::new(engine.unwrap())),

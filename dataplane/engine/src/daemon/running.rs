@@ -187,6 +187,7 @@ fn engine_config(config: &Config) -> EngineConfig {
             sleep_after: config.idle.sleep_after,
             sleep_cap: config.idle.sleep_cap,
         },
+        limits: config.limits,
     }
 }
 

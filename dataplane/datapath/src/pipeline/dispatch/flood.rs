@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flooding: a group frame goes to everybody in its segment but its sender, within two rate limits;
-//! a pod's frame goes to the wire as well. Every receiver judges it for itself.
+//! Flooding: a group frame goes to everybody in its segment but its sender, within the limits of its
+//! sender; a pod's frame goes to the wire as well. Every receiver judges it for itself.
 
+use sluice_firewall::Direction;
 use sluice_mem::{Burst, Mbuf};
 
 use super::{deliver, handoff, uplink};
@@ -10,6 +11,7 @@ use crate::frame::FrameInfo;
 use crate::frame::destination::Destination;
 use crate::frame::origin_tag::Origin;
 use crate::ids::AttachmentId;
+use crate::pipeline::flood_limits::FloodKind;
 use crate::pipeline::judge;
 use crate::pipeline::policy_context::Decision;
 use crate::pipeline::state::WorkerState;
@@ -18,66 +20,104 @@ use crate::pipeline::tables::{SegmentTable, Tables};
 /// Floods one frame in its segment.
 pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
     let info = FrameInfo::of(&mbuf);
-    let origin = info.origin();
+    let (origin, kind) = (info.origin(), FloodKind::of(&info.key));
     let Some(segment) = tables.segment(info.segment()) else {
         return state.drop_at_origin(mbuf, DropReason::NoSegment);
     };
-    if !within_limits(state, segment, origin) {
-        return state.drop_at_origin(mbuf, DropReason::FloodLimited);
-    }
-    to_local_members(tables, state, &mbuf);
-    for worker in 0..state.to_workers.len() {
-        if segment.member_workers & 1 << worker != 0 && worker != state.id.index() {
-            handoff::hand_off_copy(state, worker, &mbuf);
+    let mut copies = 0;
+    if within_limits(state, segment, origin, kind) {
+        copies += to_local_members(tables, state, &mbuf);
+        copies += to_other_workers(state, segment.member_workers, &mbuf);
+    } else if kind == FloodKind::Multicast && matches!(origin, Origin::Attachment(_)) {
+        // The wire gets it all the same: that is one copy, as of a unicast frame, and the switch
+        // behind it knows who wants the group.
+        if let Some(drops) = state.drops_at(Direction::Egress, &mbuf) {
+            drops.add(kind.drop_reason(), 1);
+            state.counts.copies.add(1);
         }
+    } else {
+        return state.drop_at_origin(mbuf, kind.drop_reason());
     }
     match origin {
-        Origin::Uplink(_) => state.pools.free(mbuf),
-        Origin::Attachment(_) => to_wire(tables, state, segment, mbuf),
+        Origin::Attachment(_) => {
+            state.counts.flooded.add(1);
+            to_wire(tables, state, segment, mbuf);
+        }
+        Origin::Uplink(_) => end_original(state, copies, mbuf),
     }
 }
 
-/// Whether the sender and its segment may flood another frame now.
-fn within_limits(state: &mut WorkerState, segment: &SegmentTable, origin: Origin) -> bool {
-    let now_ms = state.now_ms;
-    let sender = match origin {
+/// Floods the copy that another worker made for this one.
+pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
+    let copies = to_local_members(tables, state, &mbuf);
+    end_original(state, copies, mbuf);
+}
+
+/// Frees a frame of which `copies` were made, each of which is sent, dropped or on its way.
+fn end_original(state: &mut WorkerState, copies: u64, mbuf: Mbuf) {
+    if copies == 0 {
+        return state.drop_at_origin(mbuf, DropReason::NoReceiver);
+    }
+    state.counts.flooded.add(1);
+    state.pools.free(mbuf);
+}
+
+/// Whether the frame's sender may have another frame of this kind flooded now.
+fn within_limits(
+    state: &mut WorkerState,
+    segment: &SegmentTable,
+    origin: Origin,
+    kind: FloodKind,
+) -> bool {
+    let now_ns = state.clock.now_ns();
+    match origin {
         Origin::Attachment(id) => state
             .attachment(id)
-            .is_none_or(|attachment| attachment.floods.take(now_ms)),
-        Origin::Uplink(_) => true,
-    };
-    sender
-        && segment
-            .flood
-            .get(state.id.index())
-            .is_some_and(|bucket| bucket.take(now_ms))
+            .is_some_and(|attachment| attachment.floods.take(kind, now_ns)),
+        Origin::Uplink(_) => segment.wire_floods.take(kind, now_ns),
+    }
+}
+
+/// Hands a copy off to each of `workers` but this one. Returns the number of copies.
+fn to_other_workers(state: &mut WorkerState, workers: u64, mbuf: &Mbuf) -> u64 {
+    let mut copies = 0;
+    for worker in 0..state.to_workers.len() {
+        if workers & 1 << worker != 0 && worker != state.id.index() {
+            handoff::hand_off_copy(state, worker, mbuf);
+            copies += 1;
+        }
+    }
+    copies
 }
 
 /// Delivers a frame to the attachments of its segment that this worker owns, but its sender.
-pub(crate) fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) {
+/// Returns their number.
+fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> u64 {
     let info = FrameInfo::of(mbuf);
     let Some(segment) = tables.segment(info.segment()) else {
-        state.counts.drops.add(DropReason::NoSegment, 1);
-        return;
+        return 0;
     };
-    // From here on there are only copies of it, each of which is sent or dropped.
-    state.counts.flooded.add(1);
+    let mut receivers = 0;
     for member in &segment.members {
         let is_sender = info.origin() == Origin::Attachment(member.id);
-        if member.owner != state.id || is_sender {
-            continue;
+        if member.owner == state.id && !is_sender {
+            to_receiver(tables, state, member.id, mbuf);
+            receivers += 1;
         }
-        state.counts.copies.add(1);
-        match judge::at_receiver(tables, state, member.id, mbuf) {
-            Decision::Pass => {
-                deliver::deliver_borrowed(state, member.id, std::slice::from_ref(mbuf));
-            }
-            // A flooded frame is never answered.
-            Decision::Reject | Decision::Open => {
-                count_drop(state, member.id, DropReason::Denied);
-            }
-            Decision::Drop(reason) => count_drop(state, member.id, reason),
+    }
+    receivers
+}
+
+/// Delivers a frame to one of its receivers, if that one's policies accept it.
+fn to_receiver(tables: &Tables, state: &mut WorkerState, receiver: AttachmentId, mbuf: &Mbuf) {
+    state.counts.copies.add(1);
+    match judge::at_receiver(tables, state, receiver, mbuf) {
+        Decision::Pass => {
+            deliver::deliver_borrowed(state, receiver, std::slice::from_ref(mbuf));
         }
+        // A flooded frame is never answered.
+        Decision::Reject | Decision::Open => count_drop(state, receiver, DropReason::Denied),
+        Decision::Drop(reason) => count_drop(state, receiver, reason),
     }
 }
 

@@ -79,10 +79,9 @@ fn send(
             }
         }
         Destination::LocalFlood => {
-            for mbuf in burst.iter() {
-                flood::to_local_members(tables, state, mbuf);
+            for mbuf in burst.drain_front(burst.len()) {
+                flood::flood_copy(tables, state, mbuf);
             }
-            state.pools.free_burst(burst);
         }
         Destination::Unknown => state.drop_burst(burst, DropReason::Gone),
     }

@@ -5,10 +5,11 @@ use sluice_packet::arp::Arp;
 use sluice_packet::gso::Oversize;
 use sluice_packet::ipv4::Ipv4;
 use sluice_packet::ipv6::Ipv6;
+use sluice_packet::membership::{MAX_RECORDS, Message};
 use sluice_packet::tcp::Tcp;
 use sluice_packet::udp::Udp;
 use sluice_packet::vlan::Vlan;
-use sluice_packet::{InnerTag, outer_tag, parse, reject, sender};
+use sluice_packet::{InnerTag, membership, outer_tag, parse, reject, sender};
 
 /// Reads a frame in every way that the engine does.
 pub(crate) fn body(bytes: &[u8]) {
@@ -19,6 +20,10 @@ pub(crate) fn body(bytes: &[u8]) {
             continue;
         };
         let _ = sender::claim(bytes, &parsed);
+        if let Some(Ok(Message::Report(records))) = membership::read(bytes, &parsed.key, parsed.l3)
+        {
+            assert!(records.count() <= MAX_RECORDS, "work without bound");
+        }
         let _ = reject::answer(bytes, &parsed);
     }
     if let Ok(large) = Oversize::new(bytes) {

@@ -6,6 +6,7 @@
 //!   have one checked constructor each and then accessors that cannot panic: what the constructor
 //!   checked is held as arrays and sub-slices, so there is nothing left to index wrongly.
 //! * [`Mac`] and [`Vid`] (with [`VidRange`]) are the types that check addresses and VLANs for all crates.
+//! * [`membership`] reads IGMP and MLD, for multicast snooping.
 //! * [`sender`] reads the claims of ARP and neighbour discovery about their sender, for anti-spoofing.
 //! * [`checksum`], [`l4`], [`reject`], [`gso`] and [`build`] make frames or complete them.
 //!
@@ -33,6 +34,7 @@ pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod membership;
 pub mod nd;
 pub mod reject;
 pub mod sender;

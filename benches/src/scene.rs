@@ -68,6 +68,7 @@ pub fn pod(uplink: UplinkId, number: usize, pair: u8) -> AttachmentSpec {
         qinq: false,
         mac,
         addresses: vec![address.into()],
+        groups: Vec::new(),
         policy: None,
         mtu: 1500,
         worker: None,

@@ -219,6 +219,7 @@ fn run(into: &Path, flow_cache: usize) {
         qinq: false,
         mac: POD,
         addresses: vec![POD_IP.into()],
+        groups: Vec::new(),
         policy: None,
         mtu: 1500,
         worker: None,

@@ -99,6 +99,7 @@ pub(super) fn build(
             .map(|ip| ip.address)
             .collect::<Vec<IpNet>>(),
         gateways,
+        multicast_groups: Vec::new(),
         firewall: conf.firewall.clone(),
         mtu: conf.mtu,
         backend,

@@ -42,6 +42,10 @@ pub struct AttachRequest {
     /// Gateways of the pod's routes, for `interface.json`; the engine itself does not route.
     #[serde(default)]
     pub gateways: Vec<IpAddr>,
+    /// Multicast groups that it is in whether or not it reports them; absent in what older plugins
+    /// send.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub multicast_groups: Vec<IpAddr>,
     /// A policy of its own, by name, judged besides the VLAN's. An unknown name is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<String>,

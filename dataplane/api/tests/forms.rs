@@ -98,6 +98,7 @@ prop_compose! {
             vlan,
             mac,
             addresses,
+            multicast_groups: gateways.clone(),
             gateways,
             firewall,
             mtu,

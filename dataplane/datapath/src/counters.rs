@@ -116,6 +116,8 @@ pub(crate) struct AttachmentCounts {
     pub(crate) traffic: TrafficCounts,
     pub(crate) ingress_drops: DropCounts,
     pub(crate) egress_drops: DropCounts,
+    /// Groups that it reported and was not let into: one too many, or too fast.
+    pub(crate) refused_groups: Count,
     /// Frames that the port dropped as it received them: they are not in `traffic`.
     pub(crate) rx_lost: DropCounts,
     /// Frames for it that another worker dropped, as its share of the ring between was used up.

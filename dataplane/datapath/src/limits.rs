@@ -56,13 +56,20 @@ pub struct Limits {
     pub attachment: FloodLimits,
     /// Limits of the wire, for each segment of each uplink.
     pub wire: FloodLimits,
+    /// Multicast groups that an attachment may be in.
+    pub groups: u16,
 }
+
+/// Default of [`Limits::groups`]: three times what Linux lets a socket join. Every membership takes
+/// 80 bytes at each worker.
+const GROUPS: u16 = 64;
 
 impl Default for Limits {
     fn default() -> Limits {
         Limits {
             attachment: FloodLimits::ATTACHMENT,
             wire: FloodLimits::WIRE,
+            groups: GROUPS,
         }
     }
 }

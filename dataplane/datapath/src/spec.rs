@@ -106,6 +106,8 @@ pub struct AttachmentSpec {
     pub mac: Mac,
     /// Not empty: the only addresses it may send from.
     pub addresses: Vec<IpAddr>,
+    /// Multicast groups that it is in whether or not it reports them.
+    pub groups: Vec<IpAddr>,
     /// Name of the attachment's own policy.
     pub policy: Option<String>,
     /// The largest IP packet in bytes.

@@ -84,6 +84,7 @@ fn a_storm_on_the_wire_takes_no_pods_arp() {
     let limits = Limits {
         wire: bursts(100, 100, 50),
         attachment: bursts(10, 10, 20),
+        ..Limits::default()
     };
     for workers in [1, 2] {
         let mut lab = Lab::with_limits(workers, limits);
@@ -109,6 +110,7 @@ fn a_pods_storm_takes_no_other_pods_arp() {
     let limits = Limits {
         wire: bursts(10, 10, 10),
         attachment: bursts(100, 100, 40),
+        ..Limits::default()
     };
     for workers in [1, 2] {
         let mut lab = Lab::with_limits(workers, limits);
@@ -134,6 +136,7 @@ fn a_sources_own_storm_leaves_its_arp_and_nd() {
     let limits = Limits {
         wire: bursts(5, 7, 11),
         attachment: bursts(5, 7, 11),
+        ..Limits::default()
     };
     let mut lab = Lab::with_limits(1, limits);
     lab.allow("210");
@@ -230,6 +233,7 @@ fn stepped() -> Stepped {
             qinq: false,
             mac: Mac([2, 0, 0, 0, 0, number]),
             addresses: Vec::new(),
+            groups: Vec::new(),
             policy: None,
             mtu: 1500,
             worker: None,

@@ -15,7 +15,7 @@ use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
 use sluice_packet::Vid;
 
 use crate::control::balance::Balance;
-use crate::control::figures::{Event, MemorySnapshot, Snapshot};
+use crate::control::figures::{Event, GroupMembership, MemorySnapshot, Snapshot};
 use crate::control::link::{WorkerLink, WorkerParts, start_workers};
 use crate::control::snapshot;
 use crate::control::topology::Topology;
@@ -32,6 +32,8 @@ use crate::worker::commands::{Answer, Change, Command, Removed};
 const CACHE_MBUFS: usize = 512;
 /// Workers that the engine can have: bits of a mask.
 const MAX_WORKERS: usize = 64;
+/// Memberships in multicast groups that a worker lists between two bursts.
+const GROUPS_AT_ONCE: usize = 512;
 
 /// The running engine.
 pub struct Engine {
@@ -99,7 +101,7 @@ impl Engine {
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        let links = start_workers(parts, config.idle, tables)?;
+        let links = start_workers(parts, config.idle, tables, config.limits.groups.into())?;
         Ok(Engine {
             small,
             large,
@@ -336,6 +338,42 @@ impl Engine {
             }
         }
         Ok(sum)
+    }
+
+    /// Memberships in multicast groups, as they are known at this moment, in no order.
+    ///
+    /// # Errors
+    /// [`Error::WorkerSilent`].
+    pub fn groups(&self) -> Result<Vec<GroupMembership>, Error> {
+        let mut memberships = Vec::new();
+        let links = self.lock().links.len();
+        for worker in 0..links {
+            let mut from = Some(0);
+            while let Some(at) = from.take() {
+                // The lock is not held from one piece to the next: other requests go in between.
+                let mut inner = self.lock();
+                let Some(link) = inner.links.get_mut(worker) else {
+                    break;
+                };
+                let found = Vec::with_capacity(GROUPS_AT_ONCE);
+                let ask = Command::ListGroups { from: at, found };
+                let Answer::Groups { next, found } = link.ask(ask)? else {
+                    break;
+                };
+                drop(inner);
+                memberships.extend(
+                    found
+                        .into_iter()
+                        .map(|(group, attachment)| GroupMembership {
+                            segment: group.segment,
+                            group: group.ip(),
+                            attachment,
+                        }),
+                );
+                from = next;
+            }
+        }
+        Ok(memberships)
     }
 
     /// The mempools.

@@ -2,6 +2,7 @@
 //! Figures that control reads from the workers, and events that these posted.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use sluice_firewall::{Direction, Verdict};
 use sluice_mem::{Backing, Conservation};
@@ -9,7 +10,7 @@ use sluice_packet::{FlowKey, Vid};
 use sluice_stats::Traffic;
 
 use crate::drops::DropCounts;
-use crate::ids::{AttachmentId, UplinkId};
+use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::ports::seam::{PortFault, UplinkReport};
 
 /// Event that a worker posted.
@@ -168,6 +169,19 @@ pub struct AttachmentSnapshot {
     pub late_visits: u64,
     /// The longest visit in nanoseconds.
     pub longest_visit_ns: u64,
+    /// Groups that it reported and was not let into: one too many, or too fast.
+    pub refused_groups: u64,
+}
+
+/// Membership of an attachment in a multicast group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct GroupMembership {
+    /// Segment in which it is a member.
+    pub segment: SegmentId,
+    /// Address of the group.
+    pub group: IpAddr,
+    /// The member.
+    pub attachment: AttachmentId,
 }
 
 /// Figures of one rule.

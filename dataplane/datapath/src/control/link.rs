@@ -17,6 +17,8 @@ use crate::error::Error;
 use crate::flows::FlowCache;
 use crate::ids::WorkerId;
 use crate::pipeline::event::WorkerEvent;
+use crate::pipeline::groups::Groups;
+use crate::pipeline::groups::notices::{NOTICES, Notice};
 use crate::pipeline::state::{HANDOFF_FRAMES, WorkerState};
 use crate::pipeline::tables::Tables;
 use crate::spec::IdleConfig;
@@ -52,11 +54,13 @@ pub(crate) struct WorkerLink {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Makes the rings between all workers and starts them.
+/// Makes the rings between all workers and starts them. An attachment may be in `groups` multicast
+/// groups.
 pub(crate) fn start_workers(
     parts: Vec<WorkerParts>,
     idle: IdleConfig,
     tables: Arc<Tables>,
+    groups: usize,
 ) -> Result<Vec<WorkerLink>, Error> {
     let count = parts.len();
     let bells = (0..count)
@@ -71,6 +75,16 @@ pub(crate) fn start_workers(
             receivers[to][from] = Some(consumer);
         }
     }
+    let mut notices_to: Vec<Vec<Option<Producer<Notice>>>> = no_rings(count);
+    let mut notices_from: Vec<Vec<Option<Consumer<Notice>>>> = no_rings(count);
+    for from in 0..count {
+        for to in (0..count).filter(|&to| to != from) {
+            let (producer, consumer) = spsc(NOTICES);
+            notices_to[from][to] = Some(producer);
+            notices_from[to][from] = Some(consumer);
+        }
+    }
+    let mut notices = notices_to.into_iter().zip(notices_from);
     let mut links = Vec::with_capacity(count);
     let rings = senders.into_iter().zip(receivers);
     for (number, (part, (to_workers, from_workers))) in parts.into_iter().zip(rings).enumerate() {
@@ -82,6 +96,10 @@ pub(crate) fn start_workers(
         let mut state = WorkerState::new(id, part.pools, part.flows, events, counts.clone());
         state.to_workers = to_workers;
         state.from_workers = from_workers;
+        state.groups = Groups::new(id, groups);
+        if let Some((to, from)) = notices.next() {
+            state.groups.peers.connect(to, from);
+        }
         let idle = Idle::new(idle, bells[number].clone())?;
         let worker = Worker::new(
             tables.clone(),

@@ -69,6 +69,7 @@ fn attachment(record: &AttachmentRecord, links: &[WorkerLink]) -> AttachmentSnap
         traffic: counts.traffic.read(),
         ingress_drops,
         egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
+        refused_groups: counts.refused_groups.get(),
         late_visits: counts.late_visits.get(),
         longest_visit_ns: u64::try_from(longest).unwrap_or(u64::MAX),
     }

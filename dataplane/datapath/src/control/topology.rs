@@ -11,8 +11,10 @@ use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::{ConfigError, Error};
 use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
 use crate::limits::Limits;
-use crate::pipeline::attachment::ETHERNET_HEADER_BYTES;
+use crate::pipeline::attachment::{ETHERNET_HEADER_BYTES, key_address};
 use crate::pipeline::flood_limits::FloodBuckets;
+use crate::pipeline::groups::Group;
+use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
     AttachmentEntry, Member, NO_SEGMENT, OwnPolicy, SegmentTable, Tables, UplinkTable,
@@ -338,6 +340,7 @@ impl Topology {
             });
         }
         Tables {
+            static_groups: self.static_groups(),
             policies: self.policies.clone(),
             rule_counts: self.rule_counts.clone(),
             uplinks,
@@ -348,6 +351,23 @@ impl Topology {
                 .map(|slot| self.entry(slot.record.as_ref()?))
                 .collect(),
         }
+    }
+
+    /// Lists the groups that control has given attachments, in each of their segments.
+    fn static_groups(&self) -> Vec<(Group, GroupMember)> {
+        let mut given = Vec::new();
+        for record in self.attachments() {
+            let member = GroupMember {
+                id: record.id,
+                owner: record.worker,
+            };
+            for vid in record.spec.vlans.vids() {
+                let segment = SegmentId::new(record.spec.uplink, vid);
+                let groups = record.spec.groups.iter().map(key_address);
+                given.extend(groups.map(|address| (Group { segment, address }, member)));
+            }
+        }
+        given
     }
 
     fn entry(&self, record: &AttachmentRecord) -> Option<AttachmentEntry> {

@@ -41,7 +41,7 @@ pub struct FrameInfo {
     tpid: u16,
     /// TCI of the outermost tag.
     tci: u16,
-    /// Kind of the destination, [`EXEMPT`] and [`INNER`].
+    /// Kind of the destination, [`EXEMPT`], [`INNER`] and [`TO_MEMBERS`].
     flags: u16,
     /// Padding, spelt out.
     _unused: u16,
@@ -55,6 +55,8 @@ pub struct FrameInfo {
 const EXEMPT: u16 = 8;
 /// Flag of frames with a second tag.
 const INNER: u16 = 16;
+/// Flag of frames that go to the members of their group alone.
+const TO_MEMBERS: u16 = 256;
 
 impl FrameInfo {
     /// Returns the facts of `mbuf`'s frame.
@@ -240,6 +242,16 @@ impl FrameInfo {
         } else {
             self.flags &= !INNER;
         }
+    }
+
+    /// Whether a flooded frame goes to the members of its group alone.
+    pub(crate) fn is_to_members(&self) -> bool {
+        self.flags & TO_MEMBERS != 0
+    }
+
+    /// Has a flooded frame go to the members of its group alone.
+    pub(crate) fn set_to_members(&mut self) {
+        self.flags |= TO_MEMBERS;
     }
 
     /// Whether the frame is the engine's own answer (a reject), which is not judged.

@@ -18,6 +18,8 @@ use crate::spec::{AttachmentSpec, VlanSet};
 
 /// Rejects that an attachment's rules may cause.
 const REJECTS: Rate = Rate::new(1_000, 100);
+/// Groups that a pod may join: each is told to every other worker.
+const JOINS: Rate = Rate::new(100, 256);
 
 /// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
@@ -39,6 +41,8 @@ pub(crate) struct Attachment {
     pub(crate) counts: Arc<AttachmentCounts>,
     pub(crate) rejects: TokenBucket,
     pub(crate) floods: FloodBuckets,
+    /// Rate limit of joining groups.
+    pub(crate) joins: TokenBucket,
     /// Something was delivered since the last flush.
     pub(crate) dirty: bool,
 }
@@ -104,6 +108,7 @@ impl Attachment {
             counts,
             rejects: TokenBucket::new(REJECTS),
             floods: FloodBuckets::new(&limits.attachment),
+            joins: TokenBucket::new(JOINS),
             dirty: false,
         }
     }

@@ -25,10 +25,11 @@
 //! | `lookup.rs` | stage: the flow cache; [`Lookup`](lookup::Lookup) says which frames hit |
 //! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends |
 //! | `judge.rs` | stage: policies (`policy_context.rs`), and the answer to a reject (`reject.rs`) |
-//! | `dispatch/` | stage: `deliver`, `flood`, `uplink`, `handoff` |
+//! | `dispatch/` | stage: `deliver`, `flood` (`snoop`), `uplink`, `handoff` |
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
 //! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
+//! | `groups/` | multicast snooping: who is in which group |
 //! | `flood_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
 //! | `frame_set.rs` | positions in a burst |
 //!
@@ -58,6 +59,7 @@ pub(crate) mod event;
 pub(crate) mod flood_limits;
 pub(crate) mod flush;
 pub(crate) mod frame_set;
+pub(crate) mod groups;
 pub(crate) mod handed_off;
 pub(crate) mod ingress;
 pub(crate) mod judge;

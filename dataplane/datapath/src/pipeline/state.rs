@@ -12,6 +12,7 @@ use sluice_ring::{Consumer, Producer};
 use super::attachment::Attachment;
 use super::clock::Clock;
 use super::event::{RawRecord, WorkerEvent};
+use super::groups::Groups;
 use super::outbox::Outbox;
 use super::tables::Tables;
 use super::token_bucket::TokenBucket;
@@ -55,6 +56,8 @@ pub(crate) struct WorkerState {
     pub(crate) events: Producer<WorkerEvent>,
     /// The engine's own answers, which leave at the end of the round.
     pub(crate) outbox: Outbox,
+    /// Multicast groups and their members.
+    pub(crate) groups: Groups,
     /// Ports that broke the protocol and that control has not got yet.
     pub(crate) quarantined: Vec<WorkerEvent>,
     /// Whether a port was quarantined since the worker last posted the faults.
@@ -90,6 +93,7 @@ impl WorkerState {
             from_workers: Vec::new(),
             events,
             outbox: Outbox::new(),
+            groups: Groups::new(id, 0),
             quarantined: Vec::new(),
             has_faults: false,
             to_wake: 0,

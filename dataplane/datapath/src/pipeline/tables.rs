@@ -10,6 +10,8 @@ use sluice_packet::Vid;
 use crate::counters::RuleCounts;
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 use crate::pipeline::flood_limits::FloodBuckets;
+use crate::pipeline::groups::Group;
+use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::macs::MacTable;
 
 /// Tables of one version.
@@ -25,6 +27,8 @@ pub(crate) struct Tables {
     pub(crate) segments: Vec<SegmentTable>,
     /// By slot.
     pub(crate) attachments: Vec<Option<AttachmentEntry>>,
+    /// Groups that attachments are in whether or not they report it.
+    pub(crate) static_groups: Vec<(Group, GroupMember)>,
 }
 
 /// Uplink as all workers see it.

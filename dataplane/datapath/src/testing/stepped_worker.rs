@@ -20,6 +20,7 @@ use crate::pipeline::attachment::Attachment;
 use crate::pipeline::dispatch::dispatch;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::flush::flush;
+use crate::pipeline::groups::Groups;
 use crate::pipeline::lookup::Lookup;
 use crate::pipeline::state::{UplinkState, WorkerState};
 use crate::pipeline::{classify, judge, parse};
@@ -62,13 +63,14 @@ impl SteppedWorker {
         let (command_sender, commands) = spsc(8);
         let (answers, answer_receiver) = spsc(8);
         let (events, event_receiver) = spsc(1024);
-        let state = WorkerState::new(
+        let mut state = WorkerState::new(
             WorkerId(0),
             pools,
             flow_cache(flows)?,
             events,
             Arc::default(),
         );
+        state.groups = Groups::new(WorkerId(0), topology.limits.groups.into());
         let tables = Arc::new(topology.tables());
         let idle = Idle::new(IdleConfig::default(), bell.clone())?;
         let worker = Worker::new(tables, state, idle, commands, answers, vec![bell]);

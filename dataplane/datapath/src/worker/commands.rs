@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::control::balance::Balance;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::attachment::Attachment;
+use crate::pipeline::groups::Group;
 use crate::pipeline::state::UplinkState;
 use crate::pipeline::tables::Tables;
 use crate::ports::seam::{PodPort, Uplink};
@@ -24,6 +25,11 @@ pub(crate) enum Command {
     Disconnect { id: AttachmentId },
     /// Add the counters up.
     Balance,
+    /// List memberships in multicast groups, from a number on, as far as the capacity of `found` goes.
+    ListGroups {
+        from: usize,
+        found: Vec<(Group, AttachmentId)>,
+    },
     /// Let go of everything and end.
     Stop,
 }
@@ -50,6 +56,11 @@ pub(crate) enum Answer {
     },
     /// The worker's part of the balance.
     Balance(Balance),
+    /// Memberships, and the number to go on from.
+    Groups {
+        next: Option<usize>,
+        found: Vec<(Group, AttachmentId)>,
+    },
     /// Nothing is left but the ports, in here.
     Stopped {
         _ports: Vec<Box<dyn PodPort>>,

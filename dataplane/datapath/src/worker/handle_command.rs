@@ -28,6 +28,10 @@ impl Worker {
             Command::Install { tables, change } => self.install(tables, change),
             Command::Connect { id, port } => self.connect(id, port),
             Command::Disconnect { id } => self.disconnect(id),
+            Command::ListGroups { from, mut found } => {
+                let next = self.state.groups.list(from, &mut found);
+                Answer::Groups { next, found }
+            }
             Command::Balance => Answer::Balance(self.balance()),
             Command::Stop => self.shut_down(),
         };
@@ -127,6 +131,7 @@ impl Worker {
                 }
             }
         };
+        self.state.groups.follow(&self.tables);
         self.list_polled();
         Answer::Installed { _old: old, removed }
     }

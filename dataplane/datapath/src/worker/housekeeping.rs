@@ -24,9 +24,13 @@ impl Worker {
             pools,
             now_ms,
             counts,
+            groups,
+            to_wake,
             ..
         } = &mut self.state;
         self.housekeeping_ms = *now_ms;
+        groups.housekeeping(*now_ms);
+        *to_wake |= groups.peers.take_to_wake();
         self.visits.calibrate(*now_ms, counts);
         for uplink in uplinks.iter_mut().flatten() {
             let mut context = PortContext {

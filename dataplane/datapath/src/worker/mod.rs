@@ -94,6 +94,7 @@ impl Worker {
     /// Returns the number of frames received.
     pub(crate) fn round(&mut self) -> usize {
         self.read_clock();
+        self.state.groups.take_notices(&self.tables);
         let mut frames = handed_off(&self.tables, &mut self.state);
         for &uplink in &self.uplinks {
             frames += ingress(&self.tables, &mut self.state, uplink);

@@ -25,6 +25,7 @@ impl Worker {
             let (commands, state) = (&mut self.commands, &mut self.state);
             let slept = self.idle.sleep(capped, || {
                 commands.is_empty()
+                    && !state.groups.peers.is_waiting()
                     && state
                         .from_workers
                         .iter_mut()

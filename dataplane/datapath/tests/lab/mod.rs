@@ -274,6 +274,7 @@ impl Lab {
             qinq: false,
             mac: Mac([2, 0, 0, 0, 0, number]),
             addresses: Vec::new(),
+            groups: Vec::new(),
             policy: None,
             mtu: 1500,
             worker: None,

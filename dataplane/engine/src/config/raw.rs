@@ -71,6 +71,7 @@ pub(super) struct RawIdle {
 pub(super) struct RawLimits {
     pub(super) attachment: Option<RawFloodLimits>,
     pub(super) wire: Option<RawFloodLimits>,
+    pub(super) groups: Option<Scalar>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -70,6 +70,7 @@ idle: {pause_after: 10, sleep_after: never, sleep_cap_us: 500}
 limits:
   attachment: {broadcast: {rate: 5}, arp_nd: {rate: 6, burst: 7}}
   wire: {multicast: {burst: 8}}
+  groups: 9
 policies: /etc/p
 state_dir: /s
 run_dir: /r
@@ -93,7 +94,7 @@ log: info,sluiced=debug
     );
     assert_eq!(limits.attachment.arp_nd, Rate::new(6, 7));
     assert_eq!(limits.attachment.multicast, defaults.attachment.multicast);
-    assert_eq!(limits.wire.multicast.burst, 8);
+    assert_eq!((limits.wire.multicast.burst, limits.groups), (8, 9));
     assert_eq!(limits.wire.broadcast, defaults.wire.broadcast);
     assert_eq!(config.socket, Path::new("/r/control/sluiced.sock"));
 }

@@ -118,6 +118,7 @@ impl Control {
                 qinq: checked.qinq,
                 mac,
                 addresses: links::addresses(&checked.request.addresses),
+                groups: checked.request.multicast_groups.clone(),
                 policy: checked.request.firewall.clone(),
                 mtu: checked.mtu,
                 worker: uplink.worker(),

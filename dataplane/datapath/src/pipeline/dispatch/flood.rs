@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Flooding: a group frame goes to everybody in its segment but its sender, within the limits of its
-//! sender; a pod's frame goes to the wire as well. Every receiver judges it for itself.
+//! Flooding: a group frame goes to the members of its group, or to everybody in its segment within the
+//! limits of its sender, and never back to that. A pod's frame goes to the wire as well. Every
+//! receiver judges it for itself.
 
 use sluice_firewall::Direction;
 use sluice_mem::{Burst, Mbuf};
 
+use super::snoop::{self, Membership};
 use super::{deliver, handoff, uplink};
 use crate::drops::DropReason;
 use crate::frame::FrameInfo;
@@ -17,18 +19,43 @@ use crate::pipeline::policy_context::Decision;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::{SegmentTable, Tables};
 
-/// Floods one frame in its segment.
-pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
+/// Sends one frame to the members of its group, if any are known in its segment, else to everybody in
+/// the segment.
+pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     let info = FrameInfo::of(&mbuf);
-    let (origin, kind) = (info.origin(), FloodKind::of(&info.key));
+    let (origin, mut kind) = (info.origin(), FloodKind::of(&info.key));
     let Some(segment) = tables.segment(info.segment()) else {
         return state.drop_at_origin(mbuf, DropReason::NoSegment);
     };
+    let from_pod = matches!(origin, Origin::Attachment(_));
+    let membership = snoop::kind(&mbuf);
+    match membership {
+        // Reports are for routers (RFC 4541, 2.1.1 (1)), and these are on the wire: a host that hears
+        // another's report would keep its own back.
+        Some(Membership::Report) if !from_pod => {
+            return state.drop_at_origin(mbuf, DropReason::NoReceiver);
+        }
+        Some(Membership::Query) if from_pod => {
+            return state.drop_at_origin(mbuf, DropReason::PodQuery);
+        }
+        // Without these nobody gets multicast for long: they have the reserve.
+        Some(_) => kind = FloodKind::Neighbour,
+        None => {}
+    }
     let mut copies = 0;
-    if within_limits(state, segment, origin, kind) {
-        copies += to_local_members(tables, state, &mbuf);
-        copies += to_other_workers(state, segment.member_workers, &mbuf);
-    } else if kind == FloodKind::Multicast && matches!(origin, Origin::Attachment(_)) {
+    if let Some(first) = snoop::known_group(state, &mbuf, kind) {
+        FrameInfo::of_mut(&mut mbuf).set_to_members();
+        copies += to_members(tables, state, first, &mbuf);
+    } else if within_limits(state, segment, origin, kind) {
+        match membership {
+            Some(Membership::Report) => snoop::learn(state, &mbuf),
+            _ => {
+                snoop::note_query(state, &mbuf);
+                copies += to_local_members(tables, state, &mbuf);
+                copies += to_other_workers(state, segment.member_workers, &mbuf);
+            }
+        }
+    } else if kind == FloodKind::Multicast && from_pod {
         // The wire gets it all the same: that is one copy, as of a unicast frame, and the switch
         // behind it knows who wants the group.
         if let Some(drops) = state.drops_at(Direction::Egress, &mbuf) {
@@ -49,8 +76,47 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
 
 /// Floods the copy that another worker made for this one.
 pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
-    let copies = to_local_members(tables, state, &mbuf);
+    let info = FrameInfo::of(&mbuf);
+    let copies = if info.is_to_members() {
+        let first = snoop::known_group(state, &mbuf, FloodKind::Multicast);
+        first.map_or(0, |first| to_own_members(tables, state, first, &mbuf).0)
+    } else {
+        snoop::note_query(state, &mbuf);
+        to_local_members(tables, state, &mbuf)
+    };
     end_original(state, copies, mbuf);
+}
+
+/// Sends a frame to the members of its group, of which `first` is one, but its sender. Returns the
+/// number of copies.
+fn to_members(tables: &Tables, state: &mut WorkerState, first: usize, mbuf: &Mbuf) -> u64 {
+    let (copies, workers) = to_own_members(tables, state, first, mbuf);
+    copies + to_other_workers(state, workers, mbuf)
+}
+
+/// Delivers a frame to those members of its group that this worker owns, but its sender. Returns
+/// their number, and the workers that own the others.
+fn to_own_members(
+    tables: &Tables,
+    state: &mut WorkerState,
+    first: usize,
+    mbuf: &Mbuf,
+) -> (u64, u64) {
+    let origin = FrameInfo::of(mbuf).origin();
+    let (mut node, mut copies, mut workers) = (Some(first), 0, 0);
+    while let Some((member, next)) = node.and_then(|node| state.groups.member(node)) {
+        node = next;
+        if origin == Origin::Attachment(member.id) {
+            continue;
+        }
+        if member.owner == state.id {
+            to_receiver(tables, state, member.id, mbuf);
+            copies += 1;
+        } else {
+            workers |= 1 << member.owner.index();
+        }
+    }
+    (copies, workers)
 }
 
 /// Frees a frame of which `copies` were made, each of which is sent, dropped or on its way.

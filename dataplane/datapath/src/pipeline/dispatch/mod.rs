@@ -5,6 +5,7 @@
 pub(crate) mod deliver;
 pub(crate) mod flood;
 pub(crate) mod handoff;
+pub(crate) mod snoop;
 pub(crate) mod uplink;
 
 use sluice_mem::Burst;

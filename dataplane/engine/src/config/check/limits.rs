@@ -21,6 +21,7 @@ impl Check<'_> {
                 &defaults.attachment,
             ),
             wire: self.flood_limits("limits.wire", raw.wire.unwrap_or_default(), &defaults.wire),
+            groups: self.number("limits.groups", raw.groups, defaults.groups, (0, 1024)),
         }
     }
 

@@ -15,7 +15,7 @@ use ports_worker::{
 use rustix::event::epoll;
 use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig};
 use sluice_datapath::ports::tap::TapPort;
-use sluice_datapath::{DropReason, FrameInfo, PodPort, Sent, Tagging, Uplink, Wake};
+use sluice_datapath::{DropReason, FrameInfo, LinkState, PodPort, Sent, Tagging, Uplink, Wake};
 use sluice_mem::Burst;
 use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket};
 use sluice_mem::tap::{Tap, TapConfig};
@@ -426,14 +426,7 @@ fn what_the_kernel_drops_is_counted() {
     }
     const SENT: u64 = 900;
     let rig = Rig::new().unwrap();
-    // Silence, so that the counts are of our frames alone.
-    for (netns, device) in [(&rig.wire, "wire0"), (&rig.engine, "up0")] {
-        netns
-            .ip(&["link", "set", device, "addrgenmode", "none"])
-            .unwrap();
-        netns.ip(&["link", "set", device, "down"]).unwrap();
-        netns.ip(&["link", "set", device, "up"]).unwrap();
-    }
+    silence(&rig);
     let mut worker = Worker::new();
     let mut tagger = rig.tagger().unwrap();
     let mut uplink = rig.uplink(|config| config.rx_frames = 16).unwrap();
@@ -456,6 +449,117 @@ fn what_the_kernel_drops_is_counted() {
     .unwrap();
     assert_eq!(received + worker.drops.get(DropReason::KernelDropped), SENT);
     worker.check(&[DropReason::KernelDropped]);
+}
+
+/// Has no frames but the test's own on the wire, so that counts are exact.
+fn silence(rig: &Rig) {
+    for (netns, device) in [(&rig.wire, "wire0"), (&rig.engine, "up0")] {
+        for words in [&["addrgenmode", "none"][..], &["down"][..], &["up"][..]] {
+            let args = [&["link", "set", device], words].concat();
+            netns.ip(&args).unwrap();
+        }
+    }
+}
+
+/// Receives what waits in the ring and returns the number of frames.
+fn drain(worker: &mut Worker, uplink: &mut AfPacket) -> u64 {
+    let mut received = 0;
+    loop {
+        let mut burst = Burst::new();
+        uplink.rx_burst(&mut worker.context(), &mut burst);
+        let frames = burst.len() as u64;
+        received += frames;
+        worker.pools.free_burst(&mut burst);
+        if frames == 0 {
+            return received;
+        }
+    }
+}
+
+#[test]
+fn bursts_of_a_thousand_frames_wait_for_a_worker_that_is_kept_off() {
+    let name = "ports_af_packet::bursts_of_a_thousand_frames_wait_for_a_worker_that_is_kept_off";
+    if !root_or_skip(name) {
+        return;
+    }
+    let rig = Rig::new().unwrap();
+    silence(&rig);
+    let mut worker = Worker::new();
+    let mut tagger = rig.tagger().unwrap();
+    let mut uplink = rig.uplink(|_| {}).unwrap();
+    // Nobody polls while a burst comes, at any place of the ring.
+    for burst in 1..=7 {
+        for number in 0..1000_u16 {
+            let len = 60 + usize::from(number % 1400);
+            send(&mut tagger, &frame(number.to_le_bytes()[0], len)).unwrap();
+        }
+        assert_eq!(drain(&mut worker, &mut uplink), 1000, "burst {burst}");
+    }
+    // The worker asks the kernel once it is quiet.
+    (0..64).for_each(|_| assert_eq!(drain(&mut worker, &mut uplink), 0));
+    assert_eq!(worker.drops.get(DropReason::KernelDropped), 0);
+    // And 3000 are more than there is room for: each is received or counted.
+    for _ in 0..3000 {
+        send(&mut tagger, &frame(1, 60)).unwrap();
+    }
+    let received = drain(&mut worker, &mut uplink);
+    assert!(received >= 2048, "{received}");
+    (0..64).for_each(|_| assert_eq!(drain(&mut worker, &mut uplink), 0));
+    assert_eq!(received + worker.drops.get(DropReason::KernelDropped), 3000);
+    worker.check(&[DropReason::KernelDropped]);
+}
+
+#[test]
+fn a_port_whose_netdev_is_gone_says_so_and_drops() {
+    if !root_or_skip("ports_af_packet::a_port_whose_netdev_is_gone_says_so_and_drops") {
+        return;
+    }
+    let rig = Rig::new().unwrap();
+    silence(&rig);
+    let mut worker = Worker::new();
+    let mut uplink = rig.uplink(|_| {}).unwrap();
+    let mut tagger = rig.tagger().unwrap();
+    let housekeeping = |worker: &mut Worker, uplink: &mut AfPacket| {
+        uplink.housekeeping(&mut worker.context(), 0);
+        uplink.report().link
+    };
+    assert_eq!(housekeeping(&mut worker, &mut uplink), LinkState::Up);
+    // Down is for control to say: the socket goes on when the netdev is up again.
+    rig.engine.ip(&["link", "set", "up0", "down"]).unwrap();
+    assert_eq!(housekeeping(&mut worker, &mut uplink), LinkState::Up);
+    let link = uplink.link();
+    link.set_state(LinkState::Down);
+    let mut burst = worker.burst(&[frame(1, 60), frame(2, 60)]);
+    let sent = uplink.tx_burst(&mut worker.context(), &mut burst);
+    assert_eq!((sent.frames, burst.len()), (0, 0));
+    assert_eq!(worker.drops.get(DropReason::LinkDown), 2);
+    rig.engine.ip(&["link", "set", "up0", "up"]).unwrap();
+    link.set_state(LinkState::Up);
+    wait_for(
+        "a frame after the link is back",
+        Duration::from_secs(5),
+        || {
+            send(&mut tagger, &frame(3, 60)).ok()?;
+            (drain(&mut worker, &mut uplink) > 0).then_some(())
+        },
+    )
+    .unwrap();
+    let mut burst = worker.burst(&[frame(4, 60)]);
+    assert_eq!(uplink.tx_burst(&mut worker.context(), &mut burst).frames, 1);
+    // A lower MTU holds at once.
+    link.set_mtu(500);
+    let mut burst = worker.burst(&[frame(4, 519)]);
+    uplink.tx_burst(&mut worker.context(), &mut burst);
+    assert_eq!(worker.drops.get(DropReason::TooLong), 1);
+
+    rig.engine.ip(&["link", "del", "up0"]).unwrap();
+    assert_eq!(housekeeping(&mut worker, &mut uplink), LinkState::Gone);
+    let mut burst = worker.burst(&[frame(5, 60)]);
+    let sent = uplink.tx_burst(&mut worker.context(), &mut burst);
+    assert_eq!((sent.frames, burst.len()), (0, 0));
+    assert_eq!(worker.drops.get(DropReason::LinkDown), 3);
+    assert_eq!(drain(&mut worker, &mut uplink), 0);
+    worker.check(&[DropReason::LinkDown, DropReason::TooLong]);
 }
 
 #[test]

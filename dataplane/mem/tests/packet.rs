@@ -30,6 +30,7 @@ fn small() -> PacketConfig {
     PacketConfig {
         rx_frames: 64,
         rx_frame_bytes: 2048,
+        long_frames: false,
         tx_frames: 64,
         ..PacketConfig::default()
     }
@@ -367,14 +368,24 @@ fn a_netdev_that_is_down_is_an_error_and_not_a_loss() {
     veth();
     let (mut a, mut b) = (open("wire", small()), open("host", small()));
     let frame = udp_frame(THERE, [10, 9, 0, 9], 5, b"later");
+    assert!(a.take_error().is_none());
     ip("link set wire down");
     assert!(send(&mut a, &frame));
     assert!(a.flush().is_err());
+    assert!(
+        a.take_error().is_some(),
+        "it says that the netdev went down"
+    );
+    assert!(a.take_error().is_none(), "once");
+    assert!(a.is_bound(), "and will receive again when it is up");
     ip("link set wire up");
     wait_for("the frame to leave", || {
         a.flush().unwrap_or(false).then_some(())
     });
     assert_eq!(next(&mut b), Seen::plain(&frame));
+    ip("link del wire");
+    assert!(a.take_error().is_some());
+    assert!(!a.is_bound(), "gone for good");
 }
 
 #[test]

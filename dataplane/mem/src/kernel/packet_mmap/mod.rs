@@ -18,10 +18,16 @@
 //! The kernel takes an outermost 802.1Q or 802.1ad tag out of what it receives (tag and TPID are in
 //! the slot's header) but leaves tags alone in what it sends.
 //!
-//! A frame longer than its receive slot is cut by the kernel; [`RxFrame::truncated`] says so. Slots
-//! of [`RX_FRAME_BYTES_GSO`] hold any GSO frame of up to 64 KiB whole.
+//! A frame longer than its receive slot is cut by the kernel, which with [`PacketConfig::long_frames`]
+//! keeps it whole beside the ring: then [`PacketSocket::recv`] fetches it, a system call for each of
+//! these alone. What is cut all the same is [`RxFrame::truncated`].
+//!
+//! The netdev may go away or go down at any time. The socket stays, mute: the kernel unbinds it when the
+//! netdev is deleted or moved to another namespace, for good, and has it receive again when a netdev
+//! that was down is up. [`PacketSocket::take_error`] and [`PacketSocket::is_bound`] tell.
 
 mod frame;
+mod long;
 mod ring;
 mod sys;
 
@@ -34,11 +40,13 @@ pub use frame::{GsoInfo, GsoKind, RxFrame};
 pub(crate) use frame::{VNET_HDR_BYTES, VnetHdr};
 
 use crate::error::Error;
+use long::LongFrames;
 use ring::{Geometry, Rings, TX_OVERHEAD};
 
-/// Bytes of a receive slot that holds a GSO frame of 64 KiB: an odd number of cache lines, so that
-/// the slots' first lines spread over all sets of a cache.
-pub const RX_FRAME_BYTES_GSO: u32 = 1029 * 64;
+/// Bytes of a receive slot beyond the MTU: a header with two tags, and the ring's own (about 100).
+const RX_OVERHEAD: u32 = 160;
+/// Memory that long frames may take while they wait, in bytes: about 300 super-frames of 64 KiB.
+const LONG_FRAMES_BYTES: i32 = 32 << 20;
 
 /// Configuration of a [`PacketSocket`] and its rings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,6 +55,9 @@ pub struct PacketConfig {
     pub rx_frames: u32,
     /// Bytes of a receive slot, headers included (about 100); rounded up to cache lines.
     pub rx_frame_bytes: u32,
+    /// Whether frames that are longer than a slot, GSO super-frames above all, are kept whole: up to
+    /// 64 KiB each and 32 MB together.
+    pub long_frames: bool,
     /// Slots of the send ring, 1 to 65536; rounded up to whole blocks.
     pub tx_frames: u32,
     /// Bytes of a send slot, headers included (42); rounded up to cache lines.
@@ -60,15 +71,17 @@ pub struct PacketConfig {
 }
 
 impl PacketConfig {
-    /// For a netdev of `mtu_bytes`: 512 slots for GSO frames (34 MB) to receive, 1024 for two tags
-    /// and the MTU to send; promiscuous, past the queueing discipline.
+    /// For a netdev of `mtu_bytes`: 2048 slots each way for two tags and the MTU (7 MB at an MTU of
+    /// 1500), longer frames beside the ring; promiscuous, past the queueing discipline.
     pub fn for_mtu(mtu_bytes: u32) -> PacketConfig {
         const ETH_AND_TWO_TAGS: u32 = 14 + 8;
+        let mtu_bytes = mtu_bytes.min(1 << 17);
         PacketConfig {
-            rx_frames: 512,
-            rx_frame_bytes: RX_FRAME_BYTES_GSO,
-            tx_frames: 1024,
-            tx_frame_bytes: mtu_bytes.min(1 << 17) + ETH_AND_TWO_TAGS + TX_OVERHEAD,
+            rx_frames: 2048,
+            rx_frame_bytes: mtu_bytes + RX_OVERHEAD,
+            long_frames: true,
+            tx_frames: 2048,
+            tx_frame_bytes: mtu_bytes + ETH_AND_TWO_TAGS + TX_OVERHEAD,
             promiscuous: true,
             qdisc_bypass: true,
         }
@@ -104,12 +117,13 @@ pub struct PacketStats {
 pub struct PacketSocket {
     fd: OwnedFd,
     rings: Rings,
+    long: LongFrames,
     stats: PacketStats,
 }
 
 impl PacketSocket {
-    /// Opens the netdev with index `ifindex` in the calling thread's network namespace; the socket
-    /// stays with it wherever it goes. Needs CAP_NET_RAW.
+    /// Opens the netdev with index `ifindex` in the calling thread's network namespace; afterwards the
+    /// socket works from any. Needs CAP_NET_RAW.
     ///
     /// # Errors
     /// [`Error::Packet`] with the step that the kernel refused, [`Error::PacketSlots`] for a
@@ -137,6 +151,9 @@ impl PacketSocket {
             let _ = sys::set_flag(&fd, libc::PACKET_QDISC_BYPASS, true);
         }
         sys::raise_send_buffer(&fd, tx.bytes());
+        if config.long_frames {
+            sys::keep_long_frames(&fd, LONG_FRAMES_BYTES).map_err(fail("PACKET_COPY_THRESH"))?;
+        }
         sys::set_ring(&fd, libc::PACKET_RX_RING, rx.request()).map_err(fail("PACKET_RX_RING"))?;
         sys::set_ring(&fd, libc::PACKET_TX_RING, tx.request()).map_err(fail("PACKET_TX_RING"))?;
         let rings = Rings::map(&fd, rx, tx).map_err(fail("mmap of the rings"))?;
@@ -147,15 +164,17 @@ impl PacketSocket {
         Ok(PacketSocket {
             fd,
             rings,
+            long: LongFrames::new(),
             stats: PacketStats::default(),
         })
     }
 
     /// Gives up to `max` received frames to `f`, oldest first, and each one's slot back to the
-    /// kernel when `f` has taken it. Returns how many `f` took. Makes no system call.
+    /// kernel when `f` has taken it. Returns how many `f` took. Makes no system call but one for each
+    /// frame that is longer than its slot.
     #[inline]
     pub fn recv(&mut self, max: usize, f: impl FnMut(RxFrame<'_>) -> Next) -> usize {
-        self.rings.recv(max, f)
+        self.rings.recv(max, &mut self.long, &self.fd, f)
     }
 
     /// Whether a received frame is waiting. For a last look before sleeping on the fd.
@@ -198,6 +217,20 @@ impl PacketSocket {
             Ok(_) | Err(Errno::AGAIN | Errno::NOBUFS | Errno::INTR) => Ok(!self.rings.has_unsent()),
             Err(errno) => Err(errno.into()),
         }
+    }
+
+    /// Takes the error that the kernel has noted at the socket, ENETDOWN when its netdev went down or
+    /// away; one system call.
+    pub fn take_error(&mut self) -> Option<std::io::Error> {
+        let noted = rustix::net::sockopt::socket_error(&self.fd);
+        let noted = noted.and_then(|noted| noted).err();
+        noted.or(self.long.take_error()).map(Into::into)
+    }
+
+    /// Whether the socket still has its netdev; false for good once that was deleted or moved to another
+    /// network namespace. One system call.
+    pub fn is_bound(&self) -> bool {
+        sys::bound_index(&self.fd).is_ok_and(|index| index.is_some())
     }
 
     /// Counts since the socket was opened; one system call.

@@ -17,6 +17,7 @@ use rustix::mm::{MapFlags, ProtFlags};
 
 use super::Next;
 use super::frame::{RxFrame, VNET_HDR_BYTES, VnetHdr};
+use super::long::LongFrames;
 use crate::error::Error;
 
 /// Bytes of a tpacket2_hdr, aligned: where the sockaddr_ll lies when receiving and the data when
@@ -195,23 +196,36 @@ impl Rings {
     }
 
     #[inline]
-    pub(super) fn recv(&mut self, max: usize, mut f: impl FnMut(RxFrame<'_>) -> Next) -> usize {
+    pub(super) fn recv(
+        &mut self,
+        max: usize,
+        long: &mut LongFrames,
+        fd: &OwnedFd,
+        mut f: impl FnMut(RxFrame<'_>) -> Next,
+    ) -> usize {
         let mut taken = 0;
         // Slots, not frames: those that hold none for us count too.
         for _ in 0..max {
             let slot = self.rx.slot();
             // SAFETY: a slot of our mapping.
             let state = unsafe { status(slot) };
-            if state.load(Acquire) & libc::TP_STATUS_USER == 0 {
+            let bits = state.load(Acquire);
+            if bits & libc::TP_STATUS_USER == 0 {
                 break;
             }
+            // Of each such slot the kernel keeps one frame, in the order of the slots.
+            let kept = bits & libc::TP_STATUS_COPY != 0;
             // SAFETY: the slot is ours since the acquire load and until the store below.
             let frame = unsafe { read_slot(slot, self.rx.slot_bytes) };
             if let Some(frame) = frame {
-                if f(frame) == Next::Leave {
+                let whole = if kept { long.whole(fd, &frame) } else { None };
+                if f(whole.unwrap_or(frame)) == Next::Leave {
                     break;
                 }
                 taken += 1;
+            }
+            if kept {
+                long.taken(fd);
             }
             state.store(libc::TP_STATUS_KERNEL, Release);
             self.rx.advance();

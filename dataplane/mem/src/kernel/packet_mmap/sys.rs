@@ -70,6 +70,29 @@ pub(super) fn raise_send_buffer(fd: &OwnedFd, ring_bytes: usize) {
     }
 }
 
+/// Has frames that are longer than their receive slot kept whole for `recv` as well, as long as they
+/// fit `bytes` of memory together: nothing is set aside, it is a limit. Beyond the system's limit only
+/// with CAP_NET_ADMIN.
+pub(super) fn keep_long_frames(fd: &OwnedFd, bytes: c_int) -> io::Result<()> {
+    // The kernel doubles what it is told.
+    if set(fd, libc::SOL_SOCKET, libc::SO_RCVBUFFORCE, bytes / 2).is_err() {
+        set(fd, libc::SOL_SOCKET, libc::SO_RCVBUF, bytes / 2)?;
+    }
+    set_flag(fd, libc::PACKET_COPY_THRESH, true)
+}
+
+/// Interface index that the socket is bound to; none once its netdev is gone.
+pub(super) fn bound_index(fd: &OwnedFd) -> io::Result<Option<u32>> {
+    // SAFETY: all zeros is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { mem::zeroed() };
+    let mut len = libc::socklen_t::try_from(size_of::<libc::sockaddr_ll>()).unwrap_or(0);
+    // SAFETY: the kernel writes at most `len` bytes to `address`.
+    check(unsafe { libc::getsockname(fd.as_raw_fd(), (&raw mut address).cast(), &raw mut len) })?;
+    Ok(u32::try_from(address.sll_ifindex)
+        .ok()
+        .filter(|&index| index > 0))
+}
+
 fn index(ifindex: u32) -> io::Result<c_int> {
     match c_int::try_from(ifindex) {
         Ok(index) if index > 0 => Ok(index),

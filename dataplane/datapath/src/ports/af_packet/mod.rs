@@ -2,7 +2,7 @@
 //! A kernel netdev as an uplink, over AF_PACKET's shared rings: any netdev will do, no driver of
 //! ours is needed.
 //!
-//! Receiving makes no system call; sending makes one per burst. What the kernel leaves to others is
+//! Receiving makes no system call but for super-frames; sending makes one per burst. What the kernel leaves to others is
 //! done here: tags that it took out of the bytes go into the frame's facts, checksums it left open
 //! are filled in, and the super-frames of its own TCP are cut to the size it names. Frames that this
 //! host sends on the netdev never come back.
@@ -12,31 +12,37 @@
 //! four bytes of tag, which is what netdevs grant a VLAN; for a second tag the uplink's MTU must be
 //! raised by four. Longer ones are [`DropReason::TooLong`], since a netdev would lose them in
 //! silence.
+//!
+//! *A netdev that goes.* Control watches it and says so in the [`WatchedLink`]: while there is no link,
+//! what is to be sent is [`DropReason::LinkDown`]. The port reads the socket's errors besides. Once the
+//! netdev was deleted or moved to another namespace the port is at its end, reports
+//! [`LinkState::Gone`], and is replaced by control.
+
+mod kernel_drops;
+mod link;
 
 use std::os::fd::{AsFd, BorrowedFd};
+use std::sync::Arc;
 
 use nix::sys::socket::{setsockopt, sockopt};
 use sluice_mem::Burst;
-use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket, RX_FRAME_BYTES_GSO};
+use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket};
 use sluice_packet::VlanTag;
+use sluice_stats::LinkState;
 
 use super::arrival::{Arrival, Arrivals, Taken};
 use super::tagged::Tagged;
 use crate::drops::DropReason;
-use crate::ports::seam::{PortContext, Sent, Uplink, Wake};
+use crate::ports::seam::{PortContext, Sent, Uplink, UplinkReport, Wake};
+use kernel_drops::KernelDrops;
+
+pub use link::WatchedLink;
 
 /// The skb mark of frames that the engine sends. Frames lose it when they leave the namespace.
 pub const SKB_MARK: u32 = 0x736c_7565;
 
 /// Bytes of an Ethernet header, without tags.
 const ETH_HEADER: usize = 14;
-/// Bytes of a slot of the receive ring beyond the MTU: a header with two tags, and the ring's own
-/// (about 100).
-const RX_OVERHEAD: u32 = 160;
-/// Loops without a frame, after some with, until the kernel is asked what it dropped.
-const QUIET_LOOPS: u32 = 16;
-/// Loops between two such questions while the kernel says that it is dropping.
-const LOSING_LOOPS: u32 = 256;
 
 /// Configuration of an AF_PACKET uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,21 +53,21 @@ pub struct AfPacketConfig {
     pub index: u32,
     /// MTU of the netdev in bytes.
     pub mtu: u32,
-    /// Frames of the receive ring, 1 to 65536.
+    /// Frames of the receive ring, 1 to 65536. Each takes the MTU and some.
     pub rx_frames: u32,
     /// Frames of the send ring, 1 to 65536. Each takes the MTU and some.
     pub tx_frames: u32,
     /// Whether to see frames for all MACs: needed for attachments' own.
     pub promiscuous: bool,
-    /// Whether the receive ring has 64 KiB for each frame, so that super-frames of this host's TCP,
-    /// of GRO and of peers on veth can be cut here. Without, a frame has the MTU and some, and
-    /// super-frames are [`DropReason::Oversize`]: right where `ethtool -K DEVICE gro off lro off`
-    /// (and `tso off gso off` at a veth peer) sees to it that there are none.
+    /// Whether super-frames of this host's TCP, of GRO and of peers on veth are received, up to 64 KiB
+    /// each, and cut here. Without, they are [`DropReason::Oversize`]: right where
+    /// `ethtool -K DEVICE gro off lro off` (and `tso off gso off` at a veth peer) sees to it that there
+    /// are none.
     pub super_frames: bool,
 }
 
 impl AfPacketConfig {
-    /// The usual: 512 frames in (34 MB), 1024 out, promiscuous, with super-frames.
+    /// The usual: 2048 frames each way (7 MB at an MTU of 1500), promiscuous, with super-frames.
     pub fn new(device: impl Into<String>, index: u32, mtu: u32) -> AfPacketConfig {
         let PacketConfig {
             rx_frames,
@@ -106,52 +112,18 @@ pub enum AfPacketError {
 pub struct AfPacket {
     socket: PacketSocket,
     device: String,
-    mtu: u32,
-    /// Longest frame to send, tags included, in bytes.
-    longest: usize,
+    link: Arc<WatchedLink>,
+    /// The netdev was deleted or moved: the socket is mute for good.
+    ended: bool,
     arrivals: Arrivals,
     /// The kernel has frames of ours that it could not send yet.
     unsent: bool,
     kernel: KernelDrops,
 }
 
-/// Schedule of the question what the kernel dropped: seldom, as it costs a system call.
-#[derive(Debug, Default)]
-struct KernelDrops {
-    counted: u64,
-    /// Loops since the last question.
-    loops: u32,
-    /// Loops since the last frame.
-    quiet: u32,
-    /// Frames came since the last question.
-    fresh: bool,
-    /// The kernel said that it is dropping.
-    losing: bool,
-}
-
-impl KernelDrops {
-    /// Counts one loop and returns whether the question is due.
-    fn due(&mut self, frames: usize, losing: bool) -> bool {
-        self.loops = self.loops.saturating_add(1);
-        self.losing |= losing;
-        if frames > 0 {
-            self.fresh = true;
-            self.quiet = 0;
-        } else {
-            self.quiet = self.quiet.saturating_add(1);
-        }
-        let due =
-            self.losing && self.loops >= LOSING_LOOPS || self.fresh && self.quiet == QUIET_LOOPS;
-        if due {
-            (self.loops, self.fresh, self.losing) = (0, false, false);
-        }
-        due
-    }
-}
-
 impl AfPacket {
     /// Opens a netdev of the calling thread's network namespace; afterwards it works from any.
-    /// After a change of its MTU, open it anew.
+    /// After its MTU was raised, open it anew.
     ///
     /// # Errors
     /// The kernel refuses: there is no netdev of that index, or CAP_NET_RAW or CAP_NET_ADMIN is missing.
@@ -165,14 +137,9 @@ impl AfPacket {
             promiscuous,
             super_frames,
         } = config;
-        let rx_frame_bytes = if super_frames {
-            RX_FRAME_BYTES_GSO
-        } else {
-            mtu.saturating_add(RX_OVERHEAD)
-        };
         let rings = PacketConfig {
             rx_frames,
-            rx_frame_bytes,
+            long_frames: super_frames,
             tx_frames,
             promiscuous,
             ..PacketConfig::for_mtu(mtu)
@@ -187,20 +154,38 @@ impl AfPacket {
                 source: errno.into(),
             });
         }
-        let longest = mtu as usize + ETH_HEADER + VlanTag::LEN;
         Ok(AfPacket {
-            longest: longest.min(socket.max_frame()),
             socket,
             device,
-            mtu,
+            link: Arc::new(WatchedLink::new(mtu)),
+            ended: false,
             arrivals: Arrivals::default(),
             unsent: false,
             kernel: KernelDrops::default(),
         })
     }
 
+    /// The netdev's link, for control to note what it sees of it.
+    pub fn link(&self) -> Arc<WatchedLink> {
+        Arc::clone(&self.link)
+    }
+
+    fn state(&self) -> LinkState {
+        if self.ended {
+            LinkState::Gone
+        } else {
+            self.link.state()
+        }
+    }
+
+    /// Longest frame to send, tags included, in bytes.
+    fn longest(&self) -> usize {
+        let longest = self.link.mtu() as usize + ETH_HEADER + VlanTag::LEN;
+        longest.min(self.socket.max_frame())
+    }
+
     fn send_rings(&mut self) {
-        // What fails stays in the ring, and a full ring shows as UplinkFull: a netdev that is down.
+        // What fails stays in the ring: a netdev that went down, of which control will say so.
         self.unsent = matches!(self.socket.flush(), Ok(false));
     }
 
@@ -240,7 +225,7 @@ impl Uplink for AfPacket {
     }
 
     fn mtu(&self) -> u32 {
-        self.mtu
+        self.link.mtu()
     }
 
     fn rx_burst(&mut self, context: &mut PortContext<'_>, out: &mut Burst) {
@@ -283,11 +268,17 @@ impl Uplink for AfPacket {
 
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent {
         let mut sent = Sent::default();
+        if self.state() != LinkState::Up {
+            context.drops.add(DropReason::LinkDown, burst.len() as u64);
+            context.pools.free_burst(burst);
+            return sent;
+        }
+        let longest = self.longest();
         let mut taken = 0;
         for mbuf in burst.iter() {
             let frame = Tagged::to_wire(mbuf);
             let len = frame.len();
-            if len > self.longest {
+            if len > longest {
                 context.drops.add(DropReason::TooLong, 1);
             } else if self.socket.send(|space| frame.copy_to(space).unwrap_or(0)) {
                 sent.add(len);
@@ -306,23 +297,21 @@ impl Uplink for AfPacket {
         self.send_rings();
         sent
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    /// Reads the socket's errors: a netdev that went down and one that went away both say ENETDOWN.
+    fn housekeeping(&mut self, context: &mut PortContext<'_>, _now_ms: u64) {
+        if !self.ended && self.socket.take_error().is_some() {
+            self.ended = !self.socket.is_bound();
+            if self.ended {
+                self.count_kernel_drops(context);
+            }
+        }
+    }
 
-    #[test]
-    fn the_kernel_is_asked_after_traffic_and_seldom_during_losses() {
-        let mut kernel = KernelDrops::default();
-        assert!(
-            (0..10_000).all(|_| !kernel.due(0, false)),
-            "nothing came, so nothing was lost"
-        );
-        assert!(!kernel.due(64, false));
-        let asked = (0..10_000).filter(|_| kernel.due(0, false)).count();
-        assert_eq!(asked, 1, "once when it falls quiet");
-        let asked = (0..2560).filter(|_| kernel.due(64, true)).count();
-        assert_eq!(asked, 10);
+    fn report(&self) -> UplinkReport {
+        UplinkReport {
+            link: self.state(),
+            nic: None,
+        }
     }
 }

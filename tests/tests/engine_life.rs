@@ -52,7 +52,7 @@ fn engine_checks_its_configuration_and_policies() {
         "uplinks:\n- name: wire0\n  device: up7\nworkers: {count: none}\n",
     )
     .unwrap();
-    let output = node.sluiced(&[]);
+    let output = node.sluiced(&["--check"]);
     assert_eq!(output.status.code(), Some(2));
     let place = format!(
         "{}:3:11: uplinks[0].device: there is no netdev \"up7\"",

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failures at the host's files and namespaces, as the API tells of them.
 
+use std::io::ErrorKind;
+
 use sluice_host::engine::RecordError;
 use sluice_host::{FileError, NetnsError};
 
@@ -21,9 +23,9 @@ impl From<NetnsError> for ApiError {
 
 impl From<RecordError> for ApiError {
     fn from(error: RecordError) -> ApiError {
-        let code = match error {
+        let code = match &error {
             RecordError::Taken { .. } => ErrorCode::Conflict,
-            RecordError::File(_) => ErrorCode::Internal,
+            RecordError::File(error) => by_file(error),
         };
         ApiError::new(code, error.to_string())
     }
@@ -31,6 +33,16 @@ impl From<RecordError> for ApiError {
 
 impl From<FileError> for ApiError {
     fn from(error: FileError) -> ApiError {
-        ApiError::new(ErrorCode::Internal, error.to_string())
+        ApiError::new(by_file(&error), error.to_string())
+    }
+}
+
+/// A disk that is full or read-only mends without anybody asking otherwise: later the same request works.
+fn by_file(error: &FileError) -> ErrorCode {
+    match error.source.kind() {
+        ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::ReadOnlyFilesystem => {
+            ErrorCode::Unavailable
+        }
+        _ => ErrorCode::Internal,
     }
 }

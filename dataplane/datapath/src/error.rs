@@ -107,21 +107,6 @@ pub enum ConfigError {
     /// The uplink has no TPIDs.
     #[error("uplink {0} has no TPIDs: give at least one, usually 0x8100")]
     NoTpids(String),
-    /// The attachment's MTU is larger than its uplink's.
-    #[error(
-        "an MTU of {mtu} is more than the {most} of uplink {uplink}: ask for less, or raise the MTU \
-         of {device}"
-    )]
-    Mtu {
-        /// MTU asked for, in bytes.
-        mtu: u32,
-        /// MTU of the uplink, in bytes.
-        most: u32,
-        /// Name of the uplink.
-        uplink: String,
-        /// Device of the uplink.
-        device: String,
-    },
     /// The attachment asks for untagged frames on an uplink whose untagged frames are of a VLAN.
     #[error(
         "untagged frames of uplink {uplink} are those of VLAN {native}: ask for that VLAN instead of 0"

@@ -8,13 +8,16 @@
 mod privileges;
 mod running;
 
+use std::os::unix::net::UnixListener;
 use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluice_api::ApiError;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
 
 use self::running::Running;
 use crate::config::Config;
@@ -92,14 +95,15 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     // Before the start, so that a signal does not cut it short halfway.
     let mut signals = Signals::listen()?;
     let config_socket = config.socket.clone();
-    let started = tokio::task::spawn_blocking(move || Running::start(&config)).await;
+    let (listeners, new_listeners) = unbounded_channel();
+    let started = tokio::task::spawn_blocking(move || Running::start(&config, listeners)).await;
     let running = started.map_err(|error| DaemonError::System {
         what: "internal error at start",
         source: std::io::Error::other(error),
     })??;
     let (running, control, listener) = running;
     tracing::info!("ready on {}", config_socket.display());
-    let served = serve(&control, listener, &mut signals).await;
+    let served = serve(&control, listener, new_listeners, &mut signals).await;
     drop(control);
     let ended = tokio::task::spawn_blocking(move || running.end()).await;
     let ended = ended.map_err(|error| DaemonError::System {
@@ -109,26 +113,33 @@ async fn live(config: Config) -> Result<(), DaemonError> {
     served.and(ended)
 }
 
-/// Answers requests until a signal says stop.
+/// Answers requests until a signal says stop. Sockets that were made again come by `new_listeners`.
 async fn serve(
     control: &Arc<Control>,
-    listener: std::os::unix::net::UnixListener,
+    listener: UnixListener,
+    mut new_listeners: UnboundedReceiver<UnixListener>,
     signals: &mut Signals,
 ) -> Result<(), DaemonError> {
     let refused = system("the control socket failed");
-    let listener = tokio::net::UnixListener::from_std(listener).map_err(&refused)?;
-    let (stop, stopped) = oneshot::channel::<()>();
-    let stopped = async {
-        let _ = stopped.await;
+    let (stop, _) = watch::channel(false);
+    let mut servers = JoinSet::new();
+    let begin = |servers: &mut JoinSet<std::io::Result<()>>, listener| {
+        let listener = tokio::net::UnixListener::from_std(listener).map_err(&refused)?;
+        let mut stopped = stop.subscribe();
+        let stopped = async move {
+            let _ = stopped.wait_for(|stop| *stop).await;
+        };
+        servers.spawn(server::serve(listener, Arc::clone(control), stopped));
+        Ok::<(), DaemonError>(())
     };
-    let server = server::serve(listener, Arc::clone(control), stopped);
-    let mut server = tokio::spawn(server);
+    begin(&mut servers, listener)?;
     loop {
         tokio::select! {
-            ended = &mut server => {
+            Some(ended) = servers.join_next() => {
                 let ended = ended.unwrap_or_else(|error| Err(std::io::Error::other(error)));
                 return ended.map_err(&refused);
             }
+            Some(listener) = new_listeners.recv() => begin(&mut servers, listener)?,
             _ = signals.terminate.recv() => {
                 tracing::info!("SIGTERM: stopping");
                 break;
@@ -144,10 +155,11 @@ async fn serve(
         }
     }
     control.refuse_requests();
-    let _ = stop.send(());
-    if tokio::time::timeout(DRAIN, &mut server).await.is_err() {
+    let _ = stop.send(true);
+    let drained = async { while servers.join_next().await.is_some() {} };
+    if tokio::time::timeout(DRAIN, drained).await.is_err() {
         tracing::warn!("some requests did not end within {DRAIN:?}; they are cut short");
-        server.abort();
+        servers.abort_all();
     }
     Ok(())
 }

@@ -10,14 +10,15 @@ use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
 use sluice_api::{ApiError, ErrorCode};
-use sluice_datapath::Uplink;
 use sluice_datapath::ports::igbvf::{IgbVf, IgbVfConfig, IgbVfError, VfVlans};
+use sluice_datapath::{LinkState, Uplink};
 use sluice_mem::Mempool;
 use sluice_packet::Mac;
 use sluice_sriov::claim::{Mode, Node, Record};
 use sluice_vfio::{Error, ErrorKind, Iommu, IommuKind, PciAddr, VfioDevice};
 
 use crate::refusal;
+use crate::uplinks::netdev;
 
 /// Descriptors of each queue of a VF: eight bursts.
 const DESCRIPTORS: usize = 512;
@@ -48,6 +49,13 @@ pub trait OpenVf: fmt::Debug + Send + Sync {
     /// # Errors
     /// The device cannot be opened or set up; the message says what to do.
     fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError>;
+
+    /// Returns why no frame passes through a VF, as its PF `pf` shows, and what to do; `None` if nothing
+    /// stands in the way.
+    fn trouble(&self, vf: &str, pf: &str) -> Option<(LinkState, String)> {
+        let _ = (vf, pf);
+        None
+    }
 }
 
 /// VFs through VFIO. All share one address space, in which the mempools are mapped once.
@@ -73,6 +81,28 @@ impl VfDevices {
 }
 
 impl OpenVf for VfDevices {
+    fn trouble(&self, vf: &str, pf: &str) -> Option<(LinkState, String)> {
+        if !Path::new("/sys/bus/pci/devices").join(vf).exists() {
+            let gone = format!(
+                "VF {vf} is gone from this machine: its PF's driver was reloaded, or `sriov_numvfs` was \
+                 changed; make it again, and pods that had it anew"
+            );
+            return Some((LinkState::Gone, gone));
+        }
+        match netdev::find(pf) {
+            Ok(Some(pf)) => pf.trouble().map(|trouble| (LinkState::Down, trouble)),
+            Ok(None) => Some((
+                LinkState::Down,
+                format!(
+                    "there is no netdev {pf} in the engine's network namespace, which was its PF: load \
+                     the PF's driver, or give it its name again"
+                ),
+            )),
+            // Nobody knows.
+            Err(_) => None,
+        }
+    }
+
     fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError> {
         let device = self
             .iommu()

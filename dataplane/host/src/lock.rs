@@ -95,6 +95,14 @@ impl FileLock {
         })
     }
 
+    /// Whether the locked file is still the one at its path.
+    pub fn is_there(&self) -> bool {
+        let ours = self.file.metadata();
+        let there = fs::metadata(&self.path);
+        matches!((ours, there), (Ok(ours), Ok(there))
+            if (there.dev(), there.ino()) == (ours.dev(), ours.ino()))
+    }
+
     /// Path of the locked file.
     pub fn path(&self) -> &Path {
         &self.path

@@ -182,15 +182,6 @@ impl Topology {
         spec: AttachmentSpec,
     ) -> Result<&AttachmentRecord, Error> {
         let uplink = self.uplink(spec.uplink).ok_or(Error::NoUplink)?;
-        if uplink.mtu < spec.mtu {
-            return Err(ConfigError::Mtu {
-                mtu: spec.mtu,
-                most: uplink.mtu,
-                uplink: uplink.name.clone(),
-                device: uplink.device.clone(),
-            }
-            .into());
-        }
         if !uplink.native.is_untagged() && spec.vlans.vids().iter().any(|vid| vid.is_untagged()) {
             return Err(ConfigError::UntaggedIsVlan {
                 uplink: uplink.name.clone(),

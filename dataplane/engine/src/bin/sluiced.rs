@@ -8,7 +8,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use sluice_policies as policies;
-use sluiced::config::{Config, DEFAULT_FILE};
+use sluiced::config::{Config, DEFAULT_FILE, Surroundings};
 use sluiced::daemon;
 use tracing_subscriber::EnvFilter;
 
@@ -48,7 +48,12 @@ struct Args {
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    let config = match Config::load(&args.config) {
+    let loaded = if args.check {
+        Config::load_in(&args.config, &Surroundings::of_this_process())
+    } else {
+        Config::load(&args.config)
+    };
+    let config = match loaded {
         Ok(config) => config,
         Err(problems) => {
             eprintln!("{problems}");

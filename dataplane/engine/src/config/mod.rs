@@ -69,6 +69,8 @@ pub enum UplinkDriver {
     AfPacket {
         /// Name of the netdev.
         device: String,
+        /// Frames of its receive and of its send ring, a power of two from 64 to 16384.
+        ring_frames: u32,
     },
     /// Capture files.
     Pcap {
@@ -106,11 +108,24 @@ pub struct IdleConfig {
 }
 
 impl Config {
-    /// Reads and checks a configuration file.
+    /// Reads and checks a configuration file. A netdev that is not there is no problem: it may be made
+    /// later.
     ///
     /// # Errors
     /// Every problem of the file.
     pub fn load(file: &Path) -> Result<Config, Problems> {
+        let around = Surroundings {
+            netdevs: None,
+            ..Surroundings::of_this_process()
+        };
+        Config::load_in(file, &around)
+    }
+
+    /// Reads and checks a configuration file against the surroundings.
+    ///
+    /// # Errors
+    /// Every problem of the file.
+    pub fn load_in(file: &Path, around: &Surroundings) -> Result<Config, Problems> {
         let text = std::fs::read_to_string(file).map_err(|error| {
             Problems(vec![Problem {
                 file: file.to_owned(),
@@ -120,7 +135,7 @@ impl Config {
                 message: format!("it cannot be read: {error}; name the file by --config FILE"),
             }])
         })?;
-        Config::parse(file, &text, &Surroundings::of_this_process())
+        Config::parse(file, &text, around)
     }
 
     /// Checks the text of a configuration file.

@@ -38,7 +38,8 @@ fn the_least_there_can_be() {
         [UplinkConfig {
             name: "wire0".into(),
             driver: UplinkDriver::AfPacket {
-                device: "eth1".into()
+                device: "eth1".into(),
+                ring_frames: 2048,
             },
             native: None,
             tpids: vec![0x8100, 0x88a8],
@@ -108,6 +109,7 @@ uplinks:
     native: 4095
     tpids: [0x8100, 17, 0x0800]
     worker: 7
+    ring_frames: 1000
   - device: eth2
     driver: dpdk
 memory: {huge_pages: maybe, small_mbufs: lots}
@@ -123,15 +125,16 @@ log: shout=loud=
         "sluiced.yaml:5:21: uplinks[0].tpids: \"17\" is not a TPID",
         "sluiced.yaml:5:25: uplinks[0].tpids: \"0x0800\" is not a TPID",
         "sluiced.yaml:6:13: uplinks[0].worker: \"7\" is not allowed: use a number from 0 to 0",
-        "sluiced.yaml:7:5: uplinks[1].name: it is missing",
-        "sluiced.yaml:8:13: uplinks[1].driver: \"dpdk\" is not allowed: use af_packet or pcap",
-        "sluiced.yaml:9:22: memory.huge_pages: \"maybe\" is not allowed: use auto or off",
-        "sluiced.yaml:9:42: memory.small_mbufs: \"lots\" is not allowed: use a number from 1024 to",
-        "sluiced.yaml:10:21: idle.sleep_after: it must be a number",
-        "sluiced.yaml:11:35: limits.wire.multicast.rate: \"0\" is not allowed: use a number from 1 to",
-        "sluiced.yaml:11:45: limits.wire.multicast.burst: \"many\" is not allowed: use a number from",
-        "sluiced.yaml:12:10: run_dir: \"run/x\" is not an absolute path",
-        "sluiced.yaml:13:6: log: \"shout=loud=\" is not allowed",
+        "sluiced.yaml:7:18: uplinks[0].ring_frames: 1000 is not a power of two: use 512, or 1024",
+        "sluiced.yaml:8:5: uplinks[1].name: it is missing",
+        "sluiced.yaml:9:13: uplinks[1].driver: \"dpdk\" is not allowed: use af_packet or pcap",
+        "sluiced.yaml:10:22: memory.huge_pages: \"maybe\" is not allowed: use auto or off",
+        "sluiced.yaml:10:42: memory.small_mbufs: \"lots\" is not allowed: use a number from 1024 to",
+        "sluiced.yaml:11:21: idle.sleep_after: it must be a number",
+        "sluiced.yaml:12:35: limits.wire.multicast.rate: \"0\" is not allowed: use a number from 1 to",
+        "sluiced.yaml:12:45: limits.wire.multicast.burst: \"many\" is not allowed: use a number from",
+        "sluiced.yaml:13:10: run_dir: \"run/x\" is not an absolute path",
+        "sluiced.yaml:14:6: log: \"shout=loud=\" is not allowed",
     ];
     let complaints = complaints(text);
     assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");

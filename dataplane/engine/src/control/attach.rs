@@ -39,6 +39,7 @@ impl Control {
         if let Some(live) = guard.get() {
             return repeat(&live, request);
         }
+        self.check_link(request)?;
         self.attach_new(&guard, &checked, &uplink)
     }
 

@@ -22,7 +22,7 @@ impl Control {
                 .map(|found| {
                     (
                         found.name.clone(),
-                        uplink_status(found, self.owner_of(found.id)),
+                        self.with_link(uplink_status(found, self.owner_of(found.id))),
                     )
                 })
                 .collect(),

@@ -18,6 +18,7 @@ impl Control {
             .into_iter()
             .collect();
         problems.extend(locked(&self.problems).values().cloned());
+        problems.extend(self.uplink_problems());
         if let Ok(snapshot) = self.engine.with(Engine::snapshot) {
             problems.extend(silent_segments(&snapshot));
         }

@@ -9,6 +9,7 @@ use sluice_packet::Vid;
 
 use super::counters::attachment_counters;
 use super::locked;
+use super::world::has_namespace;
 use crate::links::{self, Link, LinkReport};
 use crate::records::AttachmentRecord;
 
@@ -60,8 +61,14 @@ impl LiveAttachment {
             .attachments
             .iter()
             .find(|found| found.id == self.attached.id);
+        let is_there = has_namespace(&self.request().netns);
         // The datapath alone knows whether frames flow.
-        let up = up && found.is_some_and(|found| found.connected);
+        let up = up && is_there && found.is_some_and(|found| found.connected);
+        let last_down = if is_there {
+            last_down
+        } else {
+            Some("its network namespace is gone, and nobody has detached it".to_owned())
+        };
         AttachmentStatus {
             id: self.attached.id.to_u32(),
             request: self.request().clone(),

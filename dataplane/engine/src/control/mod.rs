@@ -16,6 +16,7 @@
 //! | the start | [`Control::restore`] | `restore` |
 //! | SIGTERM | [`Control::refuse_requests`], [`Control::shut_down`] | `shutdown` |
 //! | what workers report | [`EventThread`] | `events` |
+//! | what becomes of netdevs, disks, namespaces | [`WatchThread`], [`World`] | `watch`, `world`, `uplink_links` |
 //!
 //! Types of one attachment, in the order of its life:
 //!
@@ -48,6 +49,9 @@ mod restore;
 mod shutdown;
 mod status;
 mod uplink_choice;
+mod uplink_links;
+mod watch;
+mod world;
 
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,13 +61,13 @@ use std::time::Instant;
 use sluice_api::ApiError;
 #[cfg(doc)]
 use sluice_datapath::Attached;
-use sluice_datapath::UplinkId;
 
 use self::keyed_lock::KeyedLock;
 use self::live::LiveAttachment;
 use crate::engine::SharedEngine;
 use crate::records::Records;
 use crate::refusal;
+use crate::uplinks::{UplinkState, Uplinks};
 use crate::vfs::OpenVf;
 use sluice_policies::PolicyFolder;
 
@@ -71,22 +75,17 @@ pub use self::events::EventThread;
 pub use self::policies::no_problems;
 pub use self::request::check_attach;
 pub use self::restore::Restored;
-
-/// Facts about an uplink of the configuration that attachments need.
-#[derive(Debug, Clone, Copy)]
-pub struct UplinkInfo {
-    /// Number of the uplink in the datapath.
-    pub id: UplinkId,
-    /// MTU in bytes.
-    pub mtu: u32,
-}
+pub use self::watch::WatchThread;
+pub use self::world::World;
 
 /// Control side of a running engine.
 #[derive(Debug)]
 pub struct Control {
     engine: Arc<SharedEngine>,
-    uplinks: BTreeMap<String, UplinkInfo>,
+    uplinks: Arc<Uplinks>,
     vfs: Box<dyn OpenVf>,
+    /// Links of attachments' own VFs, by PCI address, as they were last seen.
+    vf_links: Mutex<BTreeMap<String, UplinkState>>,
     attachments: KeyedLock<LiveAttachment>,
     records: Records,
     policies: PolicyFolder,
@@ -104,8 +103,8 @@ pub struct Control {
 pub struct ControlParts {
     /// The datapath, its workers running.
     pub engine: Arc<SharedEngine>,
-    /// Uplinks of the configuration by name.
-    pub uplinks: BTreeMap<String, UplinkInfo>,
+    /// Uplinks of the configuration.
+    pub uplinks: Arc<Uplinks>,
     /// Opener of VFs.
     pub vfs: Box<dyn OpenVf>,
     /// Records of attachments.
@@ -125,6 +124,7 @@ impl Control {
             engine: parts.engine,
             uplinks: parts.uplinks,
             vfs: parts.vfs,
+            vf_links: Mutex::default(),
             attachments: KeyedLock::default(),
             records: parts.records,
             policies: parts.policies,

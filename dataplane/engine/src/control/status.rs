@@ -25,7 +25,7 @@ impl Control {
             uplinks: snapshot
                 .uplinks
                 .iter()
-                .map(|found| uplink_status(found, self.owner_of(found.id)))
+                .map(|found| self.with_link(uplink_status(found, self.owner_of(found.id))))
                 .collect(),
             segments: snapshot
                 .segments

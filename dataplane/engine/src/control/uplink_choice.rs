@@ -8,10 +8,11 @@ use sluice_datapath::{Error, UplinkId, UplinkSpec, VlanSet};
 use sluice_packet::{Mac, Vid};
 use sluice_vfio::PciAddr;
 
+use super::Control;
 use super::request::CheckedRequest;
-use super::{Control, UplinkInfo};
 use crate::links;
 use crate::refusal;
+use crate::uplinks::UplinkInfo;
 use crate::vfs::{VfSpec, groups};
 
 /// The MTU of a VF's attachment that asks for none, in bytes.
@@ -131,11 +132,11 @@ impl Control {
     }
 
     fn configured_uplink(&self, name: &str) -> Result<UplinkInfo, ApiError> {
-        self.uplinks.get(name).copied().ok_or_else(|| {
-            let known: Vec<&str> = self.uplinks.keys().map(String::as_str).collect();
+        let found = self.uplinks.get(name).map(|uplink| uplink.info());
+        found.ok_or_else(|| {
             refusal::invalid(format!(
                 "there is no uplink {name}: the uplinks are {}",
-                known.join(", ")
+                self.uplinks.names().join(", ")
             ))
         })
     }

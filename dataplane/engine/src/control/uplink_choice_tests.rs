@@ -18,6 +18,7 @@ use super::super::ControlParts;
 use super::*;
 use crate::engine::SharedEngine;
 use crate::records::Records;
+use crate::uplinks::{UplinkHost, Uplinks};
 use crate::vfs::OpenVf;
 use sluice_policies::PolicyFolder;
 
@@ -106,9 +107,14 @@ fn lab() -> Lab {
         idle: IdleConfig::default(),
         limits: Limits::default(),
     });
+    let engine = Arc::new(SharedEngine::new(engine.unwrap()));
     let control = Control::new(ControlParts {
-        engine: Arc::new(SharedEngine::new(engine.unwrap())),
-        uplinks: BTreeMap::new(),
+        uplinks: Arc::new(Uplinks::new(UplinkHost {
+            engine: Arc::clone(&engine),
+            records: Records::open(dir.path().join("uplinks")).unwrap(),
+            boot_id: "boot".into(),
+        })),
+        engine,
         vfs: Box::new(vfs.clone()),
         records: Records::open(dir.path().join("attachments")).unwrap(),
         policies: PolicyFolder::new(dir.path().join("policies")),

@@ -1,33 +1,34 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Resources of a running engine, taken in order and given back in reverse.
 
-use std::collections::BTreeMap;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use sluice_datapath::{Engine, EngineConfig, IdleConfig, WorkerConfig};
 use sluice_mem::HugePages;
+use tokio::sync::mpsc::UnboundedSender;
 
 use super::{DaemonError, system};
 use crate::config::Config;
-use crate::control::{Control, ControlParts, EventThread, UplinkInfo, no_problems};
+use crate::control::{Control, ControlParts, EventThread, WatchThread, World, no_problems};
 use crate::engine::SharedEngine;
-use crate::records::{self, Records};
+use crate::records;
 use crate::server;
-use crate::uplinks::{self, OpenUplink};
+use crate::uplinks::{self, UplinkHost, Uplinks};
 use crate::vfs::{self, VfDevices};
 use sluice_host::engine::{self, EngineLock};
 use sluice_policies::PolicyFolder;
 
 /// Resources of a running engine. Those that a failed start did not come to are absent.
 pub(super) struct Running {
-    lock: EngineLock,
+    /// Shared with the watcher, which makes its file again if somebody removes it.
+    lock: Arc<Mutex<Option<EngineLock>>>,
     engine: Option<Arc<SharedEngine>>,
-    uplink_records: Option<Records>,
-    uplinks: Vec<OpenUplink>,
+    uplinks: Option<Arc<Uplinks>>,
     control: Option<Arc<Control>>,
     events: Option<EventThread>,
+    watch: Option<WatchThread>,
     socket: Option<PathBuf>,
     run_dir: PathBuf,
 }
@@ -36,6 +37,7 @@ impl Running {
     /// Starts everything, or leaves nothing.
     pub(super) fn start(
         config: &Config,
+        listeners: UnboundedSender<UnixListener>,
     ) -> Result<(Running, Arc<Control>, UnixListener), DaemonError> {
         sluice_mem::sigbus::install()?;
         let lock = EngineLock::take(&config.run_dir, &config.state_dir)?;
@@ -43,16 +45,16 @@ impl Running {
             tracing::warn!("taking over from an engine that died (pid {pid})");
         }
         let mut running = Running {
-            lock,
+            lock: Arc::new(Mutex::new(Some(lock))),
             engine: None,
-            uplink_records: None,
-            uplinks: Vec::new(),
+            uplinks: None,
             control: None,
             events: None,
+            watch: None,
             socket: None,
             run_dir: config.run_dir.clone(),
         };
-        match running.go(config) {
+        match running.go(config, listeners) {
             Ok((control, listener)) => Ok((running, control, listener)),
             Err(error) => {
                 if let Err(error) = running.end() {
@@ -63,33 +65,31 @@ impl Running {
         }
     }
 
-    fn go(&mut self, config: &Config) -> Result<(Arc<Control>, UnixListener), DaemonError> {
+    fn go(
+        &mut self,
+        config: &Config,
+        listeners: UnboundedSender<UnixListener>,
+    ) -> Result<(Arc<Control>, UnixListener), DaemonError> {
         let boot_id = sluice_host::boot_id()?;
         let attachment_records = records::open(engine::attachments_dir(&config.state_dir))?;
         let uplink_records = records::open(engine::uplinks_dir(&config.state_dir))?;
-        let uplink_records = self.uplink_records.insert(uplink_records);
-        let mut problems = uplinks::recover(uplink_records, &boot_id);
+        let mut problems = uplinks::recover(&uplink_records, &boot_id);
         problems.extend(vfs::recover(&config.state_dir));
 
         let engine = Engine::start(engine_config(config))?;
         let engine = self.engine.insert(Arc::new(SharedEngine::new(engine)));
-        let mut infos = BTreeMap::new();
+        let host = UplinkHost {
+            engine: Arc::clone(engine),
+            records: uplink_records,
+            boot_id: boot_id.clone(),
+        };
+        let uplinks = self.uplinks.insert(Arc::new(Uplinks::new(host)));
         for uplink in &config.uplinks {
-            let open = uplinks::open(uplink, engine, uplink_records, &boot_id)
-                .map_err(DaemonError::Uplink)?;
-            infos.insert(
-                open.name.clone(),
-                UplinkInfo {
-                    id: open.id,
-                    mtu: open.mtu,
-                },
-            );
-            tracing::info!("uplink {} is open, mtu {}", open.name, open.mtu);
-            self.uplinks.push(open);
+            uplinks.open(uplink).map_err(DaemonError::Uplink)?;
         }
         let control = Arc::new(Control::new(ControlParts {
             engine: Arc::clone(engine),
-            uplinks: infos,
+            uplinks: Arc::clone(uplinks),
             vfs: Box::new(VfDevices::default()),
             records: attachment_records,
             policies: PolicyFolder::new(config.policies.clone()),
@@ -109,12 +109,22 @@ impl Running {
         self.events = Some(events.map_err(system("cannot start the thread for events"))?);
         let listener = server::bind(&config.socket)?;
         self.socket = Some(config.socket.clone());
+        let world = World::new(
+            config.state_dir.clone(),
+            config.socket.clone(),
+            Arc::clone(&self.lock),
+            listeners,
+        );
+        let watch = WatchThread::start(Arc::clone(&control), world);
+        self.watch = Some(watch.map_err(system("cannot start the thread that watches netdevs"))?);
         control.accept_requests();
         Ok((control, listener))
     }
 
     /// Gives everything back.
     pub(super) fn end(self) -> Result<(), DaemonError> {
+        // First of all: it would make again what is removed here.
+        drop(self.watch);
         if let Some(socket) = &self.socket {
             remove_socket(socket, &self.run_dir);
         }
@@ -126,12 +136,15 @@ impl Running {
         };
         let stopped = engine.map(Engine::stop).transpose();
         // Whatever became of the workers: the host gets its netdevs back.
-        if let Some(records) = &self.uplink_records {
-            for uplink in self.uplinks.into_iter().rev() {
-                uplink.close(records);
-            }
+        if let Some(uplinks) = &self.uplinks {
+            uplinks.close();
         }
-        if let Err(error) = self.lock.remove() {
+        let lock = self
+            .lock
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(Err(error)) = lock.map(EngineLock::remove) {
             tracing::warn!("{error}");
         }
         let in_flight = stopped?.map_or(0, |memory| {

@@ -101,16 +101,35 @@ impl HostStackRecord {
         }
     }
 
+    /// Puts everything back on a netdev that is called `now` by now.
+    ///
+    /// # Errors
+    /// Settings that could not be put back; all others were.
+    pub fn restore_renamed(&self, now: &str) -> Result<(), HostStackError> {
+        let renamed = HostStackRecord {
+            device: now.to_owned(),
+            ..self.clone()
+        };
+        let mut errors: Vec<_> = nft::unblock(&self.device).err().into_iter().collect();
+        errors.extend(renamed.restore().err());
+        if errors.is_empty() {
+            Ok(())
+        } else {
+            Err(HostStackError::joined(errors))
+        }
+    }
+
     fn restore_ipv6(&self, found: &Netdev, errors: &mut Vec<HostStackError>) {
         let Some(disabled) = self.ipv6_disabled else {
             return;
         };
         let set = ipv6::set_disabled(&self.device, disabled);
+        let there = matches!(set, Ok(true));
         errors.extend(
             set.map_err(self.refused("put back the IPv6 setting of"))
                 .err(),
         );
-        if disabled {
+        if disabled || !there {
             return;
         }
         for &(address, prefix_len) in &self.ipv6_addresses {
@@ -182,6 +201,30 @@ impl HostStackGuard {
     /// 5.16, which drop only what comes in; then take the host's addresses off the device.
     pub fn sending_blocked(&self) -> bool {
         self.sending_blocked
+    }
+
+    /// Keeps the host's stack off once more where somebody has let it on: `nft flush ruleset` takes the
+    /// table away, and daemons of the network enable IPv6. `thorough` looks for the table too, for which
+    /// `nft` has to be run. A netdev that was set down stays down.
+    ///
+    /// # Errors
+    /// The kernel or `nft` refused.
+    pub fn renew(&self, thorough: bool) -> Result<(), HostStackError> {
+        let device = &self.record.device;
+        let refused = |what| HostStackError::kernel(what, device);
+        let enabled = ipv6::disabled(device).map_err(refused("read the IPv6 setting of"))?;
+        if self.record.ipv6_disabled.is_some() && enabled == Some(false) {
+            ipv6::set_disabled(device, true).map_err(refused("disable IPv6 on"))?;
+            tracing::warn!("IPv6 was enabled on netdev {device}: it is disabled again");
+        }
+        if thorough && !nft::is_blocked(device)? {
+            nft::block(device, self.sending_blocked)?;
+            tracing::warn!(
+                "somebody removed the nftables table that keeps the host's stack off netdev {device}: \
+                 it is there again"
+            );
+        }
+        Ok(())
     }
 
     /// Gives the device back: [`HostStackRecord::restore`]. The record on disk can go after that.

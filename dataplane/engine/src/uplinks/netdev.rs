@@ -9,18 +9,44 @@ use std::pin::pin;
 
 use futures_util::TryStreamExt;
 use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
-use rtnetlink::{Handle, LinkUnspec};
+use rtnetlink::{Handle, LinkGetRequest, LinkUnspec};
 use rustix::io::Errno;
+use sluice_packet::Mac;
 
 /// Facts about one netdev, as the kernel reports them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Netdev {
     /// Interface index in its network namespace.
     pub index: u32,
+    /// Name.
+    pub name: String,
     /// Largest IP packet in bytes.
     pub mtu: u32,
     /// Whether the netdev is administratively up.
     pub up: bool,
+    /// Whether it has a carrier: what it is connected to is there and up.
+    pub carrier: bool,
+    /// MAC address; `None` where it has none of six bytes.
+    pub mac: Option<Mac>,
+}
+
+impl Netdev {
+    /// Returns why no frame passes, and what to do; `None` if frames pass.
+    pub fn trouble(&self) -> Option<String> {
+        let name = &self.name;
+        if !self.up {
+            Some(format!(
+                "netdev {name} is set down: `ip link set {name} up` sets it up"
+            ))
+        } else if !self.carrier {
+            Some(format!(
+                "netdev {name} has no carrier: look at its cable, at the switch's port, or at the \
+                 other end of a veth"
+            ))
+        } else {
+            None
+        }
+    }
 }
 
 /// Looks up a netdev by name; `None` if the namespace has none of that name.
@@ -30,8 +56,21 @@ pub struct Netdev {
 /// # Errors
 /// The netlink socket cannot be opened, or the kernel refuses the request.
 pub fn find(name: &str) -> io::Result<Option<Netdev>> {
+    let name = name.to_owned();
+    get(|request| request.match_name(name))
+}
+
+/// Looks up a netdev by its index, as [`find`] does by name: it may have another name by now.
+///
+/// # Errors
+/// As of [`find`].
+pub fn find_index(index: u32) -> io::Result<Option<Netdev>> {
+    get(|request| request.match_index(index))
+}
+
+fn get(matching: impl FnOnce(LinkGetRequest) -> LinkGetRequest) -> io::Result<Option<Netdev>> {
     talk(async |handle| {
-        let mut links = pin!(handle.link().get().match_name(name.to_owned()).execute());
+        let mut links = pin!(matching(handle.link().get()).execute());
         match links.try_next().await {
             Err(rtnetlink::Error::NetlinkError(error)) if is(&error, Errno::NODEV) => Ok(None),
             other => other,
@@ -39,6 +78,18 @@ pub fn find(name: &str) -> io::Result<Option<Netdev>> {
     })?
     .map(|link| describe(&link))
     .transpose()
+}
+
+/// Lists the names of the namespace's netdevs, the loopback among them.
+///
+/// # Errors
+/// As of [`find`].
+pub fn names() -> io::Result<Vec<String>> {
+    let links = talk(async |handle| {
+        let links = handle.link().get().execute();
+        links.try_collect::<Vec<LinkMessage>>().await
+    })?;
+    Ok(links.iter().filter_map(name).map(str::to_owned).collect())
 }
 
 /// Sets a netdev administratively up or down.
@@ -61,6 +112,8 @@ pub(super) fn add_ipv6(index: u32, address: Ipv6Addr, prefix_len: u8) -> io::Res
 }
 
 fn describe(link: &LinkMessage) -> io::Result<Netdev> {
+    let unreported =
+        |what| io::Error::other(format!("the kernel did not report the netdev's {what}"));
     let mtu = link
         .attributes
         .iter()
@@ -68,11 +121,31 @@ fn describe(link: &LinkMessage) -> io::Result<Netdev> {
             LinkAttribute::Mtu(mtu) => Some(*mtu),
             _ => None,
         });
+    let mac = link
+        .attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::Address(bytes) => <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            _ => None,
+        });
+    let flags = link.header.flags;
     Ok(Netdev {
         index: link.header.index,
-        mtu: mtu.ok_or_else(|| io::Error::other("the kernel did not report the netdev's MTU"))?,
-        up: link.header.flags.contains(LinkFlags::Up),
+        name: name(link).ok_or_else(|| unreported("name"))?.to_owned(),
+        mtu: mtu.ok_or_else(|| unreported("MTU"))?,
+        up: flags.contains(LinkFlags::Up),
+        carrier: flags.contains(LinkFlags::LowerUp) && !flags.contains(LinkFlags::Dormant),
+        mac: mac.map(Mac::new),
     })
+}
+
+fn name(link: &LinkMessage) -> Option<&str> {
+    link.attributes
+        .iter()
+        .find_map(|attribute| match attribute {
+            LinkAttribute::IfName(name) => Some(name.as_str()),
+            _ => None,
+        })
 }
 
 fn is(error: &rtnetlink::packet_core::ErrorMessage, errno: Errno) -> bool {
@@ -103,6 +176,9 @@ mod tests {
     fn the_loopback_is_found_and_others_are_not() {
         let loopback = find("lo").unwrap().unwrap();
         assert!(loopback.index > 0 && loopback.mtu >= 1280);
+        assert_eq!(find_index(loopback.index).unwrap(), Some(loopback));
+        assert!(names().unwrap().contains(&"lo".to_owned()));
+        assert_eq!(find_index(0x7fff_fff0).unwrap(), None);
         assert_eq!(find("sg-none").unwrap(), None);
     }
 }

@@ -86,6 +86,27 @@ impl EngineLock {
         self.took_over
     }
 
+    /// Makes the lock file again if somebody removed it. Returns whether it was gone.
+    ///
+    /// # Errors
+    /// [`EngineLockError`]: another engine has taken it meanwhile, or the folder cannot be written.
+    pub fn renew(&mut self) -> Result<bool, EngineLockError> {
+        if self.file.is_there() {
+            return Ok(false);
+        }
+        let path = self.file.path().to_owned();
+        if let Some(dir) = path.parent() {
+            store::make_dir(dir, 0o755)?;
+        }
+        let Some(file) = FileLock::try_take(&path, 0o644)? else {
+            let pid = lock::noted_pid(&path);
+            return Err(EngineLockError::Held { path, pid });
+        };
+        file.note_pid()?;
+        self.file = file;
+        Ok(true)
+    }
+
     /// Removes the lock file, and the run folder if an engine made it and it is empty.
     ///
     /// # Errors
@@ -125,6 +146,21 @@ mod tests {
         first.remove().unwrap();
         assert!(!run.exists());
         EngineLock::take(&run, &state).unwrap();
+    }
+
+    #[test]
+    fn a_lock_file_that_was_removed_is_made_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let (run, state) = (dir.path().join("run"), dir.path().join("state"));
+        let mut lock = EngineLock::take(&run, &state).unwrap();
+        assert!(!lock.renew().unwrap());
+        std::fs::remove_dir_all(&run).unwrap();
+        assert!(!EngineLock::is_held(&run));
+        assert!(lock.renew().unwrap());
+        assert!(EngineLock::is_held(&run));
+        assert!(!lock.renew().unwrap());
+        lock.remove().unwrap();
+        assert!(!run.exists());
     }
 
     #[test]

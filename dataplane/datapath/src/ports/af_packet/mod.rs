@@ -263,7 +263,11 @@ impl Uplink for AfPacket {
     }
 
     fn tx_room(&mut self, _context: &mut PortContext<'_>) -> usize {
-        self.socket.tx_room()
+        if self.state() == LinkState::Up {
+            self.socket.tx_room()
+        } else {
+            usize::MAX
+        }
     }
 
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent {

@@ -11,6 +11,10 @@ use super::Check;
 /// TPIDs unless the configuration names others: 802.1Q and 802.1ad.
 const DEFAULT_TPIDS: [u16; 2] = [0x8100, 0x88a8];
 
+/// Frames of a netdev's receive and send ring unless the configuration says otherwise: a burst of a
+/// thousand while a worker is kept off its core fits twice.
+const DEFAULT_RING_FRAMES: u32 = 2048;
+
 /// Lowest EtherType; values below are lengths (IEEE 802.3, clause 3.2.6).
 const FIRST_ETHERTYPE: u16 = 0x0600;
 /// EtherTypes that cannot be TPIDs: IPv4, ARP and IPv6.
@@ -79,13 +83,14 @@ impl Check<'_> {
             .unwrap_or(false);
         let driver = if pcap {
             self.only("af_packet", &format!("{key}.device"), raw.device);
+            self.only("af_packet", &format!("{key}.ring_frames"), raw.ring_frames);
             self.pcap(key, place, raw.read, raw.write, raw.mtu)
         } else {
             for (only_pcap, raw) in [("read", raw.read), ("write", raw.write), ("mtu", raw.mtu)] {
                 self.only("pcap", &format!("{key}.{only_pcap}"), raw);
             }
             let device = self.required(place, &format!("{key}.device"), raw.device, "eth1");
-            self.af_packet(key, device.as_ref())
+            self.af_packet(key, device.as_ref(), raw.ring_frames)
         };
         let native = raw
             .native
@@ -121,7 +126,13 @@ impl Check<'_> {
         raw
     }
 
-    fn af_packet(&mut self, key: &str, device: Option<&Scalar>) -> Option<UplinkDriver> {
+    fn af_packet(
+        &mut self,
+        key: &str,
+        device: Option<&Scalar>,
+        ring_frames: Option<Scalar>,
+    ) -> Option<UplinkDriver> {
+        let ring_frames = self.ring_frames(&format!("{key}.ring_frames"), ring_frames);
         let device = device?;
         if let Some(netdevs) = &self.around.netdevs
             && !netdevs.contains(&device.value)
@@ -138,7 +149,23 @@ impl Check<'_> {
         }
         Some(UplinkDriver::AfPacket {
             device: device.value.clone(),
+            ring_frames,
         })
+    }
+
+    fn ring_frames(&mut self, key: &str, raw: Option<Scalar>) -> u32 {
+        let place = raw.as_ref().map(|raw| raw.referenced);
+        let before = self.problems.len();
+        let frames = self.number(key, raw, DEFAULT_RING_FRAMES, (64, 16_384));
+        if self.problems.len() == before && !frames.is_power_of_two() {
+            let message = format!(
+                "{frames} is not a power of two: use {}, or {}",
+                frames.next_power_of_two() / 2,
+                frames.next_power_of_two()
+            );
+            self.problem(place, key, message);
+        }
+        frames
     }
 
     /// Reports a key that only another driver has.
@@ -227,7 +254,9 @@ impl Check<'_> {
 
 fn same_device(one: &UplinkConfig, other: &UplinkConfig) -> bool {
     match (&one.driver, &other.driver) {
-        (UplinkDriver::AfPacket { device: a }, UplinkDriver::AfPacket { device: b }) => a == b,
+        (UplinkDriver::AfPacket { device: a, .. }, UplinkDriver::AfPacket { device: b, .. }) => {
+            a == b
+        }
         (UplinkDriver::Pcap { write: Some(a), .. }, UplinkDriver::Pcap { write: Some(b), .. }) => {
             a == b
         }

@@ -63,7 +63,7 @@ impl Control {
         let mut warnings = compiled.warnings.clone();
         for (_, policy) in compiled.set.iter() {
             if let Some(uplink) = policy.uplink()
-                && !self.uplinks.contains_key(uplink)
+                && self.uplinks.get(uplink).is_none()
                 && !self.has_vfs_of(uplink)
             {
                 warnings.push(problem(

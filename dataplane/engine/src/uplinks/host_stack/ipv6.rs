@@ -14,9 +14,14 @@ pub(super) fn disabled(device: &str) -> io::Result<Option<bool>> {
     }
 }
 
-/// Disables IPv6 on `device`, which takes its addresses away, or enables it.
-pub(super) fn set_disabled(device: &str, disabled: bool) -> io::Result<()> {
-    std::fs::write(sysctl(device), if disabled { "1" } else { "0" })
+/// Disables IPv6 on `device`, which takes its addresses away, or enables it. Returns whether there is IPv6 at
+/// all: below an MTU of 1280 bytes the kernel takes it off a netdev.
+pub(super) fn set_disabled(device: &str, disabled: bool) -> io::Result<bool> {
+    match std::fs::write(sysctl(device), if disabled { "1" } else { "0" }) {
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
+        Err(error) => Err(error),
+    }
 }
 
 /// /proc/sys/net shows the namespace of the thread that opens it.

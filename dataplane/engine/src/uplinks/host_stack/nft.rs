@@ -28,6 +28,26 @@ pub(super) fn block(device: &str, sending: bool) -> Result<(), HostStackError> {
     run("keep the host's stack off", device, &script)
 }
 
+/// Whether the table is there with its hook on the device.
+pub(super) fn is_blocked(device: &str) -> Result<bool, HostStackError> {
+    let listed = Command::new("nft")
+        .args(["list", "table", "netdev", &table(device)])
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    match listed {
+        Ok(output) => {
+            let text = String::from_utf8_lossy(&output.stdout);
+            Ok(output.status.success() && text.contains("hook ingress"))
+        }
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Err(HostStackError::NoNft {
+            device: device.to_owned(),
+        }),
+        // For want of a process or of memory: what was there is there.
+        Err(_) => Ok(true),
+    }
+}
+
 /// Removes the table, if it is there.
 pub(super) fn unblock(device: &str) -> Result<(), HostStackError> {
     run("give the host's stack back to", device, &removal(device))

@@ -1,0 +1,115 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Links of uplinks, those of the configuration and those of VFs: what status, health and ADD say of them.
+
+use sluice_api::{ApiError, AttachRequest, LinkState, UplinkStatus};
+
+use super::{Control, locked};
+use crate::refusal;
+use crate::uplinks::UplinkState;
+
+impl Control {
+    /// Refuses an attach whose uplink has no link, for now: it may be back when the runtime asks again.
+    pub(super) fn check_link(&self, request: &AttachRequest) -> Result<(), ApiError> {
+        let refused =
+            |problem: String| refusal::unavailable(format!("{problem}; then attach again"));
+        if let Some(vf) = &request.vf {
+            return match self.vfs.trouble(&vf.address, &request.uplink) {
+                None => Ok(()),
+                Some((link, reason)) => Err(refused(format!(
+                    "VF {} of {} is {link}: {reason}",
+                    vf.address, request.uplink
+                ))),
+            };
+        }
+        let state = self.uplinks.get(&request.uplink).map(|found| found.state());
+        match state.and_then(|state| state.problem(&request.uplink)) {
+            None => Ok(()),
+            Some(problem) => Err(refused(problem)),
+        }
+    }
+
+    /// Completes an uplink's status by what is known of its link.
+    pub(super) fn with_link(&self, mut status: UplinkStatus) -> UplinkStatus {
+        let state = match self.uplinks.get(&status.name) {
+            Some(uplink) => uplink.is_watched().then(|| uplink.state()),
+            None => locked(&self.vf_links).get(&status.name).cloned(),
+        };
+        if let Some(state) = state {
+            status.link = state.link;
+            status.link_seconds = Some(state.age().as_secs());
+            status.link_reason = state.reason;
+        }
+        status
+    }
+
+    /// Problems of uplinks: those without link, and those whose MTU is below that of attachments.
+    pub(super) fn uplink_problems(&self) -> Vec<String> {
+        let mut problems = self.uplinks.problems();
+        let vfs = locked(&self.vf_links);
+        problems.extend(vfs.iter().filter_map(|(name, state)| state.problem(name)));
+        drop(vfs);
+        for name in self.uplinks.names() {
+            problems.extend(self.short_mtu(&name));
+        }
+        problems
+    }
+
+    /// Problem of an uplink whose MTU is below that of attachments.
+    fn short_mtu(&self, uplink: &str) -> Option<String> {
+        let mtu = self.uplinks.get(uplink)?.info().mtu;
+        let all = self.attachments.all();
+        let longer = all.iter().filter_map(|(_, live)| {
+            let is_on_it = live.request().vf.is_none() && live.request().uplink == uplink;
+            (is_on_it && live.record.mtu > mtu).then_some(live.record.mtu)
+        });
+        let longer: Vec<u32> = longer.collect();
+        let most = longer.iter().max()?;
+        Some(format!(
+            "uplink {uplink} has an MTU of {mtu}, and {} of its attachments have more (up to {most}): \
+             what they send that is longer is dropped as `too_long`; raise the netdev's MTU to {most}",
+            longer.len()
+        ))
+    }
+
+    /// Looks at the links of attachments' own VFs.
+    pub(super) fn look_at_vfs(&self) {
+        let all = self.attachments.all();
+        let mut names = Vec::new();
+        for (_, live) in &all {
+            let (Some(id), Some(vf)) = (live.vf, &live.request().vf) else {
+                continue;
+            };
+            let Ok(report) = self.engine.try_with(|engine| engine.uplink_report(id)) else {
+                continue;
+            };
+            let pf = &live.request().uplink;
+            let trouble = self.vfs.trouble(&vf.address, pf);
+            let (link, reason) = match (report.link, trouble) {
+                (_, Some((LinkState::Gone, reason))) => (LinkState::Gone, Some(reason)),
+                (LinkState::Up, _) => (LinkState::Up, None),
+                (link, Some((_, reason))) => (link, Some(reason)),
+                (LinkState::Down, None) => {
+                    (LinkState::Down, Some(format!("PF {pf} reports no link")))
+                }
+                (LinkState::Waiting, None) => (
+                    LinkState::Waiting,
+                    Some(format!(
+                        "PF {pf} does not answer, or refuses it: see the kernel's log"
+                    )),
+                ),
+                (LinkState::Gone, None) => (
+                    LinkState::Gone,
+                    Some(
+                        "the device does not answer: it was removed, or is being reset".to_owned(),
+                    ),
+                ),
+            };
+            let mut links = locked(&self.vf_links);
+            let state = links.entry(vf.address.clone());
+            let state = state.or_insert_with(UplinkState::up);
+            state.note(&format!("{} of {pf}", vf.address), link, reason);
+            names.push(vf.address.clone());
+        }
+        locked(&self.vf_links).retain(|name, _| names.contains(name));
+    }
+}

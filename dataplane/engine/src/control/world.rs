@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Surroundings of the engine besides netdevs: disk, namespaces of pods, folders and files of its own. What
+//! changes there is told once, stays a problem in health while it lasts, and is mended where it can be.
+
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
+
+use rustix::fs::StatVfsMountFlags;
+use sluice_datapath::Engine;
+use sluice_host::NetnsRef;
+use sluice_host::engine::EngineLock;
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::{Control, locked};
+use crate::server;
+
+/// Surroundings of the engine besides netdevs.
+#[derive(Debug)]
+pub struct World {
+    state_dir: PathBuf,
+    socket: PathBuf,
+    /// Device and inode of the control socket.
+    bound: Option<(u64, u64)>,
+    lock: Arc<Mutex<Option<EngineLock>>>,
+    listeners: UnboundedSender<UnixListener>,
+}
+
+impl World {
+    /// Makes the surroundings of an engine that listens on `socket`. Sockets that have to be made again are
+    /// sent to `listeners`.
+    pub fn new(
+        state_dir: PathBuf,
+        socket: PathBuf,
+        lock: Arc<Mutex<Option<EngineLock>>>,
+        listeners: UnboundedSender<UnixListener>,
+    ) -> World {
+        World {
+            bound: identity(&socket),
+            state_dir,
+            socket,
+            lock,
+            listeners,
+        }
+    }
+
+    /// Looks at everything once.
+    pub(super) fn look(&mut self, control: &Control) {
+        control.watch_problem("watch/state_dir", disk(&self.state_dir));
+        control.watch_problem("watch/netns", control.lost_namespaces());
+        control.watch_problem("watch/policies", control.lost_policies());
+        let lock = self.renew_lock();
+        control.watch_problem("watch/lock", lock);
+        let socket = self.renew_socket();
+        control.watch_problem("watch/socket", socket);
+    }
+
+    /// Makes the lock file again if somebody removed it: while it is away, a plugin would take the engine
+    /// for dead and put back the VFs that it drives.
+    fn renew_lock(&self) -> Option<String> {
+        let mut lock = locked(&self.lock);
+        match lock.as_mut()?.renew() {
+            Ok(false) => None,
+            Ok(true) => {
+                tracing::warn!("somebody removed the engine's lock file: it is there again");
+                None
+            }
+            Err(error) => Some(format!(
+                "the engine's lock file cannot be made again: {error}"
+            )),
+        }
+    }
+
+    /// Listens anew if somebody removed the control socket.
+    fn renew_socket(&mut self) -> Option<String> {
+        if self.bound.is_some() && identity(&self.socket) == self.bound {
+            return None;
+        }
+        match server::bind(&self.socket) {
+            Ok(listener) => {
+                tracing::warn!(
+                    "somebody removed the control socket {}: it is there again",
+                    self.socket.display()
+                );
+                self.bound = identity(&self.socket);
+                // Nobody takes it when the engine is shutting down.
+                let _ = self.listeners.send(listener);
+                None
+            }
+            Err(error) => Some(format!(
+                "the control socket was removed and cannot be made again: {error}"
+            )),
+        }
+    }
+}
+
+/// Problem of the file system that the records lie on.
+fn disk(state_dir: &Path) -> Option<String> {
+    let shown = state_dir.display();
+    match rustix::fs::statvfs(state_dir) {
+        Err(errno) => Some(format!(
+            "the state folder {shown} cannot be reached ({errno}): attachments are refused; put it back"
+        )),
+        Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Some(format!(
+            "the file system of the state folder {shown} is read-only: attachments are refused; mount \
+             it writable"
+        )),
+        Ok(found) if found.f_bavail == 0 || found.f_files > 0 && found.f_favail == 0 => {
+            Some(format!(
+                "the file system of the state folder {shown} is full: attachments are refused until there \
+             is space or inodes again"
+            ))
+        }
+        Ok(_) => None,
+    }
+}
+
+/// Device and inode of a file.
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    let found = std::fs::symlink_metadata(path).ok()?;
+    Some((found.dev(), found.ino()))
+}
+
+/// Whether the namespace that a reference names is still at its path.
+pub(super) fn has_namespace(netns: &NetnsRef) -> bool {
+    NetnsRef::of(&netns.path).is_ok_and(|there| there.is_same(netns))
+}
+
+impl Control {
+    /// Problem of attachments whose pods' network namespaces are gone without a DEL.
+    fn lost_namespaces(&self) -> Option<String> {
+        let all = self.attachments.all();
+        let mut lost: Vec<String> = all
+            .iter()
+            .filter(|(_, live)| !has_namespace(&live.request().netns))
+            .map(|(key, _)| key.to_string())
+            .collect();
+        lost.sort();
+        (!lost.is_empty()).then(|| {
+            format!(
+                "the network namespace is gone of {} attachments that nobody has detached ({}): a DEL or \
+                 a GC of the runtime removes them",
+                lost.len(),
+                lost.join(", ")
+            )
+        })
+    }
+
+    /// Problem of a folder of policies that is gone while policies are in force.
+    fn lost_policies(&self) -> Option<String> {
+        let folder = self.policies.path();
+        let in_force = self.engine.with(Engine::policies).ok()?;
+        (in_force.iter().count() > 0 && !folder.is_dir()).then(|| {
+            format!(
+                "the folder of policies {} is gone: those in force stay, and an engine that starts \
+                 would have none; put it back",
+                folder.display()
+            )
+        })
+    }
+
+    /// Notes a problem that is watched, or that there is none any more; the log has a line for each
+    /// change.
+    fn watch_problem(&self, about: &str, problem: Option<String>) {
+        let known = locked(&self.problems).get(about).cloned();
+        match problem {
+            Some(problem) if known.as_ref() != Some(&problem) => {
+                self.report_problem(about, problem)
+            }
+            None => {
+                if let Some(over) = known {
+                    self.clear_problem(about);
+                    tracing::info!("no longer so: {over}");
+                }
+            }
+            Some(_) => {}
+        }
+    }
+}

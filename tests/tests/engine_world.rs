@@ -1,0 +1,150 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Disk, namespaces, files and folders that change under a running engine: it says so once, and mends what it can.
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod engine_rig;
+
+use std::fs;
+use std::process::Command;
+
+use engine_rig::{Node, PATIENCE, pod};
+use serde_json::json;
+use sluice_api::{ErrorCode, LinkState};
+use sluice_tests::{root_or_skip, run, wait_for};
+
+/// Waits until a problem that contains `what` is in health, or is not any more.
+fn wait_for_problem(node: &Node, what: &str, there: bool) {
+    let reached = wait_for("health to change", PATIENCE, || {
+        let health = node.client().health().ok()?;
+        let told = health.problems.iter().any(|told| told.contains(what));
+        assert!(health.ready);
+        (told == there && health.degraded == !health.problems.is_empty()).then_some(())
+    });
+    assert!(reached.is_ok(), "{what}: {}", node.log());
+}
+
+fn lines(node: &Node, what: &str) -> usize {
+    node.log()
+        .lines()
+        .filter(|line| line.contains(what))
+        .count()
+}
+
+#[test]
+fn a_control_socket_and_a_lock_that_are_removed_are_made_again() {
+    if !root_or_skip("a_control_socket_and_a_lock_that_are_removed_are_made_again") {
+        return;
+    }
+    let node = Node::new();
+    let mut engine = node.start();
+    for round in 1..=2 {
+        if round == 1 {
+            fs::remove_file(node.socket()).unwrap();
+        } else {
+            fs::remove_dir_all(node.path("run")).unwrap();
+        }
+        let again = wait_for("the engine to answer", PATIENCE, || {
+            let answers = node.client().health().is_ok_and(|health| health.ready);
+            (answers && node.path("run/engine.lock").exists()).then_some(())
+        });
+        assert!(again.is_ok(), "{}", node.log());
+        assert_eq!(lines(&node, "somebody removed the control socket"), round);
+    }
+    assert_eq!(lines(&node, "somebody removed the engine's lock file"), 1);
+    let pod = pod();
+    node.attach(&pod, "net1", json!({}));
+    assert_eq!(
+        engine.terminate(PATIENCE).unwrap(),
+        Some(0),
+        "{}",
+        node.log()
+    );
+    assert!(!node.socket().exists());
+}
+
+#[test]
+fn a_folder_of_policies_that_is_removed_is_a_problem_until_it_is_back() {
+    if !root_or_skip("a_folder_of_policies_that_is_removed_is_a_problem_until_it_is_back") {
+        return;
+    }
+    let node = Node::new();
+    let _engine = node.start();
+    fs::rename(node.path("policies"), node.path("elsewhere")).unwrap();
+    wait_for_problem(&node, "the folder of policies", true);
+    assert_eq!(node.client().policies().unwrap().len(), 1, "in force");
+    fs::rename(node.path("elsewhere"), node.path("policies")).unwrap();
+    wait_for_problem(&node, "the folder of policies", false);
+    assert_eq!(lines(&node, "the folder of policies"), 2, "gone, and back");
+}
+
+#[test]
+fn a_namespace_that_dies_without_a_del_is_said() {
+    if !root_or_skip("a_namespace_that_dies_without_a_del_is_said") {
+        return;
+    }
+    let node = Node::new();
+    let _engine = node.start();
+    let (stays, dies) = (pod(), pod());
+    for pod in [&stays, &dies] {
+        node.attach(pod, "net1", json!({"backend": {"type": "tap"}}));
+    }
+    let name = dies.name().to_owned();
+    drop(dies);
+    wait_for_problem(&node, &format!("{name}/net1"), true);
+    let status = node.client().attachment(&name, "net1").unwrap();
+    assert_eq!(status.link, LinkState::Down);
+    assert!(status.last_down.unwrap().contains("namespace is gone"));
+    assert_eq!(node.attachment(&stays, "net1").link, LinkState::Up);
+    // The record is there for the DEL.
+    assert_eq!(node.files("state/attachments").len(), 2);
+    assert!(node.client().detach(&name, "net1").unwrap().existed);
+    wait_for_problem(&node, &name, false);
+    assert_eq!(
+        lines(&node, "the network namespace is gone"),
+        2,
+        "told, and over"
+    );
+}
+
+#[test]
+fn a_disk_that_is_full_is_said_before_an_attach_fails_and_mends() {
+    if !root_or_skip("a_disk_that_is_full_is_said_before_an_attach_fails_and_mends") {
+        return;
+    }
+    let node = Node::new();
+    let state = node.path("state");
+    fs::create_dir_all(&state).unwrap();
+    let mut mount = Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=256k,mode=700", "sluice-test"]);
+    run(mount.arg(&state)).unwrap();
+    let _engine = node.start();
+    let filler = state.join("filler");
+    // A write that does not fit leaves what did.
+    let _ = fs::write(&filler, vec![7; 1 << 20]);
+    wait_for_problem(&node, "is full", true);
+    let late = pod();
+    let request = node.request(&late, "net1", json!({}));
+    let error = match node.client().attach(&request).unwrap_err() {
+        sluice_api::client::ClientError::Refused(error) => error,
+        other => panic!("{other}"),
+    };
+    assert_eq!(error.code, ErrorCode::Unavailable, "{error}");
+    assert!(error.message.contains("No space left"), "{error}");
+    assert!(node.client().attachments().unwrap().is_empty());
+    fs::remove_file(&filler).unwrap();
+    wait_for_problem(&node, "is full", false);
+    node.client().attach(&request).unwrap();
+
+    let mut remount = Command::new("mount");
+    run(remount.args(["-o", "remount,ro"]).arg(&state)).unwrap();
+    wait_for_problem(&node, "is read-only", true);
+    let other = pod();
+    let error = node
+        .client()
+        .attach(&node.request(&other, "net1", json!({})));
+    assert!(error.unwrap_err().to_string().contains("Read-only"));
+    let mut remount = Command::new("mount");
+    run(remount.args(["-o", "remount,rw"]).arg(&state)).unwrap();
+    wait_for_problem(&node, "is read-only", false);
+    let _ = run(Command::new("umount").arg("-l").arg(&state));
+}

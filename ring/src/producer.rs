@@ -56,6 +56,12 @@ impl<T> Producer<T> {
         self.slots_for(usize::MAX)
     }
 
+    /// Empty slots as far as is known without a look at the consumer: there may be more.
+    #[inline(always)]
+    pub fn slots_seen(&self) -> usize {
+        self.limit.wrapping_sub(self.tail)
+    }
+
     /// Whether the consumer has been dropped: what is pushed is never popped.
     pub fn is_abandoned(&self) -> bool {
         self.shared.consumer_gone()

@@ -122,6 +122,8 @@ pub(crate) struct AttachmentCounts {
     pub(crate) rx_lost: DropCounts,
     /// Frames for it that another worker dropped, as its share of the ring between was used up.
     pub(crate) handoff_full: SharedCount,
+    /// Visits of its port that were put off, as its share of a ring, a wire or the worker was used up.
+    pub(crate) held_back: Count,
     /// Visits of its port that took longer than the budget.
     pub(crate) late_visits: Count,
     /// The longest visit, in units of [`sluice_mem::cycles`].
@@ -146,7 +148,6 @@ impl AttachmentCounts {
 pub(crate) struct SharedCount(AtomicU64);
 
 impl SharedCount {
-    #[allow(dead_code, reason = "shares of the rings are to come")]
     pub(crate) fn add(&self, n: u64) {
         self.0.fetch_add(n, Ordering::Relaxed);
     }

@@ -39,6 +39,8 @@ number! {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct SegmentId(u32);
 
+/// Attachments an engine can have.
+pub(crate) const MAX_ATTACHMENTS: usize = 4096;
 /// Uplinks an engine can have: netdevs, and every VF that is one attachment's own.
 pub(crate) const MAX_UPLINKS: usize = 256;
 

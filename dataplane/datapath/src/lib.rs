@@ -42,6 +42,7 @@ pub use control::figures::{
     AttachmentSnapshot, Drops, Event, GroupMembership, LogRecord, MemorySnapshot, RuleSnapshot,
     SegmentSnapshot, Snapshot, UplinkSnapshot, WorkerSnapshot,
 };
+pub use control::memory::LeastMbufs;
 pub use drops::{DropCounts, DropReason};
 pub use error::{ConfigError, Error};
 pub use frame::FrameInfo;
@@ -53,5 +54,6 @@ pub use limits::{FloodLimits, Limits, Rate};
 pub use ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, UplinkReport, Wake};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use spec::{AttachmentSpec, EngineConfig, IdleConfig, UplinkSpec, VlanSet, WorkerConfig};
+pub use testing::stepped_engine::SteppedEngine;
 pub use testing::stepped_flows::SteppedFlows;
 pub use testing::stepped_worker::SteppedWorker;

@@ -17,6 +17,7 @@ use sluice_packet::Vid;
 use crate::control::balance::Balance;
 use crate::control::figures::{Event, GroupMembership, MemorySnapshot, Snapshot};
 use crate::control::link::{WorkerLink, WorkerParts, start_workers};
+use crate::control::memory::{CACHE_MBUFS, RingSizes};
 use crate::control::snapshot;
 use crate::control::topology::Topology;
 use crate::error::{ConfigError, Error};
@@ -28,8 +29,6 @@ use crate::ports::seam::{PodPort, Uplink, UplinkReport};
 use crate::spec::{AttachmentSpec, EngineConfig, UplinkSpec};
 use crate::worker::commands::{Answer, Change, Command, Removed};
 
-/// Mbufs that a worker keeps at hand.
-const CACHE_MBUFS: usize = 512;
 /// Workers that the engine can have: bits of a mask.
 const MAX_WORKERS: usize = 64;
 /// Memberships in multicast groups that a worker lists between two bursts.
@@ -101,7 +100,9 @@ impl Engine {
                 })
             })
             .collect::<Result<Vec<_>, Error>>()?;
-        let links = start_workers(parts, config.idle, tables, config.limits.groups.into())?;
+        let rings = RingSizes::for_pools(workers, config.small_mbufs, config.large_mbufs);
+        let groups = config.limits.groups.into();
+        let links = start_workers(parts, config.idle, rings, tables, groups)?;
         Ok(Engine {
             small,
             large,
@@ -135,11 +136,7 @@ impl Engine {
             return Err(Error::NoUplink);
         };
         let (worker, counts) = (record.worker, record.counts.clone());
-        let state = UplinkState {
-            port: spec.port,
-            counts,
-            out: Default::default(),
-        };
+        let state = UplinkState::new(spec.port, counts);
         inner.spread(
             worker,
             Change::AddUplink(id, Box::new(state)),
@@ -321,7 +318,12 @@ impl Engine {
     /// All counters.
     pub fn snapshot(&self) -> Snapshot {
         let inner = self.lock();
-        snapshot::read(&inner.topology, &inner.links)
+        let workers: Vec<_> = inner
+            .links
+            .iter()
+            .map(|link| (link.core, &*link.counts))
+            .collect();
+        snapshot::read(&inner.topology, &workers)
     }
 
     /// The balance of the counters, exact while frames flow: each worker adds its own up between

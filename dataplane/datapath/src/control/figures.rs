@@ -165,6 +165,9 @@ pub struct AttachmentSnapshot {
     pub ingress_drops: Drops,
     /// Frames that ended on the way from the pod.
     pub egress_drops: Drops,
+    /// Visits of its port that were put off, as its share of a ring between workers, of the wire or of
+    /// the worker's time was used up: its frames waited in the pod's own ring.
+    pub held_back: u64,
     /// Visits of its port that took the worker longer than the budget of a visit.
     pub late_visits: u64,
     /// The longest visit in nanoseconds.

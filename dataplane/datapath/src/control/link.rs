@@ -9,9 +9,10 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sluice_mem::{Mbuf, Pools};
+use sluice_mem::Pools;
 use sluice_ring::{Consumer, Producer, spsc};
 
+use crate::control::memory::RingSizes;
 use crate::counters::WorkerCounts;
 use crate::error::Error;
 use crate::flows::FlowCache;
@@ -19,7 +20,8 @@ use crate::ids::WorkerId;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::groups::Groups;
 use crate::pipeline::groups::notices::{NOTICES, Notice};
-use crate::pipeline::state::{HANDOFF_FRAMES, WorkerState};
+use crate::pipeline::handoff_ring::{FromWorker, ToWorker, shared_ring};
+use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::Tables;
 use crate::spec::IdleConfig;
 use crate::worker::Worker;
@@ -59,6 +61,7 @@ pub(crate) struct WorkerLink {
 pub(crate) fn start_workers(
     parts: Vec<WorkerParts>,
     idle: IdleConfig,
+    rings: RingSizes,
     tables: Arc<Tables>,
     groups: usize,
 ) -> Result<Vec<WorkerLink>, Error> {
@@ -66,15 +69,7 @@ pub(crate) fn start_workers(
     let bells = (0..count)
         .map(|_| Doorbell::new().map(Arc::new))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut senders: Vec<Vec<Option<Producer<Mbuf>>>> = no_rings(count);
-    let mut receivers: Vec<Vec<Option<Consumer<Mbuf>>>> = no_rings(count);
-    for from in 0..count {
-        for to in (0..count).filter(|&to| to != from) {
-            let (producer, consumer) = spsc(HANDOFF_FRAMES);
-            senders[from][to] = Some(producer);
-            receivers[to][from] = Some(consumer);
-        }
-    }
+    let (senders, receivers) = rings_between(count, rings);
     let mut notices_to: Vec<Vec<Option<Producer<Notice>>>> = no_rings(count);
     let mut notices_from: Vec<Vec<Option<Consumer<Notice>>>> = no_rings(count);
     for from in 0..count {
@@ -86,8 +81,8 @@ pub(crate) fn start_workers(
     }
     let mut notices = notices_to.into_iter().zip(notices_from);
     let mut links = Vec::with_capacity(count);
-    let rings = senders.into_iter().zip(receivers);
-    for (number, (part, (to_workers, from_workers))) in parts.into_iter().zip(rings).enumerate() {
+    let ends = senders.into_iter().zip(receivers);
+    for (number, (part, (to_workers, from_workers))) in parts.into_iter().zip(ends).enumerate() {
         let id = WorkerId(u8::try_from(number).unwrap_or(0));
         let (command_sender, commands) = spsc(COMMANDS);
         let (answers, answer_receiver) = spsc(COMMANDS);
@@ -123,6 +118,27 @@ pub(crate) fn start_workers(
         });
     }
     Ok(links)
+}
+
+/// Makes the rings between each two of `count` workers: to the others and from the others, by worker.
+#[allow(clippy::type_complexity, reason = "a table of either end")]
+pub(crate) fn rings_between(
+    count: usize,
+    sizes: RingSizes,
+) -> (Vec<Vec<Option<ToWorker>>>, Vec<Vec<Option<FromWorker>>>) {
+    let (mut senders, mut receivers) = (no_rings(count), no_rings(count));
+    for from in 0..count {
+        for to in (0..count).filter(|&to| to != from) {
+            let (pods, from_pods) = shared_ring(sizes.pods, sizes.large);
+            let (others, from_others) = shared_ring(sizes.others, sizes.large);
+            senders[from][to] = Some(ToWorker { pods, others });
+            receivers[to][from] = Some(FromWorker {
+                pods: from_pods,
+                others: from_others,
+            });
+        }
+    }
+    (senders, receivers)
 }
 
 fn no_rings<T>(count: usize) -> Vec<Vec<Option<T>>> {

@@ -5,5 +5,6 @@ pub(crate) mod balance;
 pub(crate) mod engine;
 pub(crate) mod figures;
 pub(crate) mod link;
+pub(crate) mod memory;
 pub(crate) mod snapshot;
 pub(crate) mod topology;

@@ -10,44 +10,48 @@ use crate::control::figures::{
 };
 use crate::control::link::WorkerLink;
 use crate::control::topology::{AttachmentRecord, Topology};
+use crate::counters::WorkerCounts;
 use crate::drops::DropReason;
 use crate::pipeline::event::{RawRecord, WorkerEvent};
 
+/// Core and counts of a worker.
+pub(crate) type Figures<'a> = (Option<usize>, &'a WorkerCounts);
+
 /// Everything that is counted.
-pub(crate) fn read(topology: &Topology, links: &[WorkerLink]) -> Snapshot {
+pub(crate) fn read(topology: &Topology, workers: &[Figures<'_>]) -> Snapshot {
     Snapshot {
-        workers: links
+        workers: workers
             .iter()
-            .map(|link| WorkerSnapshot {
-                core: link.core,
-                loops: link.counts.loops.get(),
-                empty_loops: link.counts.empty_loops.get(),
-                sleeps: link.counts.sleeps.get(),
-                flow_hits: link.counts.flow_hits.get(),
-                flow_inserts: link.counts.flow_inserts.get(),
-                drops: drops_of(&[&link.counts.drops]),
-                lost_log_records: link.counts.lost_records.get(),
-                copies: link.counts.copies.get(),
-                flooded: link.counts.flooded.get(),
-                answers: link.counts.answers.get(),
-                handed_off: link.counts.handed_off.get(),
-                taken_over: link.counts.taken_over.get(),
-                gone_traffic: link.counts.gone.traffic.read(),
-                gone_drops: drops_of(&[&link.counts.gone.drops, &link.counts.gone.rx_lost]),
+            .map(|&(core, counts)| WorkerSnapshot {
+                core,
+                loops: counts.loops.get(),
+                empty_loops: counts.empty_loops.get(),
+                sleeps: counts.sleeps.get(),
+                flow_hits: counts.flow_hits.get(),
+                flow_inserts: counts.flow_inserts.get(),
+                drops: drops_of(&[&counts.drops]),
+                lost_log_records: counts.lost_records.get(),
+                copies: counts.copies.get(),
+                flooded: counts.flooded.get(),
+                answers: counts.answers.get(),
+                handed_off: counts.handed_off.get(),
+                taken_over: counts.taken_over.get(),
+                gone_traffic: counts.gone.traffic.read(),
+                gone_drops: drops_of(&[&counts.gone.drops, &counts.gone.rx_lost]),
             })
             .collect(),
         uplinks: uplinks(topology),
         segments: segments(topology),
         attachments: topology
             .attachments()
-            .map(|record| attachment(record, links))
+            .map(|record| attachment(record, workers))
             .collect(),
         rules: rules(topology),
         policy_version: topology.policies.version(),
     }
 }
 
-fn attachment(record: &AttachmentRecord, links: &[WorkerLink]) -> AttachmentSnapshot {
+fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentSnapshot {
     let counts = &record.counts;
     let mut ingress_drops = drops_of(&[&counts.ingress_drops]);
     let elsewhere = counts.handoff_full.get();
@@ -56,9 +60,9 @@ fn attachment(record: &AttachmentRecord, links: &[WorkerLink]) -> AttachmentSnap
             .entry(DropReason::HandoffFull.name())
             .or_default() += elsewhere;
     }
-    let cycles_per_ms = links
+    let cycles_per_ms = workers
         .get(record.worker.index())
-        .map_or(0, |link| link.counts.cycles_per_ms.get());
+        .map_or(0, |(_, counts)| counts.cycles_per_ms.get());
     let longest = u128::from(counts.longest_visit.get()) * 1_000_000;
     let longest = longest.checked_div(cycles_per_ms.into()).unwrap_or(0);
     AttachmentSnapshot {
@@ -70,6 +74,7 @@ fn attachment(record: &AttachmentRecord, links: &[WorkerLink]) -> AttachmentSnap
         ingress_drops,
         egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
         refused_groups: counts.refused_groups.get(),
+        held_back: counts.held_back.get(),
         late_visits: counts.late_visits.get(),
         longest_visit_ns: u64::try_from(longest).unwrap_or(u64::MAX),
     }

@@ -9,7 +9,7 @@ use sluice_packet::{Mac, Vid};
 
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::{ConfigError, Error};
-use crate::ids::{AttachmentId, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
+use crate::ids::{AttachmentId, MAX_ATTACHMENTS, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
 use crate::limits::Limits;
 use crate::pipeline::attachment::{ETHERNET_HEADER_BYTES, key_address};
 use crate::pipeline::flood_limits::FloodBuckets;
@@ -19,10 +19,9 @@ use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
     AttachmentEntry, Member, NO_SEGMENT, OwnPolicy, SegmentTable, Tables, UplinkTable,
 };
+use crate::pipeline::tx_shares::Credit;
 use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 
-/// Attachments that the engine can have.
-const MAX_ATTACHMENTS: usize = 4096;
 /// An inner tag may come on top of the MTU.
 const INNER_TAG_BYTES: usize = 4;
 
@@ -38,6 +37,8 @@ pub(crate) struct UplinkRecord {
     pub(crate) native: Vid,
     pub(crate) port_vlan: bool,
     pub(crate) counts: Arc<UplinkCounts>,
+    /// By worker; they outlive a version of the tables.
+    pub(crate) credits: Arc<[Credit]>,
 }
 
 /// Attachment in the topology.
@@ -135,6 +136,7 @@ impl Topology {
             native: spec.native.unwrap_or(Vid::UNTAGGED),
             port_vlan: spec.port_vlan,
             counts: Arc::default(),
+            credits: Credit::for_workers(self.workers),
         };
         if free == self.uplinks.len() {
             self.uplinks.push(Some(record));
@@ -373,6 +375,7 @@ impl Topology {
             id: record.id,
             owner: record.worker,
             own_policy,
+            counts: record.counts.clone(),
         })
     }
 
@@ -457,6 +460,7 @@ fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {
             + ETHERNET_HEADER_BYTES
             + INNER_TAG_BYTES,
         by_vid: vec![NO_SEGMENT; 4096].into(),
+        credits: uplink.credits.clone(),
     }
 }
 

@@ -5,7 +5,7 @@ use zerocopy::{FromZeros, Immutable, KnownLayout};
 
 use crate::frame::FrameInfo;
 use crate::frame::destination::PackedDestination;
-use crate::frame::origin_tag::OriginTag;
+use crate::frame::origin_tag::{Origin, OriginTag};
 
 /// Policies that judge at one attachment at most: the VLAN's and its own.
 const POLICIES: usize = 2;
@@ -126,7 +126,32 @@ struct KeyLine([u64; 8]);
 
 const _: () = assert!(size_of::<FlowEntry>() == 128);
 
+/// Attachment that a flow is charged to: its sender, or the receiver of a flow from the wire.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct FlowOwner {
+    origin: OriginTag,
+    /// Destination of a flow from the wire.
+    receiver: PackedDestination,
+}
+
+impl FlowOwner {
+    fn new(origin_tag: OriginTag, destination: PackedDestination) -> FlowOwner {
+        let origin = origin_tag.with_version(0);
+        let receiver = match origin.origin() {
+            Origin::Uplink(_) => destination,
+            Origin::Attachment(_) => PackedDestination::UNKNOWN,
+        };
+        FlowOwner { origin, receiver }
+    }
+}
+
 impl FlowEntry {
+    /// Returns who owns the entry.
+    pub(super) fn owner(&self) -> FlowOwner {
+        let [.., origin_tag] = self.key.0;
+        FlowOwner::new(OriginTag::from_bits(origin_tag), self.action.destination)
+    }
+
     /// Makes the entry of the flow of `info`; its reference bit is clear until a frame hits it.
     pub(super) fn new(info: &FrameInfo, action: FlowAction) -> FlowEntry {
         FlowEntry {

@@ -12,8 +12,10 @@
 //! * An entry is of one version of the tables: a change of the tables empties the cache.
 //! * It begins small, so that the entries of few flows lie on few pages. When a bucket is full, the
 //!   number of buckets in use doubles and the cache is emptied, up to the size that was asked for.
-//! * A full bucket replaces one entry, never one that was hit since the hand last passed it. A pod
-//!   that makes up flows pushes out its own made-up flows, not those in which frames come.
+//! * A full bucket replaces an entry of the attachment that has the most in it ("longest queue drop",
+//!   Wei, Coyle and Hsiao, 1991): a pod that makes up flows pushes out its own, however many it has
+//!   frames in, and none of a neighbour that has fewer. Among those it is one that was not hit since
+//!   the hand last passed it, if there is one.
 //! * At most [`INSERTS_PER_BURST`] flows are inserted of a burst: a burst of nothing but new flows
 //!   costs little more than without a cache.
 //! * The hash is keyed, so no pod can aim at another's bucket.
@@ -33,8 +35,8 @@ use crate::frame::FrameInfo;
 use crate::frame::origin_tag::OriginTag;
 use crate::ids::FlowNumber;
 use bucket::{Bucket, WAYS, Ways};
-use entry::FlowEntry;
 pub(crate) use entry::{CachedVerdict, FlowAction, FlowVerdict};
+use entry::{FlowEntry, FlowOwner};
 use hash::{Hasher, index, tag};
 
 /// Buckets in use after the tables have changed.
@@ -285,7 +287,10 @@ impl FlowCache {
                 self.left = 0;
                 return None;
             }
-            None => bucket.evict(|way| entries[way].take_reference()),
+            None => {
+                let replaceable = replaceable(entries, FlowEntry::new(info, action).owner());
+                bucket.evict(|way| !replaceable[way] || entries[way].take_reference())
+            }
         };
         bucket.set_tag(way, tag(hash));
         entries[way] = FlowEntry::new(info, action);
@@ -299,6 +304,22 @@ impl FlowCache {
             entry.set_ingress(ingress, max_frame);
         }
     }
+}
+
+/// Ways of a full bucket of which one may make room for a flow of `owner`: its own, if it has as many
+/// as anybody else, or those of whoever has the most.
+fn replaceable(entries: &[FlowEntry], owner: FlowOwner) -> [bool; WAYS] {
+    let mut owners = [owner; WAYS];
+    for (slot, entry) in owners.iter_mut().zip(entries) {
+        *slot = entry.owner();
+    }
+    let held = |who: FlowOwner| owners.iter().filter(|&&other| other == who).count();
+    let counts = owners.map(held);
+    let most = counts.into_iter().max().unwrap_or(0);
+    if held(owner) == most {
+        return owners.map(|other| other == owner);
+    }
+    counts.map(|count| count == most)
 }
 
 #[cfg(test)]

@@ -260,3 +260,38 @@ fn it_grows_with_its_flows_and_begins_small_again() {
     assert_eq!(cache.mask + 1, FIRST_BUCKETS);
     assert_eq!(insert(&mut side, &mut cache, 64), 64);
 }
+
+#[test]
+fn a_pod_with_many_flows_pushes_out_none_of_a_neighbour_with_few() {
+    let mut side = Lent::new(64);
+    let mut cache = cache(64);
+    // Few enough that they are at most half of a bucket.
+    let neighbours: Vec<Mbuf> = (0..4).map(|n| frame(&mut side, &cache, 2, n)).collect();
+    for mbuf in &neighbours {
+        begin_burst(&mut cache, std::slice::from_ref(mbuf));
+        cache.insert(FrameInfo::of(mbuf), action(2)).unwrap();
+    }
+    let kept = |cache: &mut FlowCache| {
+        let found = neighbours.iter().filter(|mbuf| {
+            let candidates = {
+                let indexes = BucketIndexes::of(cache, std::slice::from_ref(*mbuf));
+                cache.candidates(&indexes, 1)
+            };
+            cache.lookup(&candidates, 0, FrameInfo::of(mbuf)).is_some()
+        });
+        found.count()
+    };
+    assert_eq!(kept(&mut cache), 4);
+    // Every one of the flooder's flows is hit at once, and none of the neighbour's again.
+    for n in 0..10_000 {
+        let mbuf = frame(&mut side, &cache, 1, n);
+        begin_burst(&mut cache, std::slice::from_ref(&mbuf));
+        cache.insert(FrameInfo::of(&mbuf), action(1));
+        lookup(&mut cache, &mbuf);
+        side.pools.free(mbuf);
+    }
+    assert_eq!(kept(&mut cache), 4);
+    neighbours
+        .into_iter()
+        .for_each(|mbuf| side.pools.free(mbuf));
+}

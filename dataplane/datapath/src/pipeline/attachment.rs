@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
+use sluice_mem::BufSize;
 use sluice_packet::{FlowKey, Mac, Vid, VlanTag};
 
+use super::room::FloodDebt;
 use crate::counters::AttachmentCounts;
 use crate::frame::FrameInfo;
 use crate::frame::tagging::Tagging;
@@ -23,6 +25,9 @@ const JOINS: Rate = Rate::new(100, 256);
 
 /// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
+
+/// Bytes of a frame beyond its IP packet at most: header and two tags.
+const FRAME_OVERHEAD: usize = ETHERNET_HEADER_BYTES + 2 * VlanTag::LEN;
 
 /// Attachment of a worker, with its port, its rate limits and its counters.
 pub(crate) struct Attachment {
@@ -45,6 +50,12 @@ pub(crate) struct Attachment {
     pub(crate) joins: TokenBucket,
     /// Something was delivered since the last flush.
     pub(crate) dirty: bool,
+    pub(crate) uplink: UplinkId,
+    /// Whether its frames may need large mbufs.
+    pub(crate) is_jumbo: bool,
+    pub(crate) debt: FloodDebt,
+    /// Whether the last visit of its port took as many frames as there was room for.
+    pub(crate) wants_more: bool,
 }
 
 /// Segments that a pod's frames can be in, by their tag.
@@ -110,6 +121,10 @@ impl Attachment {
             floods: FloodBuckets::new(&limits.attachment),
             joins: TokenBucket::new(JOINS),
             dirty: false,
+            uplink: spec.uplink,
+            is_jumbo: spec.mtu as usize + FRAME_OVERHEAD > BufSize::Small.data_bytes(),
+            debt: FloodDebt::default(),
+            wants_more: false,
         }
     }
 

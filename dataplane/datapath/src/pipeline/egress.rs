@@ -8,6 +8,7 @@ use super::dispatch::dispatch;
 use super::judge;
 use super::lookup::Lookup;
 use super::parse;
+use super::room;
 use super::state::WorkerState;
 use super::tables::Tables;
 use crate::ids::AttachmentId;
@@ -18,7 +19,12 @@ use crate::ports::seam::PortContext;
 /// A frame for an attachment of this worker is judged twice: by its sender's policies, and by its
 /// receiver's, which is that one's ingress from its judge stage on.
 pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> usize {
-    let mut burst = Burst::new();
+    let room = room::of_pod(state, slot);
+    if room == 0 {
+        room::hold_back(state, slot);
+        return 0;
+    }
+    let mut burst = Burst::with_room(room);
     let Some(sender) = receive(state, slot, &mut burst) else {
         return 0;
     };
@@ -26,6 +32,7 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
     if received == 0 {
         return 0;
     }
+    let copies = state.counts.copies.get();
     let buckets = parse::from_pod(state, sender, &mut burst);
     let mut flows = Lookup::new();
     flows.look_up(tables, state, &buckets, &mut burst);
@@ -35,6 +42,8 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
         judge::at_receivers(tables, state, &mut flows, &mut burst);
     }
     dispatch(tables, state, &flows, &mut burst);
+    let copies = state.counts.copies.get().wrapping_sub(copies);
+    room::settle(state, slot, room, received, copies);
     received
 }
 

@@ -11,15 +11,15 @@ use super::tables::Tables;
 
 /// Sends everything that the flows of a round have collected.
 pub(crate) fn flush(tables: &Tables, state: &mut WorkerState) {
-    if !state.outbox.is_empty() {
-        send_answers(tables, state);
-    }
+    send_answers(tables, state);
     deliver::publish(state);
     uplink::flush_all(state);
 }
 
-/// Dispatches the answers of the outbox. None of them is judged, so none makes another answer.
-fn send_answers(tables: &Tables, state: &mut WorkerState) {
+/// Dispatches the answers of the outbox: after every visit, so that no attachment finds it filled by
+/// another. None of them is judged, so none makes another answer.
+#[inline]
+pub(crate) fn send_answers(tables: &Tables, state: &mut WorkerState) {
     while !state.outbox.is_empty() {
         let mut burst = Burst::new();
         state.outbox.take(&mut burst);

@@ -32,6 +32,7 @@
 //! | `groups/` | multicast snooping: who is in which group |
 //! | `flood_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
 //! | `frame_set.rs` | positions in a burst |
+//! | `room.rs` | frames that a pod may send in a visit: `handoff_ring.rs`, `tx_shares.rs` hold its shares |
 //!
 //! The files import only downwards in this order. The one thing that would close a circle, a
 //! reject's answer, waits in the outbox until [`flush`](flush::flush).
@@ -61,6 +62,7 @@ pub(crate) mod flush;
 pub(crate) mod frame_set;
 pub(crate) mod groups;
 pub(crate) mod handed_off;
+pub(crate) mod handoff_ring;
 pub(crate) mod ingress;
 pub(crate) mod judge;
 pub(crate) mod lookup;
@@ -69,7 +71,9 @@ pub(crate) mod outbox;
 pub(crate) mod parse;
 pub(crate) mod policy_context;
 pub(crate) mod reject;
+pub(crate) mod room;
 pub(crate) mod state;
 pub(crate) mod tables;
 pub(crate) mod tags;
 pub(crate) mod token_bucket;
+pub(crate) mod tx_shares;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Outbox of a worker: the engine's own answers, which leave at the end of the round.
+//! Outbox of a worker: the engine's own answers, which leave at the end of the visit.
 
 use std::collections::VecDeque;
 
-use sluice_mem::{Burst, Mbuf};
+use sluice_mem::{BURST, Burst, Mbuf};
 
-/// Answers that the outbox holds at most. An attachment puts in no more than its own rate limit for
-/// rejects lets it, so that it takes ten of them at their limit to fill the outbox in one round.
-pub(crate) const OUTBOX_FRAMES: usize = 1024;
+/// Answers that the outbox holds at most: a burst of each of the rings from another worker. It is
+/// emptied after every visit of a port or another worker, so that no attachment finds it filled by the
+/// answers of another.
+pub(crate) const OUTBOX_FRAMES: usize = 2 * BURST;
 
 /// Bounded queue of answers. Its memory is allocated when the worker is made.
 #[derive(Debug)]

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use sluice_firewall::{Direction, Hit, PolicyIndex, PolicySet};
 use sluice_mem::{Burst, Mbuf, Pools};
 use sluice_packet::FlowKey;
-use sluice_ring::{Consumer, Producer};
+use sluice_ring::Producer;
 
 use super::attachment::Attachment;
 use super::clock::Clock;
 use super::event::{RawRecord, WorkerEvent};
 use super::groups::Groups;
+use super::handoff_ring::{FromWorker, ToWorker};
 use super::outbox::Outbox;
 use super::tables::Tables;
 use super::token_bucket::TokenBucket;
+use super::tx_shares::TxShare;
 use crate::counters::{UplinkCounts, WorkerCounts};
 use crate::drops::{DropCounts, DropReason};
 use crate::flows::FlowCache;
@@ -25,8 +27,6 @@ use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::limits::Rate;
 use crate::ports::seam::{PortFault, Uplink};
 
-/// Capacity of the handoff ring between each two workers, in frames.
-pub(crate) const HANDOFF_FRAMES: usize = 1024;
 /// Log records that a worker posts: a log is for people.
 const RECORDS: Rate = Rate::new(100, 50);
 
@@ -36,6 +36,26 @@ pub(crate) struct UplinkState {
     pub(crate) counts: Arc<UplinkCounts>,
     /// Frames that will go out of it at the end of the round.
     pub(crate) out: Burst,
+    /// Worker whose credits come first in the next round.
+    pub(crate) credit_turn: usize,
+    /// Time since which it has had no room for a frame.
+    pub(crate) full_since_ms: Option<u64>,
+    /// Whether its device said that it has no link.
+    pub(crate) is_down: bool,
+}
+
+impl UplinkState {
+    /// Makes the state of an uplink that nothing is sent to yet.
+    pub(crate) fn new(port: Box<dyn Uplink>, counts: Arc<UplinkCounts>) -> UplinkState {
+        UplinkState {
+            port,
+            counts,
+            out: Burst::new(),
+            credit_turn: 0,
+            full_since_ms: None,
+            is_down: false,
+        }
+    }
 }
 
 /// State of one worker.
@@ -50,9 +70,19 @@ pub(crate) struct WorkerState {
     /// Slots of the attachments that got frames since their last flush.
     pub(crate) dirty: Vec<usize>,
     /// Handoff rings to other workers, by worker.
-    pub(crate) to_workers: Vec<Option<Producer<Mbuf>>>,
+    pub(crate) to_workers: Vec<Option<ToWorker>>,
     /// Handoff rings from other workers, by worker.
-    pub(crate) from_workers: Vec<Option<Consumer<Mbuf>>>,
+    pub(crate) from_workers: Vec<Option<FromWorker>>,
+    /// Workers, by bit, whose ring for pods' frames may not have room for a burst of every pod.
+    pub(crate) crowded: u64,
+    /// Room at each uplink, by number.
+    pub(crate) tx: Vec<TxShare>,
+    /// Uplinks that this worker polls or that its pods send to.
+    pub(crate) tx_uplinks: Vec<UplinkId>,
+    /// Whether another worker waits for credits: then this one must not sleep.
+    pub(crate) owes_credits: bool,
+    /// Whether a pod was held back in this round.
+    pub(crate) holds_back: bool,
     pub(crate) events: Producer<WorkerEvent>,
     /// The engine's own answers, which leave at the end of the round.
     pub(crate) outbox: Outbox,
@@ -91,6 +121,11 @@ impl WorkerState {
             dirty: Vec::new(),
             to_workers: Vec::new(),
             from_workers: Vec::new(),
+            crowded: 0,
+            tx: Vec::new(),
+            tx_uplinks: Vec::new(),
+            owes_credits: false,
+            holds_back: false,
             events,
             outbox: Outbox::new(),
             groups: Groups::new(id, 0),

@@ -7,12 +7,13 @@ use std::sync::Arc;
 use sluice_firewall::{PolicyIndex, PolicySet};
 use sluice_packet::Vid;
 
-use crate::counters::RuleCounts;
+use crate::counters::{AttachmentCounts, RuleCounts};
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::groups::Group;
 use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::macs::MacTable;
+use crate::pipeline::tx_shares::Credit;
 
 /// Tables of one version.
 #[derive(Debug)]
@@ -46,6 +47,8 @@ pub(crate) struct UplinkTable {
     pub(crate) max_frame: usize,
     /// VID to index into [`Tables::segments`]; [`NO_SEGMENT`] for none. 4096 long.
     pub(crate) by_vid: Box<[u16]>,
+    /// Credits of each worker that does not poll the uplink.
+    pub(crate) credits: Arc<[Credit]>,
 }
 
 /// No attachment is in the VLAN.
@@ -77,11 +80,13 @@ pub(crate) struct Member {
 }
 
 /// Attachment as all workers see it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(crate) struct AttachmentEntry {
     pub(crate) id: AttachmentId,
     pub(crate) owner: WorkerId,
     pub(crate) own_policy: OwnPolicy,
+    /// For frames that another worker than the owner drops.
+    pub(crate) counts: Arc<AttachmentCounts>,
 }
 
 /// An attachment's policy of its own.

@@ -3,5 +3,6 @@
 
 #[cfg(test)]
 pub(crate) mod fake_port_context;
+pub(crate) mod stepped_engine;
 pub(crate) mod stepped_flows;
 pub(crate) mod stepped_worker;

@@ -90,11 +90,7 @@ impl SteppedWorker {
     pub fn add_uplink(&mut self, spec: UplinkSpec) -> Result<UplinkId, Error> {
         let id = self.topology.add_uplink(&spec)?;
         let counts = Arc::default();
-        let state = UplinkState {
-            port: spec.port,
-            counts,
-            out: Burst::new(),
-        };
+        let state = UplinkState::new(spec.port, counts);
         self.install(Change::AddUplink(id, Box::from(state)));
         Ok(id)
     }

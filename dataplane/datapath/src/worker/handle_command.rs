@@ -3,18 +3,21 @@
 
 use std::sync::Arc;
 
-use sluice_mem::BURST;
-
 use super::Worker;
 use super::commands::{Answer, Change, Command, Numbered, Removed};
 use crate::control::balance::Balance;
 use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
-use crate::pipeline::flush::flush;
+use crate::pipeline::flush::{flush, send_answers};
 use crate::pipeline::handed_off::handed_off;
-use crate::pipeline::state::HANDOFF_FRAMES;
+use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::Tables;
+use crate::pipeline::tx_shares::TxShare;
 use crate::ports::seam::{PodPort, Uplink};
+
+/// Bursts that a worker takes out of another's rings before it swaps tables, several times what
+/// these hold.
+const MOST_BURSTS: usize = 64;
 
 impl Worker {
     /// Handles one of control's commands, if there is one. Returns whether it was the last.
@@ -63,11 +66,14 @@ impl Worker {
 
     /// Swaps the tables and makes the change that goes with them.
     fn install(&mut self, tables: Arc<Tables>, change: Change) -> Answer {
-        // Frames that others handed off by the old tables are finished by the old tables, a ring's
-        // capacity at most: no frame that comes later can be for what is now removed.
-        let mut limit = 4 * HANDOFF_FRAMES / BURST;
-        while limit > 0 && handed_off(&self.tables, &mut self.state) > 0 {
-            limit -= 1;
+        // Frames that others handed off by the old tables are finished by the old tables, what the
+        // rings hold at most: no frame that comes later can be for what is now removed.
+        for worker in 0..self.state.from_workers.len() {
+            let mut limit = MOST_BURSTS;
+            while limit > 0 && handed_off(&self.tables, &mut self.state, worker) > 0 {
+                send_answers(&self.tables, &mut self.state);
+                limit -= 1;
+            }
         }
         flush(&self.tables, &mut self.state);
         self.wake_others();
@@ -150,6 +156,7 @@ impl Worker {
         let old = std::mem::replace(&mut uplink.port, port);
         uplink.port.wake_fds(&mut |fd| self.idle.watch(fd));
         uplink.counts.report.write(uplink.port.report());
+        (uplink.is_down, uplink.full_since_ms) = (false, None);
         Removed::Port(old)
     }
 
@@ -202,9 +209,11 @@ impl Worker {
     /// Sends what is on its way, and gives up every port and mbuf.
     fn shut_down(&mut self) -> Answer {
         flush(&self.tables, &mut self.state);
-        for ring in self.state.from_workers.iter_mut().flatten() {
-            while let Some(mbuf) = ring.pop() {
-                self.state.pools.free(mbuf);
+        for rings in self.state.from_workers.iter_mut().flatten() {
+            for ring in [&mut rings.pods, &mut rings.others] {
+                while let Some(mbuf) = ring.pop() {
+                    self.state.pools.free(mbuf);
+                }
             }
         }
         let attachments = std::mem::take(&mut self.state.attachments);
@@ -223,7 +232,7 @@ impl Worker {
         }
     }
 
-    /// Lists the attachments that have a port.
+    /// Lists the attachments that have a port, and the uplinks that they or others send to.
     fn list_polled(&mut self) {
         self.polled.clear();
         let slots = self.state.attachments.iter().enumerate();
@@ -233,5 +242,26 @@ impl Worker {
                 .and_then(|attachment| attachment.port.as_ref())
                 .map(|_| slot)
         }));
+        let WorkerState {
+            tx,
+            tx_uplinks,
+            attachments,
+            ..
+        } = &mut self.state;
+        let uplinks = self.tables.uplinks.len();
+        tx.resize_with(uplinks.max(tx.len()), Default::default);
+        tx.iter_mut().for_each(TxShare::clear_ports);
+        tx_uplinks.clear();
+        tx_uplinks.extend(&self.uplinks);
+        for &slot in &self.polled {
+            let Some(Some(attachment)) = attachments.get(slot) else {
+                continue;
+            };
+            let id = attachment.uplink;
+            let share = tx.get_mut(id.index());
+            if share.is_some_and(TxShare::add_port) && !self.uplinks.contains(&id) {
+                tx_uplinks.push(id);
+            }
+        }
     }
 }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Housekeeping of a worker: its uplinks' and its stopwatch's.
 
+use sluice_stats::LinkState;
+
 use super::Worker;
 use crate::pipeline::state::WorkerState;
 use crate::ports::seam::PortContext;
@@ -38,7 +40,9 @@ impl Worker {
                 drops: &uplink.counts.rx_lost,
             };
             uplink.port.housekeeping(&mut context, *now_ms);
-            uplink.counts.report.write(uplink.port.report());
+            let report = uplink.port.report();
+            uplink.is_down = matches!(report.link, LinkState::Down | LinkState::Gone);
+            uplink.counts.report.write(report);
         }
     }
 }

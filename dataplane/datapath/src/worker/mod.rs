@@ -22,11 +22,12 @@ use sluice_ring::{Consumer, Producer};
 
 use crate::ids::{UplinkId, WorkerId};
 use crate::pipeline::egress::egress;
-use crate::pipeline::flush::flush;
+use crate::pipeline::flush::{flush, send_answers};
 use crate::pipeline::handed_off::handed_off;
 use crate::pipeline::ingress::ingress;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::Tables;
+use crate::pipeline::tx_shares::begin_round;
 use commands::{Answer, Command, Numbered};
 use idle::{Doorbell, Idle};
 use visits::Visits;
@@ -84,7 +85,9 @@ impl Worker {
             if self.handle_command() {
                 return;
             }
-            if self.idle.should_sleep(frames) {
+            // Frames that wait, and a worker that waits for this one, are work as well.
+            let waiting = self.state.holds_back || self.state.owes_credits;
+            if self.idle.should_sleep(frames.max(waiting.into())) {
                 self.sleep();
             }
         }
@@ -95,9 +98,16 @@ impl Worker {
     pub(crate) fn round(&mut self) -> usize {
         self.read_clock();
         self.state.groups.take_notices(&self.tables);
-        let mut frames = handed_off(&self.tables, &mut self.state);
+        self.state.holds_back = false;
+        begin_round(&self.tables, &mut self.state);
+        let mut frames = 0;
+        for worker in 0..self.state.from_workers.len() {
+            frames += handed_off(&self.tables, &mut self.state, worker);
+            send_answers(&self.tables, &mut self.state);
+        }
         for &uplink in &self.uplinks {
             frames += ingress(&self.tables, &mut self.state, uplink);
+            send_answers(&self.tables, &mut self.state);
         }
         frames += self.visit_pods();
         flush(&self.tables, &mut self.state);
@@ -120,6 +130,7 @@ impl Worker {
         self.visits.begin();
         for &slot in after.iter().chain(before) {
             let received = egress(&self.tables, &mut self.state, slot);
+            send_answers(&self.tables, &mut self.state);
             let took = self.visits.end();
             if received > 0
                 && let Some(Some(attachment)) = self.state.attachments.get(slot)

@@ -10,6 +10,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use serde_saphyr::Location;
+use sluice_datapath::LeastMbufs;
 
 use super::cores::{self, CoreRequest};
 use super::raw::{RawConfig, RawIdle, RawMemory, RawWorkers, Scalar};
@@ -28,7 +29,7 @@ pub(super) fn check(
     };
     let workers = check.workers(raw.workers.unwrap_or_default());
     let uplinks = check.uplinks(raw.uplinks, workers.len());
-    let memory = check.memory(raw.memory.unwrap_or_default());
+    let memory = check.memory(raw.memory.unwrap_or_default(), workers.len());
     let idle = check.idle(raw.idle.unwrap_or_default());
     let limits = check.limits(raw.limits.unwrap_or_default());
     let policies = check.path("policies", raw.policies, "/etc/sluicegate/policies");
@@ -181,7 +182,9 @@ impl Check<'_> {
         vec![None; cores::MAX_WORKERS]
     }
 
-    fn memory(&mut self, raw: RawMemory) -> MemoryConfig {
+    /// Checks the mempools. Their sizes, where none are given, are enough for so many workers.
+    fn memory(&mut self, raw: RawMemory, workers: usize) -> MemoryConfig {
+        let least = LeastMbufs::new(workers, 0);
         let huge = self.word(
             "memory.huge_pages",
             raw.huge_pages.as_ref(),
@@ -191,13 +194,13 @@ impl Check<'_> {
             small_mbufs: self.number(
                 "memory.small_mbufs",
                 raw.small_mbufs,
-                16_384,
+                least.small.max(16_384),
                 (1024, 16_777_216),
             ),
             large_mbufs: self.number(
                 "memory.large_mbufs",
                 raw.large_mbufs,
-                1024,
+                least.large.max(1024),
                 (256, 4_194_304),
             ),
             flow_cache: self.number(

@@ -14,7 +14,7 @@ mod tests;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use sluice_datapath::Limits;
+use sluice_datapath::{LeastMbufs, Limits};
 use sluice_packet::Vid;
 
 pub use problem::{Problem, Problems};
@@ -136,6 +136,31 @@ impl Config {
             }])
         })?;
         Config::parse(file, &text, around)
+    }
+
+    /// What is allowed and not wise: mempools in which one attachment can take another's mbufs.
+    pub fn warnings(&self) -> Vec<String> {
+        let workers = self.workers.len();
+        let least = LeastMbufs::new(workers, 0);
+        let MemoryConfig {
+            small_mbufs,
+            large_mbufs,
+            ..
+        } = self.memory;
+        [
+            ("memory.small_mbufs", small_mbufs, least.small),
+            ("memory.large_mbufs", large_mbufs, least.large),
+        ]
+        .into_iter()
+        .filter(|(_, mbufs, least)| mbufs < least)
+        .map(|(key, mbufs, least)| {
+            format!(
+                "{key} is {mbufs}, and {workers} workers can have {least} in use at once: with fewer, \
+                 frames of one pod can cost another pod its own; set it to {least} or more, or leave \
+                 it out"
+            )
+        })
+        .collect()
     }
 
     /// Checks the text of a configuration file.

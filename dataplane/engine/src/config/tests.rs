@@ -147,6 +147,24 @@ log: shout=loud=
 }
 
 #[test]
+fn mempools_grow_with_the_workers_and_too_small_ones_are_warned_of() {
+    let with = |memory: &str| {
+        let uplink = "uplinks: [{name: wire0, device: eth1}]";
+        parse(&format!("{uplink}\nworkers: {{count: 2}}\n{memory}")).unwrap()
+    };
+    assert_eq!(with("").warnings(), [""; 0]);
+    assert_eq!(with("memory: {large_mbufs: 768}").warnings(), [""; 0]);
+    let warnings = with("memory: {large_mbufs: 256}").warnings();
+    assert_eq!(
+        warnings,
+        [
+            "memory.large_mbufs is 256, and 2 workers can have 768 in use at once: with fewer, frames \
+          of one pod can cost another pod its own; set it to 768 or more, or leave it out"
+        ]
+    );
+}
+
+#[test]
 fn wrong_structure_is_named_with_its_place() {
     for (text, expected) in [
         (

@@ -181,6 +181,9 @@ fn load_policies(control: &Control, folder: &Path) -> Result<(), DaemonError> {
 }
 
 fn engine_config(config: &Config) -> EngineConfig {
+    for warning in config.warnings() {
+        tracing::warn!("{warning}");
+    }
     EngineConfig {
         workers: config
             .workers

@@ -22,15 +22,25 @@ pub const BURST: usize = 64;
 pub struct Burst {
     /// Of `mbufs`, the first so many exist; never above [`BURST`].
     len: usize,
+    /// Most mbufs that [`Burst::room`] grants; at most [`BURST`].
+    most: usize,
     mbufs: [MaybeUninit<Mbuf>; BURST],
 }
 
 impl Burst {
-    /// An empty burst. Writes nothing but the length.
+    /// An empty burst. Writes nothing but the lengths.
     #[inline]
     pub const fn new() -> Burst {
+        Burst::with_room(BURST)
+    }
+
+    /// An empty burst that says it has room for `most` mbufs, at most [`BURST`]: whoever fills it stops
+    /// there.
+    #[inline]
+    pub const fn with_room(most: usize) -> Burst {
         Burst {
             len: 0,
+            most: if most < BURST { most } else { BURST },
             mbufs: [const { MaybeUninit::uninit() }; BURST],
         }
     }
@@ -50,7 +60,7 @@ impl Burst {
     /// Number of mbufs that still fit.
     #[inline(always)]
     pub fn room(&self) -> usize {
-        BURST - self.len
+        self.most.saturating_sub(self.len)
     }
 
     /// Appends an mbuf.

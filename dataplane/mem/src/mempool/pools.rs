@@ -39,6 +39,12 @@ impl Pools {
         }
     }
 
+    /// Whether an mbuf is of the large pool, by its handle alone.
+    #[inline(always)]
+    pub fn is_large(&self, mbuf: &Mbuf) -> bool {
+        self.large.owns(mbuf)
+    }
+
     /// Takes an mbuf back. One of neither pool goes home the slow way, as a stray.
     #[inline]
     pub fn free(&mut self, mbuf: Mbuf) {

@@ -52,7 +52,7 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
             _ => {
                 snoop::note_query(state, &mbuf);
                 copies += to_local_members(tables, state, &mbuf);
-                copies += to_other_workers(state, segment.member_workers, &mbuf);
+                copies += to_other_workers(tables, state, segment.member_workers, &mbuf);
             }
         }
     } else if kind == FloodKind::Multicast && from_pod {
@@ -91,7 +91,7 @@ pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
 /// number of copies.
 fn to_members(tables: &Tables, state: &mut WorkerState, first: usize, mbuf: &Mbuf) -> u64 {
     let (copies, workers) = to_own_members(tables, state, first, mbuf);
-    copies + to_other_workers(state, workers, mbuf)
+    copies + to_other_workers(tables, state, workers, mbuf)
 }
 
 /// Delivers a frame to those members of its group that this worker owns, but its sender. Returns
@@ -145,11 +145,11 @@ fn within_limits(
 }
 
 /// Hands a copy off to each of `workers` but this one. Returns the number of copies.
-fn to_other_workers(state: &mut WorkerState, workers: u64, mbuf: &Mbuf) -> u64 {
+fn to_other_workers(tables: &Tables, state: &mut WorkerState, workers: u64, mbuf: &Mbuf) -> u64 {
     let mut copies = 0;
     for worker in 0..state.to_workers.len() {
         if workers & 1 << worker != 0 && worker != state.id.index() {
-            handoff::hand_off_copy(state, worker, mbuf);
+            handoff::hand_off_copy(tables, state, worker, mbuf);
             copies += 1;
         }
     }
@@ -207,7 +207,7 @@ fn to_wire(tables: &Tables, state: &mut WorkerState, segment: &SegmentTable, mbu
         Some(table) if table.worker == state.id => uplink::send(table, state, id, &mut alone),
         Some(table) => {
             let destination = Destination::Uplink(id).pack();
-            handoff::hand_off(state, table.worker, destination, &mut alone);
+            handoff::hand_off(tables, state, table.worker, destination, &mut alone);
         }
         None => state.drop_burst(&mut alone, DropReason::Gone),
     }

@@ -65,13 +65,13 @@ fn send(
                 return deliver::deliver(state, id, burst);
             }
             match tables.attachment(id) {
-                Some(entry) => handoff::hand_off(state, entry.owner, destination, burst),
+                Some(entry) => handoff::hand_off(tables, state, entry.owner, destination, burst),
                 None => state.drop_burst(burst, DropReason::Gone),
             }
         }
         Destination::Uplink(id) => match tables.uplink(id) {
             Some(table) if table.worker == state.id => uplink::send(table, state, id, burst),
-            Some(table) => handoff::hand_off(state, table.worker, destination, burst),
+            Some(table) => handoff::hand_off(tables, state, table.worker, destination, burst),
             None => state.drop_burst(burst, DropReason::Gone),
         },
         Destination::Flood => {

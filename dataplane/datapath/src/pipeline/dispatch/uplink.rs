@@ -13,6 +13,9 @@ use crate::ports::seam::PortContext;
 
 /// Collects frames for an uplink that this worker polls.
 pub(crate) fn send(table: &UplinkTable, state: &mut WorkerState, id: UplinkId, burst: &mut Burst) {
+    if let Some(share) = state.tx.get_mut(id.index()) {
+        share.take(burst.len());
+    }
     for mut mbuf in burst.drain_front(burst.len()) {
         if mbuf.len() > table.max_frame {
             drop_at(state, id, mbuf, DropReason::TooLong);

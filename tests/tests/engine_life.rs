@@ -13,7 +13,7 @@ use engine_rig::{Node, PATIENCE, pod, text};
 use rustix::process::Signal;
 use serde_json::json;
 use sluice_api::LinkState;
-use sluice_tests::{bin, program_or_skip, root_or_skip, wait_for};
+use sluice_tests::{bin, program_or_skip, root_or_skip, skip, wait_for};
 
 #[test]
 fn engine_checks_its_configuration_and_policies() {
@@ -396,5 +396,57 @@ fn a_signal_during_the_start_leaves_nothing() {
             node.files("run")
         );
         assert_eq!(node.files("state"), [""; 0], "after {delay} ms");
+    }
+}
+
+#[test]
+fn only_workers_run_on_the_workers_cores() {
+    if !root_or_skip("only_workers_run_on_the_workers_cores") {
+        return;
+    }
+    if std::thread::available_parallelism().unwrap().get() < 2 {
+        skip(
+            "only_workers_run_on_the_workers_cores",
+            "needs two cores, one of them for control",
+        );
+        return;
+    }
+    let node = Node::new();
+    let config = fs::read_to_string(node.path("sluiced.yaml")).unwrap();
+    let pinned = config.replace("{count: 2, pin: false}", "{count: 1, pin: true}");
+    fs::write(node.path("sluiced.yaml"), pinned).unwrap();
+    let engine = node.start();
+    // A tap and a memif have threads of their own.
+    let pod = pod();
+    node.attach(&pod, "net1", json!({"backend": {"type": "tap"}}));
+    node.attach(&pod, "net2", json!({}));
+    let _memif = PodMemif::client(&pod, "net2");
+    node.wait_for_link(&pod, "net2", LinkState::Up);
+    let (mut workers, mut others) = (Vec::new(), Vec::new());
+    for task in fs::read_dir(format!("/proc/{}/task", engine.pid())).unwrap() {
+        let task = task.unwrap().path();
+        // It may have ended by now.
+        let Ok(status) = fs::read_to_string(task.join("status")) else {
+            continue;
+        };
+        let field = |name| {
+            let line = status.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_default().trim().to_owned()
+        };
+        let of = if field("Name:").starts_with("worker-") {
+            &mut workers
+        } else {
+            &mut others
+        };
+        let cores = sluiced::config::cores::parse_list(&field("Cpus_allowed_list:")).unwrap();
+        of.push((field("Name:"), cores));
+    }
+    let [(_, worker)] = &workers[..] else {
+        panic!("{workers:?}");
+    };
+    assert_eq!(worker.len(), 1, "{workers:?}");
+    assert!(others.len() > 2, "{others:?}");
+    for (name, cores) in &others {
+        assert!(!cores.contains(&worker[0]), "{name} may run on {cores:?}");
     }
 }

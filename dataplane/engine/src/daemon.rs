@@ -5,6 +5,7 @@
 //! before, control socket. Policies are in force before any pod is connected, so nothing ever flows
 //! unjudged. The shutdown is the reverse, and gives the host everything back.
 
+mod affinity;
 mod privileges;
 mod running;
 
@@ -81,6 +82,7 @@ pub enum DaemonError {
 pub fn run(config: &Config) -> Result<(), DaemonError> {
     raise_open_files();
     privileges::drop_others()?;
+    affinity::keep_off(&config.workers);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

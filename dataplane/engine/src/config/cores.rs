@@ -179,7 +179,7 @@ pub fn allowed() -> std::io::Result<Vec<usize>> {
 }
 
 /// Writes cores as [`parse_list`] reads them, ranges closed up.
-fn list(cores: &[usize]) -> String {
+pub(crate) fn list(cores: &[usize]) -> String {
     let sorted: Vec<usize> = cores
         .iter()
         .copied()

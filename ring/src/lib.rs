@@ -35,14 +35,17 @@
 //! The last two make a burst visible, or its slots free, only at a commit: what was reserved and
 //! not committed never was, what was peeked at and not committed is still there.
 //!
+//! Frames that are to be read where they lie go through [`bytes_spsc`], a ring of byte strings.
+//!
 //! Where several threads meet at one end there is [`Mpmc`], at the price of a read-modify-write per burst and
 //! a turn per value. crossbeam's `ArrayQueue` has that per value and knows no bursts; its `CachePadded`
 //! serves here.
 //!
-//! All unsafe code is in `shared`, `producer`, `consumer` and `mpmc`: the cells and the promises about them. Loom models in `tests/loom.rs` go
+//! All unsafe code is in `shared`, `producer`, `consumer`, `bytes` and `mpmc`: the cells and the promises about them. Loom models in `tests/loom.rs` go
 //! through every interleaving of small cases:
 //! `RUSTFLAGS="--cfg loom" cargo test -p sluice-ring --release --test loom`.
 
+mod bytes;
 mod consumer;
 mod mpmc;
 mod producer;
@@ -50,6 +53,7 @@ mod shared;
 mod sync;
 mod wake;
 
+pub use bytes::{BytesConsumer, BytesProducer, Space, bytes_spsc};
 pub use consumer::{Consumer, Peek};
 pub use mpmc::Mpmc;
 pub use producer::{Producer, Reservation};

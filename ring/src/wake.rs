@@ -3,7 +3,7 @@
 
 use crate::sync::{
     AtomicBool,
-    Ordering::{Relaxed, SeqCst},
+    Ordering::{Acquire, Relaxed, Release, SeqCst},
     fence,
 };
 
@@ -25,7 +25,9 @@ impl Sleeper {
     /// The consumer, before it sleeps; after this it looks whether something came, and sleeps only if not.
     #[inline]
     pub fn park(&self) {
-        self.asleep.store(true, Relaxed);
+        // Release: whoever claims the wake-up sends it after whatever the consumer did before, and so after
+        // the consumer took back the last one.
+        self.asleep.store(true, Release);
         // Pairs with the one in `needs_waking`.
         fence(SeqCst);
     }
@@ -41,5 +43,19 @@ impl Sleeper {
     pub fn needs_waking(&self) -> bool {
         fence(SeqCst);
         self.asleep.load(Relaxed)
+    }
+
+    /// As [`Sleeper::needs_waking`], but true only for the first who asks since the consumer parked: that one
+    /// wakes it. So a consumer that takes its time to get up costs one call and not one a push.
+    ///
+    /// The answer may be to an earlier sleep than the present one. As whoever gets it wakes the consumer, which
+    /// looks after each wake-up, nothing is lost by that.
+    #[inline]
+    pub fn claim(&self) -> bool {
+        self.needs_waking()
+            && self
+                .asleep
+                .compare_exchange(true, false, Acquire, Relaxed)
+                .is_ok()
     }
 }

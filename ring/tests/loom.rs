@@ -6,7 +6,7 @@
 
 use loom::sync::Arc;
 use loom::thread;
-use sluice_ring::{Mpmc, Sleeper, spsc};
+use sluice_ring::{Mpmc, Sleeper, bytes_spsc, spsc};
 
 /// Loom follows what a box holds: a value read before it was handed over, or twice, is an error.
 fn boxed(n: u32) -> Box<u32> {
@@ -218,6 +218,80 @@ fn no_wake_up_is_lost() {
         let sleeps = consumer.is_empty();
         let woken = pushing.join().unwrap();
         assert!(!sleeps || woken, "it sleeps, and nobody wakes it");
+    });
+}
+
+/// The consumer's eventfd is a flag under a lock here, as it is in the kernel: whoever claims a wake-up sets it,
+/// and the consumer takes it back before it looks.
+#[test]
+fn no_claimed_wake_up_is_lost_over_two_sleeps() {
+    use loom::sync::Mutex;
+    loom::model(|| {
+        let (mut producer, mut consumer) = spsc::<u32>(2);
+        let sleeper = Arc::new(Sleeper::new());
+        let event = Arc::new(Mutex::new(false));
+        let pushing = {
+            let (sleeper, event) = (sleeper.clone(), event.clone());
+            thread::spawn(move || {
+                for n in 0..2 {
+                    producer.push(n).unwrap();
+                    if sleeper.claim() {
+                        *event.lock().unwrap() = true;
+                    }
+                }
+            })
+        };
+        let mut sleeps = false;
+        for _ in 0..2 {
+            *event.lock().unwrap() = false;
+            while consumer.pop().is_some() {}
+            sleeper.park();
+            sleeps = consumer.is_empty();
+            if sleeps && !*event.lock().unwrap() {
+                break;
+            }
+            sleeper.unpark();
+        }
+        pushing.join().unwrap();
+        let waits = sleeps && !consumer.is_empty();
+        let is_woken = *event.lock().unwrap();
+        assert!(!waits || is_woken, "it sleeps over what was pushed");
+    });
+}
+
+#[test]
+fn bytes_are_read_whole_and_not_written_while_they_are_read() {
+    loom::model(|| {
+        let (mut producer, mut consumer) = bytes_spsc::<u8>(192, 2);
+        let pushing = thread::spawn(move || {
+            let mut pushed = 0;
+            for n in 0..3u8 {
+                if let Some(mut space) = producer.reserve(65) {
+                    space.bytes().fill(n);
+                    space.commit(65, n);
+                    pushed += 1;
+                } else {
+                    break;
+                }
+            }
+            pushed
+        });
+        let mut next = 0;
+        let mut take = |consumer: &mut sluice_ring::BytesConsumer<u8>| {
+            if let Some((bytes, n)) = consumer.front() {
+                assert_eq!(n, next);
+                assert!(bytes.len() == 65 && bytes.iter().all(|&byte| byte == n));
+                next += 1;
+                consumer.pop();
+            }
+        };
+        take(&mut consumer);
+        take(&mut consumer);
+        let pushed = pushing.join().unwrap();
+        while !consumer.is_empty() {
+            take(&mut consumer);
+        }
+        assert_eq!(next, pushed);
     });
 }
 

@@ -167,7 +167,7 @@ fn tags_come_through_both_ways() {
         Sent {
             frames: 4,
             bytes: 1514 + 3 * 1518,
-            unfit: 0
+            ..Sent::default()
         }
     );
     assert!(burst.is_empty());
@@ -205,7 +205,7 @@ fn what_does_not_fit_the_netdev_is_counted() {
         Sent {
             frames: 2,
             bytes: 1418 + 64,
-            unfit: 0
+            ..Sent::default()
         }
     );
     assert!(burst.is_empty());
@@ -286,7 +286,7 @@ impl TapPod {
         netns.ip(&["link", "set", "net1", "up"])?;
         rig.wire
             .ip(&["addr", "add", "10.77.0.1/24", "dev", "wire0"])?;
-        let port = TapPort::from(tap);
+        let port = TapPort::start(tap)?;
         Ok(TapPod {
             netns,
             port,

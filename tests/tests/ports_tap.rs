@@ -5,16 +5,19 @@
 mod ports_worker;
 
 use std::net::UdpSocket;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use ports_worker::{Worker, checksum_is_right, ifindex, is_ipv4, mac, tcp_transfer, tx_packets};
 use rustix::event::{Timespec, epoll};
 use sluice_datapath::ports::tap::TapPort;
-use sluice_datapath::{FrameInfo, PodPort, SegmentId, Sent, Tagging, UplinkId, Wake};
-use sluice_mem::Burst;
+use sluice_datapath::{
+    DropReason, FrameInfo, LateCounts, PodPort, SegmentId, Sent, Tagging, UplinkId, Wake,
+};
 use sluice_mem::packet_mmap::{Next, PacketConfig, PacketSocket};
 use sluice_mem::tap::{Tap, TapConfig};
+use sluice_mem::{Burst, Mbuf};
 use sluice_packet::{Mac, Vid, VlanTag};
 use sluice_tests::{Netns, root_or_skip, wait_for};
 
@@ -22,6 +25,8 @@ use sluice_tests::{Netns, root_or_skip, wait_for};
 struct Pod {
     netns: Netns,
     port: TapPort,
+    /// What became of the frames that the port took.
+    late: Arc<LateCounts>,
     mac: Mac,
 }
 
@@ -32,11 +37,32 @@ impl Pod {
         netns.ip(&["addr", "add", address, "dev", "net1"])?;
         netns.ip(&["link", "set", "net1", "up"])?;
         let mac = mac(&netns, "net1")?.parse()?;
+        let mut port = TapPort::start(tap)?;
+        let late = Arc::default();
+        port.count_late(&late);
         Ok(Pod {
             netns,
-            port: TapPort::from(tap),
+            port,
+            late,
             mac,
         })
+    }
+
+    /// Delivers frames, all of which the port takes.
+    fn deliver(&mut self, frames: &[Mbuf], tagging: Tagging) {
+        let sent = self.port.deliver(frames, tagging).unwrap();
+        self.port.flush();
+        let all = Sent {
+            pending: frames.len(),
+            ..Sent::default()
+        };
+        assert_eq!(sent, all);
+    }
+
+    /// Waits until so many of the frames that the port took have ended.
+    fn wait_ended(&self, frames: u64) {
+        let ended = || (self.late.ended() == frames).then_some(());
+        wait_for("the end of the frames", Duration::from_secs(5), ended).unwrap();
     }
 
     fn receive(&mut self, worker: &mut Worker, keep: impl Fn(&[u8]) -> bool) -> Result<Vec<u8>> {
@@ -104,19 +130,7 @@ fn udp_of_the_pods_kernel_goes_out_and_comes_back() {
         for mbuf in burst.iter_mut() {
             FrameInfo::of_mut(mbuf).set_tag(Some(tag));
         }
-        let sent = pod
-            .port
-            .deliver(burst.as_slice(), Tagging::Untagged)
-            .unwrap();
-        pod.port.flush();
-        assert_eq!(
-            sent,
-            Sent {
-                frames: 1,
-                bytes: answer.len(),
-                unfit: 0
-            }
-        );
+        pod.deliver(burst.as_slice(), Tagging::Untagged);
         let mut received = [0; 64];
         let (len, from) = socket.recv_from(&mut received).unwrap();
         assert_eq!(
@@ -124,6 +138,9 @@ fn udp_of_the_pods_kernel_goes_out_and_comes_back() {
             (&b"hello from the pod"[..], 7)
         );
         worker.pools.free_burst(&mut burst);
+        pod.wait_ended(1);
+        let bytes = pod.late.traffic().tx_bytes;
+        assert_eq!(usize::try_from(bytes).unwrap(), answer.len());
         worker.check(&[]);
     }
 }
@@ -156,15 +173,9 @@ fn a_trunk_pod_sees_tags_and_may_send_them() {
     let tagging = Tagging::Tagged {
         native: Some(segment(100)),
     };
-    let sent = pod.port.deliver(burst.as_slice(), tagging).unwrap();
-    assert_eq!(
-        sent,
-        Sent {
-            frames: 2,
-            bytes: 100 + 104,
-            unfit: 0
-        }
-    );
+    pod.deliver(burst.as_slice(), tagging);
+    pod.wait_ended(2);
+    assert_eq!(pod.late.traffic().tx_bytes, 100 + 104);
     worker.pools.free_burst(&mut burst);
     let mut seen = Vec::new();
     wait_for("both frames in the pod", Duration::from_secs(5), || {
@@ -220,9 +231,11 @@ fn kernel_tcp_between_two_pods() {
                 frames += 1;
             }
             b.port.deliver(burst.as_slice(), Tagging::Untagged).unwrap();
+            b.port.flush();
             worker.pools.free_burst(&mut burst);
             b.port.rx_burst(&mut worker.context(), &mut burst).unwrap();
             a.port.deliver(burst.as_slice(), Tagging::Untagged).unwrap();
+            a.port.flush();
             worker.pools.free_burst(&mut burst);
         }
         transfer.join().unwrap().unwrap();
@@ -302,42 +315,32 @@ fn a_pod_may_set_its_device_down_but_deleting_it_is_a_fault() {
     let mut worker = Worker::new();
     let mut pod = Pod::new("10.79.0.2/24", false).unwrap();
     let mut burst = worker.burst(&[vec![7; 60], vec![8; 60]]);
-    pod.netns.ip(&["link", "set", "net1", "down"]).unwrap();
     let mut out = Burst::new();
+    pod.netns.ip(&["link", "set", "net1", "down"]).unwrap();
     pod.port.rx_burst(&mut worker.context(), &mut out).unwrap();
-    assert_eq!(
-        pod.port
-            .deliver(burst.as_slice(), Tagging::Untagged)
-            .unwrap(),
-        Sent::default()
-    );
+    pod.deliver(burst.as_slice(), Tagging::Untagged);
+    pod.wait_ended(2);
+    assert_eq!(pod.late.drops().get(DropReason::LinkDown), 2);
     pod.netns.ip(&["link", "set", "net1", "up"]).unwrap();
-    let sent = pod
-        .port
-        .deliver(burst.as_slice(), Tagging::Untagged)
-        .unwrap();
-    assert_eq!(
-        sent,
-        Sent {
-            frames: 2,
-            bytes: 120,
-            unfit: 0
-        }
-    );
+    pod.deliver(burst.as_slice(), Tagging::Untagged);
+    pod.wait_ended(4);
+    assert_eq!(pod.late.traffic().tx_frames, 2);
 
     pod.netns.ip(&["link", "del", "net1"]).unwrap();
-    assert!(!pod.port.arm(), "nobody may sleep over a fault");
-    let fault = pod
-        .port
-        .rx_burst(&mut worker.context(), &mut out)
-        .unwrap_err();
+    // What the pod sent before comes first.
+    let fault = wait_for("the fault", Duration::from_secs(5), || {
+        let fault = pod.port.rx_burst(&mut worker.context(), &mut out).err();
+        worker.pools.free_burst(&mut out);
+        fault
+    });
+    let fault = fault.unwrap();
     assert!(fault.reason.contains("it was deleted"), "{fault}");
+    assert!(!pod.port.arm(), "nobody may sleep over a fault");
     assert!(
         pod.port
             .deliver(burst.as_slice(), Tagging::Untagged)
             .is_err()
     );
     worker.pools.free_burst(&mut burst);
-    worker.pools.free_burst(&mut out);
     worker.check(&[]);
 }

@@ -1,12 +1,16 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Counters that one worker writes and anyone reads: no lock, no atomic read-modify-write.
 
+mod late;
+
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
 use sluice_stats::{LinkState, NicCounters, Traffic};
 
 use crate::drops::DropCounts;
 use crate::ports::seam::UplinkReport;
+pub use late::LateCounts;
 
 /// Counter of one writer: a load and a store lose nothing, and cost less than an atomic add.
 #[derive(Debug, Default)]
@@ -128,9 +132,19 @@ pub(crate) struct AttachmentCounts {
     pub(crate) late_visits: Count,
     /// The longest visit, in units of [`sluice_mem::cycles`].
     pub(crate) longest_visit: Count,
+    /// What became of frames that its ports took as pending.
+    pub(crate) late: Arc<LateCounts>,
 }
 
 impl AttachmentCounts {
+    /// Frames and bytes, those that a port's own thread sent among them.
+    pub(crate) fn all_traffic(&self) -> Traffic {
+        let (mut traffic, late) = (self.traffic.read(), self.late.traffic());
+        traffic.tx_frames = traffic.tx_frames.wrapping_add(late.tx_frames);
+        traffic.tx_bytes = traffic.tx_bytes.wrapping_add(late.tx_bytes);
+        traffic
+    }
+
     /// Notes a visit of the port that took `cycles`, of a budget of `budget`.
     #[inline]
     pub(crate) fn visited(&self, cycles: u64, budget: u64) {
@@ -208,6 +222,9 @@ pub(crate) struct WorkerCounts {
     pub(crate) drops_elsewhere: Count,
     /// Units of [`sluice_mem::cycles`] in a millisecond, as this worker has measured them.
     pub(crate) cycles_per_ms: Count,
+    /// Frames that ports took as pending, and what became of them; ports that are gone included.
+    pub(crate) pending: Count,
+    pub(crate) late: Arc<LateCounts>,
     /// Ports that this worker had before.
     pub(crate) gone: GoneCounts,
 }

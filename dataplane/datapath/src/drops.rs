@@ -133,6 +133,11 @@ impl DropCounts {
         }
     }
 
+    /// Counts `frames` where several threads do: not for a worker, as an atomic add costs it more.
+    pub(crate) fn add_beside_others(&self, reason: DropReason, frames: u64) {
+        self.counts[reason as usize].fetch_add(frames, Ordering::Relaxed);
+    }
+
     /// The count of one reason.
     pub fn get(&self, reason: DropReason) -> u64 {
         self.counts[reason as usize].load(Ordering::Relaxed)

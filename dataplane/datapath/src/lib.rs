@@ -43,6 +43,7 @@ pub use control::figures::{
     SegmentSnapshot, Snapshot, UplinkSnapshot, WorkerSnapshot,
 };
 pub use control::memory::LeastMbufs;
+pub use counters::LateCounts;
 pub use drops::{DropCounts, DropReason};
 pub use error::{ConfigError, Error};
 pub use frame::FrameInfo;

@@ -18,7 +18,7 @@ pub struct Balance {
     pub dropped: u64,
     /// Frames that ended by being flooded: their copies went on in their place.
     pub flooded: u64,
-    /// Frames in the rings between workers.
+    /// Frames in the rings between workers, and in those to taps.
     pub in_flight: u64,
 }
 
@@ -56,22 +56,29 @@ impl Balance {
     pub(crate) fn of_worker(counts: &WorkerCounts) -> Balance {
         let gone = counts.gone.traffic.read();
         let lost = counts.gone.rx_lost.total();
+        // Each is read once: their threads count on meanwhile.
+        let late_sent = counts.late.traffic().tx_frames;
+        let late_lost = counts.late.drops().total();
+        let waiting = counts.pending.get();
+        let waiting = waiting.wrapping_sub(late_sent).wrapping_sub(late_lost);
         Balance {
             received: gone.rx_frames.wrapping_add(lost),
             copied: counts.copies.get(),
             answered: counts.answers.get(),
-            sent: gone.tx_frames,
+            sent: gone.tx_frames.wrapping_add(late_sent),
             dropped: counts
                 .drops
                 .total()
                 .wrapping_add(counts.drops_elsewhere.get())
                 .wrapping_add(counts.gone.drops.total())
+                .wrapping_add(late_lost)
                 .wrapping_add(lost),
             flooded: counts.flooded.get(),
             in_flight: counts
                 .handed_off
                 .get()
-                .wrapping_sub(counts.taken_over.get()),
+                .wrapping_sub(counts.taken_over.get())
+                .wrapping_add(waiting),
         }
     }
 

@@ -255,10 +255,16 @@ impl Engine {
     pub fn connect(
         &self,
         id: AttachmentId,
-        port: Box<dyn PodPort>,
+        mut port: Box<dyn PodPort>,
     ) -> Result<Option<Box<dyn PodPort>>, Error> {
-        self.lock()
-            .port_command(id, true, Command::Connect { id, port })
+        let mut inner = self.lock();
+        let Inner { topology, links } = &mut *inner;
+        let record = topology.attachment(id).ok_or(Error::NoAttachment)?;
+        if let Some(link) = links.get(record.worker.index()) {
+            record.counts.late.add_to(&link.counts.late);
+        }
+        port.count_late(&record.counts.late);
+        inner.port_command(id, true, Command::Connect { id, port })
     }
 
     /// Takes an attachment's port: the link is down.

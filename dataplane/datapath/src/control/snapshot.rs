@@ -53,7 +53,7 @@ pub(crate) fn read(topology: &Topology, workers: &[Figures<'_>]) -> Snapshot {
 
 fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentSnapshot {
     let counts = &record.counts;
-    let mut ingress_drops = drops_of(&[&counts.ingress_drops]);
+    let mut ingress_drops = drops_of(&[&counts.ingress_drops, counts.late.drops()]);
     let elsewhere = counts.handoff_full.get();
     if elsewhere > 0 {
         *ingress_drops
@@ -70,7 +70,7 @@ fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentS
         name: record.spec.name.clone(),
         worker: record.worker.index(),
         connected: record.connected,
-        traffic: counts.traffic.read(),
+        traffic: counts.all_traffic(),
         ingress_drops,
         egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
         refused_groups: counts.refused_groups.get(),

@@ -294,7 +294,7 @@ mod tests {
             Sent {
                 frames,
                 bytes,
-                unfit: 0
+                ..Sent::default()
             }
         );
         let counts = generator.counts();

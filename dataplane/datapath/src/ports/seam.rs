@@ -3,10 +3,12 @@
 //! stands behind it in [`crate::ports`]; tests put their own ports here.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 
 use sluice_mem::{Burst, Mbuf, Pools};
 use sluice_stats::{LinkState, NicCounters};
 
+use crate::counters::LateCounts;
 use crate::drops::DropCounts;
 use crate::frame::tagging::Tagging;
 
@@ -102,6 +104,8 @@ pub struct Sent {
     pub bytes: usize,
     /// Frames passed over because the receiver can never hold them.
     pub unfit: usize,
+    /// Frames taken, beside those sent, whose end the port counts later where [`PodPort::count_late`] says.
+    pub pending: usize,
 }
 
 /// A port that faces a pod. The pod is hostile.
@@ -125,6 +129,12 @@ pub trait PodPort: Wake + Send {
     /// Publishes what was delivered and has the pod woken if it asked for that. Called at most once
     /// per burst and port.
     fn flush(&mut self);
+
+    /// Tells a port that takes frames as [`Sent::pending`] where it counts their ends. Called once, before a
+    /// worker has it.
+    fn count_late(&mut self, counts: &Arc<LateCounts>) {
+        let _ = counts;
+    }
 }
 
 /// Fault for which a port was taken out of service, for the log and the status.

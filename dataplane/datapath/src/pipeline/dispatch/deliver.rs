@@ -39,7 +39,8 @@ pub(crate) fn deliver_borrowed(state: &mut WorkerState, id: AttachmentId, frames
             if sent.unfit > 0 {
                 drops.add(DropReason::TooLong, sent.unfit as u64);
             }
-            let left = frames.len().saturating_sub(sent.frames + sent.unfit);
+            let taken = sent.frames + sent.unfit + sent.pending;
+            let left = frames.len().saturating_sub(taken);
             if left > 0 {
                 drops.add(DropReason::RingFull, left as u64);
             }
@@ -47,6 +48,7 @@ pub(crate) fn deliver_borrowed(state: &mut WorkerState, id: AttachmentId, frames
                 attachment.dirty = true;
                 state.dirty.push(id.slot());
             }
+            state.counts.pending.add(sent.pending as u64);
         }
         Err(fault) => {
             drops.add(DropReason::LinkDown, frames.len() as u64);

@@ -77,6 +77,7 @@ impl MemifPort {
                 frames: pushed.packets,
                 bytes: pushed.bytes,
                 unfit: pushed.unfit,
+                pending: 0,
             });
         }
         let mut sent = Sent::default();

@@ -132,7 +132,7 @@ fn frames_of_all_sizes_both_ways() {
             Sent {
                 frames: frames.len(),
                 bytes,
-                unfit: 0
+                ..Sent::default()
             }
         );
         assert_eq!(
@@ -188,7 +188,7 @@ fn a_trunk_pod_sees_the_tag() {
         Sent {
             frames: 1,
             bytes: 1518,
-            unfit: 0
+            ..Sent::default()
         }
     );
     let mut tagged = plain;

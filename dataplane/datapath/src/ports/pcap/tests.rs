@@ -189,7 +189,7 @@ fn what_is_sent_is_in_the_file_with_its_tag() {
         Sent {
             frames: 2,
             bytes: 60 + 1504,
-            unfit: 0
+            ..Sent::default()
         }
     );
     assert_eq!(uplink.progress().written(), 2);

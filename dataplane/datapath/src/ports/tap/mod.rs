@@ -5,113 +5,128 @@
 //! its fd then works from anywhere. Its MAC, MTU, addresses and state are control's to set. The open
 //! file keeps the namespace alive: disconnect the port before waiting for the namespace to go.
 //!
+//! # Nothing of the pod's runs on a worker
+//! A write to a tap walks the pod's receive path in the writer's own time: its netfilter rules, its
+//! connection tracking, its BPF programs and its sockets. So a thread of the tap's own makes all
+//! system calls on it ([`thread`]), and the worker copies frames into a ring to it and out of one from
+//! it. A pod that makes its kernel slow fills its own ring (`ring_full`), as a memif that is not read.
+//!
+//! ```text
+//! worker ── deliver ──> to_pod   (512 KiB, 1024 frames) ──> thread ── write ──> tap
+//! worker <── receive ── from_pod (512 KiB,  512 frames) <── thread <── read ─── tap
+//! ```
+//!
+//! That is a mebibyte a tap at most; a ring that is never behind touches 32 KiB of it. Either side calls the
+//! kernel for the other only if the other sleeps: an eventfd of ours, which no peer has.
+//!
 //! # What it costs
-//! A system call per frame, each way: the tap's file takes and gives one frame per call, and a
-//! vector (`readv`) is the pieces of one frame. So the rule of one call per burst cannot be kept.
-//! Opened with [`TapConfig::offload`](sluice_mem::tap::TapConfig) the kernel's TCP hands over up to
-//! 64 KiB per call, which is cut here; without it the kernel cuts, and every segment is a call.
-//! Towards the pod it is one call per frame in any case. Who needs the rate uses memif.
+//! A system call per frame, each way, on the tap's thread: the tap's file takes and gives one frame per call, and
+//! a vector (`readv`) is the pieces of one frame. Opened with
+//! [`TapConfig::offload`](sluice_mem::tap::TapConfig) the kernel's TCP hands over up to
+//! 64 KiB per call, which the worker cuts; without it the kernel cuts, and every segment is a call.
+//! Who needs the rate uses memif.
+
+mod shared;
+mod thread;
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::BorrowedFd;
+use std::sync::Arc;
+use std::thread::JoinHandle;
 
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
-use rustix::io::Errno;
 use sluice_mem::tap::{Tap, TapFrame};
 use sluice_mem::{Burst, Mbuf};
+use sluice_ring::{BytesConsumer, BytesProducer, bytes_spsc};
 
+use self::shared::Shared;
+use self::thread::{Device, TapThread};
 use super::arrival::{Arrival, Arrivals, Taken};
 use super::tagged::Tagged;
+use crate::counters::LateCounts;
 use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Wake};
 
 /// More than the longest frame of a tap device: an MTU of 65535, a header and a tag.
 const LONGEST: usize = 65536 + 64;
 
-/// The port of one tap device.
+/// Bytes of each ring.
+const RING_BYTES: usize = 512 << 10;
+/// Frames that wait for the pod at most: as many as its netdev's own queue would hold.
+const TO_POD_FRAMES: usize = 1024;
+/// Frames that wait for the worker at most, in front of the netdev's own queue.
+const FROM_POD_FRAMES: usize = 512;
+
+/// The port of one tap device, at its worker. Dropping it ends the thread, and with it goes the device.
 #[derive(Debug)]
 pub struct TapPort {
-    tap: Tap,
-    /// Last frame from the kernel; it is read to here, as its length shows only once it is read.
-    frame: Box<[u8]>,
-    /// Offload information of that frame, while segments of it are left.
-    unfinished: Option<TapFrame>,
+    shared: Arc<Shared>,
+    to_pod: BytesProducer<()>,
+    from_pod: BytesConsumer<TapFrame>,
     arrivals: Arrivals,
-    /// Buffer in which a frame gets its tag on the way to the pod.
-    tagged: Box<[u8]>,
-}
-
-impl From<Tap> for TapPort {
-    fn from(tap: Tap) -> TapPort {
-        TapPort {
-            tap,
-            frame: vec![0; LONGEST].into_boxed_slice(),
-            unfinished: None,
-            arrivals: Arrivals::default(),
-            tagged: vec![0; LONGEST].into_boxed_slice(),
-        }
-    }
+    thread: Option<JoinHandle<()>>,
 }
 
 impl TapPort {
-    /// Takes one frame or super-frame from the kernel; false if there is none.
-    fn receive(
-        &mut self,
-        context: &mut PortContext<'_>,
-        out: &mut Burst,
-    ) -> Result<bool, PortFault> {
-        let arrived = match self.unfinished.take() {
-            Some(unfinished) => unfinished,
-            None => match self.tap.recv(&mut self.frame) {
-                Ok(Some(arrived)) => arrived,
-                Ok(None) => return Ok(false),
-                Err(error) if is_down(&error) => return Ok(false),
-                Err(error) => return Err(fault("receive from", &error)),
-            },
-        };
-        let arrival = Arrival {
-            data: self.frame.get(..arrived.len).unwrap_or_default(),
-            tag: None,
-            checksum: arrived.csum_not_ready,
-            gso: arrived.gso,
-        };
-        if self.arrivals.take(&arrival, context, out) == Taken::InPart {
-            self.unfinished = Some(arrived);
-        }
-        Ok(true)
+    /// Starts the thread of `tap`. It has the core affinity of the caller.
+    ///
+    /// # Errors
+    /// The system has no thread or no eventfd left.
+    pub fn start(tap: Tap) -> io::Result<TapPort> {
+        let name = format!("tap-{}", tap.name());
+        TapPort::start_device(name, tap)
     }
 
-    /// The bytes sent; `None` if the kernel's queue is full.
-    fn send(&mut self, mbuf: &Mbuf, tagging: Tagging) -> io::Result<Option<usize>> {
-        let frame = Tagged::to_pod(mbuf, tagging);
-        let bytes = match frame.whole() {
-            Some(bytes) => bytes,
-            None => {
-                let len = frame.copy_to(&mut self.tagged).unwrap_or(0);
-                self.tagged.get(..len).unwrap_or_default()
+    fn start_device(name: String, device: impl Device) -> io::Result<TapPort> {
+        let shared = Arc::new(Shared::new()?);
+        let (to_pod, to_device) = bytes_spsc(RING_BYTES, TO_POD_FRAMES);
+        let (from_device, from_pod) = bytes_spsc(RING_BYTES, FROM_POD_FRAMES);
+        let thread = TapThread::new(device, Arc::clone(&shared), to_device, from_device);
+        Ok(TapPort {
+            shared,
+            to_pod,
+            from_pod,
+            arrivals: Arrivals::default(),
+            thread: Some(thread.spawn(name)?),
+        })
+    }
+
+    /// Takes frames or parts of super-frames until the burst is full or there are no more.
+    fn receive(&mut self, context: &mut PortContext<'_>, out: &mut Burst) -> usize {
+        let mut popped = 0;
+        // Frames that are dropped count too: a pod must not keep the worker here.
+        for _ in 0..out.room() {
+            let Some((data, arrived)) = self.from_pod.front() else {
+                break;
+            };
+            let arrival = Arrival {
+                data,
+                tag: None,
+                checksum: arrived.csum_not_ready,
+                gso: arrived.gso,
+            };
+            if self.arrivals.take(&arrival, context, out) == Taken::InPart {
+                break;
             }
-        };
-        Ok(self.tap.send(bytes)?.then_some(bytes.len()))
+            self.from_pod.pop();
+            popped += 1;
+        }
+        popped
     }
 }
 
 impl Wake for TapPort {
     fn wake_fds(&self, add: &mut dyn FnMut(BorrowedFd<'_>)) {
-        add(self.tap.as_fd());
+        add(self.shared.worker.fd());
     }
 
-    /// The kernel always wakes; what is left is the look.
     fn arm(&mut self) -> bool {
-        let mut fds = [PollFd::new(&self.tap, PollFlags::IN)];
-        let now = Timespec {
-            tv_sec: 0,
-            tv_nsec: 0,
-        };
-        // Any error shows when the worker receives.
-        self.unfinished.is_none() && matches!(poll(&mut fds, Some(&now)), Ok(0))
+        self.shared.worker.sleeper.park();
+        self.from_pod.is_empty() && self.shared.fault().is_none()
     }
 
-    fn disarm(&mut self) {}
+    fn disarm(&mut self) {
+        self.shared.worker.sleeper.unpark();
+    }
 }
 
 impl PodPort for TapPort {
@@ -120,45 +135,52 @@ impl PodPort for TapPort {
         context: &mut PortContext<'_>,
         out: &mut Burst,
     ) -> Result<(), PortFault> {
-        // Frames that are dropped count too: a pod must not keep the worker here.
-        for _ in 0..out.room() {
-            if out.room() == 0 || !self.receive(context, out)? {
-                break;
-            }
+        if self.receive(context, out) > 0 {
+            self.shared.made_room();
+        } else if out.room() > 0 && self.from_pod.is_empty() {
+            // What came before the fault has been taken.
+            return self.shared.fault().cloned().map_or(Ok(()), Err);
         }
         Ok(())
     }
 
     fn deliver(&mut self, frames: &[Mbuf], tagging: Tagging) -> Result<Sent, PortFault> {
+        if let Some(fault) = self.shared.fault() {
+            return Err(fault.clone());
+        }
         let mut sent = Sent::default();
         for mbuf in frames {
-            match self.send(mbuf, tagging) {
-                Ok(Some(bytes)) => sent.add(bytes),
-                Ok(None) => break,
-                Err(error) if is_down(&error) => break,
-                Err(error) => return Err(fault("send to", &error)),
+            let frame = Tagged::to_pod(mbuf, tagging);
+            let len = frame.len();
+            let Some(mut space) = self.to_pod.reserve(len) else {
+                break;
+            };
+            // Set aside by its length, it fits.
+            if frame.copy_to(space.bytes()).is_some() {
+                space.commit(len, ());
+                sent.pending += 1;
             }
         }
         Ok(sent)
     }
 
-    /// The kernel has everything already.
-    fn flush(&mut self) {}
+    fn flush(&mut self) {
+        self.shared.pushed();
+    }
+
+    fn count_late(&mut self, counts: &Arc<LateCounts>) {
+        self.shared.count_at(counts);
+    }
 }
 
-/// The pod has set its device down, as it may, or the host is short of memory: no reason to take
-/// the port away.
-fn is_down(error: &io::Error) -> bool {
-    [Errno::IO, Errno::NOMEM]
-        .iter()
-        .any(|errno| error.raw_os_error() == Some(errno.raw_os_error()))
+impl Drop for TapPort {
+    fn drop(&mut self) {
+        self.shared.stop();
+        if let Some(thread) = self.thread.take() {
+            thread::wait_for_end(thread);
+        }
+    }
 }
 
-fn fault(what: &str, error: &io::Error) -> PortFault {
-    let reason = if error.raw_os_error() == Some(Errno::BADFD.raw_os_error()) {
-        format!("cannot {what} the tap device: it was deleted")
-    } else {
-        format!("cannot {what} the tap device: {error}")
-    };
-    PortFault { reason }
-}
+#[cfg(test)]
+mod tests;

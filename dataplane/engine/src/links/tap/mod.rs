@@ -14,6 +14,7 @@ use sluice_datapath::ports::tap::TapPort;
 use super::LinkSpec;
 use super::status::LinkStatus;
 use crate::engine::SharedEngine;
+use crate::refusal;
 
 /// A running tap.
 #[derive(Debug)]
@@ -29,7 +30,13 @@ impl TapLink {
         let tap = spec
             .netns
             .run(|| netdev::make(&request.ifname, spec.mac, spec.mtu, &request.addresses))??;
-        let port = Box::new(TapPort::from(tap));
+        let port = TapPort::start(tap).map_err(|error| {
+            refusal::unavailable(format!(
+                "cannot start the thread of tap {}: {error}; retry",
+                request.ifname
+            ))
+        })?;
+        let port = Box::new(port);
         spec.engine
             .try_with(|engine| engine.connect(spec.id, port))?;
         let status = LinkStatus::default();

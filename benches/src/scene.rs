@@ -69,6 +69,8 @@ pub fn pod(uplink: UplinkId, number: usize, pair: u8) -> AttachmentSpec {
         mac,
         addresses: vec![address.into()],
         groups: Vec::new(),
+        roles: Default::default(),
+        keeps_priority: false,
         policy: None,
         mtu: 1500,
         worker: None,

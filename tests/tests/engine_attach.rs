@@ -264,11 +264,44 @@ fn a_tap_is_a_netdev_in_the_pod() {
     // A name that the pod has already is not taken from it.
     let taken = AttachRequest {
         ifname: "lo".into(),
+        addresses: Vec::new(),
         ..request
     };
     refused(&node, &taken, ErrorCode::Conflict, "interface lo already");
     node.client().detach(pod.name(), "tap0").unwrap();
     assert!(pod.ip(&["link", "show", "dev", "tap0"]).is_err());
+    assert_empty(&node);
+}
+
+#[test]
+fn an_address_of_another_pod_is_refused_with_its_name_however_it_is_reached() {
+    let name = "an_address_of_another_pod_is_refused_with_its_name_however_it_is_reached";
+    if !root_or_skip(name) {
+        return;
+    }
+    let node = Node::new();
+    let _engine = node.start();
+    let (first, second) = (pod(), pod());
+    let both = json!(["10.21.0.5/24", "fd21::5/64"]);
+    node.attach(&first, "net1", json!({"addresses": both}));
+    let holder = format!("belongs to {}/net1 in VLAN 210", first.name());
+    let trunk = json!({"mode": "trunk", "vids": [210], "native": null});
+    for with in [
+        json!({"addresses": ["10.21.0.5/16"]}),
+        json!({"addresses": ["fd21::5/64"]}),
+        json!({"addresses": ["::ffff:10.21.0.5/120"]}),
+        json!({"addresses": ["10.21.0.5/24"], "backend": {"type": "tap"}}),
+        json!({"addresses": ["10.21.0.5/24"], "vlan": trunk}),
+    ] {
+        let request = node.request(&second, "net1", with.clone());
+        refused(&node, &request, ErrorCode::Conflict, &holder);
+    }
+    // Nothing is left of them, and another VLAN is another network.
+    let elsewhere = json!({"addresses": both, "vlan": {"mode": "access", "vid": 211}});
+    node.attach(&second, "net1", elsewhere);
+    for pod in [&first, &second] {
+        node.client().detach(pod.name(), "net1").unwrap();
+    }
     assert_empty(&node);
 }
 

@@ -220,6 +220,8 @@ fn run(into: &Path, flow_cache: usize) {
         mac: POD,
         addresses: vec![POD_IP.into()],
         groups: Vec::new(),
+        roles: Default::default(),
+        keeps_priority: false,
         policy: None,
         mtu: 1500,
         worker: None,

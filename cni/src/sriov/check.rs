@@ -120,6 +120,18 @@ fn compare(
             status.request.firewall, conf.firewall
         ));
     }
+    if status.request.roles != conf.roles {
+        found.push(format!(
+            "its roles are {:?}, not {:?}",
+            status.request.roles, conf.roles
+        ));
+    }
+    if status.request.priority != conf.priority {
+        found.push(format!(
+            "the priority of its tags is {:?}, not {:?}",
+            status.request.priority, conf.priority
+        ));
+    }
     if matches!(status.request.backend, Backend::Tap {}) != conf.tap {
         found.push("it is reached in another way".to_owned());
     }

@@ -100,6 +100,8 @@ pub(super) fn build(
             .collect::<Vec<IpNet>>(),
         gateways,
         multicast_groups: Vec::new(),
+        roles: conf.roles.clone(),
+        priority: conf.priority,
         firewall: conf.firewall.clone(),
         mtu: conf.mtu,
         backend,

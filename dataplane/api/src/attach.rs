@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 pub use sluice_host::NetnsRef;
+use sluice_packet::role::Role;
 use sluice_packet::{Mac, Vid};
 
 /// Asks the engine for one attachment. Its identity is (`container_id`, `ifname`).
@@ -46,6 +47,12 @@ pub struct AttachRequest {
     /// send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub multicast_groups: Vec<IpAddr>,
+    /// What the pod may be to others besides a host; none by default.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub roles: Vec<Role>,
+    /// What becomes of the priority (PCP, DEI) of the tags that the pod sends.
+    #[serde(default, skip_serializing_if = "PriorityRequest::is_default")]
+    pub priority: PriorityRequest,
     /// A policy of its own, by name, judged besides the VLAN's. An unknown name is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub firewall: Option<String>,
@@ -104,6 +111,23 @@ pub enum VlanRequest {
         #[serde(default)]
         qinq: bool,
     },
+}
+
+/// Priority of the tags that a pod sends.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum PriorityRequest {
+    /// It is 0 on the wire.
+    #[default]
+    Clear,
+    /// It stays as the pod wrote it.
+    Keep,
+}
+
+impl PriorityRequest {
+    fn is_default(&self) -> bool {
+        *self == PriorityRequest::default()
+    }
 }
 
 /// Back end by which a pod reaches its attachment.

@@ -30,10 +30,11 @@ mod status;
 
 pub use attach::{
     AttachReply, AttachRequest, Backend, DetachReply, MemifRequest, MemifRole, MemifSocket,
-    NetnsRef, PodRef, VfRequest, VlanRequest,
+    NetnsRef, PodRef, PriorityRequest, VfRequest, VlanRequest,
 };
 pub use error::{ApiError, ErrorCode};
 pub use mac::derived_mac;
+pub use sluice_packet::role::Role;
 pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{

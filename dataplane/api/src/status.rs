@@ -2,6 +2,7 @@
 //! Answers about the engine: health, status, counters, policies.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 
 use serde::{Deserialize, Serialize};
 use sluice_stats::{LinkState, NicCounters, Traffic};
@@ -166,6 +167,10 @@ pub struct AttachmentStatus {
     /// Name and program that the peer sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peer: Option<String>,
+    /// Link-local IPv6 addresses that the pod took by using them, by VID; without the one made of
+    /// the MAC address and those of the request.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub link_locals: BTreeMap<u16, Vec<Ipv6Addr>>,
     /// Counters of the attachment.
     pub counters: AttachmentCounters,
 }

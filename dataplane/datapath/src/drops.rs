@@ -4,12 +4,12 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 macro_rules! drop_reasons {
-    ($($(#[$doc:meta])* $variant:ident => $name:literal,)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident => $name:literal,)*) => {
         /// Every way in which a frame can end other than by being sent.
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
         #[repr(u8)]
         pub enum DropReason {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl DropReason {
@@ -22,6 +22,13 @@ macro_rules! drop_reasons {
                     $(DropReason::$variant => $name,)*
                 }
             }
+
+            /// What it means, in a sentence.
+            pub fn meaning(self) -> &'static str {
+                match self {
+                    $(DropReason::$variant => concat!($($doc,)*).trim_ascii_start(),)*
+                }
+            }
         }
     };
 }
@@ -31,6 +38,10 @@ drop_reasons! {
     Truncated => "truncated",
     /// A header contradicts itself or the frame.
     BadHeader => "bad_header",
+    /// A source route or a home address option hides where the packet goes or who sent it.
+    HiddenAddress => "hidden_address",
+    /// A later fragment that reaches back over the first one.
+    FragmentOverlap => "fragment_overlap",
     /// Longer than the MTU of where it goes or where it came from.
     TooLong => "too_long",
     /// VID 4095.
@@ -47,18 +58,36 @@ drop_reasons! {
     InnerTag => "inner_tag",
     /// A third tag.
     ThirdTag => "third_tag",
+    /// To a group address whose frames end at the next bridge.
+    ReservedGroup => "reserved_group",
+    /// PAUSE, LACP, LLDP, spanning tree or other control of a link, whatever its address.
+    LinkControl => "link_control",
+    /// From the wire, with a group address or zeros as source MAC address.
+    BadSource => "bad_source",
+    /// From the wire, with the MAC address of an attachment of the VLAN as source: a loop, or a lie.
+    LocalSource => "local_source",
     /// From the wire, to a unicast address that is no attachment's.
     NotOurs => "not_ours",
     /// To the address it came from.
     Hairpin => "hairpin",
-    /// The source MAC address is not the attachment's, or is a group address.
+    /// The source MAC address is not the attachment's.
     SpoofedMac => "spoofed_mac",
-    /// The source IP address is not among the attachment's.
+    /// The source IP address is not among the attachment's, or is one that no host can have.
     SpoofedIp => "spoofed_ip",
     /// An ARP sender address is not the attachment's.
     SpoofedArp => "spoofed_arp",
     /// A neighbour discovery sender address is not the attachment's.
     SpoofedNd => "spoofed_nd",
+    /// A link-local address that another attachment of the VLAN has.
+    LinkLocalTaken => "link_local_taken",
+    /// A link-local address beyond the four that an attachment may take in a VLAN, or too many tries.
+    LinkLocalLimited => "link_local_limited",
+    /// What only a router sends, from an attachment without that role.
+    NotRouter => "not_router",
+    /// What only a DHCP server sends, from an attachment without that role.
+    NotDhcpServer => "not_dhcp_server",
+    /// A query of IGMP or MLD, from an attachment without that role.
+    NotQuerier => "not_querier",
     /// The segment has no VLAN policy, or the attachment's own policy is gone.
     NoPolicy => "no_policy",
     /// A rule or a default said drop, or said reject of what is never answered.
@@ -160,5 +189,43 @@ impl DropCounts {
 impl Default for DropCounts {
     fn default() -> DropCounts {
         DropCounts::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
+    use std::fmt::Write;
+
+    use super::*;
+
+    /// The page has a row for each reason, in their order. `SLUICE_WRITE_DROP_REASONS=1` writes the
+    /// table anew.
+    #[test]
+    fn the_page_has_every_reason() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/drop-reasons.md");
+        let page = std::fs::read_to_string(path).unwrap();
+        let head = "| reason | what happened |\n|---|---|\n";
+        let (before, rest) = page.split_once(head).unwrap();
+        let mut table = String::new();
+        for reason in DropReason::ALL {
+            let meaning = reason.meaning().trim_end_matches('.');
+            assert!(
+                !meaning.is_empty() && !meaning.contains('|'),
+                "{}",
+                reason.name()
+            );
+            writeln!(table, "| `{}` | {meaning} |", reason.name()).unwrap();
+        }
+        let end = rest.find("\n\n").map_or(rest.len(), |at| at + 1);
+        let (found, after) = rest.split_at(end);
+        if std::env::var_os("SLUICE_WRITE_DROP_REASONS").is_some() {
+            std::fs::write(path, [before, head, &table, after].concat()).unwrap();
+        } else {
+            assert_eq!(
+                found, table,
+                "write it anew with SLUICE_WRITE_DROP_REASONS=1"
+            );
+        }
     }
 }

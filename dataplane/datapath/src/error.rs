@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Errors of the engine.
 
+use std::net::IpAddr;
+
 use sluice_packet::{Mac, Vid};
 
 /// Error of the engine: nothing was changed.
@@ -42,6 +44,19 @@ pub enum Error {
     DuplicateMac {
         /// The address.
         mac: Mac,
+        /// Name of the attachment that has the address.
+        holder: String,
+        /// VLAN in which both would be.
+        vid: Vid,
+    },
+    /// The IP address belongs to another attachment.
+    #[error(
+        "address {address} belongs to {holder} in VLAN {vid} already: give another address, or detach \
+         {holder}"
+    )]
+    DuplicateAddress {
+        /// The address.
+        address: IpAddr,
         /// Name of the attachment that has the address.
         holder: String,
         /// VLAN in which both would be.

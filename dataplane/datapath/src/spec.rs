@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sluice_packet::role::Roles;
 use sluice_packet::{Mac, Vid};
 
 use crate::ids::UplinkId;
@@ -108,6 +109,10 @@ pub struct AttachmentSpec {
     pub addresses: Vec<IpAddr>,
     /// Multicast groups that it is in whether or not it reports them.
     pub groups: Vec<IpAddr>,
+    /// What it may be to others besides a host.
+    pub roles: Roles,
+    /// Whether the priority of its tags is kept on the wire; else it is 0.
+    pub keeps_priority: bool,
     /// Name of the attachment's own policy.
     pub policy: Option<String>,
     /// The largest IP packet in bytes.

@@ -284,7 +284,7 @@ fn a_pod_cannot_be_somebody_else() {
     for address in ["10.0.0.5", "fd00::5", "fe80::ff:fe00:1"] {
         assert_eq!(lab.pod_sends(&pod, from(address)), None, "{address}");
     }
-    for address in ["10.0.0.6", "fd00::6", "fe80::1", "0.0.0.0"] {
+    for address in ["10.0.0.6", "fd00::6", "fe80:1::1", "0.0.0.0"] {
         assert_eq!(
             lab.pod_sends(&pod, from(address)),
             Some("spoofed_ip"),
@@ -391,7 +391,7 @@ fn what_has_no_way_on_is_counted_where_it_ended() {
     let pod = lab.access(210);
     let other = lab.access(210);
     assert_eq!(
-        lab.wire_sends(in_vlan(210, &udp(HOST, pod.mac, 1))),
+        lab.wire_sends(in_vlan(210, &udp(Mac([2, 0, 0, 0, 0xff, 2]), HOST, 1))),
         Some("not_ours")
     );
     assert_eq!(

@@ -136,8 +136,8 @@ fn from_an_access_pod_to_the_wire() {
     );
     assert_eq!(
         lab.out(&lab.wire),
-        [with(&frame, &[tag(Q, 0x6000 | 210)])],
-        "it is kept"
+        [with(&frame, &[tag(Q, 210)])],
+        "it is the network's to grant"
     );
 
     for number in [210, 211, 1] {
@@ -170,7 +170,8 @@ fn a_trunk_pod() {
         vids: vec![vid(210), vid(220)],
         native: Some(vid(1)),
     };
-    let spec = lab.spec(vlans);
+    let mut spec = lab.spec(vlans);
+    spec.keeps_priority = true;
     let pod = lab.attach(spec);
     let inward = plain(pod.mac, HOST);
     let outward = plain(HOST, pod.mac);

@@ -34,9 +34,10 @@ pub fn by_engine(error: &sluice_datapath::Error) -> ApiError {
     use sluice_datapath::Error;
 
     let code = match error {
-        Error::DuplicateMac { .. } | Error::UplinkExists(_) | Error::UplinkInUse { .. } => {
-            ErrorCode::Conflict
-        }
+        Error::DuplicateMac { .. }
+        | Error::DuplicateAddress { .. }
+        | Error::UplinkExists(_)
+        | Error::UplinkInUse { .. } => ErrorCode::Conflict,
         Error::BadMac(_) | Error::UnknownPolicy { .. } | Error::Config(_) => ErrorCode::Invalid,
         Error::NoUplink | Error::NoAttachment => ErrorCode::NotFound,
         Error::Full(..) | Error::Memory(_) => ErrorCode::Unavailable,

@@ -119,9 +119,9 @@ pub struct Rule {
 ///   compared with the sender's and the target's IPv4 address.
 /// * An IPv4 prefix never holds for an IPv6 packet, nor the other way round, IPv4-mapped IPv6
 ///   addresses included.
-/// * `source_ports` and `ports` hold only for frames whose ports can be read, `icmp_types` only where
-///   the ICMP type can. **A later fragment has neither**, so a rule with ports or ICMP types does not
-///   match it: to pass fragments on, accept them by prefix and protocol.
+/// * `source_ports` and `ports` hold only for frames whose ports are known, `icmp_types` only where
+///   the ICMP type is. A later fragment has them if its datagram's first fragment came before it and
+///   the caller remembers that; **else it has neither**, and only rules by prefix and protocol match.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Match {
     /// Source prefixes.

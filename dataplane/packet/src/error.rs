@@ -10,6 +10,13 @@ pub enum ParseError {
     /// Header that contradicts itself or its specification.
     #[error("a header contradicts itself or its specification; capture the frame at its sender")]
     BadHeader,
+    /// Source route, or another header by which the packet's true source or destination is not the one
+    /// that its IP header names.
+    #[error(
+        "the packet's true source or destination is hidden in a source route or a home address option; \
+         no rule could mean anything for it"
+    )]
+    HiddenAddress,
     /// Second tag where none is allowed.
     #[error("the frame has a second VLAN tag; allow it with qinq on the attachment")]
     InnerTag,

@@ -21,6 +21,16 @@ impl EtherType {
     pub const QINQ: u16 = 0x88a8;
     /// Tag protocol number used before 802.1ad was agreed; still met on old switches.
     pub const QINQ_OLD: u16 = 0x9100;
+    /// MAC control: PAUSE and priority-based flow control (IEEE 802.3, clause 31).
+    pub const MAC_CONTROL: u16 = 0x8808;
+    /// Slow protocols: LACP, marker, OAM, synchronisation (IEEE 802.3, clause 57A).
+    pub const SLOW: u16 = 0x8809;
+    /// Port access control, EAPOL (IEEE 802.1X).
+    pub const EAPOL: u16 = 0x888e;
+    /// Registration of VLANs, MVRP (IEEE 802.1Q, clause 11).
+    pub const MVRP: u16 = 0x88f5;
+    /// Registration of groups, MMRP (IEEE 802.1Q, clause 10).
+    pub const MMRP: u16 = 0x88f6;
     /// LLDP (IEEE 802.1AB).
     pub const LLDP: u16 = 0x88cc;
     /// Lowest value that is an EtherType; below it the field is an 802.3 length.

@@ -150,9 +150,9 @@ impl<'a> Ipv4<'a> {
     ///
     /// # Errors
     /// `BadHeader` if the pieces would make more than 65,535 bytes, if a piece that is not the last
-    /// is empty or not a multiple of 8 bytes long, if an option's length is wrong, or if an option
-    /// asks for a source route (RFC 7126, 4.3 and 4.4: such a packet's destination is not where it
-    /// goes, so no rule about its destination would mean anything).
+    /// is empty or not a multiple of 8 bytes long, or if an option's length is wrong. `HiddenAddress`
+    /// if an option asks for a source route (RFC 7126, 4.3 and 4.4: such a packet's destination is
+    /// not where it goes, so no rule about its destination would mean anything).
     pub(crate) fn check_rest(&self) -> Result<(), ParseError> {
         let len = self.payload.len();
         let whole = usize::from(self.fragment_offset()) + len + self.header_len();
@@ -164,7 +164,7 @@ impl<'a> Ipv4<'a> {
         }
         for option in self.options() {
             if SOURCE_ROUTES.contains(&option?.kind) {
-                return Err(ParseError::BadHeader);
+                return Err(ParseError::HiddenAddress);
             }
         }
         Ok(())

@@ -13,6 +13,19 @@ pub const HEADER_LEN: usize = 40;
 /// longer chain is an attempt to make somebody walk it (RFC 8504, 5.3 allows a limit of eight).
 pub const MAX_EXTENSIONS: usize = 8;
 
+/// Most options of one header, padding left out, and most bytes of padding in a row (RFC 8504, 5.3;
+/// nobody needs more than 7 to align what follows). Linux has the same two limits.
+const MAX_OPTIONS: usize = 8;
+const MAX_PADDING: usize = 7;
+
+/// Option types of one byte of padding, and of several.
+const PAD_1: u8 = 0;
+const PAD_N: u8 = 1;
+/// Jumbo payload (RFC 2675): a length beside the header's own. No Ethernet frame is so long.
+const JUMBO_PAYLOAD: u8 = 0xc2;
+/// Home address (RFC 6275, 6.3): the source that the receiver is to take in place of the header's.
+const HOME_ADDRESS: u8 = 0xc9;
+
 /// View of an IPv6 packet.
 #[derive(Debug, Clone, Copy)]
 pub struct Ipv6<'a> {
@@ -175,9 +188,11 @@ pub struct Extension<'a> {
 ///
 /// An error is reported once and ends it. `Truncated`: a header is not all there (nor may it be in
 /// another fragment: RFC 7112). `BadHeader`: hop-by-hop that is not first, a second fragment header,
-/// a routing header of type 0 with segments left (RFC 5095; such a packet's destination is not where
-/// it goes), a piece that makes the packet longer than 65,535 bytes or that is not the last and no
-/// multiple of 8 bytes, or more than [`MAX_EXTENSIONS`] headers.
+/// options that do not fill their header, more than 8 of them or more than 7 bytes of padding in a
+/// row, a jumbo payload, a piece that makes the packet longer than 65,535 bytes or that is not the last and no
+/// multiple of 8 bytes, or more than [`MAX_EXTENSIONS`] headers. `HiddenAddress`: a routing header of
+/// any type with segments left (RFC 8200, 4.4: the packet's destination is not where it goes), or a
+/// home address option.
 #[derive(Debug, Clone, Copy)]
 pub struct Extensions<'a> {
     rest: &'a [u8],
@@ -203,7 +218,7 @@ impl<'a> Extensions<'a> {
         let first = self.seen == 0;
         let bad = match kind {
             IpProto::HOP_BY_HOP => !first,
-            IpProto::ROUTING => head[2] == 0 && head[3] != 0,
+            IpProto::ROUTING if head[3] != 0 => return Err(ParseError::HiddenAddress),
             // Longer than 8 bytes, so that what was read above is its own; RFC 4302 has 12.
             IpProto::AH => len < 12,
             IpProto::FRAGMENT => self.fragment.is_some(),
@@ -211,6 +226,9 @@ impl<'a> Extensions<'a> {
         };
         if bad || self.seen == MAX_EXTENSIONS {
             return Err(ParseError::BadHeader);
+        }
+        if matches!(kind, IpProto::HOP_BY_HOP | IpProto::DEST_OPTIONS) {
+            check_options(bytes.get(2..).unwrap_or_default())?;
         }
         if kind == IpProto::FRAGMENT {
             let word = be16::<2, _>(head);
@@ -255,6 +273,28 @@ impl<'a> Iterator for Extensions<'a> {
         }
         Some(step)
     }
+}
+
+/// Checks the options of one header; `rest` begins behind its length.
+fn check_options(mut rest: &[u8]) -> Result<(), ParseError> {
+    let (mut options, mut padding) = (0, 0);
+    while let Some((&kind, behind)) = rest.split_first() {
+        let bytes = match kind {
+            PAD_1 => 1,
+            _ => 2 + usize::from(*behind.first().ok_or(ParseError::BadHeader)?),
+        };
+        match kind {
+            PAD_1 | PAD_N => padding += bytes,
+            JUMBO_PAYLOAD => return Err(ParseError::BadHeader),
+            HOME_ADDRESS => return Err(ParseError::HiddenAddress),
+            _ => (options, padding) = (options + 1, 0),
+        }
+        if options > MAX_OPTIONS || padding > MAX_PADDING {
+            return Err(ParseError::BadHeader);
+        }
+        rest = rest.get(bytes..).ok_or(ParseError::BadHeader)?;
+    }
+    Ok(())
 }
 
 /// Fields of a fixed header.
@@ -360,9 +400,13 @@ mod tests {
             upper(0, &[0, 0, 0, 0, 0, 0, 0, 0, 17, 0, 0, 0, 0, 0, 0, 0]),
             bad
         );
-        // Routing type 0 with a segment left; without one it has done its work.
-        assert_eq!(upper(43, &[17, 0, 0, 1, 0, 0, 0, 0]), bad);
-        assert_eq!(upper(43, &[17, 0, 0, 0, 0, 0, 0, 0]), Ok((17, 48, 0)));
+        // Routing of any type with a segment left; without one it has done its work.
+        for kind in [0, 1, 2, 3, 4, 5, 253, 255] {
+            let hidden = Err(ParseError::HiddenAddress);
+            assert_eq!(upper(43, &[17, 0, kind, 1, 0, 0, 0, 0]), hidden, "{kind}");
+            assert_eq!(upper(43, &[17, 0, kind, 255, 0, 0, 0, 0]), hidden, "{kind}");
+            assert_eq!(upper(43, &[17, 0, kind, 0, 0, 0, 0, 0]), Ok((17, 48, 0)));
+        }
         // AH shorter than its fixed part.
         assert_eq!(upper(51, &[17, 0, 0, 0, 0, 0, 0, 0]), bad);
         // Two fragment headers.
@@ -377,6 +421,45 @@ mod tests {
         eight[56] = 17;
         assert_eq!(upper(60, &eight), Ok((17, 40 + 64, 0)));
         assert_eq!(upper(60, &chain(8)), Err(ParseError::Truncated));
+    }
+
+    #[test]
+    fn options_that_are_refused() {
+        let with = |next: u8, options: &[u8]| {
+            let units = u8::try_from((2 + options.len()) / 8 - 1).unwrap();
+            upper(next, &[&[17, units][..], options].concat()).map(|(proto, ..)| proto)
+        };
+        let home = [&[0xc9, 16][..], &[0xfd; 16], &[1, 2, 0, 0]].concat();
+        let (bad, hidden) = (ParseError::BadHeader, ParseError::HiddenAddress);
+        for next in [0, 60] {
+            // Router alert, and padding on either side.
+            assert_eq!(with(next, &[5, 2, 0, 0, 1, 0]), Ok(17));
+            assert_eq!(with(next, &[0, 0, 0, 0, 0, 0]), Ok(17));
+            assert_eq!(with(next, &[1, 4, 9, 9, 9, 9]), Ok(17));
+            assert_eq!(with(next, &home), Err(hidden), "home address");
+            assert_eq!(
+                with(next, &[0xc2, 4, 0, 1, 0, 0]),
+                Err(bad),
+                "jumbo payload"
+            );
+            assert_eq!(with(next, &[5, 3, 0, 0, 1, 0]), Ok(17));
+            assert_eq!(
+                with(next, &[5, 5, 0, 0, 1, 0]),
+                Err(bad),
+                "beyond its header"
+            );
+            assert_eq!(
+                with(next, &[1, 3, 0, 0, 0, 5]),
+                Err(bad),
+                "without a length"
+            );
+            assert_eq!(with(next, &[0; 14]), Err(bad), "14 bytes of padding");
+            assert_eq!(with(next, &[30, 0].repeat(7)), Ok(17));
+            assert_eq!(with(next, &[30, 0].repeat(11)), Err(bad), "11 options");
+        }
+        // A home address is one wherever it comes.
+        let chain = [&[60, 0, 0, 0, 0, 0, 0, 0][..], &[17, 2], &home].concat();
+        assert_eq!(upper(0, &chain), Err(hidden));
     }
 
     #[test]

@@ -52,13 +52,15 @@ impl FlowKey {
     pub const IPV4: u8 = 1 << 0;
     /// Flag: an IPv6 packet.
     pub const IPV6: u8 = 1 << 1;
-    /// Flag: the ports could be read (TCP, UDP, UDP-Lite, SCTP, DCCP; not in later fragments).
+    /// Flag: the ports are known (TCP, UDP, UDP-Lite, SCTP, DCCP). A later fragment has none among its
+    /// bytes; the caller may fill in those of its datagram's first.
     pub const PORTS: u8 = 1 << 2;
     /// Flag: a fragment, the first one included.
     pub const FRAGMENT: u8 = 1 << 3;
-    /// Flag: a fragment other than the first, without ports and ICMP type. Always with `FRAGMENT`.
+    /// Flag: a fragment other than the first, whose bytes have neither ports nor ICMP type. Always
+    /// with `FRAGMENT`.
     pub const LATER_FRAGMENT: u8 = 1 << 4;
-    /// Flag: `icmp_type` and `icmp_code` could be read: ICMP in IPv4, or ICMPv6 in IPv6.
+    /// Flag: `icmp_type` and `icmp_code` are known: ICMP in IPv4, or ICMPv6 in IPv6.
     pub const ICMP: u8 = 1 << 5;
     /// Flag: an ARP packet.
     pub const ARP: u8 = 1 << 6;

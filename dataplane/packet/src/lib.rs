@@ -7,7 +7,9 @@
 //!   checked is held as arrays and sub-slices, so there is nothing left to index wrongly.
 //! * [`Mac`] and [`Vid`] (with [`VidRange`]) are the types that check addresses and VLANs for all crates.
 //! * [`membership`] reads IGMP and MLD, for multicast snooping.
-//! * [`sender`] reads the claims of ARP and neighbour discovery about their sender, for anti-spoofing.
+//! * [`sender`] reads the claims of ARP and neighbour discovery about their sender, for anti-spoofing;
+//!   [`role`] says what only a router, a DHCP server or a querier sends, [`link_control`] what
+//!   ends at the next bridge, [`fragment`] which datagram a piece is of.
 //! * [`checksum`], [`l4`], [`reject`], [`gso`] and [`build`] make frames or complete them.
 //!
 //! Everything here works on plain bytes that nobody else writes: a frame is copied out of memory
@@ -28,15 +30,18 @@ pub mod arp;
 pub mod build;
 pub mod checksum;
 pub mod eth;
+pub mod fragment;
 pub mod gso;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
 pub mod ipv6;
 pub mod l4;
+pub mod link_control;
 pub mod membership;
 pub mod nd;
 pub mod reject;
+pub mod role;
 pub mod sender;
 pub mod tcp;
 pub mod udp;

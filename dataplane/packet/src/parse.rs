@@ -3,14 +3,16 @@
 //!
 //! Decisions and their reasons:
 //!
-//! * Every length that a header states must fit the bytes; bytes behind the stated end of the packet
-//!   are Ethernet padding and fine. A header length below its minimum is [`ParseError::BadHeader`],
+//! * Every length that a header states must fit the bytes. Bytes behind the stated end of the packet
+//!   are Ethernet padding up to the 46 that a frame's payload has at least; what is behind that is no
+//!   part of the packet, and [`Layout::end`] says where it begins. A header length below its minimum is [`ParseError::BadHeader`],
 //!   a length beyond the bytes is [`ParseError::Truncated`].
 //! * A frame whose transport header is incomplete is refused, in a first fragment as well: its
 //!   ports could not be judged (RFC 1858, RFC 7112). Later fragments have no ports; a later fragment of
 //!   TCP that begins inside the TCP header is refused (RFC 3128).
-//! * Source routes (IPv4 options, IPv6 routing type 0 with segments left) are refused: the packet
-//!   would not go to the destination that rules see.
+//! * Source routes (IPv4 options, an IPv6 routing header of any type with segments left) and home
+//!   address options are refused: the packet would not go to the destination that rules see, or
+//!   would not be from the source. What a tunnel carries (IP in IP, GRE, ESP) is payload.
 //! * IPv4-mapped addresses in an IPv6 header are refused: rules could take them for IPv4.
 //! * Checksums are left to the receiver, which has to check them anyway.
 //! * Non-IP frames have a key of MACs and EtherType alone. ARP that is not about IPv4 over Ethernet
@@ -64,6 +66,9 @@ pub struct Layout {
     pub l4: u16,
     /// Tag as in [`Parsed::inner`].
     pub inner: Option<VlanTag>,
+    /// Bytes of the frame that count: up to the end that its packet states, and at least up to the
+    /// least payload of a frame. Not more than there are. Bytes behind it are to be cut off.
+    pub end: usize,
 }
 
 impl Layout {
@@ -79,6 +84,11 @@ impl Layout {
         }
     }
 }
+
+/// Least bytes of a frame behind its EtherType (IEEE 802.3, 4.4.2); shorter packets are padded.
+const MIN_PAYLOAD: usize = 46;
+/// Bytes of an ARP packet about IPv4 over Ethernet.
+const ARP_LEN: usize = 28;
 
 /// Bytes of the headers of plain TCP over IPv4, which one length check makes safe to read.
 const PLAIN: usize = eth::HEADER_LEN + 20 + tcp::MIN_HEADER_LEN;
@@ -105,6 +115,7 @@ pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<La
             l3: 14,
             l4: 34,
             inner: None,
+            end: frame.len(),
         });
     }
     general(frame, inner, key)
@@ -112,7 +123,7 @@ pub fn parse_into(frame: &[u8], inner: InnerTag, key: &mut FlowKey) -> Result<La
 
 /// Fast path of [`parse_into`] alone: writes the key of TCP or UDP over IPv4 without tags,
 /// options or fragments, with `vid` as its VID. `false`, with the key unchanged, if the frame is
-/// of another kind or wrong.
+/// of another kind or wrong, or has bytes behind its packet that are no padding.
 #[inline(always)]
 #[must_use]
 pub fn parse_plain(frame: &[u8], vid: u16, key: &mut FlowKey) -> bool {
@@ -140,7 +151,9 @@ fn is_plain(head: &[u8; PLAIN], frame_len: usize) -> bool {
         IpProto::UDP => (usize::from(be16::<38, _>(head)), udp::HEADER_LEN),
         _ => return false,
     };
-    l4_len >= l4_min && 20 + l4_len <= total_len && 14 + total_len <= frame_len
+    let end = 14 + total_len;
+    let padded_end = end.max(14 + MIN_PAYLOAD);
+    l4_len >= l4_min && 20 + l4_len <= total_len && end <= frame_len && frame_len <= padded_end
 }
 
 const _: () = assert!(
@@ -182,6 +195,7 @@ fn general(frame: &[u8], allowed: InnerTag, key: &mut FlowKey) -> Result<Layout,
         l3: 14,
         l4: 0,
         inner: None,
+        end: frame.len(),
     };
     if EtherType::is_tag(ethertype) {
         if allowed == InnerTag::Refuse {
@@ -207,12 +221,30 @@ fn general(frame: &[u8], allowed: InnerTag, key: &mut FlowKey) -> Result<Layout,
         ..FlowKey::default()
     };
     let offset = network(payload, ethertype, key)?;
+    if let Some(len) = stated_len(payload, ethertype) {
+        let end = usize::from(layout.l3) + len.max(MIN_PAYLOAD);
+        layout.end = end.min(frame.len());
+    }
     if offset != 0 {
         // At most 40 bytes and 8 extension headers of 2,048.
         let offset = u16::try_from(offset).map_err(|_| ParseError::BadHeader)?;
         layout.l4 = layout.l3 + offset;
     }
     Ok(layout)
+}
+
+/// Bytes of the packet that `ethertype` announces, as it states them itself; `None` if it does not.
+/// [`network`] has found that they are there.
+fn stated_len(bytes: &[u8], ethertype: u16) -> Option<usize> {
+    /// Largest value that is an 802.3 length.
+    const MAX_8023_LEN: u16 = 1500;
+    match ethertype {
+        EtherType::IPV4 => Some(usize::from(be16::<2, _>(bytes.first_chunk::<4>()?))),
+        EtherType::IPV6 => Some(40 + usize::from(be16::<4, _>(bytes.first_chunk::<6>()?))),
+        EtherType::ARP => Some(ARP_LEN),
+        0..=MAX_8023_LEN => Some(usize::from(ethertype)),
+        _ => None,
+    }
 }
 
 /// Parses the packet that `ethertype` announces into `key`; returns the offset of the transport header

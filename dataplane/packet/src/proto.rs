@@ -8,7 +8,7 @@ pub enum IpProto {}
 impl IpProto {
     /// ICMP for IPv4 (RFC 792).
     pub const ICMP: u8 = 1;
-    /// IGMP (RFC 3376).
+    /// IGMP (RFC 9776).
     pub const IGMP: u8 = 2;
     /// TCP (RFC 9293).
     pub const TCP: u8 = 6;
@@ -18,6 +18,8 @@ impl IpProto {
     pub const DCCP: u8 = 33;
     /// ICMP for IPv6 (RFC 4443).
     pub const ICMPV6: u8 = 58;
+    /// PIM (RFC 7761).
+    pub const PIM: u8 = 103;
     /// SCTP (RFC 9260).
     pub const SCTP: u8 = 132;
     /// UDP-Lite (RFC 3828).

@@ -2,7 +2,7 @@
 //! Claims of a frame about its sender above the Ethernet and IP headers (ARP, neighbour discovery): the
 //! part of anti-spoofing that is not in the [`FlowKey`].
 
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use crate::arp::Arp;
 use crate::error::ParseError;
@@ -41,20 +41,6 @@ pub enum Claim {
     },
 }
 
-impl Claim {
-    /// Whether only a router may claim this: router advertisements and redirects.
-    #[must_use]
-    pub fn is_router(&self) -> bool {
-        matches!(
-            self,
-            Claim::Neighbour {
-                icmp_type: nd::ROUTER_ADVERT | nd::REDIRECT,
-                ..
-            }
-        )
-    }
-}
-
 /// Returns the claim of a frame, of which [`parse()`](crate::parse()) made `parsed`. Costs two tests of
 /// the key for frames without one.
 ///
@@ -84,6 +70,60 @@ pub fn claim_of(frame: &[u8], key: &FlowKey, l3: u16) -> Result<Claim, ParseErro
         return neighbour(frame, l3);
     }
     Ok(Claim::None)
+}
+
+/// ICMPv6 types of listeners: reports of either version, and the end of one (RFC 2710, RFC 9777).
+const MLD_REPORTS: [u8; 3] = [131, 132, 143];
+
+/// Whether a frame may come from `::`, the address of a host that has none yet. These may, and nothing else:
+///
+/// * the solicitation of duplicate address detection (RFC 4862, 5.4.2): to the solicited-node group of
+///   its target, without a source link-layer option;
+/// * a router solicitation without that option (RFC 4861, 4.1);
+/// * listener reports, since the group of a tentative address is joined before it can be used (RFC
+///   3590, 4; RFC 9777, 5.2.14): with hop limit 1, to a group.
+///
+/// `key` is what the parser made of the frame; `l3` is the offset of its IP header.
+#[must_use]
+pub fn may_be_from_nobody(frame: &[u8], key: &FlowKey, l3: u16) -> bool {
+    let whole_icmp = key.has(FlowKey::ICMP) && !key.has(FlowKey::FRAGMENT);
+    let Some(bytes) = frame.get(usize::from(l3)..) else {
+        return false;
+    };
+    let Ok(ip) = Ipv6::new(bytes) else {
+        return false;
+    };
+    if !whole_icmp || key.proto != IpProto::ICMPV6 || !ip.dst().is_multicast() {
+        return false;
+    }
+    match key.icmp_type {
+        nd::ROUTER_SOLICIT => neighbour(frame, l3).is_ok(),
+        nd::NEIGHBOUR_SOLICIT => match neighbour(frame, l3) {
+            Ok(Claim::Neighbour {
+                address: Some(target),
+                ..
+            }) => !target.is_multicast() && ip.dst() == solicited_node(target),
+            _ => false,
+        },
+        kind => MLD_REPORTS.contains(&kind) && ip.hop_limit() == 1,
+    }
+}
+
+/// Solicited-node group of an address (RFC 4291, 2.7.1).
+fn solicited_node(address: Ipv6Addr) -> Ipv6Addr {
+    let [.., a, b, c] = address.octets();
+    let group = [0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c];
+    group.into()
+}
+
+/// Whether no host can have the source address of an IP packet: a group, broadcast or loopback.
+#[must_use]
+pub fn is_impossible_source(key: &FlowKey) -> bool {
+    match key.src_ip() {
+        Some(IpAddr::V4(v4)) => v4.is_multicast() || v4.is_broadcast() || v4.is_loopback(),
+        Some(IpAddr::V6(v6)) => v6.is_multicast() || v6.is_loopback(),
+        None => false,
+    }
 }
 
 fn arp(frame: &[u8], l3: u16) -> Result<Claim, ParseError> {

@@ -11,7 +11,7 @@ mod vlan;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use sluice_api::{Vid, VlanRequest};
+use sluice_api::{PriorityRequest, Role, Vid, VlanRequest};
 use sluice_sriov::PciAddr;
 use sluice_sriov::claim::Mode;
 use sluice_sriov::settings::VfSettings;
@@ -36,6 +36,10 @@ pub struct VfConf {
     pub settings: VfSettings,
     /// In engine mode: `vlan`, or `vlans` with `native`; and `qinq`.
     pub vlan: VlanRequest,
+    /// In engine mode: `roles`.
+    pub roles: Vec<Role>,
+    /// In engine mode: `priority`.
+    pub priority: PriorityRequest,
     /// In engine mode: `firewall`.
     pub firewall: Option<String>,
     /// `mac`, or what the runtime asks for in its choice.
@@ -56,8 +60,8 @@ pub struct VfConf {
 }
 
 /// Keys of engine attachments.
-const ENGINE_KEYS: [&str; 7] = [
-    "uplink", "vlans", "native", "qinq", "firewall", "tap", "memif",
+const ENGINE_KEYS: [&str; 9] = [
+    "uplink", "vlans", "native", "qinq", "roles", "priority", "firewall", "tap", "memif",
 ];
 
 impl VfConf {
@@ -97,6 +101,8 @@ impl VfConf {
             settings: settings::read(&fields, mode, &choice, &vlan)?,
             choice,
             vlan,
+            roles: roles(&fields)?,
+            priority: priority(&fields)?,
             firewall: firewall(&fields)?,
             mac: mac::asked(&fields, runtime.as_ref(), call)?,
             mtu: fields.integer("mtu", 68, 65_535)?,
@@ -175,6 +181,29 @@ fn mode(fields: &Fields<'_>) -> Result<Mode, Error> {
         Some("vfio") => Ok(Mode::Vfio),
         Some("engine") => Ok(Mode::Engine),
         Some(_) => Err(fields.wrong("mode", "kernel, vfio or engine")),
+    }
+}
+
+/// What the pod may be to others besides a host.
+fn roles(fields: &Fields<'_>) -> Result<Vec<Role>, Error> {
+    let mut roles = Vec::new();
+    for value in fields.list("roles")?.unwrap_or_default() {
+        let role = value.as_str().and_then(|text| text.parse::<Role>().ok());
+        let role =
+            role.ok_or_else(|| fields.wrong("roles", "a list of router, dhcp-server and querier"))?;
+        if !roles.contains(&role) {
+            roles.push(role);
+        }
+    }
+    Ok(roles)
+}
+
+/// What becomes of the priority of the tags that the pod sends.
+fn priority(fields: &Fields<'_>) -> Result<PriorityRequest, Error> {
+    match fields.string("priority")? {
+        None | Some("" | "clear") => Ok(PriorityRequest::Clear),
+        Some("keep") => Ok(PriorityRequest::Keep),
+        Some(_) => Err(fields.wrong("priority", "keep or clear")),
     }
 }
 

@@ -64,6 +64,21 @@ fn access_untagged_and_trunk() {
 }
 
 #[test]
+fn roles_and_priority() {
+    let none = read(json!({})).unwrap();
+    assert_eq!(
+        (none.roles, none.priority),
+        (vec![], PriorityRequest::Clear)
+    );
+    let all = json!({"roles": ["router", "dhcp-server", "querier", "router"], "priority": "keep"});
+    let all = read(all).unwrap();
+    assert_eq!(all.roles, Role::ALL);
+    assert_eq!(all.priority, PriorityRequest::Keep);
+    let kernel = json!({"mode": "kernel", "uplink": "", "if0": "enp2s0", "roles": ["router"]});
+    assert_eq!(read(kernel).unwrap_err().code(), 7);
+}
+
+#[test]
 fn what_is_wrong_is_7() {
     for bad in [
         json!({"mode": "Engine"}),
@@ -77,6 +92,10 @@ fn what_is_wrong_is_7() {
         json!({"vlans": [0]}),
         json!({"vlans": ["5-4"]}),
         json!({"firewall": ["a", "b"]}),
+        json!({"roles": ["dhcp"]}),
+        json!({"roles": "router"}),
+        json!({"roles": [1]}),
+        json!({"priority": "5"}),
         json!({"mac": "01:00:00:00:00:01"}),
         json!({"mac": "02:00:00:00:01"}),
         json!({"mtu": 10}),

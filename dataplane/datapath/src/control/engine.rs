@@ -210,7 +210,9 @@ impl Engine {
         let record = inner.topology.add_attachment(spec)?;
         let (id, worker) = (record.id, record.worker);
         let (uplink, vids) = (record.spec.uplink, record.spec.vlans.vids());
-        let attachment = Attachment::new(id, &record.spec, record.counts.clone(), &limits);
+        let identity = record.identity.clone();
+        let counts = record.counts.clone();
+        let attachment = Attachment::new(id, &record.spec, identity, counts, &limits);
         let change = Change::AddAttachment(Box::new(attachment));
         if let Err(error) = inner.spread(worker, change, Order::OwnerFirst) {
             let _ = inner.topology.remove_attachment(id);

@@ -2,7 +2,7 @@
 //! Figures that control reads from the workers, and events that these posted.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use sluice_firewall::{Direction, Verdict};
 use sluice_mem::{Backing, Conservation};
@@ -22,6 +22,14 @@ pub enum Event {
         attachment: AttachmentId,
         /// Violation by the peer.
         fault: PortFault,
+    },
+    /// For the first time a frame came from the wire with the attachment's MAC address as source: a
+    /// loop in the network, or another host that has the address.
+    LocalSource {
+        /// The attachment.
+        attachment: AttachmentId,
+        /// VLAN of the frame.
+        vid: Vid,
     },
     /// A rule with `log` decided on a frame.
     Log(LogRecord),
@@ -159,6 +167,8 @@ pub struct AttachmentSnapshot {
     pub worker: usize,
     /// Whether a port is connected.
     pub connected: bool,
+    /// Link-local addresses that the pod took by using them, with their VLANs.
+    pub link_locals: Vec<(Vid, Ipv6Addr)>,
     /// Frames and bytes; `rx` is what came from the pod.
     pub traffic: Traffic,
     /// Frames that ended on the way to the pod.

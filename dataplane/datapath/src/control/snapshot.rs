@@ -70,6 +70,7 @@ fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentS
         name: record.spec.name.clone(),
         worker: record.worker.index(),
         connected: record.connected,
+        link_locals: record.identity.claimed(),
         traffic: counts.all_traffic(),
         ingress_drops,
         egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
@@ -161,6 +162,9 @@ pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> 
                         record.connected = false;
                     }
                     events.push(Event::PortFault { attachment, fault });
+                }
+                WorkerEvent::LocalSource { attachment, vid } => {
+                    events.push(Event::LocalSource { attachment, vid });
                 }
                 WorkerEvent::Log(record) => {
                     events.extend(named(topology, record).map(Event::Log));

@@ -2,6 +2,7 @@
 //! Topology: control's record of uplinks, attachments and policies, and the tables made from it.
 
 use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use sluice_firewall::PolicySet;
@@ -11,10 +12,12 @@ use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::{ConfigError, Error};
 use crate::ids::{AttachmentId, MAX_ATTACHMENTS, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
 use crate::limits::Limits;
-use crate::pipeline::attachment::{ETHERNET_HEADER_BYTES, key_address};
+use crate::pipeline::attachment::ETHERNET_HEADER_BYTES;
 use crate::pipeline::flood_limits::FloodBuckets;
+use crate::pipeline::fragments::PieceTable;
 use crate::pipeline::groups::Group;
 use crate::pipeline::groups::table::Member as GroupMember;
+use crate::pipeline::identity::{Identity, interface_id, key_address};
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
     AttachmentEntry, Member, NO_SEGMENT, OwnPolicy, SegmentTable, Tables, UplinkTable,
@@ -39,6 +42,7 @@ pub(crate) struct UplinkRecord {
     pub(crate) counts: Arc<UplinkCounts>,
     /// By worker; they outlive a version of the tables.
     pub(crate) credits: Arc<[Credit]>,
+    pub(crate) pieces: Arc<PieceTable>,
 }
 
 /// Attachment in the topology.
@@ -47,6 +51,7 @@ pub(crate) struct AttachmentRecord {
     pub(crate) spec: AttachmentSpec,
     pub(crate) worker: WorkerId,
     pub(crate) connected: bool,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) counts: Arc<AttachmentCounts>,
 }
 
@@ -137,6 +142,7 @@ impl Topology {
             port_vlan: spec.port_vlan,
             counts: Arc::default(),
             credits: Credit::for_workers(self.workers),
+            pieces: Arc::default(),
         };
         if free == self.uplinks.len() {
             self.uplinks.push(Some(record));
@@ -198,7 +204,9 @@ impl Topology {
             }
             .into());
         }
+        let identity = Arc::new(Identity::new(&spec));
         self.check_mac(&spec)?;
+        self.check_addresses(&spec, &identity)?;
         self.check_vlans(&spec)?;
         if let Some(name) = &spec.policy
             && self.policies.named(name).is_none()
@@ -236,6 +244,7 @@ impl Topology {
             spec,
             worker,
             connected: false,
+            identity,
             counts: Arc::default(),
         }))
     }
@@ -315,8 +324,14 @@ impl Topology {
                 .wire_floods
                 .entry(id)
                 .or_insert_with(|| Arc::new(FloodBuckets::new(limits)));
+            let link_locals = records.iter().flat_map(|record| {
+                let octets = record.spec.addresses.iter().map(key_address);
+                let ids = octets.filter_map(|octets| interface_id(&octets));
+                ids.map(|id| (id, record.id))
+            });
             segments.push(SegmentTable {
                 id,
+                link_locals: link_locals.collect(),
                 policy: self.policies.segment(&uplink.network, vid),
                 macs: MacTable::new(&macs),
                 members: records
@@ -373,6 +388,8 @@ impl Topology {
         };
         Some(AttachmentEntry {
             id: record.id,
+            uplink: record.spec.uplink,
+            identity: record.identity.clone(),
             owner: record.worker,
             own_policy,
             counts: record.counts.clone(),
@@ -383,26 +400,49 @@ impl Topology {
         if !spec.mac.is_unicast() || spec.mac == Mac([0; 6]) {
             return Err(Error::BadMac(spec.mac));
         }
-        for record in self
-            .attachments()
-            .filter(|record| record.spec.mac == spec.mac)
-        {
-            let theirs = record.spec.vlans.vids();
-            let shared = spec
-                .vlans
-                .vids()
-                .into_iter()
-                .find(|vid| theirs.contains(vid));
-            if let Some(vid) = shared.filter(|_| record.spec.uplink == spec.uplink) {
-                let holder = record.spec.name.clone();
-                return Err(Error::DuplicateMac {
-                    mac: spec.mac,
-                    holder,
+        let same = self.sharing(spec);
+        if let Some((record, vid)) = same.into_iter().find(|(r, _)| r.spec.mac == spec.mac) {
+            return Err(Error::DuplicateMac {
+                mac: spec.mac,
+                holder: record.spec.name.clone(),
+                vid,
+            });
+        }
+        Ok(())
+    }
+
+    /// Refuses an address that another attachment of one of the VLANs has. Addresses that hosts took
+    /// by using them are not among them: who was given one has it.
+    fn check_addresses(&self, spec: &AttachmentSpec, own: &Identity) -> Result<(), Error> {
+        for (record, vid) in self.sharing(spec) {
+            let theirs = &record.identity;
+            if let Some(address) = own.given().find(|address| theirs.was_given(address)) {
+                let address = Ipv6Addr::from(address);
+                return Err(Error::DuplicateAddress {
+                    address: address.to_canonical(),
+                    holder: record.spec.name.clone(),
                     vid,
                 });
             }
         }
         Ok(())
+    }
+
+    /// Attachments that have a VLAN in common with `spec`, each with one such VLAN. Uplinks of one
+    /// network lead to the same VLANs.
+    fn sharing(&self, spec: &AttachmentSpec) -> Vec<(&AttachmentRecord, Vid)> {
+        let network = |id| self.uplink(id).map(|uplink| uplink.network.as_str());
+        let vids = spec.vlans.vids();
+        let mut found = Vec::new();
+        for record in self.attachments() {
+            if network(record.spec.uplink) != network(spec.uplink) {
+                continue;
+            }
+            let theirs = record.spec.vlans.vids();
+            let shared = vids.iter().find(|vid| theirs.binary_search(vid).is_ok());
+            found.extend(shared.map(|vid| (record, *vid)));
+        }
+        found
     }
 
     fn check_vlans(&self, spec: &AttachmentSpec) -> Result<(), Error> {
@@ -461,6 +501,7 @@ fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {
             + INNER_TAG_BYTES,
         by_vid: vec![NO_SEGMENT; 4096].into(),
         credits: uplink.credits.clone(),
+        pieces: uplink.pieces.clone(),
     }
 }
 

@@ -17,7 +17,7 @@ use sluice_firewall::Direction;
 #[cfg(doc)]
 use sluice_mem::BufferWriter;
 use sluice_mem::{Mbuf, Scratch};
-use sluice_packet::{FlowKey, IpProto, VlanTag};
+use sluice_packet::{FlowKey, IpProto, VlanTag, role};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ids::{AttachmentId, FlowNumber, SegmentId};
@@ -210,13 +210,14 @@ impl FrameInfo {
 
     /// Whether everything decided of the frame follows from its key and its origin.
     ///
-    /// It does not for ARP and neighbour discovery (anti-spoofing reads their bodies), for frames
+    /// It does not for ARP, neighbour discovery, IGMP and DHCP (anti-spoofing reads their bodies), for frames
     /// with a second tag (the key has none), for floods (they have a rate limit), and for the
     /// engine's own answers (they are not judged).
     pub(crate) fn is_decided_by_key(&self) -> bool {
         let goes_to_one = matches!(self.flags & KIND_MASK, TO_ATTACHMENT | TO_UPLINK);
         self.key.is_ip()
             && self.key.proto != IpProto::ICMPV6
+            && !role::reads_body(&self.key)
             && goes_to_one
             && self.flags & (INNER | EXEMPT) == 0
     }

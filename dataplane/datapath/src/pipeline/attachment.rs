@@ -1,11 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! An attachment as the worker that owns it sees it.
 
-use std::net::IpAddr;
 use std::sync::Arc;
 
 use sluice_mem::BufSize;
-use sluice_packet::{FlowKey, Mac, Vid, VlanTag};
+use sluice_packet::{Vid, VlanTag};
 
 use super::room::FloodDebt;
 use crate::counters::AttachmentCounts;
@@ -14,6 +13,7 @@ use crate::frame::tagging::Tagging;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::limits::{Limits, Rate};
 use crate::pipeline::flood_limits::FloodBuckets;
+use crate::pipeline::identity::Identity;
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::ports::seam::PodPort;
 use crate::spec::{AttachmentSpec, VlanSet};
@@ -22,6 +22,9 @@ use crate::spec::{AttachmentSpec, VlanSet};
 const REJECTS: Rate = Rate::new(1_000, 100);
 /// Groups that a pod may join: each is told to every other worker.
 const JOINS: Rate = Rate::new(100, 256);
+
+/// Link-local addresses that a pod may ask for: all others of its VLAN are looked at.
+const CLAIMS: Rate = Rate::new(10, 16);
 
 /// Bytes of an Ethernet header without tags.
 pub(crate) const ETHERNET_HEADER_BYTES: usize = 14;
@@ -32,14 +35,12 @@ const FRAME_OVERHEAD: usize = ETHERNET_HEADER_BYTES + 2 * VlanTag::LEN;
 /// Attachment of a worker, with its port, its rate limits and its counters.
 pub(crate) struct Attachment {
     pub(crate) id: AttachmentId,
-    pub(crate) mac: Mac,
-    /// As in [`FlowKey::src`]. Empty: any address.
-    pub(crate) addresses: Box<[[u8; 16]]>,
-    /// `fe80::` with the interface id made of the MAC (RFC 4291, appendix A): always allowed.
-    pub(crate) link_local: [u8; 16],
+    pub(crate) identity: Arc<Identity>,
     pub(crate) vlans: Vlans,
     pub(crate) tagging: Tagging,
     pub(crate) qinq: bool,
+    /// Whether the priority of the pod's tags is kept.
+    pub(crate) keeps_priority: bool,
     /// The largest frame in bytes, without any tag.
     pub(crate) max_frame: usize,
     pub(crate) port: Option<Box<dyn PodPort>>,
@@ -48,6 +49,8 @@ pub(crate) struct Attachment {
     pub(crate) floods: FloodBuckets,
     /// Rate limit of joining groups.
     pub(crate) joins: TokenBucket,
+    /// Limit of the link-local addresses that are looked for among all others'.
+    pub(crate) claims: TokenBucket,
     /// Something was delivered since the last flush.
     pub(crate) dirty: bool,
     pub(crate) uplink: UplinkId,
@@ -98,6 +101,7 @@ impl Attachment {
     pub(crate) fn new(
         id: AttachmentId,
         spec: &AttachmentSpec,
+        identity: Arc<Identity>,
         counts: Arc<AttachmentCounts>,
         limits: &Limits,
     ) -> Attachment {
@@ -108,18 +112,18 @@ impl Attachment {
         };
         Attachment {
             id,
-            mac: spec.mac,
-            addresses: spec.addresses.iter().map(key_address).collect(),
-            link_local: link_local(spec.mac),
+            identity,
             vlans,
             tagging,
             qinq: spec.qinq,
+            keeps_priority: spec.keeps_priority,
             max_frame: usize::try_from(spec.mtu).unwrap_or(usize::MAX / 2) + ETHERNET_HEADER_BYTES,
             port: None,
             counts,
             rejects: TokenBucket::new(REJECTS),
             floods: FloodBuckets::new(&limits.attachment),
             joins: TokenBucket::new(JOINS),
+            claims: TokenBucket::new(CLAIMS),
             dirty: false,
             uplink: spec.uplink,
             is_jumbo: spec.mtu as usize + FRAME_OVERHEAD > BufSize::Small.data_bytes(),
@@ -139,53 +143,5 @@ impl Attachment {
         let bare_on_trunk =
             matches!(self.tagging, Tagging::Tagged { .. }) && self.tagging.tag_for(info).is_none();
         self.qinq && !bare_on_trunk
-    }
-
-    /// Whether the attachment may send from `address` (as in [`FlowKey::src`]).
-    pub(crate) fn owns(&self, address: &[u8; 16]) -> bool {
-        self.addresses.is_empty() || self.addresses.contains(address) || *address == self.link_local
-    }
-}
-
-/// An address as a [`FlowKey`] holds it.
-pub(crate) fn key_address(address: &IpAddr) -> [u8; 16] {
-    match address {
-        IpAddr::V4(v4) => FlowKey::mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    }
-}
-
-fn link_local(mac: Mac) -> [u8; 16] {
-    let [a, b, c, d, e, f] = mac.0;
-    [
-        0xfe,
-        0x80,
-        0,
-        0,
-        0,
-        0,
-        0,
-        0,
-        a ^ 2,
-        b,
-        c,
-        0xff,
-        0xfe,
-        d,
-        e,
-        f,
-    ]
-}
-
-#[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test says what it expects")]
-    use super::*;
-
-    #[test]
-    fn the_link_local_address_is_that_of_rfc_4291() {
-        let mac: Mac = "34:56:78:9a:bc:de".parse().unwrap();
-        let expected: std::net::Ipv6Addr = "fe80::3656:78ff:fe9a:bcde".parse().unwrap();
-        assert_eq!(link_local(mac), expected.octets());
     }
 }

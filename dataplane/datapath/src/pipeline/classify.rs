@@ -3,10 +3,12 @@
 //! that have no way on are removed.
 
 use sluice_mem::{Burst, Mbuf};
-use sluice_packet::FlowKey;
+use sluice_packet::link_control::{is_link_control, is_reserved_group};
+use sluice_packet::{FlowKey, Mac, Vid};
 
 use super::antispoof;
 use super::attachment::Attachment;
+use super::event::WorkerEvent;
 use super::frame_set::FrameSet;
 use super::lookup::Lookup;
 use super::state::WorkerState;
@@ -31,8 +33,35 @@ pub(crate) fn from_uplink(
         flows,
         burst,
         |mbuf| uplink_frame(tables, mbuf),
-        |mbuf, reason| state.drop_at_origin(mbuf, reason),
+        |mbuf, reason| {
+            if reason == DropReason::LocalSource {
+                tell_of_local_source(tables, state, &mbuf);
+            }
+            state.drop_at_origin(mbuf, reason);
+        },
     );
+}
+
+/// Tells control that a frame came from the wire with the MAC of an attachment as source, once for
+/// each attachment.
+#[cold]
+fn tell_of_local_source(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) {
+    let info = FrameInfo::of(mbuf);
+    let id = tables
+        .segment(info.segment())
+        .and_then(|segment| segment.macs.get(info.key.src_mac));
+    let Some(entry) = id.and_then(|id| tables.attachment(id)) else {
+        return;
+    };
+    if entry.identity.tell_of_wire() {
+        let event = WorkerEvent::LocalSource {
+            attachment: entry.id,
+            vid: Vid::new(info.segment().vid()).unwrap_or(Vid::UNTAGGED),
+        };
+        if state.events.push(event).is_err() {
+            entry.identity.untell_of_wire();
+        }
+    }
 }
 
 /// Classifies the misses of a burst from a pod, and checks that they are not spoofed.
@@ -48,10 +77,11 @@ pub(crate) fn from_pod(
         return state.pools.free_burst(burst);
     };
     let pools = &mut state.pools;
+    let now_ms = state.now_ms;
     misses(
         flows,
         burst,
-        |mbuf| pod_frame(tables, attachment, mbuf),
+        |mbuf| pod_frame(tables, attachment, now_ms, mbuf),
         |mbuf, reason| {
             attachment.counts.egress_drops.add(reason, 1);
             pools.free(mbuf);
@@ -90,13 +120,22 @@ fn misses(
     flows.close_up(refused);
 }
 
-/// Decides where a frame from the wire goes.
+/// Decides where a frame from the wire goes. One whose source cannot be a host of the wire goes
+/// nowhere.
 #[inline(always)]
 fn uplink_frame(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), DropReason> {
-    let info = FrameInfo::of_mut(mbuf);
+    let (frame, info) = FrameInfo::beside_data(mbuf);
     let segment = tables
         .segment(info.segment())
         .ok_or(DropReason::NoSegment)?;
+    let source = info.key.src_mac();
+    if source.is_multicast() || source == Mac::ZERO {
+        return Err(DropReason::BadSource);
+    }
+    if segment.macs.get(source.0).is_some() {
+        return Err(DropReason::LocalSource);
+    }
+    check_link_control(frame, info)?;
     let destination = if info.key.dst_mac().is_multicast() {
         Destination::Flood
     } else {
@@ -112,7 +151,12 @@ fn uplink_frame(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), DropReason> {
 
 /// Checks that a pod's frame is from whom it says, and decides where it goes.
 #[inline(always)]
-fn pod_frame(tables: &Tables, attachment: &Attachment, mbuf: &mut Mbuf) -> Result<(), DropReason> {
+fn pod_frame(
+    tables: &Tables,
+    attachment: &Attachment,
+    now_ms: u64,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
     let (frame, info) = FrameInfo::beside_data(mbuf);
     let segment = tables
         .segment(info.segment())
@@ -124,11 +168,39 @@ fn pod_frame(tables: &Tables, attachment: &Attachment, mbuf: &mut Mbuf) -> Resul
     if inner && !attachment.qinq {
         return Err(DropReason::InnerTag);
     }
-    let l3 = if inner { L3_BEHIND_INNER_TAG } else { L3 };
-    antispoof::check(attachment, frame, &info.key, l3)?;
+    check_link_control(frame, info)?;
+    let context = antispoof::Context {
+        tables,
+        segment,
+        now_ms,
+    };
+    antispoof::check(attachment, frame, &info.key, l3(info), context)?;
     let destination = pod_destination(segment, attachment, &info.key)?;
     info.set_destination(destination);
     Ok(())
+}
+
+/// Refuses what the two ends of a link say to each other: the engine is the end of this one.
+#[inline]
+fn check_link_control(frame: &[u8], info: &FrameInfo) -> Result<(), DropReason> {
+    let key = &info.key;
+    if key.dst_mac().is_multicast() && is_reserved_group(key.dst_mac()) {
+        return Err(DropReason::ReservedGroup);
+    }
+    if !key.is_ip() && is_link_control(frame, key, l3(info)) {
+        return Err(DropReason::LinkControl);
+    }
+    Ok(())
+}
+
+/// Offset of what follows the EtherType.
+#[inline]
+fn l3(info: &FrameInfo) -> u16 {
+    if info.has_inner_tag() {
+        L3_BEHIND_INNER_TAG
+    } else {
+        L3
+    }
 }
 
 /// Returns where a pod's frame goes: another pod of its segment, all of them, or the wire.

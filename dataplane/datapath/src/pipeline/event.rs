@@ -4,7 +4,7 @@
 use std::os::fd::BorrowedFd;
 
 use sluice_firewall::{Direction, Hit, PolicyIndex};
-use sluice_packet::FlowKey;
+use sluice_packet::{FlowKey, Vid};
 
 use crate::ids::AttachmentId;
 use crate::ports::seam::{PodPort, PortFault};
@@ -17,6 +17,8 @@ pub(crate) enum WorkerEvent {
         fault: PortFault,
         port: Box<dyn PodPort>,
     },
+    /// For the first time a frame came from the wire with the attachment's MAC address as source.
+    LocalSource { attachment: AttachmentId, vid: Vid },
     /// A rule with `log` decided on a frame.
     Log(RawRecord),
 }

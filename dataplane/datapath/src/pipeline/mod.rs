@@ -21,13 +21,14 @@
 //! | `ingress.rs` | the flow towards the pod |
 //! | `egress.rs` | the flow from the pod |
 //! | `handed_off.rs` | the rest of a flow that began at another worker |
-//! | `parse.rs` | stage: tag, segment, key (`tags.rs`: the outermost tag) |
+//! | `parse.rs` | stage: tag, segment, key (`tags.rs`: the outermost tag, `fragments.rs`: ports of later pieces) |
 //! | `lookup.rs` | stage: the flow cache; [`Lookup`](lookup::Lookup) says which frames hit |
-//! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends |
+//! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends (`claims.rs`: link-local addresses that pods take) |
 //! | `judge.rs` | stage: policies (`policy_context.rs`), and the answer to a reject (`reject.rs`) |
 //! | `dispatch/` | stage: `deliver`, `flood` (`snoop`), `uplink`, `handoff` |
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
+//! | `identity.rs` | what an attachment may pose as, through all versions of the tables |
 //! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
 //! | `groups/` | multicast snooping: who is in which group |
 //! | `flood_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
@@ -52,6 +53,7 @@
 
 pub(crate) mod antispoof;
 pub(crate) mod attachment;
+pub(crate) mod claims;
 pub(crate) mod classify;
 pub(crate) mod clock;
 pub(crate) mod dispatch;
@@ -59,10 +61,12 @@ pub(crate) mod egress;
 pub(crate) mod event;
 pub(crate) mod flood_limits;
 pub(crate) mod flush;
+pub(crate) mod fragments;
 pub(crate) mod frame_set;
 pub(crate) mod groups;
 pub(crate) mod handed_off;
 pub(crate) mod handoff_ring;
+pub(crate) mod identity;
 pub(crate) mod ingress;
 pub(crate) mod judge;
 pub(crate) mod lookup;

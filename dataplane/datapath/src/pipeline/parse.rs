@@ -2,7 +2,7 @@
 //! Parse stage: a frame's tag, its segment and its key. Frames that cannot be read are removed.
 
 use sluice_mem::{Burst, Mbuf};
-use sluice_packet::{InnerTag, ParseError, Vid, VlanTag, parse_into, parse_plain};
+use sluice_packet::{FlowKey, InnerTag, ParseError, Vid, VlanTag, parse_into, parse_plain};
 
 use super::attachment::{Attachment, Vlans};
 use super::state::WorkerState;
@@ -32,9 +32,13 @@ pub(crate) fn from_uplink(
     let (flows, uplinks) = (&state.flows, &state.uplinks);
     let pools = &mut state.pools;
     let origin = OriginTag::new(Origin::Uplink(id), flows.version());
+    let pieces = Pieces {
+        of: PiecesOf::Wire(tables, uplink),
+        now_ms: state.now_ms,
+    };
     each(
         burst,
-        |mbuf| uplink_frame(id, uplink, origin, flows, mbuf),
+        |mbuf| uplink_frame(id, uplink, origin, flows, pieces, mbuf),
         |mbuf, reason| {
             if let Some(Some(uplink)) = uplinks.get(id.index()) {
                 uplink.counts.drops.add(reason, 1);
@@ -62,19 +66,59 @@ pub(crate) fn from_pod(
         attachment.counts.egress_drops.add(reason, 1);
         pools.free(mbuf);
     };
+    let pieces = Pieces {
+        of: PiecesOf::Pod(attachment),
+        now_ms: state.now_ms,
+    };
     match attachment.vlans.untagged() {
         Some(untagged) => {
-            let parse = |mbuf: &mut Mbuf| pod_frame(attachment, untagged, origin, flows, mbuf);
+            let parse =
+                |mbuf: &mut Mbuf| pod_frame(attachment, untagged, origin, flows, pieces, mbuf);
             each(burst, parse, removed)
         }
         // A trunk without native segment: every frame has a tag.
         None => {
             let parse = |mbuf: &mut Mbuf| {
-                any_pod_frame(attachment, origin, mbuf)?;
+                any_pod_frame(attachment, origin, pieces, mbuf)?;
                 Ok(flows.bucket_index(FrameInfo::of(mbuf)))
             };
             each(burst, parse, removed)
         }
+    }
+}
+
+/// Tables of first pieces that the fragments of a burst are looked up in.
+#[derive(Clone, Copy)]
+struct Pieces<'a> {
+    of: PiecesOf<'a>,
+    now_ms: u64,
+}
+
+/// Whose pieces: a pod's, or the wire's, which are those of each receiver.
+#[derive(Clone, Copy)]
+enum PiecesOf<'a> {
+    Pod(&'a Attachment),
+    Wire(&'a Tables, &'a UplinkTable),
+}
+
+impl Pieces<'_> {
+    /// Gives a later piece the ports of its datagram's first, and remembers a first one.
+    #[cold]
+    fn follow(self, frame: &[u8], l3: u16, info: &mut FrameInfo) -> Result<(), DropReason> {
+        let table = match self.of {
+            PiecesOf::Pod(attachment) => &attachment.identity.pieces_out,
+            PiecesOf::Wire(tables, uplink) => {
+                let receiver = tables
+                    .segment(info.segment())
+                    .and_then(|segment| segment.macs.get(info.key.dst_mac))
+                    .and_then(|id| tables.attachment(id));
+                match receiver {
+                    Some(entry) => &entry.identity.pieces_in,
+                    None => &uplink.pieces,
+                }
+            }
+        };
+        table.follow(frame, &mut info.key, l3, self.now_ms)
     }
 }
 
@@ -112,6 +156,7 @@ fn uplink_frame(
     uplink: &UplinkTable,
     origin: OriginTag,
     flows: &FlowCache,
+    pieces: Pieces<'_>,
     mbuf: &mut Mbuf,
 ) -> Result<BucketIndex, DropReason> {
     // Without a tag in its bytes, as the first EtherType is IPv4; the device may have taken one off.
@@ -120,7 +165,7 @@ fn uplink_frame(
         info.set_origin(SegmentId::new(id, uplink.native), origin);
         return Ok(flows.bucket_index(info));
     }
-    any_uplink_frame(id, uplink, origin, mbuf)?;
+    any_uplink_frame(id, uplink, origin, pieces, mbuf)?;
     Ok(flows.bucket_index(FrameInfo::of(mbuf)))
 }
 
@@ -131,6 +176,7 @@ fn any_uplink_frame(
     uplink_id: UplinkId,
     uplink: &UplinkTable,
     origin: OriginTag,
+    pieces: Pieces<'_>,
     mbuf: &mut Mbuf,
 ) -> Result<(), DropReason> {
     let tag = take_outer_tag(mbuf, &uplink.tpids)?;
@@ -143,7 +189,7 @@ fn any_uplink_frame(
         Some(vid) => vid,
     };
     let id = SegmentId::new(uplink_id, vid);
-    finish(mbuf, id, tag, origin)
+    finish(mbuf, id, tag, origin, pieces)
 }
 
 /// Parses one frame from a pod. `untagged` is the segment of the pod's untagged frames.
@@ -153,6 +199,7 @@ fn pod_frame(
     untagged: SegmentId,
     origin: OriginTag,
     flows: &FlowCache,
+    pieces: Pieces<'_>,
     mbuf: &mut Mbuf,
 ) -> Result<BucketIndex, DropReason> {
     // Most frames have no tag, as the first EtherType is IPv4.
@@ -161,7 +208,7 @@ fn pod_frame(
         info.set_origin(untagged, origin);
         return Ok(flows.bucket_index(info));
     }
-    any_pod_frame(attachment, origin, mbuf)?;
+    any_pod_frame(attachment, origin, pieces, mbuf)?;
     Ok(flows.bucket_index(FrameInfo::of(mbuf)))
 }
 
@@ -171,6 +218,7 @@ fn pod_frame(
 fn any_pod_frame(
     attachment: &Attachment,
     origin: OriginTag,
+    pieces: Pieces<'_>,
     mbuf: &mut Mbuf,
 ) -> Result<(), DropReason> {
     let tag = match &attachment.vlans {
@@ -198,10 +246,13 @@ fn any_pod_frame(
             wanted
         }
     };
-    finish(mbuf, id, tag, origin)
+    // The priority of a pod's frames is the network's to grant.
+    let tag = tag.filter(|_| attachment.keeps_priority);
+    finish(mbuf, id, tag, origin, pieces)
 }
 
-/// Parses the headers behind the outermost tag and notes key, segment, priority and origin. The key
+/// Parses the headers behind the outermost tag, notes key, segment, priority and origin, and cuts off
+/// what is behind the packet. The key
 /// is written in place: returned by value, copies of it would cost more than the parsing.
 #[inline]
 fn finish(
@@ -209,23 +260,30 @@ fn finish(
     segment: SegmentId,
     tag: Option<VlanTag>,
     origin: OriginTag,
+    pieces: Pieces<'_>,
 ) -> Result<(), DropReason> {
     let (frame, info) = FrameInfo::beside_data(mbuf);
     let layout =
         parse_into(frame, InnerTag::Allow, &mut info.key).map_err(|error| match error {
             ParseError::Truncated => DropReason::Truncated,
             ParseError::BadHeader => DropReason::BadHeader,
+            ParseError::HiddenAddress => DropReason::HiddenAddress,
             ParseError::InnerTag => DropReason::InnerTag,
             ParseError::ThirdTag => DropReason::ThirdTag,
         })?;
     info.key.vid = segment.vid();
     info.set_origin(segment, origin);
     info.set_inner_tag(layout.inner.is_some());
+    if info.key.has(FlowKey::FRAGMENT) {
+        pieces.follow(frame, layout.l3, info)?;
+    }
     // From here on the tag is only a priority: the VID is the segment's, the TPID the receiver's.
     let priority = tag.map_or(0, |tag| tag.tci & PRIORITY);
     info.set_tag(Some(VlanTag {
         tpid: 0,
         tci: priority,
     }));
+    // Bytes behind the packet are nobody's: they go no further.
+    mbuf.truncate(layout.end);
     Ok(())
 }

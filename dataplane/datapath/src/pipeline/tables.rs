@@ -10,8 +10,10 @@ use sluice_packet::Vid;
 use crate::counters::{AttachmentCounts, RuleCounts};
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 use crate::pipeline::flood_limits::FloodBuckets;
+use crate::pipeline::fragments::PieceTable;
 use crate::pipeline::groups::Group;
 use crate::pipeline::groups::table::Member as GroupMember;
+use crate::pipeline::identity::Identity;
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::tx_shares::Credit;
 
@@ -49,6 +51,8 @@ pub(crate) struct UplinkTable {
     pub(crate) by_vid: Box<[u16]>,
     /// Credits of each worker that does not poll the uplink.
     pub(crate) credits: Arc<[Credit]>,
+    /// First pieces of the datagrams that come from it to groups; outlives this version.
+    pub(crate) pieces: Arc<PieceTable>,
 }
 
 /// No attachment is in the VLAN.
@@ -63,6 +67,8 @@ pub(crate) struct SegmentTable {
     pub(crate) policy: Option<PolicyIndex>,
     /// Attachments by MAC address.
     pub(crate) macs: MacTable,
+    /// Interface ids of the link-local addresses that attachments are configured with; few or none.
+    pub(crate) link_locals: Box<[(u64, AttachmentId)]>,
     /// Attachments with their owners.
     pub(crate) members: Box<[Member]>,
     /// Bit n: worker n owns a member.
@@ -83,6 +89,8 @@ pub(crate) struct Member {
 #[derive(Debug, Clone)]
 pub(crate) struct AttachmentEntry {
     pub(crate) id: AttachmentId,
+    pub(crate) uplink: UplinkId,
+    pub(crate) identity: Arc<Identity>,
     pub(crate) owner: WorkerId,
     pub(crate) own_policy: OwnPolicy,
     /// For frames that another worker than the owner drops.
@@ -108,10 +116,12 @@ impl Tables {
 
     /// The segment, if it has attachments.
     pub(crate) fn segment(&self, id: SegmentId) -> Option<&SegmentTable> {
-        let index = *self
-            .uplink(id.uplink())?
-            .by_vid
-            .get(usize::from(id.vid()))?;
+        self.segment_of(id.uplink(), id.vid())
+    }
+
+    /// The segment of a VLAN of an uplink, if it has attachments.
+    pub(crate) fn segment_of(&self, uplink: UplinkId, vid: u16) -> Option<&SegmentTable> {
+        let index = *self.uplink(uplink)?.by_vid.get(usize::from(vid))?;
         self.segments.get(usize::from(index))
     }
 

@@ -140,7 +140,9 @@ impl SteppedEngine {
         let limits = self.topology.limits;
         let record = self.topology.add_attachment(spec)?;
         let (id, worker) = (record.id, record.worker);
-        let attachment = Attachment::new(id, &record.spec, record.counts.clone(), &limits);
+        let identity = record.identity.clone();
+        let counts = record.counts.clone();
+        let attachment = Attachment::new(id, &record.spec, identity, counts, &limits);
         self.spread(worker, Change::AddAttachment(Box::from(attachment)));
         if let Some(owner) = self.workers.get_mut(worker.index()) {
             owner.command(Command::Connect { id, port });

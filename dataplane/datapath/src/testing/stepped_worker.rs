@@ -107,7 +107,9 @@ impl SteppedWorker {
         let limits = self.topology.limits;
         let record = self.topology.add_attachment(spec)?;
         let id = record.id;
-        let attachment = Attachment::new(id, &record.spec, record.counts.clone(), &limits);
+        let identity = record.identity.clone();
+        let counts = record.counts.clone();
+        let attachment = Attachment::new(id, &record.spec, identity, counts, &limits);
         self.install(Change::AddAttachment(Box::from(attachment)));
         self.command(Command::Connect { id, port });
         Ok(id)

@@ -8,6 +8,7 @@ use super::commands::{Answer, Change, Command, Numbered, Removed};
 use crate::control::balance::Balance;
 use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
+use crate::pipeline::claims::yield_to_given;
 use crate::pipeline::flush::{flush, send_answers};
 use crate::pipeline::handed_off::handed_off;
 use crate::pipeline::state::WorkerState;
@@ -79,6 +80,9 @@ impl Worker {
         self.wake_others();
         let old = std::mem::replace(&mut self.tables, tables);
         self.state.flows.clear();
+        for attachment in self.state.attachments.iter().flatten() {
+            yield_to_given(&self.tables, attachment.id, &attachment.identity);
+        }
         let removed = match change {
             Change::None => Removed::None,
             Change::AddUplink(id, uplink) => {

@@ -275,6 +275,8 @@ impl Lab {
             mac: Mac([2, 0, 0, 0, 0, number]),
             addresses: Vec::new(),
             groups: Vec::new(),
+            roles: Default::default(),
+            keeps_priority: false,
             policy: None,
             mtu: 1500,
             worker: None,

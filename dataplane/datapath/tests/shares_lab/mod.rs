@@ -280,6 +280,8 @@ impl Bench {
             qinq: false,
             mac: pod.mac,
             addresses: Vec::new(),
+            roles: Default::default(),
+            keeps_priority: false,
             policy: None,
             mtu,
             worker: Some(worker),

@@ -4,7 +4,7 @@
 
 use std::sync::{Arc, Mutex};
 
-use sluice_api::{ApiError, AttachReply, AttachRequest, derived_mac};
+use sluice_api::{ApiError, AttachReply, AttachRequest, PriorityRequest, derived_mac};
 use sluice_datapath::{Attached, AttachmentId, AttachmentSpec, Error};
 use sluice_packet::Mac;
 
@@ -120,6 +120,8 @@ impl Control {
                 mac,
                 addresses: links::addresses(&checked.request.addresses),
                 groups: checked.request.multicast_groups.clone(),
+                roles: checked.request.roles.iter().copied().collect(),
+                keeps_priority: checked.request.priority == PriorityRequest::Keep,
                 policy: checked.request.firewall.clone(),
                 mtu: checked.mtu,
                 worker: uplink.worker(),

@@ -7,6 +7,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sluice_datapath::{AttachmentId, Engine, Event, LogRecord};
+use sluice_packet::Vid;
 
 use super::{Control, locked};
 
@@ -67,6 +68,7 @@ impl Control {
     fn take_event(&self, event: Event, limit: &mut Limit) {
         match event {
             Event::PortFault { attachment, fault } => self.port_fault(attachment, &fault.reason),
+            Event::LocalSource { attachment, vid } => self.local_source(attachment, vid),
             Event::Log(record) => {
                 let (allowed, suppressed) = limit.take(Instant::now());
                 if suppressed > 0 {
@@ -88,6 +90,20 @@ impl Control {
         if let Some(link) = locked(&attachment.link).as_ref() {
             link.fault(reason);
         }
+    }
+
+    fn local_source(&self, id: AttachmentId, vid: Vid) {
+        let all = self.attachments.all();
+        let Some((key, attachment)) = all.iter().find(|(_, found)| found.attached.id == id) else {
+            return;
+        };
+        tracing::warn!(
+            "{key}: frames with its MAC address {} come in from the wire in VLAN {vid}: the network \
+             has a loop, or another host has the address; they are dropped, and counted as \
+             local_source at uplink {}",
+            attachment.record.mac,
+            attachment.request().uplink
+        );
     }
 
     fn log(&self, record: &LogRecord) {

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Attachment that is being served.
 
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
 use std::sync::Mutex;
 
 use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, LinkState};
@@ -69,6 +71,10 @@ impl LiveAttachment {
         } else {
             Some("its network namespace is gone, and nobody has detached it".to_owned())
         };
+        let mut link_locals: BTreeMap<u16, Vec<Ipv6Addr>> = BTreeMap::new();
+        for (vid, address) in found.iter().flat_map(|found| &found.link_locals) {
+            link_locals.entry(vid.get()).or_default().push(*address);
+        }
         AttachmentStatus {
             id: self.attached.id.to_u32(),
             request: self.request().clone(),
@@ -79,6 +85,7 @@ impl LiveAttachment {
             link: LinkState::of_peer(up),
             last_down,
             peer,
+            link_locals,
             counters: found.map(attachment_counters).unwrap_or_default(),
         }
     }

@@ -267,7 +267,10 @@ fn first_fragments_keep_their_ports_and_later_ones_have_none() {
 fn what_would_go_elsewhere_is_refused() {
     for kind in crate::ipv4::SOURCE_ROUTES {
         let options = [kind, 7, 4, 10, 9, 9, 9];
-        refused(&v4().ip_options(&options).udp(1, 2), ParseError::BadHeader);
+        refused(
+            &v4().ip_options(&options).udp(1, 2),
+            ParseError::HiddenAddress,
+        );
     }
     assert!(read(&v4().ip_options(&[7, 7, 4, 0, 0, 0, 0]).udp(1, 2).build()).is_ok());
     let lie = v4().ip_options(&[7, 9, 4, 0, 0, 0, 0, 0]).udp(1, 2);
@@ -275,10 +278,54 @@ fn what_would_go_elsewhere_is_refused() {
     let route = [
         0, 2, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1,
     ];
-    refused(&v6().extension(43, &route).udp(1, 2), ParseError::BadHeader);
+    refused(
+        &v6().extension(43, &route).udp(1, 2),
+        ParseError::HiddenAddress,
+    );
     let mapped = A4.to_ipv6_mapped();
     refused(&eth().ipv6(mapped, B6).udp(1, 2), ParseError::BadHeader);
     refused(&eth().ipv6(A6, mapped).udp(1, 2), ParseError::BadHeader);
+}
+
+/// Padding is up to 46 bytes of payload (RFC 894); what comes behind that is no part of the packet.
+#[test]
+fn bytes_behind_the_packet_are_told_from_padding() {
+    let arp = ArpFields {
+        operation: REQUEST,
+        sender_mac: A,
+        sender_ip: A4,
+        target_mac: Mac::ZERO,
+        target_ip: B4,
+    };
+    let end = |frame: &[u8]| {
+        let layout = parse_into(frame, InnerTag::Allow, &mut FlowKey::default());
+        layout.unwrap().end
+    };
+    let tag = VlanTag::new(0x8100, Vid::new(7).unwrap());
+    for (builder, header) in [
+        (v4().udp(1, 2), 14),
+        (v4().tcp(TcpFields::default()), 14),
+        (v4().tcp(TcpFields::default()).payload(&[1; 300]), 14),
+        (v4().proto(47).payload(&[1; 80]), 14),
+        (v6().udp(1, 2), 14),
+        (v6().proto(59).payload(&[1; 90]), 14),
+        (eth().arp(arp), 14),
+        (eth().ethertype(20).payload(&[0x42; 20]), 14),
+        (eth().ethertype(80).payload(&[0x42; 80]), 14),
+        (eth().tag(tag).ipv4(A4, B4).udp(1, 2), 18),
+        (eth().tag(tag).ipv6(A6, B6).udp(1, 2).payload(&[1; 60]), 18),
+    ] {
+        let packet = builder.build();
+        for behind in [0, 1, 6, 17, 32, 200] {
+            let mut frame = packet.clone();
+            frame.resize(packet.len() + behind, 0xee);
+            let expected = packet.len().max(header + 46).min(frame.len());
+            assert_eq!(end(&frame), expected, "{builder:?} and {behind} bytes");
+        }
+    }
+    // Nothing is known of the length of what is behind another EtherType.
+    let other = eth().ethertype(0x88b5).payload(&[1; 300]).build();
+    assert_eq!(end(&other), other.len());
 }
 
 /// Every field that states a length, set to everything, on both paths.

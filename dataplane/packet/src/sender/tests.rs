@@ -94,10 +94,104 @@ fn who_says_what_in_neighbour_discovery() {
     let advert = [&[0; 8][..], &SOURCE].concat();
     assert_eq!(read(&discovery(A6, 134, &advert)), says(134, Some(A), None));
     let redirect = [body(A6, &[]), body(B6, &TARGET)].concat();
-    let redirect = read(&discovery(A6, 137, &redirect));
-    assert_eq!(redirect, says(137, None, None));
-    assert!(redirect.unwrap().is_router());
-    assert!(!read(&discovery(A6, 133, &SOURCE)).unwrap().is_router());
+    assert_eq!(read(&discovery(A6, 137, &redirect)), says(137, None, None));
+}
+
+#[test]
+fn what_may_come_from_nobody() {
+    let group = |text: &str| text.parse::<Ipv6Addr>().unwrap();
+    let solicited = group("ff02::1:ff00:2");
+    let (routers, listeners) = (group("ff02::2"), group("ff02::16"));
+    let may = |builder: &FrameBuilder<'_>| {
+        let frame = builder.build();
+        let parsed = parse(&frame, InnerTag::Allow).unwrap();
+        may_be_from_nobody(&frame, &parsed.key, parsed.l3)
+    };
+    let message = |to: Ipv6Addr, hops: u8, icmp_type: u8| {
+        FrameBuilder::new(B, A)
+            .ipv6(Ipv6Addr::UNSPECIFIED, to)
+            .ttl(hops)
+            .icmp(icmp_type, 0, [0; 4])
+    };
+    let (target, with_source) = (body(B6, &[]), body(B6, &SOURCE));
+    let detection = message(solicited, 255, 135).payload(&target);
+    assert!(may(&detection));
+    let nonce = body(B6, &[14, 1, 1, 2, 3, 4, 5, 6]);
+    assert!(
+        may(&message(solicited, 255, 135).payload(&nonce)),
+        "RFC 7527"
+    );
+    assert!(may(&message(routers, 255, 133)));
+    for kind in [131, 132, 143] {
+        let report = message(listeners, 1, kind).payload(&[0; 20]);
+        assert!(may(&report), "{kind}");
+        let alert = report.clone().extension(0, &[0, 0, 5, 2, 0, 0, 1, 0]);
+        assert!(may(&alert), "{kind}");
+        assert!(!may(&report.ttl(64)), "{kind} from further away");
+        let to_one = message(B6, 1, kind).payload(&[0; 20]);
+        assert!(!may(&to_one), "{kind} to one host");
+    }
+    for (builder, why) in [
+        (
+            message(group("ff02::1"), 255, 135).payload(&target),
+            "another group",
+        ),
+        (message(B6, 255, 135).payload(&target), "to one host"),
+        (message(solicited, 64, 135).payload(&target), "hop limit"),
+        (
+            message(solicited, 255, 135).payload(&with_source),
+            "source option",
+        ),
+        (message(routers, 255, 133).payload(&SOURCE), "source option"),
+        (detection.clone().fragment(0, true), "a fragment"),
+    ] {
+        assert!(!may(&builder), "{why}: {builder:?}");
+    }
+    for icmp_type in 0..=255u8 {
+        let known = matches!(icmp_type, 131 | 132 | 133 | 135 | 143);
+        for hops in [1, 255] {
+            let any = message(group("ff02::1"), hops, icmp_type).payload(&[0; 32]);
+            assert!(known || !may(&any), "{icmp_type}");
+        }
+    }
+    let to_all = FrameBuilder::new(B, A).ipv6(Ipv6Addr::UNSPECIFIED, routers);
+    assert!(!may(&to_all.clone().udp(546, 547)));
+    assert!(!may(&to_all.proto(59)));
+    let v4 = FrameBuilder::new(B, A).ipv4([0; 4].into(), [224, 0, 0, 1].into());
+    assert!(!may(&v4.icmp(133, 0, [0; 4])));
+}
+
+#[test]
+fn sources_that_no_host_can_have() {
+    let impossible = |source: &str| {
+        let builder = FrameBuilder::new(B, A);
+        let builder = match source.parse().unwrap() {
+            IpAddr::V4(v4) => builder.ipv4(v4, [10, 0, 0, 9].into()),
+            IpAddr::V6(v6) => builder.ipv6(v6, B6),
+        };
+        let frame = builder.udp(1, 2).build();
+        is_impossible_source(&parse(&frame, InnerTag::Allow).unwrap().key)
+    };
+    for source in [
+        "224.0.0.1",
+        "239.1.2.3",
+        "255.255.255.255",
+        "127.0.0.1",
+        "ff02::1",
+        "::1",
+    ] {
+        assert!(impossible(source), "{source}");
+    }
+    for source in [
+        "0.0.0.0",
+        "10.0.0.1",
+        "169.254.1.1",
+        "fe80::1",
+        "fd00::1",
+        "::",
+    ] {
+        assert!(!impossible(source), "{source}");
+    }
 }
 
 #[test]

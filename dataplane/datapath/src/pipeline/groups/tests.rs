@@ -54,6 +54,8 @@ impl Scene {
                 mac: Mac([2, 0, 0, 0, 0, number]),
                 addresses: Vec::new(),
                 groups: Vec::new(),
+                roles: Default::default(),
+                keeps_priority: false,
                 policy: None,
                 mtu: 1500,
                 worker: Some(usize::from(number % 2)),

@@ -43,13 +43,14 @@
 //!
 //! * A rule with `from`, `to` or `protocol` is about IP and does not match ARP. Under a default of
 //!   drop, ARP (and in IPv6 neighbour discovery, which is ICMPv6) needs a rule of its own.
-//! * Later fragments have neither ports nor an ICMP type, so rules with those do not match them.
+//! * A later fragment has ports or an ICMP type only if its key was completed with those of its
+//!   datagram's first fragment; else rules with those do not match it.
 //! * `from` is the frame's source in either direction: the peer's address in ingress, the pod's in
 //!   egress.
 //!
 //! Unknown keys, keys written twice, values out of range, prefixes with host bits, empty lists, and
 //! conditions that no frame can meet together are refused. [`Policy::warnings`] lists rules that can
-//! never decide.
+//! never decide, [`Policy::one_way_warnings`] what passes in vain.
 
 #![forbid(unsafe_code)]
 
@@ -57,6 +58,7 @@ mod carry;
 mod compile;
 mod info;
 pub mod naive;
+mod one_way;
 mod policy;
 mod problem;
 mod read;

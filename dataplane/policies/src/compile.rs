@@ -41,7 +41,7 @@ pub fn compile(
         .map_err(|problems| problems.into_iter().map(from_problem).collect::<Vec<_>>())?;
     let warnings = policies
         .iter()
-        .flat_map(|policy| policy.warnings())
+        .flat_map(|policy| [policy.warnings(), policy.one_way_warnings()].concat())
         .map(from_problem)
         .collect();
     Ok(Compiled { set, warnings })

@@ -56,6 +56,14 @@ impl<T: Coordinate> Ranges<T> {
         self.0.iter().copied()
     }
 
+    /// Whether a number is in both sets.
+    pub(crate) fn intersects(&self, other: &Ranges<T>) -> bool {
+        self.0.iter().any(|&(first, last)| {
+            let mut theirs = other.0.iter();
+            theirs.any(|&(start, end)| first <= end && start <= last)
+        })
+    }
+
     /// Whether every number of `other` is in this set.
     pub(crate) fn contains_all(&self, other: &Ranges<T>) -> bool {
         let mut mine = self.0.iter();
@@ -90,6 +98,13 @@ mod tests {
             set(&[(0, u32::MAX)])
         );
         assert_eq!(set(&[(4, 3)]), set(&[]));
+    }
+
+    #[test]
+    fn intersection() {
+        let one = set(&[(1, 5), (10, 20)]);
+        assert!(one.intersects(&set(&[(5, 9)])) && one.intersects(&set(&[(0, 1), (30, 40)])));
+        assert!(!one.intersects(&set(&[(6, 9), (21, 30)])) && !one.intersects(&set(&[])));
     }
 
     #[test]

@@ -67,6 +67,37 @@ impl Region {
         }
     }
 
+    /// Whether a frame is in both regions, as far as each coordinate alone tells.
+    pub(crate) fn intersects(&self, other: &Region) -> bool {
+        fn side<T>(a: Option<&T>, b: Option<&T>, meet: impl Fn(&T, &T) -> bool) -> bool {
+            a.zip(b).is_none_or(|(a, b)| meet(a, b))
+        }
+        let prefixes =
+            |a: &Prefixes, b: &Prefixes| a.v4.intersects(&b.v4) || a.v6.intersects(&b.v6);
+        side(
+            self.class.as_ref(),
+            other.class.as_ref(),
+            Ranges::intersects,
+        ) && side(self.l4.as_ref(), other.l4.as_ref(), Ranges::intersects)
+            && side(
+                self.src_port.as_ref(),
+                other.src_port.as_ref(),
+                Ranges::intersects,
+            )
+            && side(self.src.as_ref(), other.src.as_ref(), prefixes)
+            && side(self.dst.as_ref(), other.dst.as_ref(), prefixes)
+            && side(
+                self.src_mac.as_ref(),
+                other.src_mac.as_ref(),
+                Ranges::intersects,
+            )
+            && side(
+                self.dst_mac.as_ref(),
+                other.dst_mac.as_ref(),
+                Ranges::intersects,
+            )
+    }
+
     /// Whether every frame in `other` is in this region too. May say no of two regions that would
     /// take reasoning across coordinates; a yes is exact.
     pub(crate) fn contains_all(&self, other: &Region) -> bool {

@@ -57,6 +57,9 @@ pub enum DownReason {
     /// The file is there and nobody listens: the engine died.
     #[error("nobody listens (the engine died and left its socket)")]
     NobodyListens,
+    /// No unix socket can have such a path.
+    #[error("its path has {0} bytes, and a unix socket's has 107 at most: use a shorter run_dir")]
+    PathTooLong(usize),
     /// Connection closed before the answer: the engine died, or is shutting down.
     #[error("it closed the connection without an answer")]
     HungUp,

@@ -91,6 +91,9 @@ async fn connect(client: &Client) -> Result<UnixStream, ClientError> {
         return Err(match error.kind() {
             io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => down(DownReason::NoSocket),
             io::ErrorKind::ConnectionRefused => down(DownReason::NobodyListens),
+            io::ErrorKind::InvalidInput if client.socket.as_os_str().len() > 107 => {
+                down(DownReason::PathTooLong(client.socket.as_os_str().len()))
+            }
             // A full backlog: an engine that is there and does not accept.
             io::ErrorKind::WouldBlock => {
                 tokio::time::sleep(BACKLOG_RETRY).await;

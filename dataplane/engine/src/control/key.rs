@@ -8,8 +8,9 @@ use sluice_api::ApiError;
 use crate::records::AttachmentRecord;
 use crate::refusal::invalid;
 
-/// Longest container id in bytes: it is part of a file name.
-const MAX_CONTAINER_ID: usize = 128;
+/// Longest container id in bytes, as the plugins take it: it is part of file names (255 bytes) together
+/// with the interface's name.
+const MAX_CONTAINER_ID: usize = 200;
 /// Longest interface name in bytes (`IFNAMSIZ` less its NUL, linux/if.h).
 const MAX_IFNAME: usize = 15;
 
@@ -85,7 +86,8 @@ mod tests {
     fn names_stay_in_their_folder() {
         let key = AttachmentKey::new;
         assert!(key("c0ffee", "net1").is_ok());
-        for container in ["", "../x", ".x", "a/b", "a b", &"x".repeat(129), "é"] {
+        assert!(key(&"x".repeat(200), "fifteen-bytes-x").is_ok());
+        for container in ["", "../x", ".x", "a/b", "a b", &"x".repeat(201), "é"] {
             assert!(key(container, "net1").is_err(), "{container:?} was taken");
         }
         for ifname in [

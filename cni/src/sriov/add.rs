@@ -16,6 +16,7 @@ use crate::spec::budget::{self, Budget};
 use crate::spec::exec::Runner;
 use crate::spec::protocol::Context;
 use crate::spec::result::CniResult;
+use crate::spec::version::Version;
 use crate::spec::{fields, netns};
 
 pub(super) fn run(context: &Context) -> Result<Map<String, Value>, Error> {
@@ -30,6 +31,9 @@ pub(super) fn run(context: &Context) -> Result<Map<String, Value>, Error> {
         ));
     }
     let paths = PluginPaths::read(&context.conf);
+    if on_engine {
+        paths.check_socket()?;
+    }
     if let Some(program) = &conf.ipam {
         Runner::new(call, &paths.bin_dir, log).find(program)?;
     }
@@ -42,16 +46,42 @@ pub(super) fn run(context: &Context) -> Result<Map<String, Value>, Error> {
         netns::check_free(call, &[conf.pod_ifname(call)])?;
     }
     let lock = lock(&paths, context)?;
-    refuse_second(&paths, &engine, &conf, context)?;
-    if on_engine {
-        teardown::finish_released(&paths, &engine, log);
+    let added = locked(context, &conf, &paths, &engine);
+    if added.is_err()
+        && !InterfaceRecord::is_there(&paths.records, &call.container_id, &call.ifname)
+    {
+        lock.remove();
     }
-    claim::finish(&paths, log, context.budget.share(4));
+    added
+}
+
+/// Makes the interface and its record, or undoes what was made.
+fn locked(
+    context: &Context,
+    conf: &VfConf,
+    paths: &PluginPaths,
+    engine: &Engine<'_>,
+) -> Result<Map<String, Value>, Error> {
+    let Context { call, log, .. } = context;
+    let (container, ifname) = (&call.container_id, &call.ifname);
+    refuse_second(paths, engine, conf, context)?;
+    if conf.mode == Mode::Engine {
+        teardown::finish_released(paths, engine, log);
+        if InterfaceRecord::is_released(&paths.records, container, ifname) {
+            // Later it would take this ADD's attachment for the one to be let go of.
+            return Err(Error::TryAgain(format!(
+                "{ifname} of container {container} was deleted while the engine hung, and the engine \
+                 still has it: try again when it has let go"
+            )));
+        }
+    }
+    claim::finish(paths, log, context.budget.share(4));
 
     let mut record = InterfaceRecord::new(&context.conf, call);
     record.save(&paths.records)?;
-    let made = make(context, &conf, &paths, &engine).and_then(|result| {
+    let made = make(context, conf, paths, engine).and_then(|result| {
         record.complete = true;
+        record.result = Some(result.render(Version::NEWEST));
         record.save(&paths.records)?;
         Ok(result.render(context.conf.version))
     });
@@ -60,12 +90,18 @@ pub(super) fn run(context: &Context) -> Result<Map<String, Value>, Error> {
         Err(error) => error,
     };
     log.error(format_args!("undoing: {error}"));
+    record.complete = false;
+    record.state.add_failed(&error);
     let net = &context.conf;
     let invocation = Invocation { call, net };
     let budget = Budget::of(budget::DEL);
-    match teardown::run(&paths, Some(&record), invocation, log, budget) {
-        Ok(()) => lock.remove(),
-        Err(left) => log.error(format_args!("left for DEL, which will try again: {left}")),
+    let left = teardown::undo(paths, Some(&record), invocation, log, budget);
+    let left = left.and_then(|()| InterfaceRecord::remove(&paths.records, container, ifname));
+    if let Err(left) = left {
+        log.error(format_args!("left for DEL, which will try again: {left}"));
+        if let Err(unsaved) = record.save(&paths.records) {
+            log.error(format_args!("{unsaved}"));
+        }
     }
     Err(error)
 }

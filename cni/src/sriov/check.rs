@@ -11,8 +11,10 @@ use super::conf::{UplinkChoice, VfConf};
 use super::engine::Engine;
 use super::ipam::Ipam;
 use super::paths::PluginPaths;
-use super::{claim, pod};
+use super::pod::Expected;
+use super::{InterfaceRecord, claim, pod};
 use crate::Error;
+use crate::spec::call::Call;
 use crate::spec::exec::Runner;
 use crate::spec::fields;
 use crate::spec::protocol::Context;
@@ -41,6 +43,19 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
             })?;
         differences = compare(&call.ifname, &conf, &previous, &status);
     }
+    let has_link = conf.tap || conf.mode == Mode::Kernel;
+    if has_link {
+        let made = made(context, &paths)?.unwrap_or_else(|| previous.clone());
+        let name = conf.pod_ifname(call);
+        let (mac, mtu) = link_of(name, &previous, &made);
+        let expected = Expected {
+            name,
+            mac: mac.as_deref(),
+            mtu,
+            result: &made,
+        };
+        differences.extend(pod::differences(call, &expected)?);
+    }
     if matches!(conf.choice, UplinkChoice::Vf(_)) {
         let drift = claim::node(&paths).check(&call.container_id, &call.ifname);
         differences.extend(drift.map_err(claim::error)?);
@@ -52,14 +67,35 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
             differences.join("; ")
         )));
     }
-    if conf.tap || conf.mode == Mode::Kernel {
-        pod::check(call, conf.pod_ifname(call), &previous)?;
-    }
     if let Some(program) = &conf.ipam {
         let runner = Runner::new(call, &paths.bin_dir, log);
         Ipam::new(&runner, program, &context.conf.json).check(*budget)?;
     }
     Ok(())
+}
+
+/// The result of ADD as it was recorded, with what versions before 1.1 cannot say.
+fn made(context: &Context, paths: &PluginPaths) -> Result<Option<CniResult>, Error> {
+    let Call {
+        container_id,
+        ifname,
+        ..
+    } = &context.call;
+    let record = InterfaceRecord::load(&paths.records, container_id, ifname, &context.log)?;
+    let result = record.and_then(|record| record.result);
+    result.as_ref().map(CniResult::parse).transpose()
+}
+
+/// MAC address and MTU that the link is to have: those of the last result, which a later plugin of the
+/// chain may have changed, or where it does not say those that ADD gave.
+fn link_of(name: &str, previous: &CniResult, made: &CniResult) -> (Option<String>, Option<u32>) {
+    let of = |result: &CniResult| {
+        let mut interfaces = result.interfaces.iter();
+        let ours = interfaces.find(|one| one.name == name && one.sandbox.is_some());
+        ours.map_or((None, None), |one| (one.mac.clone(), one.mtu))
+    };
+    let (last, first) = (of(previous), of(made));
+    (last.0.or(first.0), last.1.or(first.1))
 }
 
 /// Everything in which an attachment is not what its ADD said it was.
@@ -80,7 +116,12 @@ fn compare(
     };
     let mac = interface.mac.as_deref().unwrap_or_default();
     if !mac.eq_ignore_ascii_case(&status.mac) {
-        found.push(format!("the MAC is {}, not {mac}", status.mac));
+        found.push(format!(
+            "the engine lets MAC {} pass, and the result has {mac}: every frame of the pod is dropped \
+             as spoofed; ask for the MAC address here (key mac, or the capability mac), not in a later \
+             plugin such as tuning",
+            status.mac
+        ));
     }
     if interface.mtu.is_some_and(|mtu| mtu != status.mtu) {
         found.push(format!(

@@ -108,17 +108,23 @@ impl<'a> Engine<'a> {
                 Ok(_) => return Ok(Detached::Gone),
                 Err(failure) => failure,
             };
+            let passing = match &failure {
+                ClientError::Refused(refused) => match refused.code {
+                    // It has none of that name; where the name itself is refused it never had one.
+                    ErrorCode::NotFound | ErrorCode::Invalid => return Ok(Detached::Gone),
+                    ErrorCode::Unavailable | ErrorCode::Conflict => true,
+                    ErrorCode::Forbidden | ErrorCode::Internal => return Err(error(failure)),
+                },
+                ClientError::Down { .. } => true,
+                ClientError::TimedOut { .. } | ClientError::Protocol { .. } => false,
+            };
             match failure {
-                ClientError::Refused(refused) if refused.code == ErrorCode::NotFound => {
-                    return Ok(Detached::Gone);
-                }
-                ClientError::Refused(_) => return Err(error(failure)),
-                ClientError::Down { .. } if !self.runs() => {
+                failure if !matches!(failure, ClientError::Refused(_)) && !self.runs() => {
                     self.forget(container_id, ifname)?;
                     return Ok(Detached::EngineDown);
                 }
                 // It starts or ends just now: it will answer, or be down, in a moment.
-                ClientError::Down { .. } if !budget.left().is_zero() => {
+                _ if passing && !budget.left().is_zero() => {
                     std::thread::sleep(Duration::from_millis(50).min(budget.left()));
                 }
                 _ => {

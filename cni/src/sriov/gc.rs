@@ -40,10 +40,23 @@ pub(super) fn run(context: &Context) -> Result<(), Error> {
             continue;
         }
         let name = format!("{container}@{ifname}");
-        let Some(lock) = ContainerLock::try_take(&paths.records.join("locks"), &name)? else {
-            continue;
+        let lock = match ContainerLock::try_take(&paths.records.join("locks"), &name) {
+            Ok(Some(lock)) => lock,
+            Ok(None) => continue,
+            // The others have their turn.
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
         };
-        let record = InterfaceRecord::load(&paths.records, &container, &ifname, &context.log)?;
+        let loaded = InterfaceRecord::load(&paths.records, &container, &ifname, &context.log);
+        let record = match loaded {
+            Ok(record) => record,
+            Err(error) => {
+                errors.push(error);
+                continue;
+            }
+        };
         let ours = record
             .as_ref()
             .is_some_and(|record| record.network == context.conf.name);
@@ -87,6 +100,9 @@ fn names(entry: &Value, container: &str, ifname: &str) -> bool {
 pub(super) fn status(context: &Context) -> Result<(), Error> {
     let conf = VfConf::read(&context.conf, &context.call)?;
     let paths = PluginPaths::read(&context.conf);
+    if conf.mode == Mode::Engine {
+        paths.check_socket()?;
+    }
     if let UplinkChoice::Vf(VfChoice { pf: Some(pf), .. }) = &conf.choice
         && let Err(error) = Sysfs::default().pf_of_netdev(pf)
     {

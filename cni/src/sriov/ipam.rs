@@ -55,6 +55,9 @@ impl<'a> Ipam<'a> {
         if parsed.ips.is_empty() {
             return Err(nothing("gave no address").into());
         }
+        if let Some(ipam) = fields::find(&self.conf, "ipam").and_then(Value::as_object) {
+            super::routes::check_kept(ipam, self.program, &parsed)?;
+        }
         Ok(parsed)
     }
 

@@ -78,6 +78,14 @@ impl MemifConf {
             .string("socket")?
             .filter(|name| !name.is_empty())
             .map(str::to_owned);
+        if let Some(name) = socket.as_deref().and_then(|name| name.strip_prefix('@'))
+            && name.len() > 107
+        {
+            return Err(fields.wrong(
+                "socket",
+                "an abstract name of at most 107 bytes behind the @",
+            ));
+        }
         if let Some(name) = &socket {
             let whole = name.len() > 1 && (name.starts_with('/') || name.starts_with('@'));
             let file_name = !name.contains('/') && name != "." && name != "..";

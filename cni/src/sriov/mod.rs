@@ -6,7 +6,8 @@
 //! - *engine*: a VF goes to the engine, or an uplink is there already, and the pod gets a memif.
 //!
 //! ADD writes its record, claims the VF, asks ipam, and then asks the engine or sets the link up. DEL
-//! takes the same steps back, from the record alone: it needs neither engine nor network namespace.
+//! takes the same steps back, from the record alone: it needs neither engine nor network namespace, and
+//! it ends: see `teardown`.
 
 mod add;
 mod avoid;
@@ -24,6 +25,7 @@ mod paths;
 mod pod;
 mod record;
 mod request;
+mod routes;
 mod teardown;
 
 pub use conf::{PickConf, UplinkChoice, VfChoice, VfConf};
@@ -35,8 +37,8 @@ use interface::Invocation;
 use serde_json::{Map, Value};
 
 use crate::Error;
+use crate::spec::budget;
 use crate::spec::protocol::{Context, Plugin};
-use crate::spec::{budget, netns};
 use crate::state::lock::ContainerLock;
 
 /// The interface plugin.
@@ -54,16 +56,29 @@ impl Plugin for SluicegateVf {
     fn del(&self, context: &Context) -> Result<(), Error> {
         let Context { call, log, .. } = context;
         let paths = PluginPaths::read(&context.conf);
-        let lock = lock(&paths, context)?;
-        let record = InterfaceRecord::load(&paths.records, &call.container_id, &call.ifname, log)?;
-        if call.names_own_netns && record.is_none() {
-            return Err(netns::own(call));
-        }
+        let lock = match lock(&paths, context) {
+            Ok(lock) => Some(lock),
+            // Without a lock rather than not at all.
+            Err(error @ Error::File(_)) => {
+                log.error(format_args!(
+                    "going on without the interface's lock: {error}"
+                ));
+                None
+            }
+            Err(error) => return Err(error),
+        };
+        let loaded = InterfaceRecord::load(&paths.records, &call.container_id, &call.ifname, log);
+        let record = loaded.unwrap_or_else(|error| {
+            log.error(format_args!("{error}: the record counts as absent"));
+            None
+        });
         let net = &context.conf;
         let invocation = Invocation { call, net };
-        teardown::run(&paths, record.as_ref(), invocation, log, context.budget)?;
-        lock.remove();
-        Ok(())
+        let ended = teardown::run(&paths, record.as_ref(), invocation, log, context.budget);
+        if let Some(lock) = lock.filter(|_| ended.is_ok() || record.is_none()) {
+            lock.remove();
+        }
+        ended
     }
 
     fn check(&self, context: &Context) -> Result<(), Error> {

@@ -3,9 +3,13 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::Error;
 use crate::multus::DEFAULT_BIN_DIR;
 use crate::spec::conf::NetConf;
 use crate::state;
+
+/// Longest path of a unix socket in bytes (`sun_path` of unix(7), less the NUL).
+const MAX_SOCKET_PATH: usize = 107;
 
 /// The directories and files that a call uses.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -61,6 +65,22 @@ impl PluginPaths {
         }
     }
 
+    /// Refuses a control socket that no program can connect to.
+    ///
+    /// # Errors
+    /// [`Error::Config`] naming path and key.
+    pub fn check_socket(&self) -> Result<(), Error> {
+        let length = self.socket.as_os_str().len();
+        if length <= MAX_SOCKET_PATH {
+            return Ok(());
+        }
+        Err(Error::Config(format!(
+            "daemonSocket {} has {length} bytes, and the path of a unix socket has {MAX_SOCKET_PATH} at \
+             most: give the engine a shorter run_dir, and name the socket in it here",
+            self.socket.display()
+        )))
+    }
+
     /// The directory that a device plugin mounts into the container that has `id`.
     pub fn attachment_dir(&self, id: &str) -> PathBuf {
         self.run_dir.join("att").join(id)
@@ -86,5 +106,19 @@ mod tests {
             paths(json!({"name": "n"})).run_dir,
             PathBuf::from("/run/sluicegate")
         );
+        assert!(one.check_socket().is_ok() && two.check_socket().is_ok());
+        for (length, fits) in [(107, true), (108, false), (4000, false)] {
+            let socket = format!("/{}", "s".repeat(length - 1));
+            let checked = paths(json!({"name": "n", "daemonSocket": socket})).check_socket();
+            assert_eq!(checked.is_ok(), fits, "{length}");
+            if let Err(error) = checked {
+                let said = error.to_string();
+                assert!(
+                    said.contains("daemonSocket") && said.contains(&socket),
+                    "{said}"
+                );
+                assert_eq!(error.code(), 7);
+            }
+        }
     }
 }

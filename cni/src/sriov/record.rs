@@ -11,6 +11,7 @@ use crate::Error;
 use crate::spec::call::Call;
 use crate::spec::conf::NetConf;
 use crate::spec::log::Log;
+use crate::spec::progress::{PluginState, Progress};
 use crate::state;
 
 /// Folder of records whose pod is gone while the engine has not confirmed the detach yet.
@@ -37,6 +38,16 @@ pub struct InterfaceRecord {
     pub plugin_path: Vec<PathBuf>,
     /// The configuration at ADD.
     pub conf: Map<String, Value>,
+    /// Result of ADD in the newest version's shape: what CHECK compares with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Map<String, Value>>,
+    /// How far ADD came, and what became of DELs.
+    #[serde(default, skip_serializing_if = "is_new")]
+    pub state: PluginState,
+}
+
+fn is_new(state: &PluginState) -> bool {
+    *state == PluginState::default()
 }
 
 impl InterfaceRecord {
@@ -52,6 +63,16 @@ impl InterfaceRecord {
             netns: netns.and_then(|path| NetnsIdentity::of(path).ok()),
             plugin_path: call.path.clone(),
             conf: conf.json.clone(),
+            result: None,
+            state: PluginState::default(),
+        }
+    }
+
+    /// How far ADD came. Version 0.1 wrote down only whether it came to its end.
+    pub fn progress(&self) -> Progress {
+        match self.state.progress {
+            Progress::Unknown if self.complete => Progress::Added,
+            progress => progress,
         }
     }
 
@@ -71,12 +92,30 @@ impl InterfaceRecord {
         )
     }
 
-    /// Notes that the engine must be asked again to let go of the attachment.
+    /// Notes that the engine must be asked again to let go of the attachment. A record that is on disk
+    /// already is moved, which needs no space.
     ///
     /// # Errors
     /// [`Error::File`].
     pub fn release(&self, dir: &Path) -> Result<(), Error> {
-        self.save(&dir.join(RELEASED))
+        let released = dir.join(RELEASED);
+        let from = InterfaceRecord::path(dir, &self.container_id, &self.ifname);
+        let to = InterfaceRecord::path(&released, &self.container_id, &self.ifname);
+        state::make_dir(&released)?;
+        match std::fs::rename(&from, &to) {
+            Ok(()) => Ok(()),
+            Err(_) => self.save(&released),
+        }
+    }
+
+    /// Whether there is one, whole or torn.
+    pub fn is_there(dir: &Path, container_id: &str, ifname: &str) -> bool {
+        InterfaceRecord::path(dir, container_id, ifname).exists()
+    }
+
+    /// Whether a DEL could only note that the engine must be asked again.
+    pub fn is_released(dir: &Path, container_id: &str, ifname: &str) -> bool {
+        InterfaceRecord::path(&dir.join(RELEASED), container_id, ifname).exists()
     }
 
     /// The attachments that the engine must be asked again to let go of.

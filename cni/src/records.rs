@@ -103,6 +103,8 @@ pub struct RecordEntry {
     pub ifname: String,
     /// `name` of the configuration; empty for a torn record.
     pub network: String,
+    /// `namespace/name` of the pod, where the runtime told it.
+    pub pod: Option<String>,
     /// File of the record.
     pub path: PathBuf,
     /// Whether ADD came to its end.
@@ -169,18 +171,23 @@ pub fn drop(cni_dir: &Path, container_id: &str, ifname: &str) -> Result<Vec<Path
     Ok(removed)
 }
 
-/// Runs the DEL of every record whose network namespace is gone, as the container runtime would; pods
+/// Whether the DEL of a record is due: its network namespace is gone, or the engine has not let go of it
+/// yet. One with a call on it, or that is torn, is left alone.
+pub fn is_due(record: &RecordEntry) -> bool {
+    let over = record.kind == RecordKind::Released || record.netns == NetnsState::Gone;
+    over && !record.torn && !record.busy
+}
+
+/// Runs the DEL of every record for which [`is_due`] holds, as the container runtime would; pods
 /// first, since they end their interfaces. A record with a call on it is left alone.
 ///
 /// # Errors
 /// [`Error::File`]: the records cannot be listed. What became of each DEL is in the list.
 pub fn reap(cni_dir: &Path) -> Result<Vec<Reaped>, Error> {
     let mut reaped = Vec::new();
-    for kind in [RecordKind::Pod, RecordKind::Interface] {
+    for kind in RecordKind::ALL {
         let mut records = list(cni_dir)?;
-        records.retain(|record| {
-            record.kind == kind && record.netns == NetnsState::Gone && !record.torn && !record.busy
-        });
+        records.retain(|record| record.kind == kind && is_due(record));
         for record in records {
             let outcome = del(cni_dir, &record);
             reaped.push(Reaped { record, outcome });
@@ -198,6 +205,7 @@ fn read(cni_dir: &Path, kind: RecordKind, container_id: &str, ifname: &str) -> R
         container_id: container_id.to_owned(),
         ifname: ifname.to_owned(),
         network: String::new(),
+        pod: None,
         path: dir.join(state::file_name(container_id, ifname)),
         complete: false,
         torn: false,
@@ -210,6 +218,7 @@ fn read(cni_dir: &Path, kind: RecordKind, container_id: &str, ifname: &str) -> R
         if let Ok(Some(mut record)) = PodRecord::load(&dir, container_id, ifname, &log) {
             record.infer_progress();
             entry.plugins = plugins(&record);
+            entry.pod = pod(record.args.as_deref());
             entry.network = record.network;
             entry.complete = record.complete;
             entry.netns = netns_state(record.netns_identity.as_ref(), record.netns.as_deref());
@@ -217,6 +226,7 @@ fn read(cni_dir: &Path, kind: RecordKind, container_id: &str, ifname: &str) -> R
             return entry;
         }
     } else if let Ok(Some(record)) = InterfaceRecord::load(&dir, container_id, ifname, &log) {
+        entry.pod = pod(record.args.as_deref());
         entry.network = record.network;
         entry.complete = record.complete;
         entry.netns = netns_state(record.netns.as_ref(), None);
@@ -225,6 +235,20 @@ fn read(cni_dir: &Path, kind: RecordKind, container_id: &str, ifname: &str) -> R
     }
     entry.torn = true;
     entry
+}
+
+/// The pod of a `CNI_ARGS`.
+fn pod(args: Option<&str>) -> Option<String> {
+    let value = |key: &str| {
+        let pairs = args?.split(';').filter_map(|pair| pair.split_once('='));
+        let mut named = pairs.filter(|(name, _)| name.trim().eq_ignore_ascii_case(key));
+        named.next().map(|(_, value)| value.trim().to_owned())
+    };
+    Some(format!(
+        "{}/{}",
+        value("K8S_POD_NAMESPACE")?,
+        value("K8S_POD_NAME")?
+    ))
 }
 
 fn plugins(record: &PodRecord) -> Vec<RecordedPlugin> {
@@ -258,7 +282,10 @@ fn netns_state(identity: Option<&NetnsIdentity>, path: Option<&Path>) -> NetnsSt
 }
 
 /// Runs the DEL of one record.
-fn del(cni_dir: &Path, entry: &RecordEntry) -> Result<(), Error> {
+///
+/// # Errors
+/// What failed and is to be tried again.
+pub fn del(cni_dir: &Path, entry: &RecordEntry) -> Result<(), Error> {
     let RecordEntry {
         kind,
         container_id,

@@ -8,6 +8,8 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::records::RecordCommand;
+
 /// Asks the engine sluiced, and tells it which policies to judge by.
 #[derive(Debug, Parser)]
 #[command(
@@ -86,6 +88,12 @@ pub enum Command {
         /// Only those of the PF with this netdev
         #[arg(value_name = "PF")]
         pf: Option<String>,
+    },
+    /// What the CNI plugins have on record of pods: list it, drop it, end what crashes left behind
+    Records {
+        /// Command to run.
+        #[command(subcommand)]
+        command: RecordCommand,
     },
     /// Whether this node has what VFs and memifs need, and the command that mends what is missing
     Doctor,

@@ -10,6 +10,7 @@ mod counters;
 mod doctor;
 mod output;
 mod policies;
+mod records;
 mod tables;
 mod vfs;
 
@@ -61,6 +62,12 @@ pub enum Failure {
     /// PFs and VFs that sysfs does not show.
     #[error(transparent)]
     Vfs(#[from] sluice_sriov::Error),
+    /// Records of the plugins that cannot be used.
+    #[error(transparent)]
+    Plugin(#[from] sluicegate::Error),
+    /// Record that is not there, or was not dropped.
+    #[error("{0}")]
+    Records(String),
     /// Folder without policy files.
     #[error("{} has no *.yaml: name files", path.display())]
     NoFiles {
@@ -94,6 +101,10 @@ impl Failure {
 
 /// Runs the program and returns its exit code.
 pub fn main() -> ExitCode {
+    // The plugins of a DEL start as this program (`records reap`).
+    if let Some(code) = sluicegate::spec::exec::become_plugin() {
+        return code;
+    }
     let args = Args::parse();
     match run(&args) {
         Ok(()) => ExitCode::SUCCESS,
@@ -143,6 +154,7 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Vfs { state_dir, pf } => {
             vfs::run(&client, state_dir, pf.as_deref(), &mut output)?;
         }
+        Command::Records { command } => records::run(command, &mut output)?,
         Command::Doctor => doctor::run(&mut output)?,
         Command::Demo(options) => {
             if !sluice_demo::run(options, args.json) {

@@ -36,9 +36,9 @@ mod programs;
 mod rate;
 mod report;
 mod runtime;
-mod snapshot;
 mod steps;
 mod stream;
+mod traces;
 mod unix_sockets;
 mod wire;
 
@@ -49,7 +49,6 @@ use home::Home;
 use interrupt::Interrupt;
 use programs::Programs;
 use report::{Findings, Report};
-use snapshot::Snapshot;
 
 /// Lines of each program's log that a failure shows.
 const LOG_LINES: usize = 25;
@@ -80,6 +79,9 @@ struct Stage<'a> {
     scene: &'a Scene,
     report: &'a mut Report,
     keep: bool,
+    /// Whether something stands that one can look at: from the end of the first step to the beginning
+    /// of the last, which takes it down.
+    standing: bool,
     /// Programs that must run, with their pids.
     running: Vec<(&'static str, u32)>,
     log_tail: Vec<String>,
@@ -105,20 +107,20 @@ impl Stage<'_> {
                 self.log_tail.push(line);
             }
             if !matches!(failure, Failure::Interrupted) {
-                self.look_around();
+                self.look_around("What the steps before this one made stands.");
             }
         }
         result
     }
 
-    /// With `--keep`, waits for Ctrl-C.
-    fn look_around(&mut self) {
-        if !self.keep {
+    /// With `--keep`, waits for Ctrl-C while there is something to look at; `what` says what that is.
+    fn look_around(&mut self, what: &str) {
+        if !self.keep || !self.standing {
             return;
         }
         let mark = self.scene.home.mark();
         self.report.note(&format!(
-            "\nEverything stands. Poll around, for example:\n  \
+            "\n{what} Look around, for example:\n  \
              sluicectl --socket {socket} counters\n  \
              ip netns exec {mark}-pod cat /proc/net/unix\n  \
              ls -R {dir}\nCtrl-C takes it all down.\n",
@@ -140,7 +142,7 @@ pub fn run(options: &Options, json: bool) -> bool {
     let prepared = report.step("what the demo needs", |findings| {
         steps::needs::check(options, findings)
     });
-    let (scene, before) = match prepared {
+    let scene = match prepared {
         Ok(prepared) => prepared,
         Err(failure) => {
             report.end(Some(&failure), &[]);
@@ -151,15 +153,15 @@ pub fn run(options: &Options, json: bool) -> bool {
         scene: &scene,
         report: &mut report,
         keep: options.keep,
+        standing: false,
         running: Vec::new(),
         log_tail: Vec::new(),
     };
     // Everything that it made and did not take down itself is taken down when it returns.
-    let result = perform(&mut stage, &before);
+    let result = perform(&mut stage);
     let log_tail = stage.log_tail;
     if let Err(failure) = &result {
-        let left = steps::end::settle(&scene, &before);
-        for thing in &left.ours {
+        for thing in steps::end::settle(&scene) {
             report.note(&format!("left behind: {thing}"));
         }
         report.end(Some(failure), &log_tail);
@@ -170,12 +172,13 @@ pub fn run(options: &Options, json: bool) -> bool {
 }
 
 /// The steps, in order.
-fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
+fn perform(stage: &mut Stage<'_>) -> Result<(), Failure> {
     let scene = stage.scene;
     let mut testbed = stage.step(
         "a wire, a node, a trunk between them; the engine",
         |findings| steps::testbed::prepare(scene, findings),
     )?;
+    stage.standing = true;
     stage.running.push(("sluiced", testbed.engine.pid()));
     let pod = stage.step(
         "CNI ADD of a pod: eth0 and two data-plane interfaces",
@@ -208,8 +211,9 @@ fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
     )?;
     vnf.check_alive()?;
     testbed.engine.check_alive()?;
-    stage.look_around();
+    stage.look_around("Everything stands.");
     // From here on they are asked to end.
+    stage.standing = false;
     stage.running.clear();
     let cast = steps::end::Cast {
         pair,
@@ -218,6 +222,6 @@ fn perform(stage: &mut Stage<'_>, before: &Snapshot) -> Result<(), Failure> {
         testbed,
     };
     stage.step("CNI DEL of everything; nothing is left", |findings| {
-        steps::end::take_down(scene, before, cast, findings)
+        steps::end::take_down(scene, cast, findings)
     })
 }

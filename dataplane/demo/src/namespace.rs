@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use rustix::process::{Pid, Signal, kill_process};
 
 use super::failure::Failure;
+use super::traces;
 use sluice_host::Netns;
 
 /// Folder in which iproute2 keeps named namespaces.
@@ -152,29 +153,31 @@ impl Namespace {
         found
     }
 
-    /// Deletes the namespace. Processes that are still in it are killed and reported.
-    pub(super) fn delete(&self) -> Result<(), Failure> {
+    /// Deletes the namespace. Processes of this demo that are still in it are killed and reported as a
+    /// failure. Those of others (a node's agent looks into every namespace) are left alone and returned.
+    pub(super) fn delete(&self) -> Result<Vec<String>, Failure> {
         if self.deleted.swap(true, Ordering::Relaxed) {
-            return Ok(());
+            return Ok(Vec::new());
         }
-        let left = self.processes();
-        for (pid, _) in &left {
+        let in_it = self.processes();
+        let (own, guests): (Vec<_>, Vec<_>) = in_it.into_iter().partition(|(pid, _)| is_own(*pid));
+        for (pid, _) in &own {
             if let Some(pid) = Pid::from_raw(*pid) {
                 let _ = kill_process(pid, Signal::KILL);
             }
         }
         run_ip(&self.ip, &["netns", "del", &self.name])?;
-        if left.is_empty() {
-            return Ok(());
+        let names = |processes: Vec<(i32, String)>| -> Vec<String> {
+            let name = |(pid, name): (i32, String)| format!("{name} (pid {pid})");
+            processes.into_iter().map(name).collect()
+        };
+        if own.is_empty() {
+            return Ok(names(guests));
         }
-        let names: Vec<_> = left
-            .iter()
-            .map(|(pid, name)| format!("{name} (pid {pid})"))
-            .collect();
         Err(Failure::unexpected(
             format!("processes in namespace {} at its end", self.name),
             "none",
-            names.join(", "),
+            names(own).join(", "),
         ))
     }
 }
@@ -185,6 +188,26 @@ impl Drop for Namespace {
         // namespace that stays.
         let _ = self.delete();
     }
+}
+
+/// Whether a process is the demo's: it runs a program of this build, or this process started it or what
+/// started it.
+fn is_own(pid: i32) -> bool {
+    let ours = i32::try_from(std::process::id()).unwrap_or_default();
+    if traces::is_ours(&Path::new("/proc").join(pid.to_string())) {
+        return true;
+    }
+    let mut ancestor = pid;
+    while ancestor > 1 {
+        if ancestor == ours {
+            return true;
+        }
+        let status = std::fs::read_to_string(format!("/proc/{ancestor}/status"));
+        let status = status.unwrap_or_default();
+        let parent = status.lines().find_map(|line| line.strip_prefix("PPid:"));
+        ancestor = parent.and_then(|pid| pid.trim().parse().ok()).unwrap_or(0);
+    }
+    false
 }
 
 fn run_ip(ip: &Path, args: &[&str]) -> Result<String, Failure> {

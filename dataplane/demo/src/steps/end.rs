@@ -15,7 +15,7 @@ use crate::namespace::Namespace;
 use crate::plan::UPLINK_DEVICE;
 use crate::report::Findings;
 use crate::runtime::Sandbox;
-use crate::snapshot::{Left, Snapshot};
+use crate::traces;
 
 /// Longest time for the kernel to release what was deleted.
 const SETTLE: Duration = Duration::from_secs(10);
@@ -30,7 +30,6 @@ pub(crate) struct Cast<'a> {
 
 pub(crate) fn take_down(
     scene: &Scene,
-    before: &Snapshot,
     cast: Cast<'_>,
     findings: &mut Findings,
 ) -> Result<(), Failure> {
@@ -79,32 +78,33 @@ pub(crate) fn take_down(
         "the engine ended {} ms after SIGTERM: no socket, lock, record or nftables table of its",
         took.as_millis()
     ));
+    let mut guests = Vec::new();
     for sandbox in sandboxes {
-        sandbox.pod().delete()?;
+        guests.extend(sandbox.pod().delete()?);
     }
-    node.delete()?;
-    wire.delete()?;
+    guests.extend(node.delete()?);
+    guests.extend(wire.delete()?);
     drop((node, wire));
     scene.home.remove()?;
 
-    let left = settle(scene, before);
-    expect_eq("what is left on this machine", &Vec::new(), &left.ours)?;
-    findings.line(format!("as before: {}", before.counts()));
-    if !left.others.is_empty() {
-        let shown = left
-            .others
-            .iter()
-            .take(3)
-            .cloned()
-            .collect::<Vec<_>>()
-            .join("; ");
+    let left = settle(scene);
+    expect_eq(
+        format!("traces of this demo ({})", scene.home.mark()),
+        &Vec::new(),
+        &left,
+    )?;
+    findings.line(format!(
+        "nothing on this machine bears the mark {}",
+        scene.home.mark()
+    ));
+    if !guests.is_empty() {
         findings.line(format!(
-            "(something else on this machine made {} things meanwhile: {shown})",
-            left.others.len()
+            "(in its namespaces were programs of others, which were left alone: {})",
+            guests.join(", ")
         ));
     }
     findings.fact("left", 0);
-    findings.fact("others", left.others);
+    findings.fact("guests", guests);
     findings.proven(
         "a clean DEL, twice, and a clean end",
         "no namespace, link, socket, file, huge page, process left",
@@ -191,14 +191,14 @@ fn given_back(scene: &Scene, node: &Namespace) -> Result<(), Failure> {
     ))
 }
 
-/// Compares with the snapshot before, once the kernel has had time to release everything.
-pub(crate) fn settle(scene: &Scene, before: &Snapshot) -> Left {
+/// Lists what is left of the demo, once the kernel has had time to release everything.
+pub(crate) fn settle(scene: &Scene) -> Vec<String> {
     // A failure comes here with the folder still in use.
     let _ = scene.home.remove();
     let end = Instant::now() + SETTLE;
     loop {
-        let left = Snapshot::take(&scene.programs).left(before, scene.home.mark());
-        if left.ours.is_empty() || Instant::now() > end {
+        let left = traces::of(scene.home.mark(), &scene.programs);
+        if left.is_empty() || Instant::now() > end {
             return left;
         }
         std::thread::sleep(Duration::from_millis(100));

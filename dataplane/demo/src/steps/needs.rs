@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Checks the demo's requirements, and takes the snapshot before it.
+//! Checks the demo's requirements.
 
 use rustix::process::geteuid;
 
@@ -8,14 +8,10 @@ use crate::home::Home;
 use crate::interrupt::Interrupt;
 use crate::programs::Programs;
 use crate::report::Findings;
-use crate::snapshot::Snapshot;
 use crate::{Options, Scene};
 
-/// Checks everything, takes the snapshot that the end is compared with, and makes the folder.
-pub(crate) fn check(
-    options: &Options,
-    findings: &mut Findings,
-) -> Result<(Scene, Snapshot), Failure> {
+/// Checks everything and makes the folder.
+pub(crate) fn check(options: &Options, findings: &mut Findings) -> Result<Scene, Failure> {
     let found = Programs::find(options.bin_dir.as_deref());
     let mut missing = found.as_ref().err().cloned().unwrap_or_default();
     if !geteuid().is_root() {
@@ -29,7 +25,6 @@ pub(crate) fn check(
         _ => return Err(Failure::Needs(missing)),
     };
     let interrupt = Interrupt::watch()?;
-    let before = Snapshot::take(&programs);
     let home = Home::make()?;
     let folder = programs.sluiced.parent().unwrap_or(&programs.sluiced);
     findings.line(format!(
@@ -37,15 +32,11 @@ pub(crate) fn check(
         folder.display(),
         home.dir().display()
     ));
-    findings.line(format!("on this machine before: {}", before.counts()));
     findings.fact("programs", folder.display().to_string());
     findings.fact("folder", home.dir().display().to_string());
-    Ok((
-        Scene {
-            home,
-            programs,
-            interrupt,
-        },
-        before,
-    ))
+    Ok(Scene {
+        home,
+        programs,
+        interrupt,
+    })
 }

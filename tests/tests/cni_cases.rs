@@ -9,7 +9,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 mod cni_cluster;
+mod cni_del;
 mod cni_delegates;
 mod cni_engine;
+mod cni_link;
 mod cni_protocol;
 mod cni_rig;

@@ -120,6 +120,10 @@ pub(crate) struct AttachmentCounts {
     pub(crate) traffic: TrafficCounts,
     pub(crate) ingress_drops: DropCounts,
     pub(crate) egress_drops: DropCounts,
+    /// Log records that were over a limit, or that control did not take in time.
+    pub(crate) lost_records: Count,
+    /// Rule of the last of them: its slot, above it the lower half of the policy set's version.
+    pub(crate) lost_rule: Count,
     /// Groups that it reported and was not let into: one too many, or too fast.
     pub(crate) refused_groups: Count,
     /// Frames that the port dropped as it received them: they are not in `traffic`.

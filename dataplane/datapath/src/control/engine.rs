@@ -15,7 +15,7 @@ use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
 use sluice_packet::Vid;
 
 use crate::control::balance::Balance;
-use crate::control::figures::{Event, GroupMembership, MemorySnapshot, Snapshot};
+use crate::control::figures::{Event, GroupMembership, LostRecords, MemorySnapshot, Snapshot};
 use crate::control::link::{WorkerLink, WorkerParts, start_workers};
 use crate::control::memory::{CACHE_MBUFS, RingSizes};
 use crate::control::snapshot;
@@ -403,6 +403,11 @@ impl Engine {
         let mut inner = self.lock();
         let Inner { topology, links } = &mut *inner;
         snapshot::take_events(topology, links)
+    }
+
+    /// The log records that were left out, of every attachment that lost one.
+    pub fn lost_records(&self) -> Vec<LostRecords> {
+        snapshot::lost_records(&self.lock().topology)
     }
 
     /// Stops the workers, lets go of every port, and tells what became of the mbufs: with all of

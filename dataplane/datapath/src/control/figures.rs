@@ -52,6 +52,17 @@ pub struct LogRecord {
     pub key: FlowKey,
 }
 
+/// Log records of an attachment's rules that were left out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LostRecords {
+    /// Attachment whose policies judged.
+    pub attachment: AttachmentId,
+    /// Records left out since the attachment was made.
+    pub total: u64,
+    /// The policy's name and the rule of the last of them, if that policy is still there.
+    pub rule: Option<(String, String)>,
+}
+
 /// Counts by drop reason; reasons that did not occur are absent.
 pub type Drops = BTreeMap<&'static str, u64>;
 
@@ -182,6 +193,8 @@ pub struct AttachmentSnapshot {
     pub late_visits: u64,
     /// The longest visit in nanoseconds.
     pub longest_visit_ns: u64,
+    /// Log records of its rules that were left out: over the limit, or not taken in time.
+    pub lost_log_records: u64,
     /// Groups that it reported and was not let into: one too many, or too fast.
     pub refused_groups: u64,
 }

@@ -5,8 +5,8 @@ use sluice_firewall::Direction;
 use sluice_packet::Vid;
 
 use crate::control::figures::{
-    AttachmentSnapshot, Event, LogRecord, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot,
-    WorkerSnapshot, drops_of,
+    AttachmentSnapshot, Event, LogRecord, LostRecords, RuleSnapshot, SegmentSnapshot, Snapshot,
+    UplinkSnapshot, WorkerSnapshot, drops_of,
 };
 use crate::control::link::WorkerLink;
 use crate::control::topology::{AttachmentRecord, Topology};
@@ -74,6 +74,7 @@ fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentS
         traffic: counts.all_traffic(),
         ingress_drops,
         egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
+        lost_log_records: counts.lost_records.get(),
         refused_groups: counts.refused_groups.get(),
         held_back: counts.held_back.get(),
         late_visits: counts.late_visits.get(),
@@ -173,6 +174,38 @@ pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> 
         }
     }
     events
+}
+
+/// Reads the log records that were left out, of every attachment that lost one.
+pub(crate) fn lost_records(topology: &Topology) -> Vec<LostRecords> {
+    let losers = topology
+        .attachments()
+        .filter(|record| record.counts.lost_records.get() > 0);
+    losers
+        .map(|record| LostRecords {
+            attachment: record.id,
+            total: record.counts.lost_records.get(),
+            rule: rule_of(topology, record.counts.lost_rule.get()),
+        })
+        .collect()
+}
+
+/// Returns policy and rule of a slot, with the version of its set above it.
+fn rule_of(topology: &Topology, packed: u64) -> Option<(String, String)> {
+    if packed >> 32 != topology.policies.version() & 0xffff_ffff {
+        return None;
+    }
+    let slot = usize::try_from(packed & 0xffff_ffff).ok()?;
+    for (_, policy) in topology.policies.iter() {
+        for direction in Direction::BOTH {
+            let rule = slot.checked_sub(policy.slot_base(direction));
+            let info = rule.and_then(|rule| policy.rule_infos(direction).get(rule));
+            if let Some(info) = info {
+                return Some((policy.name().to_owned(), info.label()));
+            }
+        }
+    }
+    None
 }
 
 /// A record with names; `None` if its policy set was replaced meanwhile.

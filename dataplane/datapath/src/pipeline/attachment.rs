@@ -14,6 +14,7 @@ use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::limits::{Limits, Rate};
 use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::identity::Identity;
+use crate::pipeline::record_limits::RecordLimits;
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::ports::seam::PodPort;
 use crate::spec::{AttachmentSpec, VlanSet};
@@ -47,6 +48,7 @@ pub(crate) struct Attachment {
     pub(crate) counts: Arc<AttachmentCounts>,
     pub(crate) rejects: TokenBucket,
     pub(crate) floods: FloodBuckets,
+    pub(crate) records: RecordLimits,
     /// Rate limit of joining groups.
     pub(crate) joins: TokenBucket,
     /// Limit of the link-local addresses that are looked for among all others'.
@@ -122,6 +124,7 @@ impl Attachment {
             counts,
             rejects: TokenBucket::new(REJECTS),
             floods: FloodBuckets::new(&limits.attachment),
+            records: RecordLimits::new(),
             joins: TokenBucket::new(JOINS),
             claims: TokenBucket::new(CLAIMS),
             dirty: false,

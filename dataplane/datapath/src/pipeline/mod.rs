@@ -31,7 +31,7 @@
 //! | `identity.rs` | what an attachment may pose as, through all versions of the tables |
 //! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
 //! | `groups/` | multicast snooping: who is in which group |
-//! | `flood_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
+//! | `flood_limits.rs`, `record_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
 //! | `frame_set.rs` | positions in a burst |
 //! | `room.rs` | frames that a pod may send in a visit: `handoff_ring.rs`, `tx_shares.rs` hold its shares |
 //!
@@ -74,6 +74,7 @@ pub(crate) mod macs;
 pub(crate) mod outbox;
 pub(crate) mod parse;
 pub(crate) mod policy_context;
+pub(crate) mod record_limits;
 pub(crate) mod reject;
 pub(crate) mod room;
 pub(crate) mod state;

@@ -16,7 +16,6 @@ use super::groups::Groups;
 use super::handoff_ring::{FromWorker, ToWorker};
 use super::outbox::Outbox;
 use super::tables::Tables;
-use super::token_bucket::TokenBucket;
 use super::tx_shares::TxShare;
 use crate::counters::{UplinkCounts, WorkerCounts};
 use crate::drops::{DropCounts, DropReason};
@@ -24,11 +23,10 @@ use crate::flows::FlowCache;
 use crate::frame::FrameInfo;
 use crate::frame::origin_tag::Origin;
 use crate::ids::{AttachmentId, UplinkId, WorkerId};
-use crate::limits::Rate;
 use crate::ports::seam::{PortFault, Uplink};
 
-/// Log records that a worker posts: a log is for people.
-const RECORDS: Rate = Rate::new(100, 50);
+/// Places in the ring of events that log records leave to faults.
+const FAULT_EVENTS: usize = 256;
 
 /// Uplink as the worker that polls it has it.
 pub(crate) struct UplinkState {
@@ -95,8 +93,6 @@ pub(crate) struct WorkerState {
     /// Workers to wake, by bit: frames were handed off to them since they were last woken.
     pub(crate) to_wake: u64,
     pub(crate) counts: Arc<WorkerCounts>,
-    /// Rate limit of the log records.
-    pub(crate) records: TokenBucket,
     /// Milliseconds of a monotonic clock, read once per loop.
     pub(crate) now_ms: u64,
     /// Clock that `now_ms` is read from, and by which token buckets go.
@@ -133,7 +129,6 @@ impl WorkerState {
             has_faults: false,
             to_wake: 0,
             counts,
-            records: TokenBucket::new(RECORDS),
             now_ms: 0,
             clock: Clock::new(),
         }
@@ -216,7 +211,7 @@ impl WorkerState {
         self.has_faults = true;
     }
 
-    /// Posts a decision for the log, unless there were too many lately.
+    /// Posts a decision for the log, unless the attachment or the rule had too many lately.
     pub(crate) fn record(
         &mut self,
         attachment: AttachmentId,
@@ -227,6 +222,12 @@ impl WorkerState {
         tables: &Tables,
     ) {
         let set_version = PolicySet::version(&tables.policies);
+        let compiled = tables.policies.policy(policy);
+        let slot = compiled.slot_base(direction) + hit.rule as usize;
+        let now_ns = self.clock.now_ns();
+        let limits = self.attachment(attachment).map(|found| &found.records);
+        let may_post = limits.is_some_and(|limits| limits.take(slot, now_ns))
+            && self.events.slots() > FAULT_EVENTS;
         let record = RawRecord {
             attachment,
             policy,
@@ -235,9 +236,13 @@ impl WorkerState {
             key: *key,
             set_version,
         };
-        let kept = self.records.take(self.clock.now_ns())
-            && self.events.push(WorkerEvent::Log(record)).is_ok();
-        if !kept {
+        let is_posted = may_post && self.events.push(WorkerEvent::Log(record)).is_ok();
+        if !is_posted {
+            if let Some(found) = self.attachment(attachment) {
+                found.counts.lost_records.add(1);
+                let rule = slot as u64 & 0xffff_ffff | set_version << 32;
+                found.counts.lost_rule.set(rule);
+            }
             self.counts.lost_records.add(1);
         }
     }

@@ -38,9 +38,9 @@ pub use sluice_packet::role::Role;
 pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{
-    AttachmentCounters, AttachmentStatus, Counters, Health, MbufCounts, MemoryStatus, PolicyFile,
-    PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, RuleCounter, SegmentStatus, Status,
-    UplinkStatus, WorkerStatus,
+    AttachmentCounters, AttachmentStatus, Counters, GroupStatus, Health, MbufCounts, MemoryStatus,
+    PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, RuleCounter, SegmentStatus,
+    Status, UplinkStatus, WorkerStatus,
 };
 
 /// Default path of the engine's control socket.

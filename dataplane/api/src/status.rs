@@ -2,7 +2,7 @@
 //! Answers about the engine: health, status, counters, policies.
 
 use std::collections::BTreeMap;
-use std::net::Ipv6Addr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 use sluice_stats::{LinkState, NicCounters, Traffic};
@@ -141,6 +141,18 @@ pub struct SegmentStatus {
     pub policy: Option<String>,
     /// Attachments in it.
     pub attachments: usize,
+    /// Multicast groups that attachments in it have joined.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub groups: Vec<GroupStatus>,
+}
+
+/// Multicast group in a segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GroupStatus {
+    /// Address of the group.
+    pub address: IpAddr,
+    /// Attachments that are in it, `container_id/ifname`.
+    pub members: Vec<String>,
 }
 
 /// Status and counters of one attachment.
@@ -196,6 +208,12 @@ pub struct AttachmentCounters {
     pub ingress_drops: BTreeMap<String, u64>,
     /// Frames that ended here, by drop reason, from the pod.
     pub egress_drops: BTreeMap<String, u64>,
+    /// Log records of its rules that were left out of the log.
+    #[serde(default)]
+    pub lost_log_records: u64,
+    /// Multicast groups that it reported and was not let into.
+    #[serde(default)]
+    pub refused_groups: u64,
 }
 
 /// Answer of `GET /v1/counters`.

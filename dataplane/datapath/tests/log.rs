@@ -90,7 +90,7 @@ fn log_records_leave_room_for_faults() {
     let events = lab.engine.take_events();
     let faults = events.iter().filter_map(|event| match event {
         Event::PortFault { attachment, fault } => Some((*attachment, fault.reason.clone())),
-        Event::Log(_) => None,
+        _ => None,
     });
     let faults: Vec<_> = faults.collect();
     assert_eq!(faults, [(pods[7].id, "broken ring".to_owned())]);

@@ -157,6 +157,8 @@ pub struct UplinkSnapshot {
 /// Segment that has attachments.
 #[derive(Debug, Clone)]
 pub struct SegmentSnapshot {
+    /// Number of the segment.
+    pub id: SegmentId,
     /// Network of the segment's uplink.
     pub uplink: String,
     /// VID of the segment.

@@ -12,6 +12,7 @@ use crate::control::link::WorkerLink;
 use crate::control::topology::{AttachmentRecord, Topology};
 use crate::counters::WorkerCounts;
 use crate::drops::DropReason;
+use crate::ids::{SegmentId, UplinkId};
 use crate::pipeline::event::{RawRecord, WorkerEvent};
 
 /// Core and counts of a worker.
@@ -88,7 +89,7 @@ fn uplinks(topology: &Topology) -> Vec<UplinkSnapshot> {
         .filter_map(|(number, uplink)| {
             let uplink = uplink.as_ref()?;
             Some(UplinkSnapshot {
-                id: crate::ids::UplinkId(number),
+                id: UplinkId(number),
                 name: uplink.name.clone(),
                 network: uplink.network.clone(),
                 report: uplink.counts.report.read(),
@@ -113,10 +114,12 @@ fn segments(topology: &Topology) -> Vec<SegmentSnapshot> {
     members
         .into_iter()
         .filter_map(|((uplink, vid), attachments)| {
-            let uplink = topology.uplink(crate::ids::UplinkId(uplink))?;
+            let id = SegmentId::new(UplinkId(uplink), vid);
+            let uplink = topology.uplink(id.uplink())?;
             let policy = topology.policies.segment(&uplink.network, vid);
             let policy = policy.map(|index| topology.policies.policy(index).name().to_owned());
             Some(SegmentSnapshot {
+                id,
                 uplink: uplink.network.clone(),
                 vid,
                 policy,

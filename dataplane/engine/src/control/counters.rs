@@ -73,6 +73,8 @@ pub(super) fn attachment_counters(found: &AttachmentSnapshot) -> AttachmentCount
         port: found.traffic,
         ingress_drops: drops(&found.ingress_drops),
         egress_drops: drops(&found.egress_drops),
+        lost_log_records: found.lost_log_records,
+        refused_groups: found.refused_groups,
     }
 }
 

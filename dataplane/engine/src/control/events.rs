@@ -9,14 +9,11 @@ use std::time::{Duration, Instant};
 use sluice_datapath::{AttachmentId, Engine, Event, LogRecord};
 use sluice_packet::Vid;
 
+use super::log_shares::LogShares;
 use super::{Control, locked};
 
 /// Interval at which events are collected from the workers.
 const INTERVAL: Duration = Duration::from_millis(50);
-/// Rate of the token bucket: log records per second.
-const RECORDS_PER_SECOND: u32 = 100;
-/// Depth of the token bucket: log records at once.
-const RECORDS_AT_ONCE: u32 = 200;
 
 /// Thread that collects events from the workers. Stops when dropped.
 #[derive(Debug)]
@@ -36,14 +33,12 @@ impl EventThread {
         let thread = std::thread::Builder::new()
             .name("events".to_owned())
             .spawn(move || {
-                let mut limit = Limit::new(Instant::now());
+                let mut shares = LogShares::new(Instant::now());
                 while !stopped.load(Ordering::Acquire) {
                     let Ok(events) = control.engine.with(Engine::take_events) else {
                         break;
                     };
-                    for event in events {
-                        control.take_event(event, &mut limit);
-                    }
+                    control.take_events(events, &mut shares);
                     std::thread::park_timeout(INTERVAL);
                 }
             })?;
@@ -65,20 +60,35 @@ impl Drop for EventThread {
 }
 
 impl Control {
-    fn take_event(&self, event: Event, limit: &mut Limit) {
-        match event {
-            Event::PortFault { attachment, fault } => self.port_fault(attachment, &fault.reason),
-            Event::LocalSource { attachment, vid } => self.local_source(attachment, vid),
-            Event::Log(record) => {
-                let (allowed, suppressed) = limit.take(Instant::now());
-                if suppressed > 0 {
-                    tracing::warn!("{suppressed} records of rules with `log` were not written");
+    fn take_events(&self, events: Vec<Event>, shares: &mut LogShares) {
+        let mut records = Vec::new();
+        for event in events {
+            match event {
+                Event::PortFault { attachment, fault } => {
+                    self.port_fault(attachment, &fault.reason);
                 }
-                if allowed {
-                    self.log(&record);
-                }
+                Event::LocalSource { attachment, vid } => self.local_source(attachment, vid),
+                Event::Log(record) => records.push(record),
             }
         }
+        let now = Instant::now();
+        for record in shares.choose(now, records) {
+            self.log(&record);
+        }
+        if shares.is_report_due(now)
+            && let Ok(lost) = self.engine.with(Engine::lost_records)
+            && let Some(line) = shares.report(now, lost, |id| self.name_of(id))
+        {
+            tracing::warn!("{line}");
+        }
+    }
+
+    /// Returns the name by which people know an attachment.
+    fn name_of(&self, id: AttachmentId) -> String {
+        let all = self.attachments.all();
+        all.iter()
+            .find(|(_, found)| found.attached.id == id)
+            .map_or_else(|| id.to_string(), |(key, _)| key.to_string())
     }
 
     fn port_fault(&self, id: AttachmentId, reason: &str) {
@@ -107,11 +117,7 @@ impl Control {
     }
 
     fn log(&self, record: &LogRecord) {
-        let all = self.attachments.all();
-        let attachment = all
-            .iter()
-            .find(|(_, found)| found.attached.id == record.attachment)
-            .map_or_else(|| record.attachment.to_string(), |(key, _)| key.to_string());
+        let attachment = self.name_of(record.attachment);
         tracing::info!(
             target: "firewall",
             attachment,
@@ -121,57 +127,5 @@ impl Control {
             verdict = %record.verdict,
             frame = %record.key,
         );
-    }
-}
-
-/// Token bucket for log records: a flood of frames must not become one of lines.
-struct Limit {
-    tokens: u32,
-    filled: Instant,
-    suppressed: u64,
-}
-
-impl Limit {
-    fn new(now: Instant) -> Limit {
-        Limit {
-            tokens: RECORDS_AT_ONCE,
-            filled: now,
-            suppressed: 0,
-        }
-    }
-
-    /// Takes a token. Returns whether a record may be written, and how many were suppressed before it.
-    fn take(&mut self, now: Instant) -> (bool, u64) {
-        let millis = now.duration_since(self.filled).as_millis();
-        let earned = u32::try_from(millis * u128::from(RECORDS_PER_SECOND) / 1000);
-        let earned = earned.unwrap_or(u32::MAX);
-        if earned > 0 {
-            self.tokens = self.tokens.saturating_add(earned).min(RECORDS_AT_ONCE);
-            self.filled = now;
-        }
-        if self.tokens == 0 {
-            self.suppressed += 1;
-            return (false, 0);
-        }
-        self.tokens -= 1;
-        (true, std::mem::take(&mut self.suppressed))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn floods_are_thinned_and_counted() {
-        let start = Instant::now();
-        let mut limit = Limit::new(start);
-        let written = (0..10_000).filter(|_| limit.take(start).0).count();
-        assert_eq!(written, 200);
-        let later = start + Duration::from_millis(100);
-        assert_eq!(limit.take(later), (true, 9_800));
-        assert_eq!((0..100).filter(|_| limit.take(later).0).count(), 9);
-        let much_later = start + Duration::from_secs(3600);
-        assert_eq!((0..1000).filter(|_| limit.take(much_later).0).count(), 200);
     }
 }

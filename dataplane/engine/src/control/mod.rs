@@ -43,6 +43,7 @@ mod health;
 mod key;
 mod keyed_lock;
 mod live;
+mod log_shares;
 mod policies;
 mod request;
 mod restore;

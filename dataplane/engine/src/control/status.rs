@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Status of the engine: workers, memory, uplinks and segments.
 
-use sluice_api::{ApiError, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerStatus};
-use sluice_datapath::{MemorySnapshot, Snapshot};
+use std::collections::BTreeMap;
+
+use sluice_api::{
+    ApiError, GroupStatus, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerStatus,
+};
+use sluice_datapath::{Engine, GroupMembership, MemorySnapshot, SegmentId, Snapshot};
 use sluice_mem::Backing;
 
 use super::Control;
@@ -17,6 +21,9 @@ impl Control {
         let (snapshot, memory) = self
             .engine
             .with(|engine| (engine.snapshot(), engine.memory()))?;
+        // A worker that does not answer is told elsewhere.
+        let memberships = self.engine.try_with(Engine::groups).unwrap_or_default();
+        let mut groups = groups_of(&snapshot, &memberships);
         Ok(Status {
             health: self.health(),
             uptime_seconds: self.started.elapsed().as_secs(),
@@ -35,12 +42,36 @@ impl Control {
                     vid: segment.vid.get(),
                     policy: segment.policy.clone(),
                     attachments: segment.attachments,
+                    groups: groups.remove(&segment.id).unwrap_or_default(),
                 })
                 .collect(),
             attachments: snapshot.attachments.len(),
             policy_version: snapshot.policy_version,
         })
     }
+}
+
+/// Groups of each segment, with the names of their members.
+fn groups_of(
+    snapshot: &Snapshot,
+    memberships: &[GroupMembership],
+) -> BTreeMap<SegmentId, Vec<GroupStatus>> {
+    let attachments = snapshot.attachments.iter();
+    let names: BTreeMap<_, _> = attachments.map(|found| (found.id, &found.name)).collect();
+    let mut members: BTreeMap<_, Vec<String>> = BTreeMap::new();
+    for one in memberships {
+        if let Some(&name) = names.get(&one.attachment) {
+            let group = members.entry((one.segment, one.group)).or_default();
+            group.push(name.clone());
+        }
+    }
+    let mut groups: BTreeMap<_, Vec<GroupStatus>> = BTreeMap::new();
+    for ((segment, address), mut members) in members {
+        members.sort_unstable();
+        let found = groups.entry(segment).or_default();
+        found.push(GroupStatus { address, members });
+    }
+    groups
 }
 
 fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {

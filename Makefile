@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo check test test-sriov test-cluster fuzz bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
+.PHONY: help demo check test test-sriov test-cluster fuzz soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
 
 CARGO ?= cargo
 
@@ -39,6 +39,10 @@ bench-peers: ## figures under the names that programs for other data planes prin
 bench-instructions: ## instructions of each stage per frame or value (INSTRUCTIONS_ARGS; needs valgrind)
 	$(CARGO) build --release --locked -p sluice-benches --bin instructions
 	$${CARGO_TARGET_DIR:-target}/release/instructions $(INSTRUCTIONS_ARGS)
+
+soak: ## pods that ping each other beside one that floods: nothing may be lost (SOAK_SECONDS, an hour; SOAK_WORKERS)
+	$(CARGO) build --release --locked -p sluice-benches --bin soak
+	$${CARGO_TARGET_DIR:-target}/release/soak
 
 bench-cni: install-needs build ## what the meta plugin adds to a call, with and without an API server (root)
 	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) bench --locked -p sluice-tests --bench cni

@@ -41,6 +41,18 @@ pub struct Pair {
     _handles: [EndpointHandle; 2],
 }
 
+impl Pair {
+    /// Splits into the engine's connection and the pod's end.
+    pub fn split(self) -> (Connection, PodEnd) {
+        let Pair {
+            server,
+            client,
+            _handles,
+        } = self;
+        (server, PodEnd { client, _handles })
+    }
+}
+
 /// Connects two ends in this process, with one queue each way.
 ///
 /// # Panics

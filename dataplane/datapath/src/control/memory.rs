@@ -28,7 +28,7 @@ const LARGE: (usize, usize) = (64, 512);
 pub(crate) struct RingSizes {
     /// Frames of pods.
     pub(crate) pods: usize,
-    /// Other frames.
+    /// Frames of the wire, and answers.
     pub(crate) others: usize,
     /// Large mbufs among the frames of each ring.
     pub(crate) large: usize,

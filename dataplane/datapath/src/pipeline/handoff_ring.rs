@@ -62,7 +62,7 @@ impl Account {
     }
 }
 
-/// Which of the two rings a frame goes through, and whose account has it.
+/// Ring that a frame goes through, with the account that has it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Charge {
     /// A pod's own frame, which it sent while it had room.

@@ -19,7 +19,7 @@ use super::handoff_ring::Account;
 use super::state::WorkerState;
 use crate::ids::AttachmentId;
 
-/// What a pod owes for copies of its flooded frames.
+/// Debt of a pod for copies of its flooded frames.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct FloodDebt {
     /// Copies that were made on credit.

@@ -36,7 +36,7 @@ pub struct SteppedEngine {
     workers: Vec<Stepped>,
 }
 
-/// One of the workers, with control's ends of its rings.
+/// Worker of the engine, with control's ends of its rings.
 struct Stepped {
     worker: Worker,
     counts: Arc<WorkerCounts>,

@@ -321,12 +321,12 @@ impl Bench {
         std::mem::take(&mut self.wire.lock().unwrap().output)
     }
 
-    /// The wire sends, then every worker goes round once.
+    /// Has the wire send, then takes every worker round once.
     pub(crate) fn round(&mut self) {
         self.round_at_pace(0, 1);
     }
 
-    /// As [`Bench::round`], but worker 0, if it is not alone, takes part in every `pace`th round only.
+    /// Does as [`Bench::round`], but worker 0, if it is not alone, takes part in every `pace`th round only.
     pub(crate) fn round_at_pace(&mut self, round: usize, pace: usize) {
         let mut wire = self.wire.lock().unwrap();
         if let Some((_, rate)) = wire.slow {
@@ -342,7 +342,7 @@ impl Bench {
         }
     }
 
-    /// One worker goes round once.
+    /// Takes one worker round once.
     pub(crate) fn round_of(&mut self, worker: usize) {
         self.engine.round_of(worker);
     }

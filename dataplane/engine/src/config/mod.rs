@@ -138,7 +138,7 @@ impl Config {
         Config::parse(file, &text, around)
     }
 
-    /// What is allowed and not wise: mempools in which one attachment can take another's mbufs.
+    /// Returns what is allowed and not wise: mempools in which one attachment can take another's mbufs.
     pub fn warnings(&self) -> Vec<String> {
         let workers = self.workers.len();
         let least = LeastMbufs::new(workers, 0);

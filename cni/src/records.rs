@@ -323,6 +323,7 @@ pub fn del(cni_dir: &Path, entry: &RecordEntry) -> Result<(), Error> {
             path,
             own_netns_allowed: false,
             names_own_netns: false,
+            never_added: false,
         },
         conf: NetConf {
             json,
@@ -360,6 +361,7 @@ mod tests {
             path: Vec::new(),
             own_netns_allowed: false,
             names_own_netns: false,
+            never_added: false,
         };
         let mut record = PodRecord::new("demo", &call, vec![delegate]);
         record.begun = 1;

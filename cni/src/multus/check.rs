@@ -20,7 +20,10 @@ pub(super) fn run(conf: &MetaConf, context: &Context) -> Result<(), Error> {
     let Context { call, log, .. } = context;
     let record = PodRecord::load(&conf.state_dir, &call.container_id, &call.ifname, log)?;
     let delegates = match record.filter(|record| record.complete) {
-        Some(record) => record.delegates,
+        Some(record) => {
+            netns::check_same(call, record.netns_identity.as_ref())?;
+            record.delegates
+        }
         None => multus_cache::load(&conf.multus_dir, &call.container_id, &call.ifname)?
             .ok_or_else(|| {
                 Error::Unknown(format!(

@@ -93,7 +93,7 @@ impl MetaConf {
             bin_dir: path("binDir")?.unwrap_or_else(|| PathBuf::from(DEFAULT_BIN_DIR)),
             state_dir: state::state_dir(fields.string("cniDir")?.filter(|dir| !dir.is_empty())),
             multus_dir: path("cniDir")?.unwrap_or_else(|| PathBuf::from(MULTUS_DIR)),
-            disable_check: fields.boolean("disableCheck")?.unwrap_or_default(),
+            disable_check: fields.switch("disableCheck")?.unwrap_or_default(),
             delegates: delegates(&fields)?,
             net_index_base: fields.integer("netIndexBase", 0, 1)?,
             runtime_config: fields
@@ -101,7 +101,7 @@ impl MetaConf {
                 .map(|runtime| runtime.map().clone())
                 .unwrap_or_default(),
             readiness_file: path("readinessindicatorfile")?,
-            disable_gc: fields.boolean("disableGC")?.unwrap_or_default(),
+            disable_gc: fields.switch("disableGC")?.unwrap_or_default(),
             kubeconfig: path("kubeconfig")?,
             names: names(&fields)?,
             strict_capabilities: fields.boolean("strictCapabilities")?.unwrap_or_default(),

@@ -2,10 +2,13 @@
 //! DEL: by the record of the pod alone. It ends: which failures of a delegate are repeated, and how often,
 //! is [`crate::spec::progress`]'s; trouble with files of ours is logged and holds no pod.
 
+use std::path::Path;
+
 use super::{MetaConf, PodRecord, device_info, lock_dir, multus_cache, networks, result_cache};
 use crate::Error;
 use crate::spec::budget::{self, Budget};
 use crate::spec::call::Call;
+use crate::spec::delegate::Delegate;
 use crate::spec::exec::Runner;
 use crate::spec::log::Log;
 use crate::spec::netns;
@@ -34,8 +37,20 @@ pub(crate) fn run(conf: &MetaConf, context: &Context) -> Result<(), Error> {
     };
     match recorded(conf, call, log) {
         Some(record) => finish(conf, record, call, log, context.budget)?,
-        None if call.names_own_netns => return Err(netns::own(call)),
-        None => by_configuration(conf, context),
+        None if call.names_own_netns => {
+            if let Some(lock) = lock {
+                lock.remove();
+            }
+            return Err(netns::own(call));
+        }
+        None => {
+            by_configuration(conf, context);
+            // Torn, if it is there.
+            let removed = PodRecord::remove(&conf.state_dir, &call.container_id, &call.ifname);
+            if let Err(error) = removed {
+                log.error(format_args!("{error}"));
+            }
+        }
     }
     if let Some(lock) = lock {
         lock.remove();
@@ -141,11 +156,7 @@ pub(super) fn undo(
             errors.push(error);
             continue;
         }
-        device_info::remove(delegate);
-        let container = &runner.call().container_id;
-        if let Err(error) = result_cache::remove(&conf.state_dir, container, delegate) {
-            log.error(format_args!("{error}"));
-        }
+        forget(delegate, conf, runner);
         log.info(format_args!(
             "network {} detached from {}",
             delegate.name, delegate.ifname
@@ -159,6 +170,15 @@ pub(super) fn undo(
     Error::collect(errors)
 }
 
+/// Removes the files that tell others of a delegate.
+fn forget(delegate: &Delegate, conf: &MetaConf, runner: &Runner<'_>) {
+    device_info::remove(delegate);
+    let container = &runner.call().container_id;
+    if let Err(error) = result_cache::remove(&conf.state_dir, container, delegate) {
+        runner.log().error(format_args!("{error}"));
+    }
+}
+
 /// Nothing is known of an ADD: what the configuration alone would have made is deleted.
 fn by_configuration(conf: &MetaConf, context: &Context) {
     let Context { call, log, .. } = context;
@@ -168,6 +188,15 @@ fn by_configuration(conf: &MetaConf, context: &Context) {
     };
     let mut call = call.clone();
     call.netns = netns::still_there(&call, None, log);
+    if let Some(path) = &call.netns
+        && let Some(other) = whose(path, conf, &call)
+    {
+        log.warning(format_args!(
+            "{} is the network namespace of container {other}: nothing in it is touched",
+            path.display()
+        ));
+        call.netns = None;
+    }
     let runner = Runner::new(&call, &conf.bin_dir, log);
     for (left, mut delegate) in delegates.into_iter().enumerate().rev() {
         let plugins = delegate.plugins.len();
@@ -176,5 +205,24 @@ fn by_configuration(conf: &MetaConf, context: &Context) {
         if let Err(error) = delegate.del(&runner, share) {
             log.error(format_args!("without a record: {error}"));
         }
+        forget(&delegate, conf, &runner);
     }
+}
+
+/// The other container that has the namespace at `path` by its record.
+fn whose(path: &Path, conf: &MetaConf, call: &Call) -> Option<String> {
+    let records = state::list(&conf.state_dir).unwrap_or_default();
+    let others = records
+        .into_iter()
+        .filter(|(container, _)| *container != call.container_id);
+    let log = Log::silent();
+    others
+        .filter_map(|(container, ifname)| {
+            PodRecord::load(&conf.state_dir, &container, &ifname, &log).ok()?
+        })
+        .find(|record| {
+            let identity = record.netns_identity.as_ref();
+            identity.is_some_and(|identity| identity.is_at(path).unwrap_or(false))
+        })
+        .map(|record| record.container_id)
 }

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use super::{MetaConf, PodRecord, del, lock_dir, multus_cache};
 use crate::Error;
 use crate::spec::conf::NetConf;
-use crate::spec::delegate::{Delegate, VALID_ATTACHMENTS};
+use crate::spec::delegate::{Delegate, VALID_ATTACHMENTS, valid_attachments};
 use crate::spec::exec::Runner;
 use crate::spec::fields::Fields;
 use crate::spec::protocol::Context;
@@ -124,11 +124,7 @@ fn remove_of_multus(conf: &MetaConf, context: &Context, container: String) -> Re
 /// as CNI has it.
 pub(super) fn living(conf: &NetConf) -> Result<BTreeSet<String>, Error> {
     let fields = conf.fields();
-    let Some(list) = fields.list(VALID_ATTACHMENTS)? else {
-        return Err(Error::Config(format!(
-            "GC needs {VALID_ATTACHMENTS}: without it everything would be deleted"
-        )));
-    };
+    let list = valid_attachments(&fields)?;
     list.iter()
         .map(|entry| {
             let id = entry.as_object().and_then(|entry| {

@@ -8,6 +8,7 @@
 //! and GC go by `record` alone, or by `multus_cache` where Multus made the pod.
 
 mod annotation;
+mod capability;
 mod check;
 mod conf;
 pub(crate) mod del;
@@ -256,7 +257,10 @@ fn run_all(
         device_info::make_folder(&record.delegates[index], runner.log());
         for position in 0..record.delegates[index].plugins.len() {
             record.delegates[index].states[position].progress = Progress::Unknown;
-            record.save(state_dir)?;
+            if let Err(error) = record.save(state_dir) {
+                record.delegates[index].states[position].progress = Progress::NotRun;
+                return Err(error);
+            }
             record.delegates[index].add(position, runner, budget)?;
         }
         let delegate = &mut record.delegates[index];
@@ -266,7 +270,10 @@ fn run_all(
             Some(path) => netns::taken(path, &[&delegate.ifname])?.is_some(),
             None => false,
         };
-        result_cache::save(state_dir, call, delegate)?;
+        if let Err(error) = result_cache::save(state_dir, call, delegate) {
+            // It is for others: the record has it too.
+            runner.log().warning(format_args!("{error}"));
+        }
         runner.log().info(format_args!(
             "network {} is on {}",
             delegate.name, delegate.ifname

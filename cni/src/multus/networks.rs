@@ -111,7 +111,7 @@ impl Finder<'_> {
         let is_tke = self.conf.names.default_delegates.is_some();
         let pod = self.pod_context.pod.as_ref();
         let asked = pod
-            .map(|pod| annotation::read(&pod.annotations, is_tke))
+            .map(|pod| annotation::read(&pod.annotations, is_tke, self.log))
             .transpose()?;
         let asked = asked.flatten();
         if let Some(asked) = &asked {
@@ -423,15 +423,23 @@ fn arrange(
     let (names, primary_index) = naming::names(networks, naming, ifname, conf.net_index_base)?;
     let mut arranged: Vec<DelegatePlan> = Vec::with_capacity(networks.len());
     for (index, (network, name)) in networks.iter().zip(names).enumerate() {
-        let mut delegate = Delegate::from_conf(&network.conf, |program| {
+        let delegate = Delegate::from_conf(&network.conf, |program| {
             let made = || format!("{}-{program}-{index}", conf.name);
             network.name.clone().unwrap_or_else(made)
+        });
+        let mut delegate = delegate.map_err(|error| {
+            let place = match &network.label {
+                Some(label) => format!("network {label}"),
+                None => format!("delegates[{index}]"),
+            };
+            Error::Config(format!("{place}: {error}"))
         })?;
         refuse_ourselves(conf, &delegate)?;
         delegate.label.clone_from(&network.label);
         delegate.primary = index == primary_index;
         delegate.runtime_config = offered(&conf.runtime_config, delegate.primary);
         delegate.ifname = name;
+        requirements::check_runtime_config(&mut delegate)?;
         let requirements =
             requirements::apply(&mut delegate, &network.selection, conf.strict_capabilities)?;
         arranged.push(DelegatePlan {

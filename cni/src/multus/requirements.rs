@@ -8,6 +8,7 @@ use ipnet::IpNet;
 use serde_json::{Map, Value};
 
 use super::annotation::NetworkSelectionElement;
+use super::capability;
 use crate::Error;
 use crate::spec::delegate::Delegate;
 use crate::spec::fields;
@@ -52,6 +53,16 @@ pub(super) fn apply(
     let mut args = Vec::new();
     for (capability, name, value) in by_args {
         let Some(value) = value else { continue };
+        let value = checked(delegate, capability, &value)?;
+        if capability == "mac"
+            && is_ours(delegate)
+            && value.as_str().and_then(capability::bytes) != Some(6)
+        {
+            return Err(Error::Config(format!(
+                "network {}: mac {value} is not one of Ethernet, which has 6 bytes",
+                delegate.name
+            )));
+        }
         if delegate.declares(capability) {
             delegate.runtime_config.insert(capability.to_owned(), value);
         } else if strict {
@@ -85,6 +96,7 @@ pub(super) fn apply(
         if !delegate.declares(capability) {
             return Err(undeclared(delegate, capability));
         }
+        let value = checked(delegate, capability, &value)?;
         delegate.runtime_config.insert(capability.to_owned(), value);
     }
     if !selection.cni_args.is_empty() {
@@ -93,6 +105,34 @@ pub(super) fn apply(
         }
     }
     Ok(requirements)
+}
+
+/// The value of a capability with its defaults.
+fn checked(delegate: &Delegate, capability: &str, value: &Value) -> Result<Value, Error> {
+    capability::checked(capability, value)
+        .map_err(|error| Error::Config(format!("network {}: {error}", delegate.name)))
+}
+
+/// Checks what the runtime passed, where a plugin is going to get it, and fills in defaults.
+///
+/// # Errors
+/// [`Error::Config`], naming the network and the member.
+pub(super) fn check_runtime_config(delegate: &mut Delegate) -> Result<(), Error> {
+    let passed = std::mem::take(&mut delegate.runtime_config);
+    for (capability, value) in passed {
+        let value = if delegate.declares(&capability) {
+            checked(delegate, &capability, &value)?
+        } else {
+            value
+        };
+        delegate.runtime_config.insert(capability, value);
+    }
+    Ok(())
+}
+
+/// Whether its interface is made by the plugin that is built with this one.
+fn is_ours(delegate: &Delegate) -> bool {
+    delegate.program() == "sluicegate-vf"
 }
 
 fn undeclared(delegate: &Delegate, capability: &str) -> Error {
@@ -197,7 +237,7 @@ mod tests {
             "portMappings": true, "infinibandGUID": true}}]}));
         let all = element(
             r#""mac": "02:00:00:00:00:01", "ips": ["10.0.0.1/24"], "bandwidth": {},
-            "portMappings": [], "infiniband-guid": "g""#,
+            "portMappings": [], "infiniband-guid": "c2:11:22:33:44:55:66:77""#,
         );
         let requirements = apply(&mut chain, &all, true).unwrap();
         assert_eq!(requirements, Requirements::default());

@@ -133,11 +133,11 @@ fn change(index: u32, (v4, v6): (bool, bool), gateways: &[IpAddr]) -> io::Result
         let work = async {
             if v4 {
                 let all = RouteMessageBuilder::<Ipv4Addr>::new().build();
-                take_away(&handle, all, index).await?;
+                take_away(&handle, all, index).await.map_err(to_io)?;
             }
             if v6 {
                 let all = RouteMessageBuilder::<Ipv6Addr>::new().build();
-                take_away(&handle, all, index).await?;
+                take_away(&handle, all, index).await.map_err(to_io)?;
             }
             for gateway in gateways {
                 let route = match gateway {
@@ -150,16 +150,29 @@ fn change(index: u32, (v4, v6): (bool, bool), gateways: &[IpAddr]) -> io::Result
                         .output_interface(index)
                         .build(),
                 };
-                handle.route().add(route).execute().await?;
+                let added = handle.route().add(route).execute().await;
+                added.map_err(|error| {
+                    let error = to_io(error);
+                    let hint = match error.kind() {
+                        io::ErrorKind::NetworkUnreachable => {
+                            ": no address of the interface is in its subnet"
+                        }
+                        _ => "",
+                    };
+                    io::Error::new(error.kind(), format!("gateway {gateway}: {error}{hint}"))
+                })?;
             }
             Ok(())
         };
-        let done: Result<(), rtnetlink::Error> = work.await;
-        done.map_err(|error| match error {
-            rtnetlink::Error::NetlinkError(error) => error.to_io(),
-            other => io::Error::other(other),
-        })
+        work.await
     })
+}
+
+fn to_io(error: rtnetlink::Error) -> io::Error {
+    match error {
+        rtnetlink::Error::NetlinkError(error) => error.to_io(),
+        other => io::Error::other(other),
+    }
 }
 
 async fn take_away(handle: &Handle, all: RouteMessage, index: u32) -> Result<(), rtnetlink::Error> {

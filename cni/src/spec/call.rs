@@ -3,6 +3,8 @@
 
 use std::path::PathBuf;
 
+use sluice_host::engine::MAX_CONTAINER_ID;
+
 use crate::Error;
 use crate::spec::conf::is_identifier;
 use crate::spec::version::Version;
@@ -80,6 +82,8 @@ pub struct Call {
     pub own_netns_allowed: bool,
     /// Whether `CNI_NETNS` of a DEL names this process's own network namespace and is not to be used.
     pub names_own_netns: bool,
+    /// Whether a DEL is for a container that no ADD can have been for.
+    pub never_added: bool,
 }
 
 impl Call {
@@ -122,8 +126,14 @@ impl Call {
                 missing.join(", ")
             )));
         }
+        // No ADD of ours took a longer one, so its DEL has nothing to do.
+        let is_endless = command == Command::Del
+            && is_identifier(&container_id)
+            && container_id.len() > MAX_CONTAINER_ID;
         if command.has_container() {
-            check_container_id(&container_id)?;
+            if !is_endless {
+                check_container_id(&container_id)?;
+            }
             if let Err(why) = check_ifname(&ifname) {
                 return Err(Error::Environment(format!("CNI_IFNAME {ifname:?} {why}")));
             }
@@ -144,6 +154,7 @@ impl Call {
             own_netns_allowed: get("CNI_NETNS_OVERRIDE")
                 .is_some_and(|value| value == "1" || value.eq_ignore_ascii_case("true")),
             names_own_netns: false,
+            never_added: is_endless,
         }))
     }
 
@@ -160,13 +171,12 @@ impl Call {
 }
 
 fn check_container_id(id: &str) -> Result<(), Error> {
-    // It becomes part of a file name (255 bytes at most) together with the interface's.
-    if is_identifier(id) && id.len() <= 200 {
+    if is_identifier(id) && id.len() <= MAX_CONTAINER_ID {
         return Ok(());
     }
     Err(Error::Environment(format!(
         "CNI_CONTAINERID {id:?} must start with a letter or digit, hold only letters, digits, \
-         '_', '.' and '-', and have at most 200 of them"
+         '_', '.' and '-', and have at most {MAX_CONTAINER_ID} of them"
     )))
 }
 
@@ -260,6 +270,26 @@ mod tests {
             .is_ok()
         );
         assert!(read(&[("CNI_COMMAND", "STATUS")]).unwrap().is_some());
+    }
+
+    #[test]
+    fn a_container_id_is_as_long_for_the_plugins_as_for_the_engine() {
+        let long = |length: usize, command: &str| {
+            read(&[
+                ("CNI_COMMAND", command),
+                ("CNI_CONTAINERID", &"a".repeat(length)),
+                ("CNI_NETNS", "/n"),
+                ("CNI_IFNAME", "eth0"),
+            ])
+        };
+        assert!(long(MAX_CONTAINER_ID, "ADD").is_ok());
+        assert_eq!(long(MAX_CONTAINER_ID + 1, "ADD").unwrap_err().code(), 4);
+        assert!(
+            long(MAX_CONTAINER_ID + 1, "DEL")
+                .unwrap()
+                .unwrap()
+                .never_added
+        );
     }
 
     #[test]

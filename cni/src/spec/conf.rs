@@ -7,6 +7,9 @@ use crate::Error;
 use crate::spec::fields::Fields;
 use crate::spec::version::Version;
 
+/// Name of what comes on standard input, in messages.
+const CONFIGURATION: &str = "the configuration";
+
 /// A network configuration, checked as far as every plugin needs it.
 #[derive(Debug, Clone)]
 pub struct NetConf {
@@ -25,11 +28,11 @@ impl NetConf {
     /// [`Error::Json`] if it is not a JSON object, [`Error::Config`] if `name` is absent or bad,
     /// [`Error::Version`] if the version is unknown.
     pub fn parse(text: &[u8]) -> Result<NetConf, Error> {
-        let json = object(text, "the configuration")?;
+        let json = object(text, CONFIGURATION)?;
         let fields = Fields::new(&json);
         let name = fields.string("name")?.unwrap_or_default().to_owned();
         check_name(&name)?;
-        let version = Version::parse(fields.string("cniVersion")?.unwrap_or_default())?;
+        let version = Version::of_conf(&fields)?;
         Ok(NetConf {
             json,
             name,
@@ -75,6 +78,8 @@ pub fn is_identifier(text: &str) -> bool {
 /// # Errors
 /// [`Error::Json`].
 pub fn object(text: &[u8], what: &str) -> Result<Map<String, Value>, Error> {
+    // Editors put a byte order mark at the beginning of UTF-8.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     match serde_json::from_slice::<Value>(text) {
         Ok(Value::Object(map)) => Ok(map),
         Ok(other) => Err(Error::Json {
@@ -89,7 +94,7 @@ pub fn object(text: &[u8], what: &str) -> Result<Map<String, Value>, Error> {
             line: error.line(),
             column: error.column(),
             why: plain(&error),
-            hint: hint(text, error.line()),
+            hint: hint(text, what, error.line()),
         }),
     }
 }
@@ -115,10 +120,16 @@ fn kind(value: &Value) -> &'static str {
 }
 
 /// Returns a hint for mistakes that printed examples lead to; empty if there is none.
-fn hint(text: &[u8], line: usize) -> String {
+fn hint(text: &[u8], what: &str, line: usize) -> String {
+    if text.starts_with(b"\xff\xfe") || text.starts_with(b"\xfe\xff") {
+        return " (it is UTF-16: save it as UTF-8)".to_owned();
+    }
     let text = String::from_utf8_lossy(text);
     if text.trim().is_empty() {
-        return " (nothing came on standard input)".to_owned();
+        return match what {
+            CONFIGURATION => " (nothing came on standard input)".to_owned(),
+            _ => " (it is empty)".to_owned(),
+        };
     }
     let faulty = text.lines().nth(line.saturating_sub(1)).unwrap_or_default();
     let starts = faulty.trim_start();
@@ -169,5 +180,18 @@ mod tests {
         let error = NetConf::parse(b"").unwrap_err();
         assert_eq!(error.code(), 6);
         assert!(error.to_string().contains("nothing came"));
+        let file = object(b" \n", "/etc/x.conf").unwrap_err().to_string();
+        assert!(
+            file.contains("/etc/x.conf") && file.contains("it is empty"),
+            "{file}"
+        );
+    }
+
+    #[test]
+    fn byte_order_marks() {
+        let conf = NetConf::parse(b"\xef\xbb\xbf{\"name\": \"x\"}").unwrap();
+        assert_eq!(conf.name, "x");
+        let wide = object(b"\xff\xfe{\0", "f").unwrap_err().to_string();
+        assert!(wide.contains("UTF-16"), "{wide}");
     }
 }

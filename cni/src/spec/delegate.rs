@@ -12,11 +12,31 @@ use crate::spec::conf::check_name;
 use crate::spec::exec::{Job, Runner};
 use crate::spec::fields::{self, Fields};
 use crate::spec::progress::{PluginState, Progress};
+use crate::spec::result::CniResult;
 use crate::spec::version::Version;
 use crate::{Error, PluginError};
 
 /// The member of a GC's configuration that lists what still lives.
 pub const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
+/// Another name of [`VALID_ATTACHMENTS`], which the specification's own text has.
+pub const ATTACHMENTS: &str = "cni.dev/attachments";
+
+/// The list of what still lives, by either of its names.
+///
+/// # Errors
+/// [`Error::Config`]: there is none, which is not the same as an empty one; it is no list; or both are given
+/// and differ.
+pub fn valid_attachments<'a>(fields: &Fields<'a>) -> Result<&'a [Value], Error> {
+    match (fields.list(VALID_ATTACHMENTS)?, fields.list(ATTACHMENTS)?) {
+        (Some(one), Some(other)) if one != other => Err(Error::Config(format!(
+            "{VALID_ATTACHMENTS} and {ATTACHMENTS} differ: nothing is deleted"
+        ))),
+        (Some(list), _) | (None, Some(list)) => Ok(list),
+        (None, None) => Err(Error::Config(format!(
+            "GC needs {VALID_ATTACHMENTS}: without it everything would be deleted"
+        ))),
+    }
+}
 
 /// A delegate as it is run and as it is recorded, so that DEL and CHECK need nothing else.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -73,8 +93,13 @@ impl Delegate {
         fallback: impl FnOnce(&str) -> String,
     ) -> Result<Delegate, Error> {
         let own = Fields::new(conf);
-        let cni_version = own.string("cniVersion")?.unwrap_or_default().to_owned();
-        Version::parse(&cni_version).map_err(|error| Error::Config(error.to_string()))?;
+        let version = Version::of_conf(&own).map_err(|error| Error::Config(error.to_string()))?;
+        // None is put in where none is written.
+        let is_written = own.get("cniVersion").is_some_and(|text| *text != "")
+            || own
+                .list("cniVersions")?
+                .is_some_and(|list| !list.is_empty());
+        let cni_version = if is_written { version.as_str() } else { "" }.to_owned();
         let chained = own.list("plugins")?;
         let mut plugins = match chained {
             None => vec![conf.clone()],
@@ -88,15 +113,14 @@ impl Delegate {
                 })
                 .collect::<Result<_, _>>()?,
         };
-        for plugin in &plugins {
-            if Fields::new(plugin)
-                .string("type")?
-                .unwrap_or_default()
-                .is_empty()
-            {
-                return Err(Error::Config(
-                    "a delegate has no type: name its plugin".into(),
-                ));
+        for (position, plugin) in plugins.iter().enumerate() {
+            let at = chained.map_or_else(String::new, |_| format!("plugins[{position}]: "));
+            let named = Fields::new(plugin).string("type");
+            let named = named.map_err(|error| Error::Config(format!("{at}{error}")))?;
+            if named.unwrap_or_default().is_empty() {
+                return Err(Error::Config(format!(
+                    "{at}there is no type: name the plugin"
+                )));
             }
         }
         let name = match own.string("name")? {
@@ -107,7 +131,7 @@ impl Delegate {
         for plugin in &mut plugins {
             fields::set(plugin, "name", name.clone().into());
             // A list's version is its plugins' (CNI specification, section 3).
-            if chained.is_some() && !cni_version.is_empty() {
+            if !cni_version.is_empty() {
                 fields::set(plugin, "cniVersion", cni_version.clone().into());
             }
         }
@@ -119,8 +143,8 @@ impl Delegate {
             more_args: Vec::new(),
             device_info: None,
             has_link: false,
-            disable_check: own.boolean("disableCheck")?.unwrap_or_default(),
-            disable_gc: own.boolean("disableGC")?.unwrap_or_default(),
+            disable_check: own.switch("disableCheck")?.unwrap_or_default(),
+            disable_gc: own.switch("disableGC")?.unwrap_or_default(),
             cni_version,
             plugins,
             runtime_config: Map::new(),
@@ -166,7 +190,11 @@ impl Delegate {
         let answer = self.run(runner, Command::Add, plugin, &conf, budget);
         let result = answer.and_then(|result| {
             let nothing = || self.failure(plugin, "succeeded without a result".to_owned());
-            result.ok_or_else(nothing)
+            let result = result.ok_or_else(nothing)?;
+            match CniResult::parse(&result) {
+                Ok(_) => Ok(result),
+                Err(error) => Err(self.failure(plugin, error.to_string())),
+            }
         });
         match result {
             Ok(result) => {
@@ -198,7 +226,7 @@ impl Delegate {
             let state = &mut self.states[position];
             match answer {
                 Ok(_) => state.progress = Progress::Deleted,
-                Err(error) => match state.del_failed(&error) {
+                Err(error) => match state.del_failed(&error, runner.call().netns.is_none()) {
                     Some(why) => runner.log().error(format_args!(
                         "{error}: not tried again, since {why}; what it may have left is to be removed \
                          by hand or by its GC"
@@ -262,7 +290,7 @@ impl Delegate {
         let mut errors = Vec::new();
         for plugin in &self.plugins {
             let mut conf = self.conf_for(plugin, None);
-            for key in [VALID_ATTACHMENTS, "cni.dev/attachments"] {
+            for key in [VALID_ATTACHMENTS, ATTACHMENTS] {
                 fields::set(&mut conf, key, attachments.clone());
             }
             errors.extend(self.run(runner, Command::Gc, plugin, &conf, budget).err());
@@ -396,6 +424,36 @@ mod tests {
             .clone();
         let conf = one.conf_for(&one.plugins[0], None);
         assert_eq!(conf["runtimeConfig"], json!({"mac": "m"}));
+    }
+
+    #[test]
+    fn versions_of_a_list_count_too() {
+        let list = delegate(json!({"cniVersions": ["0.4.0", "1.0.0", "9.0.0"],
+            "plugins": [{"type": "ptp"}]}))
+        .unwrap();
+        assert_eq!(list.plugins[0]["cniVersion"], "1.0.0");
+        let known = json!({"type": "a", "cniVersion": "9.0.0", "cniVersions": ["0.4.0"]});
+        assert_eq!(delegate(known).unwrap().cni_version, "0.4.0");
+    }
+
+    #[test]
+    fn a_gc_list_has_two_names() {
+        let list = |conf: Value| {
+            let map = conf.as_object().unwrap();
+            valid_attachments(&Fields::new(map)).map(<[Value]>::len)
+        };
+        assert_eq!(list(json!({ATTACHMENTS: [1]})).unwrap(), 1);
+        assert_eq!(
+            list(json!({ATTACHMENTS: [1], VALID_ATTACHMENTS: [1]})).unwrap(),
+            1
+        );
+        assert_eq!(
+            list(json!({ATTACHMENTS: [], VALID_ATTACHMENTS: [1]}))
+                .unwrap_err()
+                .code(),
+            7
+        );
+        assert_eq!(list(json!({})).unwrap_err().code(), 7);
     }
 
     #[test]

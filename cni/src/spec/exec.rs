@@ -34,6 +34,7 @@ use crate::spec::call::{Call, Command as CniCommand};
 use crate::spec::conf;
 use crate::spec::fields::Fields;
 use crate::spec::log::Log;
+use crate::spec::result;
 use crate::{Error, PluginError};
 
 /// First argument of a child that is to become a plugin: then come the parent's pid and the
@@ -182,28 +183,33 @@ impl<'a> Runner<'a> {
         if !status.success() {
             return Err(failure(job.who, status, &printed, &said).into());
         }
-        if printed.trim().is_empty() {
+        // Nothing but ADD has a result, and what others print stops no DEL.
+        if printed.trim().is_empty() || job.command != CniCommand::Add {
             return Ok(None);
         }
-        conf::object(printed.as_bytes(), &format!("the result of {}", job.who)).map(Some)
+        let mut result = match printed.trim() {
+            "null" => Map::new(),
+            printed => conf::object(printed.as_bytes(), &format!("the result of {}", job.who))?,
+        };
+        result::complete(&mut result, job.conf);
+        Ok(Some(result))
     }
 
-    /// `CNI_ARGS` for one run. Plugins refuse arguments that they do not know unless they are told not
-    /// to.
+    /// `CNI_ARGS` for one run, in one form whatever form the runtime has. Plugins refuse arguments that they do
+    /// not know unless they are told not to.
     fn args(&self, job: &Job<'_>) -> Option<String> {
-        if job.more_args.is_empty() {
-            return self.call.args.clone();
-        }
-        let more = job.more_args.join(";");
-        let lenient = self
-            .call
-            .arg("IgnoreUnknown")
-            .map_or("IgnoreUnknown=true;", |_| "");
-        let own = self.call.args.as_deref().filter(|args| !args.is_empty());
-        Some(match own {
-            Some(own) => format!("{lenient}{own};{more}"),
-            None => format!("{lenient}{more}"),
-        })
+        let own = self.call.args.as_deref().unwrap_or_default();
+        let pairs: Vec<&str> = own
+            .split(';')
+            .chain(job.more_args.iter().map(String::as_str))
+            .map(str::trim)
+            .filter(|pair| {
+                // A pair that is none makes plugins refuse all of them.
+                pair.split_once('=')
+                    .is_some_and(|(key, _)| !key.eq_ignore_ascii_case("IgnoreUnknown"))
+            })
+            .collect();
+        (!pairs.is_empty()).then(|| format!("IgnoreUnknown=1;{}", pairs.join(";")))
     }
 
     fn command(&self, job: &Job<'_>, program: &Path) -> Result<Command, Error> {

@@ -77,6 +77,18 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// `true` or `false`, as such or as text in any case: CNI 0.4.0 describes its switches as text.
+    ///
+    /// # Errors
+    /// [`Error::Config`]: it is something else.
+    pub fn switch(&self, key: &str) -> Result<Option<bool>, Error> {
+        match self.get(key) {
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("true") => Ok(Some(true)),
+            Some(Value::String(text)) if text.eq_ignore_ascii_case("false") => Ok(Some(false)),
+            _ => self.boolean(key),
+        }
+    }
+
     /// A whole number from `least` to `most`.
     ///
     /// # Errors
@@ -166,6 +178,15 @@ mod tests {
             "vlan must be a whole number from 0 to 4094, not 70000"
         );
         assert_eq!(error.code(), 7);
+    }
+
+    #[test]
+    fn switches_may_be_text() {
+        let value = json!({"a": "True", "b": "false", "c": true, "d": "yes"});
+        let fields = Fields::new(value.as_object().unwrap());
+        let read = ["a", "b", "c", "e"].map(|key| fields.switch(key).unwrap());
+        assert_eq!(read, [Some(true), Some(false), Some(true), None]);
+        assert_eq!(fields.switch("d").unwrap_err().code(), 7);
     }
 
     #[test]

@@ -44,6 +44,23 @@ pub fn own(call: &Call) -> Error {
     ))
 }
 
+/// Refuses a call whose `CNI_NETNS` leads to another namespace than at ADD.
+///
+/// # Errors
+/// [`Error::Netns`].
+pub fn check_same(call: &Call, recorded: Option<&NetnsIdentity>) -> Result<(), Error> {
+    let (Some(path), Some(recorded)) = (call.netns.as_deref(), recorded) else {
+        return Ok(());
+    };
+    if recorded.is_at(path)? {
+        return Ok(());
+    }
+    Err(Error::Netns(format!(
+        "{} is another network namespace than at ADD: the pod's is gone",
+        path.display()
+    )))
+}
+
 /// The path of the pod's namespace on DEL; `None` if the namespace is gone. A path proves nothing: it may
 /// lead to another pod's namespace by now, to the host's, or to a plain file. `recorded` is what it led to
 /// at ADD, where that is known.

@@ -8,7 +8,8 @@
 //! 1. the plugin's ADD had answered with an error: it promised nothing, and
 //!    what its DEL says is logged;
 //! 2. the failure is [final](Error::is_final): no retry mends it;
-//! 3. it is the [`MOST_DELS`]th.
+//! 3. the pod's network namespace is gone, and the plugin says that it cannot do without;
+//! 4. it is the [`MOST_DELS`]th.
 //!
 //! So the number of DELs of a container is bounded, whatever its plugins answer.
 
@@ -80,6 +81,9 @@ pub enum GivenUp {
     #[error("no retry mends this")]
     Final,
     /// Rule 3.
+    #[error("it asks for the pod's network namespace, which is gone")]
+    NeedsNetns,
+    /// Rule 4.
     #[error("{MOST_DELS} DELs of it have failed")]
     TooOften,
 }
@@ -106,13 +110,15 @@ impl PluginState {
     }
 
     /// Notes that its DEL failed. The reason why it is not asked again; `None`: it is.
-    pub fn del_failed(&mut self, error: &Error) -> Option<GivenUp> {
+    pub fn del_failed(&mut self, error: &Error, netns_is_gone: bool) -> Option<GivenUp> {
         self.failed_dels += 1;
         self.last_error = Some(error.to_string());
         let given_up = if self.progress == Progress::Failed {
             GivenUp::NeverAdded
         } else if error.is_final() {
             GivenUp::Final
+        } else if netns_is_gone && asks_for_netns(error) {
+            GivenUp::NeedsNetns
         } else if self.failed_dels >= MOST_DELS {
             GivenUp::TooOften
         } else {
@@ -121,6 +127,18 @@ impl PluginState {
         self.progress = Progress::Deleted;
         Some(given_up)
     }
+}
+
+/// Whether a plugin's message is about the network namespace, in the words of the library that nearly all of
+/// them open it with (`failed to open netns "": failed to Statfs "": no such file or directory`).
+fn asks_for_netns(error: &Error) -> bool {
+    let Error::Plugin(failure) = error else {
+        return false;
+    };
+    let msg = failure.msg.to_ascii_lowercase();
+    ["netns", "statfs", "namespace"]
+        .iter()
+        .any(|word| msg.contains(word))
 }
 
 #[cfg(test)]
@@ -136,7 +154,7 @@ mod tests {
         let mut state = PluginState::default();
         state.add_failed(&busy());
         assert!(state.is_owed());
-        assert_eq!(state.del_failed(&busy()), Some(GivenUp::NeverAdded));
+        assert_eq!(state.del_failed(&busy(), false), Some(GivenUp::NeverAdded));
         assert!(!state.is_owed());
     }
 
@@ -145,14 +163,27 @@ mod tests {
         for progress in [Progress::Added, Progress::Unknown] {
             let mut state = PluginState::from(progress);
             let refused = Error::Config("no".into());
-            assert_eq!(state.del_failed(&refused), Some(GivenUp::Final));
+            assert_eq!(state.del_failed(&refused, false), Some(GivenUp::Final));
             let mut state = PluginState::from(progress);
             for _ in 1..MOST_DELS {
-                assert_eq!(state.del_failed(&busy()), None);
+                assert_eq!(state.del_failed(&busy(), true), None);
                 assert!(state.is_owed());
             }
-            assert_eq!(state.del_failed(&busy()), Some(GivenUp::TooOften));
+            assert_eq!(state.del_failed(&busy(), false), Some(GivenUp::TooOften));
         }
         assert!(!PluginState::from(Progress::NotRun).is_owed());
+    }
+
+    #[test]
+    fn a_plugin_that_asks_for_a_namespace_that_is_gone_is_given_up() {
+        let error = Error::Plugin(crate::PluginError {
+            plugin: "sbr".into(),
+            code: 999,
+            msg: "failed to open netns \"\": failed to Statfs \"\": no such file".into(),
+            details: String::new(),
+        });
+        let mut state = PluginState::from(Progress::Added);
+        assert_eq!(state.del_failed(&error, false), None, "it is there");
+        assert_eq!(state.del_failed(&error, true), Some(GivenUp::NeedsNetns));
     }
 }

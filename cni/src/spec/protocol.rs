@@ -104,11 +104,17 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         budget::DEL
     };
     let budget = Budget::inherited(own, environment(budget::VARIABLE).as_deref());
-    match netns::is_own(&call) {
-        Ok(own) if call.command == Command::Del => call.names_own_netns = own,
-        Ok(false) => {}
-        Ok(true) => return refuse(&netns::own(&call), conf.version),
-        Err(error) => return refuse(&error, conf.version),
+    let refused = match netns::is_own(&call) {
+        Ok(own) if call.command == Command::Del => {
+            call.names_own_netns = own;
+            None
+        }
+        Ok(own) => own.then(|| netns::own(&call)),
+        Err(error) => Some(error),
+    };
+    if let Some(error) = refused {
+        log.error(format_args!("failed with code {}: {error}", error.code()));
+        return refuse(&error, conf.version);
     }
     let context = Context {
         call,
@@ -143,6 +149,7 @@ fn serve<P: Plugin>(plugin: &P, context: &Context) -> Result<Option<Map<String, 
         .log
         .verbose(format_args!("network {}", context.conf.name));
     match command {
+        Command::Del if context.call.never_added => Ok(None),
         Command::Add => plugin.add(context).map(Some),
         Command::Del => plugin.del(context).map(|()| None),
         Command::Check => plugin.check(context).map(|()| None),

@@ -118,6 +118,34 @@ pub fn version_of(result: &Map<String, Value>) -> Result<Version, Error> {
     )
 }
 
+/// Gives a result without a version the one that it has: that of the configuration which its plugin got, as the
+/// reference implementation (libcni) does. Where that has none either, or an older one than the result's
+/// members, the members tell.
+pub fn complete(result: &mut Map<String, Value>, conf: &Map<String, Value>) {
+    let written = |map: &Map<String, Value>| {
+        let text = fields::find(map, "cniVersion").and_then(Value::as_str);
+        text.filter(|text| !text.is_empty()).map(str::to_owned)
+    };
+    if written(result).is_some() {
+        return;
+    }
+    let mut version = written(conf).unwrap_or_else(|| Version::V0_1_0.as_str().to_owned());
+    let has = |key| fields::find(result, key).is_some();
+    let is_new = (has("ips") || has("interfaces")) && !has("ip4") && !has("ip6");
+    if is_new && Version::parse(&version).is_ok_and(|version| shape(version) == 0) {
+        let ips = fields::find(result, "ips").and_then(Value::as_array);
+        let mut ips = ips.into_iter().flatten().filter_map(Value::as_object);
+        let numbered = ips.any(|ip| fields::find(ip, "version").is_some());
+        let of_members = if numbered {
+            Version::V0_4_0
+        } else {
+            Version::V1_0_0
+        };
+        of_members.as_str().clone_into(&mut version);
+    }
+    fields::set(result, "cniVersion", version.into());
+}
+
 /// A result in another version's shape. Members unknown to us survive where the shape does.
 ///
 /// # Errors
@@ -303,6 +331,40 @@ mod tests {
             "routes": [{"dst": "0.0.0.0/0", "mtu": 1400}, {"dst": "fd01::/64", "gw": "fd00::1"}],
             "dns": {"nameservers": ["10.0.0.53"]},
         }))
+    }
+
+    #[test]
+    fn a_result_without_a_version_has_that_of_its_configuration_or_of_its_members() {
+        let ips = json!([{"address": "10.0.0.2/24"}]);
+        let old = json!({"ip": "10.0.0.2/24"});
+        for (result, conf, version) in [
+            (json!({"ips": ips}), json!({"cniVersion": "0.4.0"}), "0.4.0"),
+            (
+                json!({"ips": ips, "cniVersion": ""}),
+                json!({"cniVersion": "1.1.0"}),
+                "1.1.0",
+            ),
+            (
+                json!({"ips": ips, "cniVersion": "0.3.1"}),
+                json!({"cniVersion": "1.1.0"}),
+                "0.3.1",
+            ),
+            (json!({"ips": ips, "interfaces": []}), json!({}), "1.0.0"),
+            (
+                json!({"ips": [{"version": "4", "address": "10.0.0.2/24"}]}),
+                json!({}),
+                "0.4.0",
+            ),
+            (json!({"ip4": old}), json!({}), "0.1.0"),
+            (json!({"ip4": old}), json!({"cniVersion": "0.2.0"}), "0.2.0"),
+            (json!({}), json!({"cniVersion": "1.0.0"}), "1.0.0"),
+        ] {
+            let mut completed = object(result.clone());
+            complete(&mut completed, &object(conf));
+            assert_eq!(completed["cniVersion"], version, "{result}");
+            let ips = CniResult::parse(&completed).unwrap().ips;
+            assert_eq!(ips.is_empty(), result == json!({}), "{result}");
+        }
     }
 
     #[test]

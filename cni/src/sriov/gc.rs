@@ -12,7 +12,7 @@ use super::paths::PluginPaths;
 use super::{InterfaceRecord, claim, teardown};
 use crate::Error;
 use crate::spec::call::Call;
-use crate::spec::delegate::VALID_ATTACHMENTS;
+use crate::spec::delegate::valid_attachments;
 use crate::spec::fields::Fields;
 use crate::spec::protocol::Context;
 use crate::state;
@@ -22,12 +22,8 @@ use crate::state::lock::ContainerLock;
 /// earlier DEL could only mark released.
 pub(super) fn run(context: &Context) -> Result<(), Error> {
     let fields = context.conf.fields();
-    let Some(valid) = fields.list(VALID_ATTACHMENTS)? else {
-        return Err(Error::Config(format!(
-            "GC needs {VALID_ATTACHMENTS}: without it everything would be deleted"
-        )));
-    };
-    if fields.boolean("disableGC")?.unwrap_or_default() {
+    let valid = valid_attachments(&fields)?;
+    if fields.switch("disableGC")?.unwrap_or_default() {
         return Ok(());
     }
     let paths = PluginPaths::read(&context.conf);

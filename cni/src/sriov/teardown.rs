@@ -86,7 +86,7 @@ fn settle(
         progress: record.progress(),
         ..record.state
     };
-    let Some(why) = record.state.del_failed(&error) else {
+    let Some(why) = record.state.del_failed(&error, call.netns.is_none()) else {
         if let Err(unsaved) = record.save(&paths.records) {
             log.error(format_args!("{unsaved}: this failure is not counted"));
         }

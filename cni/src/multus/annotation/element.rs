@@ -7,11 +7,11 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
 use serde_json::{Map, Value};
 use sluice_packet::{Mac, MacError};
 
 use crate::Error;
+use crate::multus::capability::{is_address, is_mac};
 use crate::spec::call::{IfnameError, check_ifname};
 use crate::spec::fields::Fields;
 
@@ -51,7 +51,10 @@ pub(in crate::multus) fn parse(
     text: &str,
 ) -> Result<Vec<NetworkSelectionElement>, Error> {
     let wrong = |why: String| Error::Config(format!("annotation {key}: {why}"));
-    if text.trim().is_empty() {
+    let text = text.trim();
+    // The reference passes over a comma at the end.
+    let text = text.strip_suffix(',').unwrap_or(text).trim_end();
+    if text.is_empty() {
         return Ok(Vec::new());
     }
     // No name of either form holds one of these.
@@ -60,6 +63,11 @@ pub(in crate::multus) fn parse(
             .split(',')
             .map(|element| short(element.trim()).map_err(|error| wrong(error.to_string())))
             .collect();
+    }
+    if text.starts_with('{') {
+        return Err(wrong(format!(
+            "is one JSON object, and a list of them is wanted: write [{text}]"
+        )));
     }
     let list: Vec<Value> = serde_json::from_str(text).map_err(|error| {
         wrong(format!(
@@ -98,6 +106,12 @@ enum ElementError {
     /// Element without a name.
     #[error("a network has no name")]
     NoName,
+    /// Name with the namespace in it, in JSON.
+    #[error(
+        "\"name\": {0:?} holds the namespace too, which has a member of its own in JSON: write \
+         {{\"name\": {2:?}, \"namespace\": {1:?}}}"
+    )]
+    NamespaceInName(String, String, String),
     /// Name or namespace that no object can have.
     #[error(
         "{0:?} is not an object's name: lower-case letters, digits, '-' and '.' only, a letter or \
@@ -197,16 +211,30 @@ fn default_route(fields: &Fields<'_>) -> Result<Option<Vec<IpAddr>>, Error> {
     }
     let texts = strings(fields, "default-route")?;
     let gateways = texts.iter().map(|text| text.parse().ok());
-    let gateways = gateways.collect::<Option<_>>();
-    gateways
-        .map(Some)
-        .ok_or_else(|| fields.wrong("default-route", "a list of gateways' addresses"))
+    let gateways: Vec<IpAddr> = gateways
+        .collect::<Option<_>>()
+        .ok_or_else(|| fields.wrong("default-route", "a list of gateways' addresses"))?;
+    let of = |v4| gateways.iter().filter(|ip| ip.is_ipv4() == v4).count();
+    if of(true) > 1 || of(false) > 1 {
+        return Err(fields.wrong(
+            "default-route",
+            "one gateway for IPv4 and one for IPv6 at most",
+        ));
+    }
+    Ok(Some(gateways))
 }
 
 impl NetworkSelectionElement {
     fn check(&self) -> Result<(), ElementError> {
         if self.name.is_empty() {
             return Err(ElementError::NoName);
+        }
+        if let Some((namespace, name)) = self.name.split_once('/') {
+            return Err(ElementError::NamespaceInName(
+                self.name.clone(),
+                namespace.to_owned(),
+                name.to_owned(),
+            ));
         }
         for part in [Some(&self.name), self.namespace.as_ref()]
             .into_iter()
@@ -221,11 +249,11 @@ impl NetworkSelectionElement {
         {
             return Err(ElementError::Interface(name.clone(), why));
         }
-        if let Some(mac) = &self.mac {
+        if let Some(mac) = self.mac.as_deref().filter(|mac| !is_mac(mac)) {
             Mac::parse_unicast(mac)?;
         }
         for ip in &self.ips {
-            if ip.parse::<IpNet>().is_err() && ip.parse::<IpAddr>().is_err() {
+            if !is_address(ip) {
                 return Err(ElementError::Ip(ip.clone()));
             }
         }
@@ -273,6 +301,9 @@ mod tests {
             ("ns-2/d.e", "net9"),
         ];
         assert_eq!(seen, expected.map(|(name, at)| (name.to_owned(), at)));
+        for same in ["a,b", "a, b,", "a,b , "] {
+            assert_eq!(parse("k", same).unwrap().len(), 2, "{same}");
+        }
         assert_eq!(parse("k", " ").unwrap(), []);
         assert_eq!(parse("k", "[]").unwrap(), []);
     }
@@ -300,6 +331,7 @@ mod tests {
             r#"[{"name": "a", "ips": "10.0.0.1"}]"#,
             r#"[{"name": "a", "ips": ["10.0.0.300"]}]"#,
             r#"[{"name": "a", "default-route": ["10.0.0.0/8"]}]"#,
+            r#"[{"name": "a", "default-route": ["10.0.0.1", "10.0.0.2"]}]"#,
             r#"[{"name": "a", "portMappings": {}}]"#,
             r#"[{"name": "a", "cni-args": []}]"#,
             r#"[{"name": "a", "ips": ["10.0.0.1"], "ipam-claim-reference": "c"}]"#,
@@ -309,6 +341,27 @@ mod tests {
             assert_eq!(error.code(), 7, "{bad}");
             assert!(error.to_string().contains("annotation k"), "{bad}: {error}");
         }
+    }
+
+    #[test]
+    fn what_to_write_instead_is_said() {
+        for (text, instead) in [
+            (
+                r#"[{"name": "ns/a"}]"#,
+                r#"{"name": "a", "namespace": "ns"}"#,
+            ),
+            (r#" {"name": "a"}"#, r#"write [{"name": "a"}]"#),
+        ] {
+            let said = one(text).unwrap_err().to_string();
+            assert!(said.contains(instead), "{said}");
+        }
+    }
+
+    #[test]
+    fn a_hardware_address_of_infiniband_is_taken() {
+        let mac = vec!["80"; 20].join(":");
+        let element = one(&format!(r#"[{{"name": "a", "mac": "{mac}"}}]"#)).unwrap();
+        assert_eq!(element.mac, Some(mac));
     }
 
     #[test]

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 
 use super::element::{NetworkSelectionElement, parse};
 use crate::Error;
+use crate::spec::log::Log;
 
 /// A pod's annotations.
 pub(in crate::multus) type Annotations = BTreeMap<String, String>;
@@ -48,19 +49,32 @@ pub(in crate::multus) struct NetworksAnnotation {
 /// Reads what a pod asks for; `None`: nothing. Several annotations of the same content are fine: then
 /// TKE's counts where the configuration is one of TKE's, else the first as listed above.
 ///
+/// The bare key is so plain a word that anybody may use it for something else. So it counts only in the one
+/// form that Multus 1.x has, a JSON list of objects, and yields to keys with a namespace.
+///
 /// # Errors
-/// [`Error::Config`]: one is malformed, or two say different things.
+/// [`Error::Config`]: one with a namespace is malformed, or two of them say different things.
 pub(in crate::multus) fn read(
     annotations: &Annotations,
     is_tke: bool,
+    log: &Log,
 ) -> Result<Option<NetworksAnnotation>, Error> {
     let mut found: Vec<NetworksAnnotation> = Vec::new();
     for (key, style) in KEYS {
         let Some(text) = annotations.get(key) else {
             continue;
         };
-        // The bare key is so plain a word that something else may be meant by it.
-        let networks = parse(key, text)?;
+        let networks = if style == Style::Bare {
+            match bare(key, text) {
+                Ok(networks) => networks,
+                Err(why) => {
+                    log.info(format_args!("not for this plugin: {why}"));
+                    continue;
+                }
+            }
+        } else {
+            parse(key, text)?
+        };
         if !networks.is_empty() {
             found.push(NetworksAnnotation {
                 key,
@@ -68,6 +82,19 @@ pub(in crate::multus) fn read(
                 networks,
             });
         }
+    }
+    let namespaced = found.iter().find(|asked| asked.style != Style::Bare);
+    if let Some(namespaced) = namespaced.cloned() {
+        found.retain(|asked| {
+            let kept = asked.style != Style::Bare || asked.networks == namespaced.networks;
+            if !kept {
+                log.warning(format_args!(
+                    "annotation {} of the pod yields to {}, which names other networks",
+                    asked.key, namespaced.key
+                ));
+            }
+            kept
+        });
     }
     if let [first, rest @ ..] = &found[..]
         && let Some(other) = rest.iter().find(|other| other.networks != first.networks)
@@ -83,6 +110,16 @@ pub(in crate::multus) fn read(
         .position(|asked| is_tke && asked.style == Style::Tke)
         .unwrap_or(0);
     Ok((at < found.len()).then(|| found.swap_remove(at)))
+}
+
+/// Reads the bare key; an error says why it is somebody else's.
+fn bare(key: &str, text: &str) -> Result<Vec<NetworkSelectionElement>, Error> {
+    if text.trim_start().starts_with('[') {
+        return parse(key, text);
+    }
+    Err(Error::Config(format!(
+        "annotation {key} is not a JSON list of networks"
+    )))
 }
 
 /// Reads the network that replaces the cluster's default.
@@ -119,29 +156,51 @@ mod tests {
 
     #[test]
     fn each_key_has_its_style() {
+        let read = |pod: &Annotations| read(pod, false, &Log::silent());
         for (key, style) in KEYS {
-            let asked = read(&pod(&[(key, "a")]), false).unwrap().unwrap();
+            let asked = read(&pod(&[(key, r#"[{"name": "a"}]"#)])).unwrap().unwrap();
             assert_eq!(
                 (asked.key, asked.style, asked.networks.len()),
                 (key, style, 1)
             );
         }
-        assert_eq!(read(&pod(&[("app", "web")]), false).unwrap(), None);
-        assert_eq!(read(&pod(&[(NETWORKS, "")]), false).unwrap(), None);
+        assert_eq!(read(&pod(&[("app", "web")])).unwrap(), None);
+        assert_eq!(read(&pod(&[(NETWORKS, "")])).unwrap(), None);
+    }
+
+    #[test]
+    fn a_bare_key_that_somebody_else_uses_is_let_pass() {
+        let read = |pod: &Annotations| read(pod, false, &Log::silent());
+        for theirs in [
+            "Production LAN",
+            "production",
+            "",
+            "[1]",
+            "[\"a\"]",
+            "{\"a\": 1}",
+        ] {
+            let alone = pod(&[("networks", theirs)]);
+            assert_eq!(read(&alone).unwrap(), None, "{theirs}");
+            let beside = pod(&[("networks", theirs), (NETWORKS, "a")]);
+            assert_eq!(read(&beside).unwrap().unwrap().key, NETWORKS, "{theirs}");
+        }
+        // Ours, and another than the namespaced one.
+        let both = pod(&[("networks", r#"[{"name": "b"}]"#), (NETWORKS, "a")]);
+        assert_eq!(read(&both).unwrap().unwrap().key, NETWORKS);
+        // The others have a namespace: nobody else means anything by them.
+        assert_eq!(read(&pod(&[(TKE_NETWORKS, "A B")])).unwrap_err().code(), 7);
     }
 
     #[test]
     fn the_same_twice_is_fine_and_different_ones_are_7() {
         let both = pod(&[("networks", r#"[{"name": "a"}]"#), (TKE_NETWORKS, "a")]);
+        let read = |pod: &Annotations, is_tke| read(pod, is_tke, &Log::silent());
         assert_eq!(read(&both, false).unwrap().unwrap().style, Style::Bare);
         assert_eq!(read(&both, true).unwrap().unwrap().style, Style::Tke);
-        let error = read(&pod(&[("networks", "a"), (NETWORKS, "b")]), false).unwrap_err();
+        let error = read(&pod(&[(TKE_NETWORKS, "a"), (NETWORKS, "b")]), false).unwrap_err();
         assert_eq!(error.code(), 7);
-        assert!(
-            error
-                .to_string()
-                .contains("annotations k8s.v1.cni.cncf.io/networks and networks")
-        );
+        let named = "annotations k8s.v1.cni.cncf.io/networks and tke.cloud.tencent.com/networks";
+        assert!(error.to_string().contains(named), "{error}");
     }
 
     #[test]

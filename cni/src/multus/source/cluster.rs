@@ -4,23 +4,21 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, SystemTime};
 
-use hyper_util::client::legacy::Client as HttpClient;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use k8s_openapi::api::core::v1::{Event, EventSource, ObjectReference, Pod as ApiPod};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
+use kube::Client;
 use kube::api::{
     Api, ApiResource, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
 };
-use kube::client::ConfigExt;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
+use kube::client::AuthError;
 use serde_json::{Map, Value, json};
-use tower::{BoxError, ServiceBuilder};
 
-use super::chain;
+use super::proxy::Proxy;
+use super::transport::{ProxyError, StrangeAnswer};
+use super::{chain, credentials, transport};
 use crate::Error;
 use crate::spec::budget::Budget;
 use crate::spec::log::Log;
@@ -101,24 +99,26 @@ impl Cluster {
             .enable_all()
             .build()
             .map_err(|error| Error::Internal(format!("no async runtime: {error}")))?;
-        let config = runtime.block_on(config(kubeconfig))?;
+        let (mut config, proxy) = runtime.block_on(credentials::read(kubeconfig))?;
+        config.connect_timeout = Some(PATIENCE / 2);
         let url = config.cluster_url.to_string();
-        let client = {
-            let _within = runtime.enter();
-            client(config).map_err(|error| {
-                let from = kubeconfig.map_or("the service account".to_owned(), |path| {
-                    format!("kubeconfig {}", path.display())
-                });
-                Error::Config(format!(
-                    "{from}: no client can be made of it: {}",
-                    chain(&error)
-                ))
-            })?
-        };
+        let budget = budget.share(2).at_most(ALL);
+        let made = make_client(&runtime, config, proxy, budget).ok_or_else(|| {
+            Error::TryAgain("the credential program of the kubeconfig does not end".into())
+        })?;
+        let client = made.map_err(|error| {
+            let from = kubeconfig.map_or("the service account".to_owned(), |path| {
+                format!("kubeconfig {}", path.display())
+            });
+            Error::Config(format!(
+                "{from}: no client can be made of it: {}",
+                told(&error)
+            ))
+        })?;
         Ok(Cluster {
             runtime,
             client,
-            budget: budget.share(2).at_most(ALL),
+            budget,
             url,
         })
     }
@@ -290,10 +290,15 @@ impl Cluster {
 
     fn refusal(&self, what: &str, error: &kube::Error) -> Refusal {
         let kube::Error::Api(status) = error else {
-            let text = format!("{what}: {} does not answer: {}", self.url, chain(error));
-            return match error {
-                kube::Error::Auth(_) => Refusal::Final(Error::Config(text)),
-                _ => Refusal::Passing(Error::TryAgain(text), None),
+            let said = told(error);
+            return match trouble(error) {
+                Trouble::Final(verb) => {
+                    Refusal::Final(Error::Config(format!("{what}: {}{verb}: {said}", self.url)))
+                }
+                Trouble::Passing(verb) => Refusal::Passing(
+                    Error::TryAgain(format!("{what}: {} {verb}: {said}", self.url)),
+                    None,
+                ),
             };
         };
         let said = format!(
@@ -321,45 +326,100 @@ impl Cluster {
     }
 }
 
-/// kube's own client but for one thing: it leaves Nagle's algorithm on, and with the server's delayed
-/// acknowledgement every question would wait 40 ms.
-fn client(config: Config) -> kube::Result<Client> {
-    let mut connector = HttpConnector::new();
-    connector.enforce_http(false);
-    connector.set_nodelay(true);
-    connector.set_connect_timeout(config.connect_timeout);
-    let connector = config.rustls_https_connector_with_connector(connector)?;
-    let service = ServiceBuilder::new()
-        .layer(config.base_uri_layer())
-        .option_layer(config.auth_layer()?)
-        .map_err(BoxError::from)
-        .service(HttpClient::builder(TokioExecutor::new()).build(connector));
-    Ok(Client::new(service, config.default_namespace))
+/// Makes a client, on a thread of its own: a program that gives credentials may hang. `None`: it does.
+fn make_client(
+    runtime: &tokio::runtime::Runtime,
+    config: kube::Config,
+    proxy: Option<Proxy>,
+    budget: Budget,
+) -> Option<kube::Result<Client>> {
+    let (send, receive) = mpsc::channel();
+    let handle = runtime.handle().clone();
+    std::thread::spawn(move || {
+        let _within = handle.enter();
+        // Nobody listens any more where the time was over.
+        let _ = send.send(transport::client(config, proxy));
+    });
+    receive.recv_timeout(budget.left()).ok()
 }
 
-async fn config(kubeconfig: Option<&Path>) -> Result<Config, Error> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let wrong = |error: &(dyn std::error::Error + 'static)| {
-                Error::Config(format!("kubeconfig {}: {}", path.display(), chain(error)))
-            };
-            let file = Kubeconfig::read_from(path).map_err(|error| wrong(&error))?;
-            Config::from_custom_kubeconfig(file, &KubeConfigOptions::default())
-                .await
-                .map_err(|error| wrong(&error))?
-        }
-        None => Config::incluster().map_err(|error| {
-            Error::Config(format!("the pod's service account: {}", chain(&error)))
-        })?,
-    };
-    if let Some(proxy) = &config.proxy_url {
-        return Err(Error::Config(format!(
-            "proxy {proxy}: the API server is asked directly; remove proxy-url from the kubeconfig, \
-             and HTTPS_PROXY from the environment"
-        )));
+/// Kind of a failure without an answer of the API, with the words that tell it.
+enum Trouble {
+    /// No retry mends it.
+    Final(&'static str),
+    /// A retry may mend it.
+    Passing(&'static str),
+}
+
+fn trouble(error: &kube::Error) -> Trouble {
+    if let Some(strange) = cause::<StrangeAnswer>(error) {
+        return match strange {
+            StrangeAnswer::Redirect { .. } | StrangeAnswer::Page { .. } => Trouble::Final(""),
+        };
     }
-    config.connect_timeout = Some(PATIENCE / 2);
-    Ok(config)
+    if let Some(ProxyError::Refused { code, .. }) = cause::<ProxyError>(error) {
+        return match code {
+            400..=499 => Trouble::Final(" is not reached"),
+            _ => Trouble::Passing("is not reached"),
+        };
+    }
+    if cause::<rustls::Error>(error).is_some() {
+        return Trouble::Final(" and the credentials do not go together");
+    }
+    match error {
+        kube::Error::Auth(_) => Trouble::Final(" cannot be asked"),
+        kube::Error::SerdeError(wrong) if !wrong.is_eof() => {
+            Trouble::Final(" answers with something else than the object")
+        }
+        kube::Error::SerdeError(_) => Trouble::Passing("cuts its answer short"),
+        _ => Trouble::Passing("does not answer"),
+    }
+}
+
+/// An error of a kind among the causes of another one, those that I/O errors wrap included.
+fn cause<E: std::error::Error + 'static>(error: &kube::Error) -> Option<&E> {
+    let mut next: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = next {
+        if let Some(found) = error.downcast_ref() {
+            return Some(found);
+        }
+        let wrapped = error.downcast_ref::<std::io::Error>();
+        if let Some(inner) = wrapped.and_then(std::io::Error::get_ref) {
+            next = Some(inner);
+            continue;
+        }
+        next = error.source();
+    }
+    None
+}
+
+/// A failure in words. Programs that give credentials are quoted.
+fn told(error: &kube::Error) -> String {
+    let quoted = |bytes: &[u8]| {
+        let text = String::from_utf8_lossy(bytes);
+        let text = text.trim();
+        let end = text
+            .char_indices()
+            .nth(1_000)
+            .map_or(text.len(), |(at, _)| at);
+        text[..end].to_owned()
+    };
+    match error {
+        kube::Error::Auth(AuthError::AuthExecRun { cmd, out }) => {
+            let said = [quoted(&out.stderr), quoted(&out.stdout)]
+                .into_iter()
+                .find(|said| !said.is_empty());
+            format!(
+                "the credential program {cmd:?} failed ({}): {}",
+                out.status,
+                said.unwrap_or_else(|| "it said nothing".to_owned())
+            )
+        }
+        kube::Error::Auth(AuthError::AuthExecStart(why)) => {
+            format!("the credential program cannot be started: {why}")
+        }
+        error => chain(error),
+    }
 }
 
 #[cfg(test)]
@@ -381,5 +441,23 @@ mod tests {
             error.to_string().contains(path.to_str().unwrap()),
             "{error}"
         );
+    }
+
+    #[test]
+    fn a_credential_program_that_fails_is_quoted() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("kubeconfig");
+        let exec = json!({"apiVersion": "client.authentication.k8s.io/v1", "command": "/bin/sh",
+            "args": ["-c", "echo token has expired >&2; exit 3"], "interactiveMode": "Never"});
+        let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
+            "clusters": [{"name": "c", "cluster": {"server": "http://127.0.0.1:1"}}],
+            "users": [{"name": "u", "user": {"exec": exec}}],
+            "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
+        std::fs::write(&path, text.to_string()).unwrap();
+        let error = Cluster::connect(Some(&path), Budget::of(Duration::from_secs(5))).unwrap_err();
+        assert_eq!(error.code(), 7);
+        let said = error.to_string();
+        assert!(said.contains("token has expired"), "{said}");
+        assert!(!said.contains("Output {"), "{said}");
     }
 }

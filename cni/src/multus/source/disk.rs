@@ -106,7 +106,8 @@ fn files(dir: &Path) -> Vec<PathBuf> {
         .map(|entry| entry.path())
         .filter(|path| {
             let ext = path.extension().and_then(|ext| ext.to_str());
-            matches!(ext, Some("conf" | "conflist" | "json"))
+            // A folder of such a name is none, nor is a link that leads nowhere.
+            matches!(ext, Some("conf" | "conflist" | "json")) && path.is_file()
         })
         .collect();
     files.sort();
@@ -143,6 +144,8 @@ mod tests {
             r#"{"name": "b", "plugins": [{"type": "ptp"}]}"#,
         );
         put("30-other.txt", r#"{"name": "c", "type": "ptp"}"#);
+        fs::create_dir(dir.path().join("00-x.conf")).unwrap();
+        std::os::unix::fs::symlink("nowhere", dir.path().join("00-y.conf")).unwrap();
         let disk = Disk::new(Some(dir.path()));
         assert_eq!(disk.by_name("a").unwrap().unwrap()["type"], "bridge");
         assert!(disk.by_name("b").unwrap().unwrap().contains_key("plugins"));

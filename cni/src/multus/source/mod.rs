@@ -2,9 +2,12 @@
 //! Sources of networks' configurations: files of the node and objects of the cluster.
 
 mod cluster;
+mod credentials;
 mod disk;
 mod kubelet;
 mod object;
+mod proxy;
+mod transport;
 
 pub(super) use cluster::{Cluster, Pod};
 pub(super) use disk::{Disk, at};

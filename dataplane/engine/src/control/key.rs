@@ -4,13 +4,11 @@
 use std::fmt;
 
 use sluice_api::ApiError;
+use sluice_host::engine::MAX_CONTAINER_ID;
 
 use crate::records::AttachmentRecord;
 use crate::refusal::invalid;
 
-/// Longest container id in bytes, as the plugins take it: it is part of file names (255 bytes) together
-/// with the interface's name.
-const MAX_CONTAINER_ID: usize = 200;
 /// Longest interface name in bytes (`IFNAMSIZ` less its NUL, linux/if.h).
 const MAX_IFNAME: usize = 15;
 
@@ -80,14 +78,21 @@ impl fmt::Display for AttachmentKey {
 
 #[cfg(test)]
 mod tests {
-    use super::AttachmentKey;
+    use super::{AttachmentKey, MAX_CONTAINER_ID};
 
     #[test]
     fn names_stay_in_their_folder() {
         let key = AttachmentKey::new;
         assert!(key("c0ffee", "net1").is_ok());
-        assert!(key(&"x".repeat(200), "fifteen-bytes-x").is_ok());
-        for container in ["", "../x", ".x", "a/b", "a b", &"x".repeat(201), "é"] {
+        for container in [
+            "",
+            "../x",
+            ".x",
+            "a/b",
+            "a b",
+            &"x".repeat(MAX_CONTAINER_ID + 1),
+            "é",
+        ] {
             assert!(key(container, "net1").is_err(), "{container:?} was taken");
         }
         for ifname in [

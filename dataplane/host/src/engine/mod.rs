@@ -19,6 +19,10 @@ pub use records::{RecordError, Records, Unreadable};
 
 use std::path::{Path, PathBuf};
 
+/// Longest container id in bytes, for the engine and the plugins alike: it is part of the names of files,
+/// which have 255 bytes.
+pub const MAX_CONTAINER_ID: usize = 200;
+
 /// Name of the lock file in the run folder.
 pub const LOCK_FILE: &str = "engine.lock";
 

@@ -8,10 +8,13 @@
 //! were called. See `cni_rig::Host::fake_plugin`.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod cni_answers;
 mod cni_cluster;
 mod cni_del;
 mod cni_delegates;
+mod cni_ends;
 mod cni_engine;
 mod cni_link;
+mod cni_matrix;
 mod cni_protocol;
 mod cni_rig;

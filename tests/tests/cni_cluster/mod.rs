@@ -3,6 +3,7 @@
 //! case can be had on demand; the real one is in `make test-cluster`.
 
 mod devices;
+mod surroundings;
 mod trouble;
 
 use serde_json::{Value, json};
@@ -126,7 +127,7 @@ fn case_24_to_26_what_an_element_asks_for() {
     lab.api
         .network("plain", &json!({"type": "c", "cniVersion": "1.0.0"}));
     let all = r#"[{"name": "able", "mac": "02:00:00:00:00:0a", "ips": ["10.9.0.2/24"],
-        "bandwidth": {"ingressRate": 1}, "portMappings": [{"hostPort": 1}],
+        "bandwidth": {"ingressRate": 1}, "portMappings": [{"hostPort": 1, "containerPort": 2}],
         "interface": "new", "interfaceRequest": "old"}, {"name": "plain"}]"#;
     assert_eq!(
         lab.adds("p24", all, &conf),
@@ -427,10 +428,23 @@ fn pods_of_every_generation_side_by_side() {
             .objects
             .retain(|path, _| !path.contains("/networks/"));
     }
-    let both = json!({"networks": "a", "k8s.v1.cni.cncf.io/networks": "b"});
+    let both = json!({"tke.cloud.tencent.com/networks": "a", "k8s.v1.cni.cncf.io/networks": "b"});
     lab.api.pod("ns", "both", both);
     let said = lab.run("ADD", "both", &conf).refused(7);
     assert!(said.contains("networks and"), "{said}");
+    // Somebody else's annotation under the bare key, alone and beside one of ours.
+    lab.api.network("b", &json!({"type": "b"}));
+    for (ours, calls) in [(None, 1), (Some("b"), 2)] {
+        let mut annotations = json!({"networks": "Production LAN"});
+        if let Some(ours) = ours {
+            annotations["k8s.v1.cni.cncf.io/networks"] = ours.into();
+        }
+        lab.api.pod("ns", "claimed", annotations);
+        lab.run("ADD", "claimed", &conf).ok();
+        assert_eq!(lab.host.take_calls().len(), calls);
+        lab.run("DEL", "claimed", &conf).ok();
+        lab.host.take_calls();
+    }
     // TKE's own defaults, from disk, and its own status.
     let folder = lab.host.dir().join("net.d");
     std::fs::create_dir(&folder).unwrap();

@@ -40,7 +40,8 @@ fn case_18_the_master_is_first_and_the_others_are_numbered() {
              "capabilities": {"portMappings": true}},
         ]),
     );
-    conf["runtimeConfig"] = json!({"portMappings": [{"hostPort": 80}], "mac": "unasked"});
+    conf["runtimeConfig"] = json!({"portMappings": [{"hostPort": 80, "containerPort": 80}],
+        "mac": "unasked"});
     let args = "IgnoreUnknown=1;K8S_POD_NAME=web";
     let add = host.pod_call("sluicegate", "ADD", "c18", Some(&pod), "eth0");
     let result = add.env("CNI_ARGS", args).conf(&conf).run().ok();
@@ -62,7 +63,7 @@ fn case_18_the_master_is_first_and_the_others_are_numbered() {
     assert_eq!(flannel["name"], "demo-flannel-2");
     assert_eq!(
         flannel["runtimeConfig"],
-        json!({"portMappings": [{"hostPort": 80}]})
+        json!({"portMappings": [{"hostPort": 80, "containerPort": 80, "protocol": "tcp"}]})
     );
     let ptp = host.conf_of("ptp", "ADD", "net1");
     assert_eq!(ptp["cniVersion"], "0.4.0");

@@ -35,6 +35,8 @@ pub(crate) enum Failure {
     Status(u16),
     /// Answers after this time.
     Sleeps(Duration),
+    /// Answers with this status code, `Content-Type` or `Location`, and body.
+    Says(u16, &'static str, &'static str),
 }
 
 #[derive(Default)]
@@ -57,7 +59,12 @@ pub(crate) struct Api {
 
 impl Api {
     pub(crate) fn start(host: &Host) -> Api {
-        let listen = || Ok(TcpListener::bind("127.0.0.1:0")?);
+        Api::start_at(host, "127.0.0.1")
+    }
+
+    /// Starts it at an address of the host.
+    pub(crate) fn start_at(host: &Host, ip: &str) -> Api {
+        let listen = || Ok(TcpListener::bind((ip, 0))?);
         let listener = host.netns.enter(listen).unwrap();
         listener.set_nonblocking(true).unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -80,7 +87,7 @@ impl Api {
         });
         let kubeconfig = host.dir().join("kubeconfig");
         let text = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-            "clusters": [{"name": "c", "cluster": {"server": format!("http://127.0.0.1:{port}")}}],
+            "clusters": [{"name": "c", "cluster": {"server": format!("http://{ip}:{port}")}}],
             "users": [{"name": "u", "user": {"token": "t"}}],
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
         fs::write(&kubeconfig, text.to_string()).unwrap();
@@ -190,6 +197,15 @@ async fn serve(State(world): State<Arc<Mutex<World>>>, request: Request) -> Resp
     match trouble {
         Some(Failure::Status(code)) => return refuse(code, "failure injected by the test"),
         Some(Failure::Sleeps(time)) => tokio::time::sleep(time).await,
+        Some(Failure::Says(code, header, body)) => {
+            let code = StatusCode::from_u16(code).unwrap();
+            let name = if code.is_redirection() {
+                "location"
+            } else {
+                "content-type"
+            };
+            return (code, [(name, header)], body).into_response();
+        }
         None => {}
     }
     let mut world = world.lock().unwrap();

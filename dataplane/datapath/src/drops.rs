@@ -102,8 +102,6 @@ drop_reasons! {
     MulticastLimited => "multicast_limited",
     /// Its sender's ARP and neighbour discovery were over the limit (`limits`).
     ArpNdLimited => "arp_nd_limited",
-    /// A query of IGMP or MLD from a pod: queriers are on the wire.
-    PodQuery => "pod_query",
     /// A frame to a group, and no attachment is to get it.
     NoReceiver => "no_receiver",
     /// The attachment went while the frame was on its way.

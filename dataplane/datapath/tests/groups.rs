@@ -7,6 +7,7 @@ mod lab;
 use lab::{Lab, Pod, tagged, vid};
 use sluice_datapath::{FloodLimits, Limits, Rate, VlanSet};
 use sluice_packet::build::FrameBuilder;
+use sluice_packet::role::Role;
 use sluice_packet::{IpProto, Mac, VlanTag, checksum};
 
 const HOST: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
@@ -183,11 +184,48 @@ fn queries_reach_the_pods_and_reports_of_the_wire_do_not() {
         "a host that heard it would keep its own back"
     );
     let forged = general_query(pods[0].mac);
-    assert_eq!(lab.pod_sends(&pods[0], forged), Some("pod_query"));
+    assert_eq!(lab.pod_sends(&pods[0], forged), Some("not_querier"));
     for port in [&pods[0].port, &pods[1].port, &lab.wire] {
         assert!(lab.out(port).is_empty());
     }
     lab.end();
+}
+
+#[test]
+fn a_router_among_the_pods_hears_of_all_groups() {
+    for workers in [1, 2] {
+        let (mut lab, pods) = lab(workers, 3);
+        let mut spec = lab.spec(VlanSet::Access(vid(210)));
+        spec.roles = [Role::Router, Role::Querier].into_iter().collect();
+        let router = lab.attach(spec);
+        let query = general_query(router.mac);
+        lab.send(&router.port, [query.clone()]);
+        lab.few_loops();
+        for pod in &pods {
+            assert_eq!(lab.out(&pod.port), std::slice::from_ref(&query));
+        }
+        report(&lab, &pods[0], join(pods[0].mac));
+        assert_eq!(
+            lab.out(&router.port),
+            [join(pods[0].mac)],
+            "{workers} workers"
+        );
+        let from_wire = in_vlan(&join(HOST));
+        lab.send(&lab.wire.clone(), [from_wire]);
+        lab.few_loops();
+        assert_eq!(lab.out(&router.port), [join(HOST)]);
+        for is_member in [false, true] {
+            if is_member {
+                report(&lab, &router, join(router.mac));
+            }
+            lab.send(&lab.wire.clone(), vec![in_vlan(&udp(HOST, b"x")); 100]);
+            lab.few_loops();
+            assert_eq!(lab.out(&router.port).len(), 100, "once, {workers} workers");
+            assert_eq!(lab.out(&pods[0].port).len(), 100);
+        }
+        assert!(lab.out(&pods[1].port).is_empty());
+        lab.end();
+    }
 }
 
 #[test]

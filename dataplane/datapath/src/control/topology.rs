@@ -6,6 +6,7 @@ use std::net::Ipv6Addr;
 use std::sync::Arc;
 
 use sluice_firewall::PolicySet;
+use sluice_packet::role::{Role, Roles};
 use sluice_packet::{Mac, Vid};
 
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
@@ -341,6 +342,14 @@ impl Topology {
                         owner: record.worker,
                     })
                     .collect(),
+                routers: records
+                    .iter()
+                    .filter(|record| hears_all_groups(record.spec.roles))
+                    .map(|record| Member {
+                        id: record.id,
+                        owner: record.worker,
+                    })
+                    .collect(),
                 member_workers: records
                     .iter()
                     .fold(0, |mask, record| mask | 1 << record.worker.index()),
@@ -488,6 +497,12 @@ impl Topology {
         };
         Ok(WorkerId(u8::try_from(worker).unwrap_or(0)))
     }
+}
+
+/// Whether an attachment with these roles is to get the frames and the reports of all groups (RFC
+/// 4541, 2.1.1 (1) and 2.1.2 (4)).
+fn hears_all_groups(roles: Roles) -> bool {
+    roles.has(Role::Router) || roles.has(Role::Querier)
 }
 
 fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {

@@ -71,6 +71,8 @@ pub(crate) struct SegmentTable {
     pub(crate) link_locals: Box<[(u64, AttachmentId)]>,
     /// Attachments with their owners.
     pub(crate) members: Box<[Member]>,
+    /// Attachments that are to hear of all groups: routers and queriers.
+    pub(crate) routers: Box<[Member]>,
     /// Bit n: worker n owns a member.
     pub(crate) member_workers: u64,
     /// Flood limits of the wire here, which the worker that polls the uplink takes from. Outlives

@@ -30,13 +30,10 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     let from_pod = matches!(origin, Origin::Attachment(_));
     let membership = snoop::kind(&mbuf);
     match membership {
-        // Reports are for routers (RFC 4541, 2.1.1 (1)), and these are on the wire: a host that hears
-        // another's report would keep its own back.
-        Some(Membership::Report) if !from_pod => {
+        // Reports are for routers (RFC 4541, 2.1.1 (1)): a host that hears another's would keep its
+        // own back.
+        Some(Membership::Report) if !from_pod && segment.routers.is_empty() => {
             return state.drop_at_origin(mbuf, DropReason::NoReceiver);
-        }
-        Some(Membership::Query) if from_pod => {
-            return state.drop_at_origin(mbuf, DropReason::PodQuery);
         }
         // Without these nobody gets multicast for long: they have the reserve.
         Some(_) => kind = FloodKind::Neighbour,
@@ -45,10 +42,14 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     let mut copies = 0;
     if let Some(first) = snoop::known_group(state, &mbuf, kind) {
         FrameInfo::of_mut(&mut mbuf).set_to_members();
-        copies += to_members(tables, state, first, &mbuf);
+        copies += to_members(tables, state, Some(first), &mbuf);
     } else if within_limits(state, segment, origin, kind) {
         match membership {
-            Some(Membership::Report) => snoop::learn(state, &mbuf),
+            Some(Membership::Report) => {
+                snoop::learn(state, &mbuf);
+                let (own, workers) = to_own_routers(tables, state, &mbuf);
+                copies += own + to_other_workers(tables, state, workers, &mbuf);
+            }
             _ => {
                 snoop::note_query(state, &mbuf);
                 copies += to_local_members(tables, state, &mbuf);
@@ -79,7 +80,9 @@ pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
     let info = FrameInfo::of(&mbuf);
     let copies = if info.is_to_members() {
         let first = snoop::known_group(state, &mbuf, FloodKind::Multicast);
-        first.map_or(0, |first| to_own_members(tables, state, first, &mbuf).0)
+        to_own_members(tables, state, first, &mbuf).0
+    } else if snoop::kind(&mbuf) == Some(Membership::Report) {
+        to_own_routers(tables, state, &mbuf).0
     } else {
         snoop::note_query(state, &mbuf);
         to_local_members(tables, state, &mbuf)
@@ -87,23 +90,24 @@ pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
     end_original(state, copies, mbuf);
 }
 
-/// Sends a frame to the members of its group, of which `first` is one, but its sender. Returns the
-/// number of copies.
-fn to_members(tables: &Tables, state: &mut WorkerState, first: usize, mbuf: &Mbuf) -> u64 {
+/// Sends a frame to the members of its group, of which `first` is one, and to routers, but not to its
+/// sender. Returns the number of copies.
+fn to_members(tables: &Tables, state: &mut WorkerState, first: Option<usize>, mbuf: &Mbuf) -> u64 {
     let (copies, workers) = to_own_members(tables, state, first, mbuf);
     copies + to_other_workers(tables, state, workers, mbuf)
 }
 
-/// Delivers a frame to those members of its group that this worker owns, but its sender. Returns
-/// their number, and the workers that own the others.
+/// Delivers a frame to those members of its group, and to those routers, that this worker owns, but not
+/// to its sender. Returns their number, and the workers that own the others.
 fn to_own_members(
     tables: &Tables,
     state: &mut WorkerState,
-    first: usize,
+    first: Option<usize>,
     mbuf: &Mbuf,
 ) -> (u64, u64) {
     let origin = FrameInfo::of(mbuf).origin();
-    let (mut node, mut copies, mut workers) = (Some(first), 0, 0);
+    let (mut copies, mut workers) = to_own_routers(tables, state, mbuf);
+    let mut node = first;
     while let Some((member, next)) = node.and_then(|node| state.groups.member(node)) {
         node = next;
         if origin == Origin::Attachment(member.id) {
@@ -114,6 +118,29 @@ fn to_own_members(
             copies += 1;
         } else {
             workers |= 1 << member.owner.index();
+        }
+    }
+    (copies, workers)
+}
+
+/// Delivers a frame to those routers of its segment that this worker owns, but not to its sender, nor to
+/// members of its group. Returns their number, and the workers that own the others.
+fn to_own_routers(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> (u64, u64) {
+    let info = FrameInfo::of(mbuf);
+    let (origin, mut copies, mut workers) = (info.origin(), 0, 0);
+    let Some(segment) = tables.segment(info.segment()) else {
+        return (copies, workers);
+    };
+    for router in &segment.routers {
+        let is_sender = origin == Origin::Attachment(router.id);
+        if is_sender || snoop::is_member(state, mbuf, router.id) {
+            continue;
+        }
+        if router.owner == state.id {
+            to_receiver(tables, state, router.id, mbuf);
+            copies += 1;
+        } else {
+            workers |= 1 << router.owner.index();
         }
     }
     (copies, workers)

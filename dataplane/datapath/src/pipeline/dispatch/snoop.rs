@@ -6,6 +6,7 @@ use sluice_packet::membership::{self, Message};
 
 use crate::frame::FrameInfo;
 use crate::frame::origin_tag::Origin;
+use crate::ids::AttachmentId;
 use crate::pipeline::flood_limits::FloodKind;
 use crate::pipeline::groups::{Group, Learned};
 use crate::pipeline::state::WorkerState;
@@ -65,16 +66,22 @@ pub(super) fn learn(state: &mut WorkerState, mbuf: &Mbuf) {
     state.to_wake |= state.groups.peers.take_to_wake();
 }
 
-/// Notes the query of a router on the wire, if the frame is one.
+/// Notes the query of a router, if the frame is one. A pod without the role has not come so far.
 pub(super) fn note_query(state: &mut WorkerState, mbuf: &Mbuf) {
     let info = FrameInfo::of(mbuf);
-    if let (Origin::Uplink(_), Some(Message::Query(query))) = (info.origin(), message(mbuf)) {
+    if let Some(Message::Query(query)) = message(mbuf) {
         let group = Group {
             segment: info.segment(),
             address: info.key.dst,
         };
         state.groups.note_query(group, &query, state.now_ms);
     }
+}
+
+/// Whether an attachment is known to be in the group that a frame goes to.
+pub(super) fn is_member(state: &WorkerState, mbuf: &Mbuf, id: AttachmentId) -> bool {
+    let info = FrameInfo::of(mbuf);
+    Group::of(info.segment(), &info.key).is_some_and(|group| state.groups.is_member(&group, id))
 }
 
 /// Returns the node of the first member of the group that a frame goes to, if anybody in its segment

@@ -128,6 +128,11 @@ impl Groups {
         self.table.find(group)
     }
 
+    /// Whether an attachment is known to be in a group.
+    pub(crate) fn is_member(&self, group: &Group, id: AttachmentId) -> bool {
+        self.table.find_member(group, id).is_some()
+    }
+
     /// Returns the member at a node, and the next node of the same group.
     #[inline]
     pub(crate) fn member(&self, node: usize) -> Option<(Member, Option<usize>)> {

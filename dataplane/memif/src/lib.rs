@@ -46,7 +46,8 @@ mod socket;
 mod text;
 
 pub use endpoint::{
-    ConfigError, Connection, ConnectionId, EndpointConfig, EndpointHandle, Event, Opener, Role,
+    ConfigError, Connection, ConnectionId, EndpointConfig, EndpointCounts, EndpointHandle, Event,
+    Opener, Role,
 };
 pub use fault::Fault;
 pub use kick::{Kick, Kicker};

@@ -208,3 +208,20 @@ pub enum Refusal {
     #[error("stopped")]
     Stopped,
 }
+
+impl Refusal {
+    /// Whether the peer is to blame: it broke the protocol, was not admitted, or held things up.
+    /// Peers that came at the wrong moment or left, and failures of this side, are not.
+    pub fn is_violation(&self) -> bool {
+        !matches!(
+            self,
+            Refusal::AlreadyConnected
+                | Refusal::ByPeer { .. }
+                | Refusal::Closed
+                | Refusal::Socket(_)
+                | Refusal::GaveWay
+                | Refusal::Allocation(_)
+                | Refusal::Stopped
+        )
+    }
+}

@@ -341,6 +341,48 @@ fn many_that_only_open_do_not_starve_one_that_means_it() {
 }
 
 #[test]
+fn nonsense_again_and_again_meets_longer_and_longer_pauses() {
+    let address = address();
+    let config = sluice_memif::EndpointConfig::new(Role::Server, "s");
+    let server = sluice_memif::endpoint::spawn(config, address.clone(), |_| {}).unwrap();
+    let start = Instant::now();
+    let mut told = 0;
+    while start.elapsed() < Duration::from_secs(2) {
+        let stranger = Stranger::new(&address);
+        stranger.channel.send(&Message::Ack, None).unwrap();
+        assert!(stranger.refused().contains("ACK came where INIT was due"));
+        told += 1;
+    }
+    // Three at once, then after 20, 40, 80, 160, 320, 500, 500, ... ms.
+    assert!((4..=20).contains(&told), "{told} in {:?}", start.elapsed());
+    let counts = server.counts();
+    assert_eq!((counts.refused, counts.made), (told, 0));
+    assert_eq!(counts.pauses, told - 3);
+    assert!(!counts.pause_left.is_zero(), "{counts:?}");
+    // Whoever means it comes in when the pause is over.
+    let mut client = open(Role::Client, &address, |_| {});
+    up(&mut client);
+    assert_eq!(server.counts().made, 1);
+}
+
+#[test]
+fn a_client_that_breaks_its_ring_again_and_again_meets_pauses_too() {
+    let address = address();
+    let mut server = open(Role::Server, &address, |_| {});
+    let start = Instant::now();
+    for _ in 0..8 {
+        let mut s = Stranger::new(&address);
+        s.connect();
+        up(&mut server);
+        s.channel.send(&Message::Ack, None).unwrap();
+        assert!(s.refused().contains("ACK came where DISCONNECT was due"));
+        assert!(matches!(change(&mut server), LinkChange::Down { .. }));
+    }
+    // 20, 40, 80 and 160 ms passed before the last four of them.
+    assert!(start.elapsed() >= Duration::from_millis(300));
+}
+
+#[test]
 fn a_stranger_during_a_connection_is_told_at_once() {
     let address = address();
     let mut server = open(Role::Server, &address, |_| {});

@@ -2,7 +2,7 @@
 //! Thread of an endpoint that connects.
 
 use std::os::fd::AsFd;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use super::client_handshake::ClientHandshake;
 use super::link::Link;
@@ -10,12 +10,6 @@ use super::wait::wait;
 use super::{Endpoint, Event};
 use crate::kick::Kicker;
 use crate::refusal::Refusal;
-
-/// First wait before another try; doubles up to [`LAST_RETRY`].
-const FIRST_RETRY: Duration = Duration::from_millis(100);
-const LAST_RETRY: Duration = Duration::from_secs(1);
-/// Age from which an ended connection resets the wait to [`FIRST_RETRY`].
-const GOOD: Duration = Duration::from_secs(1);
 
 enum ClientLink {
     /// No connection; the next try comes at that moment.
@@ -28,7 +22,6 @@ enum ClientLink {
 struct Client<'endpoint> {
     endpoint: &'endpoint mut Endpoint,
     state: ClientLink,
-    retry: Duration,
     /// Kicker whose thread is still held by the last peer.
     stuck: Option<Kicker>,
 }
@@ -38,7 +31,6 @@ pub(super) fn run(endpoint: &mut Endpoint) {
     let mut client = Client {
         endpoint,
         state: ClientLink::Waiting(Instant::now()),
-        retry: FIRST_RETRY,
         stuck: None,
     };
     while client.turn() {}
@@ -97,14 +89,14 @@ impl Client<'_> {
     fn connect(&mut self) {
         // The last peer still holds the kick thread: no next one, or it would hold one more.
         if self.stuck.as_ref().is_some_and(|stuck| !stuck.gone()) {
-            return self.wait();
+            return self.wait(true);
         }
         self.stuck = None;
         let channel = match self.endpoint.opener.connect() {
             Ok(channel) => channel,
             Err(error) => {
                 self.endpoint.emit_waiting(error);
-                return self.wait();
+                return self.wait(false);
             }
         };
         self.endpoint.opened();
@@ -119,8 +111,9 @@ impl Client<'_> {
                 }
             },
         };
+        let violation = refused.1.is_violation();
         self.endpoint.refuse(&channel, refused.0, refused.1);
-        self.wait();
+        self.wait(violation);
     }
 
     fn connected(&mut self, peer_name: crate::text::Text<32>) {
@@ -137,14 +130,16 @@ impl Client<'_> {
                 self.endpoint.emit(Event::Connected(connection));
             }
             Err((channel, reason)) => {
+                let violation = reason.is_violation();
                 self.endpoint.refuse(&channel, Some(peer), reason);
-                self.wait();
+                self.wait(violation);
             }
         }
     }
 
     /// Ends the handshake or connection, if any, and schedules the next try.
     fn end(&mut self, reason: Refusal) {
+        let violation = reason.is_violation();
         match std::mem::replace(&mut self.state, ClientLink::Waiting(Instant::now())) {
             ClientLink::Waiting(_) => {}
             ClientLink::Handshake(handshake) => {
@@ -152,19 +147,18 @@ impl Client<'_> {
                     .refuse(&handshake.channel, Some(handshake.peer), reason);
             }
             ClientLink::Linked(link, since) => {
-                if since.elapsed() >= GOOD {
-                    self.retry = FIRST_RETRY;
-                }
                 let id = link.id;
                 self.stuck = link.end(&reason);
-                self.endpoint.emit(Event::Disconnected { id, reason });
+                self.endpoint.emit_end(id, reason, since.elapsed());
             }
         }
-        self.wait();
+        self.wait(violation);
     }
 
-    fn wait(&mut self) {
-        self.state = ClientLink::Waiting(Instant::now() + self.retry);
-        self.retry = (2 * self.retry).min(LAST_RETRY);
+    /// Schedules the next try; `violation`: the peer broke the protocol.
+    fn wait(&mut self, violation: bool) {
+        self.endpoint.failed(violation);
+        let now = Instant::now();
+        self.state = ClientLink::Waiting(self.endpoint.pace.until(now).unwrap_or(now));
     }
 }

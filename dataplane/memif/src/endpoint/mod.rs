@@ -8,7 +8,9 @@
 mod client;
 mod client_handshake;
 mod config;
+mod counts;
 mod link;
+mod pace;
 mod server;
 mod server_handshake;
 mod wait;
@@ -17,10 +19,15 @@ use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use config::{ConfigError, EndpointConfig, Role};
+pub use counts::EndpointCounts;
+
+use counts::SharedCounts;
+use pace::Pace;
 
 use crate::listener::{self, Listener, OpenError};
 use crate::queue::{RxQueue, TxQueue};
@@ -120,6 +127,7 @@ pub enum Event {
 pub(crate) struct Control {
     wakeup: OwnedFd,
     commands: Mutex<Commands>,
+    counts: SharedCounts,
 }
 
 #[derive(Debug, Default)]
@@ -167,6 +175,11 @@ impl EndpointHandle {
             .send(|commands| commands.disconnect = Some((id, reason)));
     }
 
+    /// Returns what was counted so far.
+    pub fn counts(&self) -> EndpointCounts {
+        self.control.counts.read()
+    }
+
     /// Disconnects, closes everything, removes the socket's path and waits until that is done:
     /// milliseconds, or about a second if the peer holds on to the kick thread.
     pub fn stop(mut self) {
@@ -208,6 +221,7 @@ pub fn spawn(
     let control = Arc::new(Control {
         wakeup,
         commands: Mutex::default(),
+        counts: SharedCounts::default(),
     });
     let mut endpoint = Endpoint {
         control: Arc::clone(&control),
@@ -215,6 +229,10 @@ pub fn spawn(
         on_event: Box::new(on_event),
         connections: 0,
         waiting: None,
+        pace: match config.role {
+            Role::Server => Pace::of_server(),
+            Role::Client => Pace::of_client(),
+        },
         config,
     };
     let thread = std::thread::Builder::new()
@@ -238,6 +256,7 @@ pub(crate) struct Endpoint {
     on_event: Box<dyn FnMut(Event) + Send>,
     connections: u64,
     waiting: Option<String>,
+    pace: Pace,
 }
 
 impl Endpoint {
@@ -247,7 +266,23 @@ impl Endpoint {
     }
 
     pub(crate) fn emit(&mut self, event: Event) {
+        self.control.counts.event(&event);
         (self.on_event)(event);
+    }
+
+    /// Notes a failure, which may begin a pause. One that is the peer's fault is counted.
+    fn failed(&mut self, violation: bool) {
+        let now = Instant::now();
+        let pause = self.pace.failed(now).filter(|_| violation);
+        if let Some(pause) = pause {
+            self.control.counts.paused(now + pause);
+        }
+    }
+
+    /// Emits the end of a connection that had lasted for `time`.
+    fn emit_end(&mut self, id: ConnectionId, reason: Refusal, time: Duration) {
+        self.pace.lasted(time);
+        self.emit(Event::Disconnected { id, reason });
     }
 
     /// Emits [`Event::Waiting`], unless the reason is the last one emitted.

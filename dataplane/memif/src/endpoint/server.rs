@@ -6,13 +6,14 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
+use super::pace::Allowance;
 use super::server_handshake::ServerHandshake;
 use super::wait::{sooner, wait};
 use super::{Endpoint, Event};
 use crate::kick::Kicker;
 use crate::listener::Listener;
 use crate::refusal::Refusal;
-use crate::socket::Channel;
+use crate::socket::{Channel, PeerCred};
 
 /// Most handshakes at once: each holds the fds it was sent. One without INIT is dropped first.
 const MAX_HANDSHAKES: usize = 4;
@@ -26,11 +27,13 @@ struct Server<'endpoint> {
     listener: Option<Listener>,
     /// Moment before which the endpoint neither listens nor accepts.
     not_before: Option<Instant>,
-    link: Option<Link>,
+    /// Connection, and the moment since when there is one.
+    link: Option<(Link, Instant)>,
     /// Kicker whose thread is still held by the last peer: until it is gone there is no next
     /// connection, so that a hostile pod holds one thread at most.
     stuck: Option<Kicker>,
     handshakes: VecDeque<ServerHandshake>,
+    allowance: Allowance,
 }
 
 /// Runs until the owner stops the endpoint.
@@ -42,6 +45,7 @@ pub(super) fn run(endpoint: &mut Endpoint) {
         link: None,
         stuck: None,
         handshakes: VecDeque::new(),
+        allowance: Allowance::new(Instant::now()),
     };
     while server.turn() {}
     server.end();
@@ -51,11 +55,10 @@ impl Server<'_> {
     /// Waits for the next event and handles it. `false`: the owner stopped the endpoint.
     fn turn(&mut self) -> bool {
         self.listen();
-        let now = Instant::now();
-        let paused = self.not_before.is_some_and(|moment| moment > now);
-        let listener = self.listener.as_ref().filter(|_| !paused);
+        let paused = self.paused_until();
+        let listener = self.listener.as_ref().filter(|_| paused.is_none());
         let mut fds = vec![self.endpoint.control.wakeup()];
-        fds.extend(self.link.iter().map(|link| link.channel.as_fd()));
+        fds.extend(self.link.iter().map(|(link, _)| link.channel.as_fd()));
         let first_handshake = fds.len();
         fds.extend(
             self.handshakes
@@ -68,9 +71,7 @@ impl Server<'_> {
             .iter()
             .map(|accepted| accepted.deadline)
             .min();
-        if paused {
-            until = sooner(until, self.not_before);
-        }
+        until = sooner(until, paused);
         let ready = wait(&fds, until);
         let is_ready = |at: usize| ready.get(at).copied().unwrap_or(false);
 
@@ -80,14 +81,14 @@ impl Server<'_> {
                 return false;
             }
             if let Some((id, reason)) = commands.disconnect
-                && self.link.as_ref().is_some_and(|link| link.id == id)
+                && self.link.as_ref().is_some_and(|(link, _)| link.id == id)
             {
                 self.unlink(reason);
             }
         }
         // The link before the handshakes: a client that was killed and is back finds its place
         // free.
-        if let Some(Err(reason)) = self.link.as_ref().map(Link::read) {
+        if let Some(Err(reason)) = self.link.as_ref().map(|(link, _)| link.read()) {
             self.unlink(reason);
         }
         // From the last, so that removing one leaves the places of the others.
@@ -96,6 +97,19 @@ impl Server<'_> {
         }
         self.accept();
         true
+    }
+
+    /// End of the pause, if there is one: after failures of peers or of our own socket, or because
+    /// enough peers were accepted for now.
+    fn paused_until(&mut self) -> Option<Instant> {
+        let now = Instant::now();
+        let own = self.not_before.filter(|moment| *moment > now);
+        let reasons = [
+            own,
+            self.endpoint.pace.until(now),
+            self.allowance.until(now),
+        ];
+        reasons.into_iter().flatten().max()
     }
 
     fn listen(&mut self) {
@@ -117,11 +131,15 @@ impl Server<'_> {
     }
 
     fn accept(&mut self) {
+        // What waits in the backlog meanwhile is the pod's own.
+        if self.paused_until().is_some() {
+            return;
+        }
         let Some(listener) = &self.listener else {
             return;
         };
         let mut accepted = Vec::new();
-        while accepted.len() < ACCEPT_BURST {
+        while accepted.len() < ACCEPT_BURST && self.allowance.take(Instant::now()) {
             match listener.accept() {
                 Ok(Some(channel)) => accepted.push(channel),
                 Ok(None) => break,
@@ -144,14 +162,14 @@ impl Server<'_> {
     fn greet(&mut self, channel: Channel) {
         let peer = match channel.peer() {
             Ok(peer) => peer,
-            Err(error) => return self.endpoint.refuse(&channel, None, Refusal::Socket(error)),
+            Err(error) => return self.refuse(&channel, None, Refusal::Socket(error)),
         };
         if let Err(refusal) = self.endpoint.opener.admit(peer) {
-            return self.endpoint.refuse(&channel, Some(peer), refusal);
+            return self.refuse(&channel, Some(peer), refusal);
         }
         match ServerHandshake::new(&self.endpoint.config, channel, peer) {
             Ok(accepted) => self.handshakes.push_back(accepted),
-            Err((channel, reason)) => self.endpoint.refuse(&channel, Some(peer), reason),
+            Err((channel, reason)) => self.refuse(&channel, Some(peer), reason),
         }
         if self.handshakes.len() > MAX_HANDSHAKES {
             let oldest = self
@@ -183,11 +201,11 @@ impl Server<'_> {
                     match accepted.finish(finished) {
                         Ok(made) => {
                             let (link, connection) = Link::new(self.endpoint.next_id(), made);
-                            self.link = Some(link);
+                            self.link = Some((link, Instant::now()));
                             self.endpoint.emit(Event::Connected(connection));
                         }
                         Err((channel, reason)) => {
-                            self.endpoint.refuse(&channel, Some(peer), reason);
+                            self.refuse(&channel, Some(peer), reason);
                         }
                     }
                     return;
@@ -202,16 +220,28 @@ impl Server<'_> {
 
     fn drop_handshake(&mut self, at: usize, reason: Refusal) {
         if let Some(accepted) = self.handshakes.remove(at) {
-            self.endpoint
-                .refuse(&accepted.channel, Some(accepted.peer), reason);
+            self.refuse(&accepted.channel, Some(accepted.peer), reason);
         }
     }
 
     fn unlink(&mut self, reason: Refusal) {
-        if let Some(link) = self.link.take() {
+        if let Some((link, since)) = self.link.take() {
             let id = link.id;
             self.stuck = link.end(&reason);
-            self.endpoint.emit(Event::Disconnected { id, reason });
+            let violation = reason.is_violation();
+            self.endpoint.emit_end(id, reason, since.elapsed());
+            if violation {
+                self.endpoint.failed(violation);
+            }
+        }
+    }
+
+    /// Refuses a handshake. After several that broke the protocol none is accepted for a while.
+    fn refuse(&mut self, channel: &Channel, peer: Option<PeerCred>, reason: Refusal) {
+        let violation = reason.is_violation();
+        self.endpoint.refuse(channel, peer, reason);
+        if violation {
+            self.endpoint.failed(violation);
         }
     }
 

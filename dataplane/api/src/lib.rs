@@ -11,9 +11,13 @@
 //! | `GET /v1/attachments/{container_id}/{ifname}` | | [`AttachmentStatus`] |
 //! | `DELETE /v1/attachments/{container_id}/{ifname}` | | [`DetachReply`] |
 //! | `GET /v1/counters` | | [`Counters`] |
+//! | `GET /v1/balance` | | [`Balance`] |
 //! | `GET /v1/policies` | | `[`[`PolicyStatus`]`]` |
 //! | `POST /v1/policies/check` | [`PolicyFiles`] | [`PolicyReport`] |
 //! | `PUT /v1/policies` | [`PolicyFiles`] | [`PolicyReport`] |
+//! | `DELETE /v1/policies/{name}`, `?force=true` | | [`PolicyReport`] |
+//!
+//! A connection carries one request.
 //!
 //! Every failure answers with [`ApiError`] and an HTTP status that fits its code
 //! ([`ErrorCode::http_status`]). A [`PolicyReport`] with problems is an answer, not a failure: it
@@ -21,26 +25,33 @@
 #![forbid(unsafe_code)]
 
 mod attach;
+mod balance;
 #[cfg(feature = "client")]
 pub mod client;
+mod connections;
 mod error;
 mod host_errors;
 mod mac;
+mod policies;
 mod status;
 
 pub use attach::{
     AttachReply, AttachRequest, Backend, DetachReply, MemifRequest, MemifRole, MemifSocket,
     NetnsRef, PodRef, PriorityRequest, VfRequest, VlanRequest,
 };
+pub use balance::{Balance, BalanceSums};
+pub use connections::Connections;
 pub use error::{ApiError, ErrorCode};
 pub use mac::derived_mac;
+pub use policies::{
+    ChangeKind, PolicyChange, PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus,
+};
 pub use sluice_packet::role::Role;
 pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{
-    AttachmentCounters, AttachmentStatus, Counters, GroupStatus, Health, MbufCounts, MemoryStatus,
-    PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus, RuleCounter, SegmentStatus,
-    Status, UplinkStatus, WorkerStatus,
+    AttachmentCounters, AttachmentStatus, Counters, Group, GroupStatus, Health, MbufCounts,
+    MemoryStatus, RequestStatus, RuleCounter, SegmentStatus, Status, UplinkStatus, WorkerStatus,
 };
 
 /// Default path of the engine's control socket.

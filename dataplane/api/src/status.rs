@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use sluice_stats::{LinkState, NicCounters, Traffic};
 
-use crate::{AttachRequest, Backend, VlanRequest};
+use crate::{AttachRequest, Backend, Connections, VlanRequest};
 
 /// Answer of `GET /v1/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -45,6 +45,25 @@ pub struct Status {
     pub attachments: usize,
     /// Version of the policy set the workers judge by; 0 before the first is loaded.
     pub policy_version: u64,
+    /// Requests on the control socket.
+    #[serde(default)]
+    pub requests: RequestStatus,
+}
+
+/// Requests on the control socket since the engine started.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct RequestStatus {
+    /// Requests that were answered, well or with an error.
+    pub answered: u64,
+    /// Requests of peers that may not ask.
+    pub refused: u64,
+    /// Connections closed because there were too many.
+    pub turned_away: u64,
+    /// Connections closed because the peer sent or read too slowly.
+    pub timed_out: u64,
+    /// Log lines about these that were left out, because there were too many.
+    pub lines_left_out: u64,
 }
 
 /// Status and counters of one worker.
@@ -67,6 +86,33 @@ pub struct WorkerStatus {
     /// Flows that it learned.
     #[serde(default)]
     pub learned: u64,
+    /// Frames that ended at the worker itself, where no port is to blame, by drop reason.
+    #[serde(default)]
+    pub drops: BTreeMap<String, u64>,
+    /// Records of rules with `log` that were lost: over the limit, or not taken in time.
+    #[serde(default)]
+    pub lost_log_records: u64,
+    /// Copies that flooding made.
+    #[serde(default)]
+    pub copies: u64,
+    /// Frames that ended by being flooded: their copies went on in their place.
+    #[serde(default)]
+    pub flooded: u64,
+    /// Answers that it made to rejected frames.
+    #[serde(default)]
+    pub answers: u64,
+    /// Frames that it handed to other workers.
+    #[serde(default)]
+    pub handed_off: u64,
+    /// Frames that it took over from other workers.
+    #[serde(default)]
+    pub taken_over: u64,
+    /// Frames and bytes of ports that it had and that are gone.
+    #[serde(default)]
+    pub gone_traffic: Traffic,
+    /// Drops of ports that it had and that are gone.
+    #[serde(default)]
+    pub gone_drops: BTreeMap<String, u64>,
 }
 
 /// The mempools.
@@ -183,8 +229,26 @@ pub struct AttachmentStatus {
     /// the MAC address and those of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub link_locals: BTreeMap<u16, Vec<Ipv6Addr>>,
+    /// Connections of the pod, made and refused; absent for a tap.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub connections: Option<Connections>,
+    /// Multicast groups that it is a member of.
+    #[serde(default)]
+    pub groups: Vec<Group>,
+    /// Log lines about its link that were left out, because there were too many.
+    #[serde(default)]
+    pub lines_left_out: u64,
     /// Counters of the attachment.
     pub counters: AttachmentCounters,
+}
+
+/// Multicast group that an attachment is a member of.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Group {
+    /// The VID in which it is a member; 0 is untagged.
+    pub vid: u16,
+    /// Address of the group.
+    pub address: IpAddr,
 }
 
 impl AttachmentStatus {
@@ -212,6 +276,17 @@ pub struct AttachmentCounters {
     #[serde(default)]
     pub lost_log_records: u64,
     /// Multicast groups that it reported and was not let into.
+    /// Visits of its port that were put off because its share of a ring, of the wire or of the worker's
+    /// time was used up: its frames waited in the pod's own ring.
+    #[serde(default)]
+    pub held_back: u64,
+    /// Visits of its port that took the worker longer than the budget of one.
+    #[serde(default)]
+    pub late_visits: u64,
+    /// The longest visit in nanoseconds.
+    #[serde(default)]
+    pub longest_visit_ns: u64,
+    /// Multicast groups that it reported and was not let into: one too many, or too fast.
     #[serde(default)]
     pub refused_groups: u64,
 }
@@ -223,6 +298,9 @@ pub struct Counters {
     pub uplinks: BTreeMap<String, UplinkStatus>,
     /// Per attachment, keyed `container_id/ifname`.
     pub attachments: BTreeMap<String, AttachmentCounters>,
+    /// Per worker, in order of their numbers.
+    #[serde(default)]
+    pub workers: Vec<WorkerStatus>,
     /// Per rule.
     pub rules: Vec<RuleCounter>,
 }
@@ -244,72 +322,4 @@ pub struct RuleCounter {
     pub frames: u64,
     /// Bytes of these frames.
     pub bytes: u64,
-}
-
-/// Policy files as they are on disk, to be checked or applied together.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyFiles {
-    /// Files, one policy each.
-    pub files: Vec<PolicyFile>,
-    /// Whether policies that are not among `files` are removed (`PUT` only).
-    #[serde(default)]
-    pub replace_all: bool,
-}
-
-/// Name and text of a policy file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct PolicyFile {
-    /// Name, for messages and, on apply, for the file in the policy directory.
-    pub name: String,
-    /// Text of the file.
-    pub yaml: String,
-}
-
-/// Report of checking or applying policies. With a problem nothing was applied.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyReport {
-    /// Errors, by file, line and column.
-    pub problems: Vec<PolicyProblem>,
-    /// Probable mistakes that have a meaning; they do not keep policies from being applied.
-    #[serde(default)]
-    pub warnings: Vec<PolicyProblem>,
-    /// The policies, in order of name: as checked, or as in force.
-    pub policies: Vec<PolicyStatus>,
-    /// The version the workers judge by now.
-    pub version: u64,
-}
-
-/// Error or warning about a policy file.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyProblem {
-    /// The file's name.
-    pub file: String,
-    /// From 1; 0 where none applies.
-    pub line: usize,
-    /// From 1; 0 where none applies.
-    pub column: usize,
-    /// Message: what is wrong, and what is allowed.
-    pub message: String,
-}
-
-/// Status of one policy.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct PolicyStatus {
-    /// Name of the policy.
-    pub name: String,
-    /// The file it was read from.
-    pub file: String,
-    /// The uplink it is limited to; absent: all.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub uplink: Option<String>,
-    /// The VIDs it applies to (0 is untagged).
-    pub vids: Vec<u16>,
-    /// Written rules.
-    pub rules: usize,
-    /// Default verdict towards pods.
-    pub default_ingress: String,
-    /// Default verdict from pods.
-    pub default_egress: String,
 }

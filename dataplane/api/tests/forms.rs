@@ -218,6 +218,7 @@ fn forms_of_answers() {
     let report = json!({
         "problems": [{"file": "a.yaml", "line": 3, "column": 7, "message": "m"}],
         "warnings": [],
+        "changes": [{"policy": "voice", "file": "voice.yaml", "kind": "added"}],
         "policies": [{"name": "voice", "file": "voice.yaml", "uplink": "wire0", "vids": [0, 210],
             "rules": 3, "default_ingress": "drop", "default_egress": "accept"}],
         "version": 4
@@ -239,11 +240,31 @@ fn forms_of_answers() {
         },
         "attachments": {"c/net1": {
             "port": {"rx_frames": 0, "rx_bytes": 0, "tx_frames": 0, "tx_bytes": 0},
-            "ingress_drops": {"denied": 1}, "egress_drops": {}}},
+            "ingress_drops": {"denied": 1}, "egress_drops": {},
+            "held_back": 1, "late_visits": 2, "longest_visit_ns": 50_000, "refused_groups": 3,
+            "lost_log_records": 4}},
+        "workers": [{"id": 0, "core": 3, "loops": 1, "empty_loops": 2, "sleeps": 3, "known": 4,
+            "learned": 5, "drops": {"no_mbuf": 6}, "lost_log_records": 7, "copies": 8, "flooded": 9,
+            "answers": 10, "handed_off": 11, "taken_over": 12,
+            "gone_traffic": {"rx_frames": 1, "rx_bytes": 2, "tx_frames": 3, "tx_bytes": 4},
+            "gone_drops": {"denied": 13}}],
         "rules": [{"policy": "voice", "direction": "ingress", "rule": "#1", "line": 4,
             "verdict": "drop", "frames": 9, "bytes": 99}]
     });
     assert_eq!(again::<Counters>(&counters), counters);
+    let connections = json!({
+        "made": 1, "broken": 2, "refused": 3, "pauses": 4, "pause_ms": 5, "last_refusal": "no",
+        "refused_for": 6, "last_refused_ago": 7
+    });
+    assert_eq!(again::<Connections>(&connections), connections);
+    let sums = json!({
+        "received": 1, "copied": 2, "answered": 3, "sent": 4, "flooded": 5, "dropped": 6,
+        "in_flight": -7, "difference": -2
+    });
+    let balance = json!({
+        "balanced": false, "total": sums, "workers": [sums], "drops": {"denied": 6}
+    });
+    assert_eq!(again::<Balance>(&balance), balance);
 }
 
 #[test]

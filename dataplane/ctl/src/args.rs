@@ -61,7 +61,7 @@ pub enum Command {
         #[arg(short, long)]
         verbose: bool,
     },
-    /// Policies: check them, apply them, list those in force
+    /// Policies: check them, apply them, remove them, list those in force
     Policies {
         /// Command to run.
         #[command(subcommand)]
@@ -78,6 +78,9 @@ pub enum Command {
         /// Also rules that decided on nothing yet
         #[arg(short, long)]
         all: bool,
+        /// Whether every frame that came in went out, was dropped or is on its way; if not, by how much
+        #[arg(long, conflicts_with_all = ["watch", "all"])]
+        check: bool,
     },
     /// The node's SR-IOV PFs and VFs: driver, IOMMU group, whose they are, MAC, VLAN, link, counts of
     /// those that the engine drives
@@ -123,6 +126,14 @@ pub enum PolicyCommand {
         /// Also remove the policies in force that are not among them
         #[arg(long)]
         replace_all: bool,
+    },
+    /// Remove a policy from the engine and its disk; refused while attachments are judged by it
+    Remove {
+        /// Name of the policy, as `policies list` shows it
+        name: String,
+        /// Also if VLANs with attachments are judged by it: these carry nothing from then on
+        #[arg(long)]
+        force: bool,
     },
     /// The policies in force
     List,

@@ -124,11 +124,28 @@ fn table(
             style,
         );
     }
+    for worker in &counters.workers {
+        if !worker.drops.is_empty() {
+            let at = format!("worker {}", worker.id);
+            drops.add_row(vec![at, reasons(&worker.drops)]);
+        }
+    }
     section(&mut text, &render(ports));
     if drops.row_count() > 0 {
         section(&mut text, &render(drops));
     }
     section(&mut text, &rules(counters, rates, watching, all, style));
+    let lost: u64 = counters
+        .workers
+        .iter()
+        .map(|one| one.lost_log_records)
+        .sum();
+    if lost > 0 {
+        section(
+            &mut text,
+            &format!("{lost} records of rules with `log` were lost: over the limit\n"),
+        );
+    }
     text
 }
 

@@ -6,6 +6,8 @@
 #![forbid(unsafe_code)]
 
 mod args;
+mod attachments;
+mod check;
 mod counters;
 mod doctor;
 mod output;
@@ -130,13 +132,16 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Attachments { verbose } => {
             let attachments = client.attachments()?;
             output.show(&attachments, |list, style| {
-                tables::attachments(list, *verbose, style)
+                attachments::table(list, *verbose, style)
             })?;
         }
         Command::Policies { command } => match command {
             PolicyCommand::Check { files } => policies::check(files, &mut output)?,
             PolicyCommand::Apply { files, replace_all } => {
                 policies::apply(&client, files, *replace_all, &mut output)?;
+            }
+            PolicyCommand::Remove { name, force } => {
+                policies::remove(&client, name, *force, &mut output)?;
             }
             PolicyCommand::List => {
                 let list = client.policies()?;
@@ -147,7 +152,11 @@ fn run(args: &Args) -> Result<(), Failure> {
             watch,
             interval,
             all,
+            check,
         } => {
+            if *check {
+                return check::run(&client, &mut output);
+            }
             let every = watch.then(|| std::time::Duration::from_secs_f64(*interval));
             counters::run(&client, every, *all, &mut output)?;
         }

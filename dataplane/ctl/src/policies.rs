@@ -1,12 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! `sluicectl policies check` and `apply`.
+//! `sluicectl policies check`, `apply` and `remove`.
 
 use std::path::{Path, PathBuf};
 
 use sluice_api::client::Client;
 use sluice_api::{PolicyFile, PolicyFiles, PolicyReport};
 
-use super::output::Output;
+use super::output::{Output, Style};
 use super::{Failure, tables};
 use sluice_policies::{Files, PolicyFolder, compile, read_file, statuses};
 
@@ -21,17 +21,19 @@ pub(super) fn check(paths: &[PathBuf], output: &mut Output) -> Result<(), Failur
         Ok(compiled) => PolicyReport {
             problems: Vec::new(),
             warnings: compiled.warnings,
+            changes: Vec::new(),
             policies: statuses(&compiled.set),
             version: 0,
         },
         Err(problems) => PolicyReport {
             problems,
             warnings: Vec::new(),
+            changes: Vec::new(),
             policies: Vec::new(),
             version: 0,
         },
     };
-    show(&report, output)
+    show(&report, tables::report, output)
 }
 
 /// Applies files through the engine.
@@ -49,11 +51,26 @@ pub(super) fn apply(
         })
         .collect();
     let report = client.apply_policies(&PolicyFiles { files, replace_all })?;
-    show(&report, output)
+    show(&report, tables::changes, output)
 }
 
-fn show(report: &PolicyReport, output: &mut Output) -> Result<(), Failure> {
-    output.show(report, tables::report)?;
+/// Removes a policy through the engine.
+pub(super) fn remove(
+    client: &Client,
+    name: &str,
+    force: bool,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    let report = client.remove_policy(name, force)?;
+    show(&report, tables::changes, output)
+}
+
+fn show(
+    report: &PolicyReport,
+    table: fn(&PolicyReport, Style) -> String,
+    output: &mut Output,
+) -> Result<(), Failure> {
+    output.show(report, table)?;
     if report.problems.is_empty() {
         Ok(())
     } else {

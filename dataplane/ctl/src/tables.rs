@@ -6,8 +6,7 @@ use std::fmt::Write as _;
 
 use comfy_table::Cell;
 use sluice_api::{
-    AttachmentStatus, Backend, LinkState, PolicyProblem, PolicyReport, PolicyStatus, Status,
-    VlanRequest,
+    ChangeKind, PolicyProblem, PolicyReport, PolicyStatus, RequestStatus, Status, VlanRequest,
 };
 
 use super::output::{Style, render};
@@ -43,15 +42,12 @@ pub(super) fn status(status: &Status, style: Style) -> String {
     for problem in &health.problems {
         let _ = writeln!(text, "problem: {problem}");
     }
+    for notice in requests(&status.requests) {
+        let _ = writeln!(text, "notice: {notice}");
+    }
 
     let mut workers = style.table(&[
-        "WORKER",
-        "CORE",
-        "LOOPS",
-        "EMPTY",
-        "SLEEPS",
-        "KNOWN FRAMES",
-        "FLOWS LEARNED",
+        "WORKER", "CORE", "LOOPS", "EMPTY", "SLEEPS", "KNOWN", "LEARNED", "DROPPED",
     ]);
     for worker in &status.workers {
         workers.add_row(vec![
@@ -61,11 +57,12 @@ pub(super) fn status(status: &Status, style: Style) -> String {
                     .core
                     .map_or("any".to_owned(), |core| core.to_string()),
             ),
-            style.number(worker.loops),
+            style.number(short(worker.loops)),
             style.number(share(worker.empty_loops, worker.loops)),
-            style.number(worker.sleeps),
-            style.number(worker.known),
-            style.number(worker.learned),
+            style.number(short(worker.sleeps)),
+            style.number(short(worker.known)),
+            style.number(short(worker.learned)),
+            style.number(worker.drops.values().sum::<u64>()),
         ]);
     }
     section(&mut text, &render(workers));
@@ -120,108 +117,25 @@ pub(super) fn status(status: &Status, style: Style) -> String {
     text
 }
 
-/// `sluicectl attachments`.
-pub(super) fn attachments(list: &[AttachmentStatus], verbose: bool, style: Style) -> String {
-    if list.is_empty() {
-        return "no attachments\n".to_owned();
-    }
-    let mut table = style.table(&[
-        "POD",
-        "INTERFACE",
-        "UPLINK",
-        "VLAN",
-        "MAC",
-        "LINK",
-        "PEER",
-        "WORKER",
-        "FROM POD",
-        "TO POD",
-        "DROPPED",
-    ]);
-    for attachment in list {
-        let request = &attachment.request;
-        let link = match attachment.link {
-            LinkState::Up => style.good("up"),
-            other => style.bad(other),
-        };
-        let counters = &attachment.counters;
-        let drops = counters
-            .ingress_drops
-            .values()
-            .chain(counters.egress_drops.values());
-        table.add_row(vec![
-            Cell::new(pod(attachment)),
-            Cell::new(&request.ifname),
-            Cell::new(&request.uplink),
-            Cell::new(vlan(&request.vlan)),
-            Cell::new(&attachment.mac),
-            link,
-            Cell::new(attachment.peer.as_deref().unwrap_or("-")),
-            style.number(attachment.worker),
-            style.number(counters.port.rx_frames),
-            style.number(counters.port.tx_frames),
-            style.number(drops.sum::<u64>()),
-        ]);
-    }
-    let mut text = render(table);
-    if verbose {
-        for attachment in list {
-            section(&mut text, &details(attachment, style));
-        }
-    }
-    text
-}
-
-fn details(attachment: &AttachmentStatus, style: Style) -> String {
-    let request = &attachment.request;
-    let list = |items: Vec<String>| {
-        if items.is_empty() {
-            "any".to_owned()
-        } else {
-            items.join(", ")
-        }
-    };
-    let backend = match &request.backend {
-        Backend::Memif(_) => {
-            format!("memif at {}", attachment.socket.as_deref().unwrap_or("?"))
-        }
-        Backend::Tap {} => format!("tap {}", request.ifname),
-    };
-    let mut table = style.table(&[]);
-    let mut row = |name: &str, value: String| {
-        table.add_row(vec![style.bold(name), Cell::new(value)]);
-    };
-    row(
-        "attachment",
-        format!("{}/{}", request.container_id, request.ifname),
-    );
-    row("namespace", request.netns.path.display().to_string());
-    row("backend", backend);
-    row("mtu", attachment.mtu.to_string());
-    row(
-        "addresses",
-        list(request.addresses.iter().map(ToString::to_string).collect()),
-    );
-    row(
-        "own policy",
-        request
-            .firewall
-            .clone()
-            .unwrap_or_else(|| "none".to_owned()),
-    );
-    if let Some(reason) = &attachment.last_down {
-        row("went down", reason.clone());
-    }
-    let counters = &attachment.counters;
-    for (name, drops) in [
-        ("dropped to it", &counters.ingress_drops),
-        ("dropped from it", &counters.egress_drops),
-    ] {
-        if !drops.is_empty() {
-            row(name, reasons(drops));
-        }
-    }
-    render(table)
+/// Notices about control requests that got nothing.
+fn requests(found: &RequestStatus) -> Vec<String> {
+    let notices = [
+        (
+            found.refused,
+            "control requests of peers that may not ask were refused",
+        ),
+        (
+            found.turned_away,
+            "control connections were closed, as there were too many",
+        ),
+        (
+            found.timed_out,
+            "control connections were closed, as their peers were too slow",
+        ),
+    ];
+    let some = notices.into_iter().filter(|(count, _)| *count > 0);
+    some.map(|(count, what)| format!("{count} {what}"))
+        .collect()
 }
 
 /// `sluicectl policies list`.
@@ -250,17 +164,54 @@ pub(super) fn policies(list: &[PolicyStatus], style: Style) -> String {
     render(table)
 }
 
-/// `sluicectl policies check` and `apply`: problems, else the policies.
+/// `sluicectl policies check`: problems, else the policies.
 pub(super) fn report(report: &PolicyReport, style: Style) -> String {
+    let mut text = problems(report, |_| true);
+    if report.problems.is_empty() {
+        section(&mut text, &policies(&report.policies, style));
+    }
+    text
+}
+
+/// `sluicectl policies apply` and `remove`: problems, else what is other than before.
+pub(super) fn changes(report: &PolicyReport, style: Style) -> String {
+    let changed = |file: &str| report.changes.iter().any(|change| change.file == file);
+    let mut text = problems(report, |warning| changed(&warning.file));
+    if !report.problems.is_empty() {
+        return text;
+    }
+    let mut table = style.table(&[]);
+    for change in &report.changes {
+        let kind = match change.kind {
+            ChangeKind::Added => style.good("added"),
+            ChangeKind::Changed => Cell::new("changed"),
+            ChangeKind::Removed => style.bad("removed"),
+        };
+        table.add_row(vec![
+            kind,
+            Cell::new(&change.policy),
+            Cell::new(&change.file),
+        ]);
+    }
+    text.push_str(&render(table));
+    let (count, version) = (report.policies.len(), report.version);
+    let state = match (report.changes.len(), count) {
+        (0, _) => format!("nothing changed: {count} policies in force, version {version}"),
+        (_, 0) => "no policies: nothing passes".to_owned(),
+        _ => format!("{count} policies in force, version {version}"),
+    };
+    let _ = writeln!(text, "{state}");
+    text
+}
+
+/// Problems of a report, and those of its warnings that `show` names.
+fn problems(report: &PolicyReport, show: impl Fn(&PolicyProblem) -> bool) -> String {
     let mut text = String::new();
     for problem in &report.problems {
         let _ = writeln!(text, "{}", place(problem));
     }
-    for warning in &report.warnings {
+    for warning in report.warnings.iter().filter(|warning| show(warning)) {
         let _ = writeln!(text, "warning: {}", place(warning));
-    }
-    if report.problems.is_empty() {
-        section(&mut text, &policies(&report.policies, style));
     }
     text
 }
@@ -294,16 +245,7 @@ pub(super) fn section(text: &mut String, part: &str) {
     text.push_str(part);
 }
 
-fn pod(attachment: &AttachmentStatus) -> String {
-    let request = &attachment.request;
-    match &request.pod {
-        Some(pod) => format!("{}/{}", pod.namespace, pod.name),
-        // As much as container tools show.
-        None => request.container_id.chars().take(12).collect(),
-    }
-}
-
-fn vlan(vlan: &VlanRequest) -> String {
+pub(super) fn vlan(vlan: &VlanRequest) -> String {
     let (mut text, qinq) = match vlan {
         VlanRequest::Access { vid: id, qinq } => (vid(id.get()), qinq),
         VlanRequest::Trunk { vids, native, qinq } => {
@@ -339,6 +281,22 @@ fn ranges(vids: &[u16]) -> String {
             run => run.iter().map(|one| vid(*one)).collect(),
         });
     runs.collect::<Vec<_>>().join(",")
+}
+
+/// A count for a narrow table: exact up to seven digits, else in three, as `12.3M`.
+fn short(count: u64) -> String {
+    let (unit, scale) = match count {
+        0..10_000_000 => return count.to_string(),
+        10_000_000..1_000_000_000 => ('M', 1_000_000),
+        1_000_000_000..1_000_000_000_000 => ('G', 1_000_000_000),
+        _ => ('T', 1_000_000_000_000),
+    };
+    let whole = count / scale;
+    let tenths = count % scale * 10 / scale;
+    match whole {
+        100.. => format!("{whole}{unit}"),
+        _ => format!("{whole}.{tenths}{unit}"),
+    }
 }
 
 fn share(part: u64, whole: u64) -> String {

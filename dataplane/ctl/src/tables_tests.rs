@@ -10,7 +10,7 @@ fn status_of(ready: bool) -> Status {
         "health": {"ready": ready, "problems": ["VLAN 9 has no policy"], "version": "0.1.0", "pid": 42},
         "uptime_seconds": 3725,
         "workers": [{"id": 0, "core": 3, "loops": 200, "empty_loops": 150, "sleeps": 7,
-                     "known": 900, "learned": 12}],
+                     "known": 900, "learned": 12, "drops": {"no_mbuf": 4}}],
         "memory": {"small": {"all": 16384, "free": 16380, "in_flight": 4},
                    "large": {"all": 1024, "free": 1024, "in_flight": 0}, "backing": "hugetlb"},
         "uplinks": [{"name": "wire0", "network": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
@@ -19,7 +19,8 @@ fn status_of(ready: bool) -> Status {
         "segments": [{"uplink": "wire0", "vid": 0, "policy": "voice", "attachments": 1},
                      {"uplink": "wire0", "vid": 9, "attachments": 2}],
         "attachments": 3,
-        "policy_version": 4
+        "policy_version": 4,
+        "requests": {"answered": 7, "timed_out": 2}
     }))
     .unwrap()
 }
@@ -34,9 +35,10 @@ up for      1h 2m
 attachments 3
 policies    version 4
 problem: VLAN 9 has no policy
+notice: 2 control connections were closed, as their peers were too slow
 
-WORKER CORE LOOPS EMPTY SLEEPS KNOWN FRAMES FLOWS LEARNED
-     0    3   200   75%      7          900            12
+WORKER CORE LOOPS EMPTY SLEEPS KNOWN LEARNED DROPPED
+     0    3   200   75%      7   900      12       4
 
 MBUFS  ALL   FREE  IN FLIGHT ON
 2 KiB  16384 16380         4 hugetlb
@@ -96,6 +98,7 @@ fn a_report_names_places() {
     let report_of = |problems| PolicyReport {
         problems,
         warnings: vec![problem(1)],
+        changes: Vec::new(),
         policies: Vec::new(),
         version: 0,
     };
@@ -106,6 +109,43 @@ fn a_report_names_places() {
     );
     let text = report(&report_of(vec![]), Style::plain());
     assert!(text.ends_with("no policies: nothing passes\n"), "{text}");
+}
+
+#[test]
+fn what_changed_is_shown_and_nothing_else() {
+    let mut applied: PolicyReport = serde_json::from_value(json!({
+        "problems": [],
+        "warnings": [{"file": "a.yaml", "line": 1, "column": 1, "message": "is odd"},
+                     {"file": "z.yaml", "line": 1, "column": 1, "message": "is old"}],
+        "changes": [{"policy": "a", "file": "a.yaml", "kind": "changed"},
+                    {"policy": "b", "file": "b.yaml", "kind": "removed"}],
+        "policies": [{"name": "a", "file": "a.yaml", "vids": [], "rules": 0,
+                      "default_ingress": "drop", "default_egress": "drop"},
+                     {"name": "z", "file": "z.yaml", "vids": [], "rules": 0,
+                      "default_ingress": "drop", "default_egress": "drop"}],
+        "version": 9
+    }))
+    .unwrap();
+    let text = changes(&applied, Style::plain());
+    assert_eq!(
+        squeeze(&text),
+        "warning: a.yaml:1:1: is odd\nchanged a a.yaml\nremoved b b.yaml\n2 policies in force, version 9"
+    );
+    applied.changes.clear();
+    let text = changes(&applied, Style::plain());
+    assert_eq!(text, "nothing changed: 2 policies in force, version 9\n");
+}
+
+#[test]
+fn large_counts_are_short_in_narrow_tables() {
+    for (count, text) in [
+        (9_999_999, "9999999"),
+        (12_345_678, "12.3M"),
+        (123_456_789_012, "123G"),
+        (5_000_000_000_000, "5.0T"),
+    ] {
+        assert_eq!(short(count), text);
+    }
 }
 
 #[test]

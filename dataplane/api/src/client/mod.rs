@@ -17,8 +17,8 @@ use serde::de::DeserializeOwned;
 pub use error::{ClientError, DownReason};
 
 use crate::{
-    AttachReply, AttachRequest, AttachmentStatus, Counters, DetachReply, Health, PolicyFiles,
-    PolicyReport, PolicyStatus, Status,
+    AttachReply, AttachRequest, AttachmentStatus, Balance, Counters, DetachReply, Health,
+    PolicyFiles, PolicyReport, PolicyStatus, Status,
 };
 
 /// Default of the longest time for a call; [`Client::timeout`] sets another.
@@ -120,6 +120,14 @@ impl Client {
         self.get("/v1/counters")
     }
 
+    /// The balance of the counters.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn balance(&self) -> Result<Balance, ClientError> {
+        self.get("/v1/balance")
+    }
+
     /// The policies in force.
     ///
     /// # Errors
@@ -142,6 +150,17 @@ impl Client {
     /// See [`ClientError`]; problems of the policies are in the report.
     pub fn apply_policies(&self, files: &PolicyFiles) -> Result<PolicyReport, ClientError> {
         self.send("PUT", "/v1/policies", files)
+    }
+
+    /// Removes a policy from disk and from those in force. `force`: also if VLANs with attachments are
+    /// judged by it, which then carry nothing.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; `not-found` if there is none, `conflict` while it is in use.
+    pub fn remove_policy(&self, name: &str, force: bool) -> Result<PolicyReport, ClientError> {
+        let query = if force { "?force=true" } else { "" };
+        let path = format!("/v1/policies/{}{query}", escape(name));
+        self.ask("DELETE", &path, None)
     }
 
     fn get<T: DeserializeOwned>(&self, path: &str) -> Result<T, ClientError> {

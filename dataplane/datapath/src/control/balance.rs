@@ -39,7 +39,7 @@ impl Balance {
     }
 
     /// Adds another worker's sums.
-    pub(crate) fn add(&mut self, other: &Balance) {
+    pub fn add(&mut self, other: &Balance) {
         let sum = |one: &mut u64, more: u64| *one = one.wrapping_add(more);
         sum(&mut self.received, other.received);
         sum(&mut self.copied, other.copied);

@@ -334,20 +334,30 @@ impl Engine {
         snapshot::read(&inner.topology, &workers)
     }
 
-    /// The balance of the counters, exact while frames flow: each worker adds its own up between
-    /// two bursts.
+    /// The balance of the counters, exact while frames flow: the sum of [`Engine::balances`].
     ///
     /// # Errors
     /// [`Error::WorkerSilent`].
     pub fn balance(&self) -> Result<Balance, Error> {
-        let mut inner = self.lock();
         let mut sum = Balance::default();
+        self.balances()?.iter().for_each(|one| sum.add(one));
+        Ok(sum)
+    }
+
+    /// The balance of each worker, which adds its own counters up between two bursts, so that each
+    /// holds for itself.
+    ///
+    /// # Errors
+    /// [`Error::WorkerSilent`].
+    pub fn balances(&self) -> Result<Vec<Balance>, Error> {
+        let mut inner = self.lock();
+        let mut balances = Vec::new();
         for link in &mut inner.links {
             if let Answer::Balance(one) = link.ask(Command::Balance)? {
-                sum.add(&one);
+                balances.push(one);
             }
         }
-        Ok(sum)
+        Ok(balances)
     }
 
     /// Memberships in multicast groups, as they are known at this moment, in no order.

@@ -2,10 +2,11 @@
 //! Listing attachments.
 
 use sluice_api::{ApiError, AttachmentStatus};
-use sluice_datapath::Engine;
+use sluice_datapath::{Engine, GroupMembership};
 
 use super::Control;
 use super::key::AttachmentKey;
+use super::live::LiveAttachment;
 use crate::refusal;
 
 impl Control {
@@ -16,7 +17,9 @@ impl Control {
     pub fn attachments(&self) -> Result<Vec<AttachmentStatus>, ApiError> {
         let snapshot = self.engine.with(Engine::snapshot)?;
         let all = self.attachments.all();
-        Ok(all.iter().map(|(_, live)| live.status(&snapshot)).collect())
+        let groups = self.groups();
+        let status = |live: &LiveAttachment| live.status(&snapshot, &groups);
+        Ok(all.iter().map(|(_, live)| status(live)).collect())
     }
 
     /// Returns the status of one attachment.
@@ -34,6 +37,12 @@ impl Control {
         let live = live.ok_or_else(|| {
             refusal::not_found(format!("there is no attachment {container_id}/{ifname}"))
         })?;
-        Ok(live.status(&self.engine.with(Engine::snapshot)?))
+        Ok(live.status(&self.engine.with(Engine::snapshot)?, &self.groups()))
+    }
+
+    /// Memberships of all attachments; none while a worker does not answer, which keeps nobody from seeing
+    /// the rest.
+    fn groups(&self) -> Vec<GroupMembership> {
+        self.engine.try_with(Engine::groups).unwrap_or_default()
     }
 }

@@ -14,6 +14,8 @@ use super::{Control, locked};
 
 /// Interval at which events are collected from the workers.
 const INTERVAL: Duration = Duration::from_millis(50);
+/// Interval at which it is said how many lines were left out.
+const SUMMARIES: Duration = Duration::from_secs(1);
 
 /// Thread that collects events from the workers. Stops when dropped.
 #[derive(Debug)]
@@ -34,11 +36,16 @@ impl EventThread {
             .name("events".to_owned())
             .spawn(move || {
                 let mut shares = LogShares::new(Instant::now());
+                let mut summed_up = Instant::now();
                 while !stopped.load(Ordering::Acquire) {
                     let Ok(events) = control.engine.with(Engine::take_events) else {
                         break;
                     };
                     control.take_events(events, &mut shares);
+                    if summed_up.elapsed() >= SUMMARIES {
+                        summed_up = Instant::now();
+                        control.say_what_was_left_out();
+                    }
                     std::thread::park_timeout(INTERVAL);
                 }
             })?;
@@ -96,8 +103,10 @@ impl Control {
         let Some((key, attachment)) = all.iter().find(|(_, found)| found.attached.id == id) else {
             return;
         };
-        tracing::warn!("{key}: out of service: {reason}");
         if let Some(link) = locked(&attachment.link).as_ref() {
+            if link.status().may_log() {
+                tracing::warn!("{key}: out of service: {reason}");
+            }
             link.fault(reason);
         }
     }
@@ -107,6 +116,10 @@ impl Control {
         let Some((key, attachment)) = all.iter().find(|(_, found)| found.attached.id == id) else {
             return;
         };
+        let link = locked(&attachment.link);
+        if !link.as_ref().is_none_or(|link| link.status().may_log()) {
+            return;
+        }
         tracing::warn!(
             "{key}: frames with its MAC address {} come in from the wire in VLAN {vid}: the network \
              has a loop, or another host has the address; they are dropped, and counted as \
@@ -114,6 +127,22 @@ impl Control {
             attachment.record.mac,
             attachment.request().uplink
         );
+    }
+
+    /// Says how many lines each limit of control has left out of the log.
+    fn say_what_was_left_out(&self) {
+        self.requests.say_what_was_left_out();
+        for (key, attachment) in self.attachments.all() {
+            let lines = locked(&attachment.link)
+                .as_ref()
+                .and_then(|link| link.status().lines_left_out());
+            if let Some(lines) = lines {
+                tracing::warn!(
+                    "{key}: {lines} further lines about its connections were left out; \
+                     `sluicectl attachments --verbose` counts the connections"
+                );
+            }
+        }
     }
 
     fn log(&self, record: &LogRecord) {

@@ -5,14 +5,15 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Mutex;
 
-use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, LinkState};
-use sluice_datapath::{Attached, Snapshot, UplinkId};
+use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, Connections, Group, LinkState};
+use sluice_datapath::{Attached, GroupMembership, Snapshot, UplinkId};
+use sluice_memif::EndpointCounts;
 use sluice_packet::Vid;
 
 use super::counters::attachment_counters;
 use super::locked;
 use super::world::has_namespace;
-use crate::links::{self, Link, LinkReport};
+use crate::links::{self, Link, LinkReport, Refusals};
 use crate::records::AttachmentRecord;
 
 /// Attachment between its attach and its detach.
@@ -51,14 +52,23 @@ impl LiveAttachment {
         }
     }
 
-    /// Status, with the counters of `snapshot`.
-    pub(super) fn status(&self, snapshot: &Snapshot) -> AttachmentStatus {
-        let link = locked(&self.link).as_ref().map(Link::report);
+    /// Status, with the counters of `snapshot` and those of `groups` that are its own.
+    pub(super) fn status(
+        &self,
+        snapshot: &Snapshot,
+        groups: &[GroupMembership],
+    ) -> AttachmentStatus {
+        let (link, connections) = match locked(&self.link).as_ref() {
+            Some(link) => (link.report(), link.connections()),
+            None => (LinkReport::default(), None),
+        };
         let LinkReport {
             up,
             peer,
             last_down,
-        } = link.unwrap_or_default();
+            refusals,
+            lines_left_out,
+        } = link;
         let found = snapshot
             .attachments
             .iter()
@@ -86,6 +96,16 @@ impl LiveAttachment {
             last_down,
             peer,
             link_locals,
+            connections: connections.map(|counts| connections_of(&counts, refusals)),
+            groups: groups
+                .iter()
+                .filter(|one| one.attachment == self.attached.id)
+                .map(|one| Group {
+                    vid: one.segment.vid(),
+                    address: one.group,
+                })
+                .collect(),
+            lines_left_out,
             counters: found.map(attachment_counters).unwrap_or_default(),
         }
     }
@@ -103,6 +123,19 @@ impl LiveAttachment {
                 )
             })
             .collect()
+    }
+}
+
+fn connections_of(counts: &EndpointCounts, refusals: Refusals) -> Connections {
+    Connections {
+        made: counts.made,
+        broken: counts.broken,
+        refused: counts.refused,
+        pauses: counts.pauses,
+        pause_ms: u64::try_from(counts.pause_left.as_millis()).unwrap_or(u64::MAX),
+        last_refusal: refusals.last,
+        refused_for: refusals.since.map(|since| since.elapsed().as_secs()),
+        last_refused_ago: refusals.last_at.map(|last| last.elapsed().as_secs()),
     }
 }
 

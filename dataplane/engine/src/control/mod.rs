@@ -9,9 +9,11 @@
 //! | `GET /v1/health` | [`Control::health`] | `health` |
 //! | `GET /v1/status` | [`Control::status`] | `status` |
 //! | `GET /v1/counters` | [`Control::counters`] | `counters` |
+//! | `GET /v1/balance` | [`Control::balance`] | `counters` |
 //! | `GET /v1/policies` | [`Control::policies`] | `policies` |
 //! | `POST /v1/policies/check` | [`Control::check_policies`] | `policies::check` |
 //! | `PUT /v1/policies` | [`Control::apply_policies`] | `policies::apply` |
+//! | `DELETE /v1/policies/{name}` | [`Control::remove_policy`] | `policies::remove` |
 //! | SIGHUP, and the start | [`Control::reload_policies`], [`Control::load_policies`] | `policies::reload` |
 //! | the start | [`Control::restore`] | `restore` |
 //! | SIGTERM | [`Control::refuse_requests`], [`Control::shut_down`] | `shutdown` |
@@ -65,9 +67,11 @@ use sluice_datapath::Attached;
 
 use self::keyed_lock::KeyedLock;
 use self::live::LiveAttachment;
+use self::policies::InForce;
 use crate::engine::SharedEngine;
 use crate::records::Records;
 use crate::refusal;
+use crate::server::RequestCounts;
 use crate::uplinks::{UplinkState, Uplinks};
 use crate::vfs::OpenVf;
 use sluice_policies::PolicyFolder;
@@ -90,11 +94,12 @@ pub struct Control {
     attachments: KeyedLock<LiveAttachment>,
     records: Records,
     policies: PolicyFolder,
-    /// Version of the policy set in force. Locked while policies change.
-    policy_version: Mutex<u64>,
+    /// Locked while policies change.
+    in_force: Mutex<InForce>,
     boot_id: String,
     started: Instant,
     ready: AtomicBool,
+    requests: RequestCounts,
     /// Problems for the operator since this engine started, by the object they are about.
     problems: Mutex<BTreeMap<String, String>>,
 }
@@ -129,10 +134,11 @@ impl Control {
             attachments: KeyedLock::default(),
             records: parts.records,
             policies: parts.policies,
-            policy_version: Mutex::new(0),
+            in_force: Mutex::default(),
             boot_id: parts.boot_id,
             started: Instant::now(),
             ready: AtomicBool::new(false),
+            requests: RequestCounts::default(),
             problems: Mutex::new(parts.problems),
         }
     }
@@ -140,6 +146,11 @@ impl Control {
     /// Accepts attachments from now on.
     pub fn accept_requests(&self) {
         self.ready.store(true, Ordering::Release);
+    }
+
+    /// Returns the counts of the control socket.
+    pub(crate) fn requests(&self) -> &RequestCounts {
+        &self.requests
     }
 
     fn is_ready(&self) -> Result<(), ApiError> {

@@ -10,7 +10,7 @@ use sluice_datapath::{Engine, GroupMembership, MemorySnapshot, SegmentId, Snapsh
 use sluice_mem::Backing;
 
 use super::Control;
-use super::counters::uplink_status;
+use super::counters::{drops, uplink_status};
 
 impl Control {
     /// Returns the status of the engine, without its attachments and rules one by one.
@@ -47,6 +47,7 @@ impl Control {
                 .collect(),
             attachments: snapshot.attachments.len(),
             policy_version: snapshot.policy_version,
+            requests: self.requests.status(),
         })
     }
 }
@@ -74,7 +75,8 @@ fn groups_of(
     groups
 }
 
-fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
+/// Status and counters of the workers.
+pub(super) fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
     let worker = |(id, found): (usize, &sluice_datapath::WorkerSnapshot)| WorkerStatus {
         id,
         core: found.core,
@@ -83,6 +85,15 @@ fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
         sleeps: found.sleeps,
         known: found.flow_hits,
         learned: found.flow_inserts,
+        drops: drops(&found.drops),
+        lost_log_records: found.lost_log_records,
+        copies: found.copies,
+        flooded: found.flooded,
+        answers: found.answers,
+        handed_off: found.handed_off,
+        taken_over: found.taken_over,
+        gone_traffic: found.gone_traffic,
+        gone_drops: drops(&found.gone_drops),
     };
     snapshot.workers.iter().enumerate().map(worker).collect()
 }

@@ -7,7 +7,8 @@ use sluice_api::{ApiError, MemifRequest, MemifRole, MemifSocket};
 use sluice_datapath::AttachmentId;
 use sluice_datapath::ports::memif::MemifPort;
 use sluice_memif::{
-    ConnectionId, EndpointConfig, EndpointHandle, Event, Refusal, Role, Secret, endpoint,
+    ConnectionId, EndpointConfig, EndpointCounts, EndpointHandle, Event, Refusal, Role, Secret,
+    endpoint,
 };
 
 use super::pod_socket::PodSocket;
@@ -61,6 +62,10 @@ impl MemifLink {
         &self.shared.status
     }
 
+    pub(super) fn counts(&self) -> EndpointCounts {
+        self.endpoint.counts()
+    }
+
     pub(super) fn fault(&self, reason: &str) {
         let connection = *self
             .shared
@@ -95,7 +100,9 @@ impl Events {
                 self.remember(None);
                 let reason = reason.to_string();
                 self.shared.status.down(&reason);
-                tracing::info!("{name}: connection {id} ended: {reason}");
+                if self.shared.status.may_log() {
+                    tracing::info!("{name}: connection {id} ended: {reason}");
+                }
                 // The port dies here, on this attachment's own thread.
                 if let Err(error) = self.engine.try_with(|engine| engine.disconnect(self.id)) {
                     tracing::debug!("{name}: {error}");
@@ -104,14 +111,17 @@ impl Events {
             Event::Waiting(error) => {
                 let error = error.to_string();
                 self.shared.status.waiting(&error);
-                tracing::debug!("{name}: {error}");
+                if self.shared.status.may_log() {
+                    tracing::debug!("{name}: {error}");
+                }
             }
             Event::Refused { peer, reason } => {
                 let who = peer.map_or("a peer".to_owned(), |peer| format!("pid {}", peer.pid));
-                tracing::warn!("{name}: {who} was refused: {reason}");
-                self.shared
-                    .status
-                    .waiting(&format!("{who} was refused: {reason}"));
+                let reason = format!("{who} was refused: {reason}");
+                self.shared.status.refused(&reason);
+                if self.shared.status.may_log() {
+                    tracing::warn!("{name}: {reason}");
+                }
             }
         }
     }
@@ -135,13 +145,17 @@ impl Events {
         let port = Box::new(MemifPort::new(connection));
         match self.engine.try_with(|engine| engine.connect(self.id, port)) {
             Ok(_) => {
-                tracing::info!("{name}: connection {number} with {peer}, {pairs} queue pairs");
+                if self.shared.status.may_log() {
+                    tracing::info!("{name}: connection {number} with {peer}, {pairs} queue pairs");
+                }
                 self.shared
                     .status
                     .up(Some(peer).filter(|peer| !peer.is_empty()));
             }
             Err(error) => {
-                tracing::warn!("{name}: connection {number} cannot be used: {error}");
+                if self.shared.status.may_log() {
+                    tracing::warn!("{name}: connection {number} cannot be used: {error}");
+                }
                 self.shared.status.waiting(&error.to_string());
             }
         }

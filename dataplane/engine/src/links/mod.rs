@@ -15,9 +15,10 @@ use std::sync::Arc;
 use ipnet::IpNet;
 use sluice_api::{ApiError, AttachRequest, Backend, MemifRole, MemifSocket};
 use sluice_datapath::AttachmentId;
+use sluice_memif::EndpointCounts;
 use sluice_packet::Mac;
 
-pub use status::{LinkReport, LinkStatus};
+pub use status::{LinkReport, LinkStatus, Refusals};
 
 use self::memif::MemifLink;
 use self::tap::TapLink;
@@ -65,9 +66,22 @@ impl Link {
 
     /// Returns the state of the link.
     pub fn report(&self) -> LinkReport {
+        self.status().report()
+    }
+
+    /// Returns the status of the link, which its thread writes.
+    pub fn status(&self) -> &LinkStatus {
         match self {
-            Link::Memif(link) => link.status().report(),
-            Link::Tap(link) => link.status().report(),
+            Link::Memif(link) => link.status(),
+            Link::Tap(link) => link.status(),
+        }
+    }
+
+    /// Returns the counts of the link's connections; `None` for a tap, which has none.
+    pub fn connections(&self) -> Option<EndpointCounts> {
+        match self {
+            Link::Memif(link) => Some(link.counts()),
+            Link::Tap(_) => None,
         }
     }
 

@@ -4,8 +4,8 @@
 use sluice_api::{ApiError, PolicyFiles, PolicyReport};
 
 use super::super::{Control, locked};
-use super::{POLICIES, not_in_force, report};
-use sluice_policies as policies;
+use super::{InForce, POLICIES, not_in_force, report};
+use sluice_policies::{self as policies, Files};
 
 impl Control {
     /// Writes policies to the folder and puts them into force, all or none.
@@ -14,33 +14,45 @@ impl Control {
     /// The folder cannot be written, or a worker does not answer; nothing was changed. Problems of the
     /// policies are in the report.
     pub fn apply_policies(&self, change: &PolicyFiles) -> Result<PolicyReport, ApiError> {
-        let mut version = locked(&self.policy_version);
+        let mut in_force = locked(&self.in_force);
         let old = match self.policies.read() {
             Ok(old) => old,
-            Err(problems) => return Ok(report(problems, *version)),
+            Err(problems) => return Ok(report(problems, in_force.version)),
         };
-        let new = policies::merge(&old, change);
-        let compiled = new.and_then(|new| Ok((self.compile(*version, &new)?, new)));
-        let (compiled, new) = match compiled {
-            Ok(good) => good,
-            Err(problems) => return Ok(report(problems, *version)),
+        match policies::merge(&old, change) {
+            Ok(new) => self.replace_policies(&old, new, &mut in_force),
+            Err(problems) => Ok(report(problems, in_force.version)),
+        }
+    }
+
+    /// Makes the folder hold `new` where it held `old`, and puts `new` into force.
+    pub(super) fn replace_policies(
+        &self,
+        old: &Files,
+        new: Files,
+        in_force: &mut InForce,
+    ) -> Result<PolicyReport, ApiError> {
+        let compiled = match self.compile(in_force.version, &new) {
+            Ok(compiled) => compiled,
+            Err(problems) => return Ok(report(problems, in_force.version)),
         };
-        self.policies.replace(&old, &new)?;
-        let applied = self.put_into_force(compiled, &mut version);
+        self.policies.replace(old, &new)?;
+        let applied = self.put_into_force(compiled, &new, in_force);
         match &applied {
-            Ok(report) => tracing::info!(
-                "{} policies applied, version {}",
-                report.policies.len(),
-                report.version
-            ),
+            Ok(report) => {
+                self.clear_problem(POLICIES);
+                tracing::info!(
+                    "{} policies applied, {} of them new or changed, version {}",
+                    report.policies.len(),
+                    report.changes.len(),
+                    report.version
+                );
+            }
             Err(_) => {
-                if let Err(error) = self.policies.replace(&new, &old) {
+                if let Err(error) = self.policies.replace(&new, old) {
                     self.report_problem(POLICIES, not_in_force(&error));
                 }
             }
-        }
-        if applied.is_ok() {
-            self.clear_problem(POLICIES);
         }
         applied
     }

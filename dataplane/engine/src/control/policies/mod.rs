@@ -4,10 +4,12 @@
 mod apply;
 mod check;
 mod reload;
+mod remove;
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use sluice_api::{ApiError, PolicyProblem, PolicyReport, PolicyStatus};
+use sluice_api::{ApiError, ChangeKind, PolicyChange, PolicyProblem, PolicyReport, PolicyStatus};
 use sluice_firewall::PolicySet;
 
 use super::Control;
@@ -16,6 +18,14 @@ use sluice_policies::{self as policies, Compiled, Files, problem};
 
 /// Key of the problem of the folder of policies. No record has this name.
 const POLICIES: &str = "policies/";
+
+/// Policies in force: the version of the set, and the files that it was compiled from.
+#[derive(Debug, Default)]
+pub(super) struct InForce {
+    /// 0 before the first set.
+    version: u64,
+    files: Files,
+}
 
 impl Control {
     /// Returns the policies in force.
@@ -78,29 +88,71 @@ impl Control {
         warnings
     }
 
+    /// Returns how the policies of `new`, made of `new_files`, differ from those in force.
+    fn changes(&self, old_files: &Files, new: &PolicySet, new_files: &Files) -> Vec<PolicyChange> {
+        let old = self.engine.with(|engine| engine.policies()).ok();
+        let old = old
+            .as_deref()
+            .map_or_else(BTreeMap::new, |old| texts(old, old_files));
+        let new = texts(new, new_files);
+        let change = |policy: &str, file: &str, kind| PolicyChange {
+            policy: policy.to_owned(),
+            file: file.to_owned(),
+            kind,
+        };
+        let removed = old.iter().filter(|(name, _)| !new.contains_key(*name));
+        let mut changes: Vec<PolicyChange> = removed
+            .map(|(name, (file, _))| change(name, file, ChangeKind::Removed))
+            .collect();
+        for (name, (file, text)) in &new {
+            match old.get(name) {
+                None => changes.push(change(name, file, ChangeKind::Added)),
+                Some((_, before)) if before != text => {
+                    changes.push(change(name, file, ChangeKind::Changed));
+                }
+                Some(_) => {}
+            }
+        }
+        changes.sort_by(|a, b| a.policy.cmp(&b.policy));
+        changes
+    }
+
     /// Hands a compiled set to the workers and returns its report.
     fn put_into_force(
         &self,
         compiled: Compiled,
-        version: &mut u64,
+        files: &Files,
+        in_force: &mut InForce,
     ) -> Result<PolicyReport, ApiError> {
         let warnings = self.warnings(&compiled);
+        let changes = self.changes(&in_force.files, &compiled.set, files);
         let set = Arc::new(compiled.set);
         let next = set.version();
         // Used up, whatever becomes of it: log records of two sets are told apart by it.
-        *version = next;
+        in_force.version = next;
         // The old set dies here, on control's thread.
         drop(
             self.engine
                 .try_with(|engine| engine.set_policies(Arc::clone(&set)))?,
         );
+        in_force.files.clone_from(files);
         Ok(PolicyReport {
             problems: Vec::new(),
             warnings,
+            changes,
             policies: policies::statuses(&set),
             version: next,
         })
     }
+}
+
+/// File and text of each policy of a set, by its name.
+fn texts<'s>(set: &'s PolicySet, files: &'s Files) -> BTreeMap<&'s str, (&'s str, &'s str)> {
+    let policies = set.iter().map(|(_, policy)| {
+        let text = files.get(policy.file()).map_or("", String::as_str);
+        (policy.name(), (policy.file(), text))
+    });
+    policies.collect()
 }
 
 fn not_in_force(why: &dyn std::fmt::Display) -> String {
@@ -112,6 +164,7 @@ fn report(problems: Vec<PolicyProblem>, version: u64) -> PolicyReport {
     PolicyReport {
         problems,
         warnings: Vec::new(),
+        changes: Vec::new(),
         policies: Vec::new(),
         version,
     }

@@ -4,7 +4,7 @@
 use sluice_api::{ApiError, PolicyReport};
 
 use super::super::{Control, locked};
-use super::{POLICIES, list, not_in_force, report};
+use super::{InForce, POLICIES, list, not_in_force, report};
 
 impl Control {
     /// Reads the folder of policies and puts them into force.
@@ -13,27 +13,24 @@ impl Control {
     /// The engine is shutting down, or a worker does not answer. Problems of the policies are in the
     /// report; then the old ones stay in force.
     pub fn load_policies(&self) -> Result<PolicyReport, ApiError> {
-        self.load(&mut locked(&self.policy_version))
+        self.load(&mut locked(&self.in_force))
     }
 
-    fn load(&self, version: &mut u64) -> Result<PolicyReport, ApiError> {
-        let compiled = match self
-            .policies
-            .read()
-            .and_then(|files| self.compile(*version, &files))
-        {
-            Ok(compiled) => compiled,
-            Err(problems) => return Ok(report(problems, *version)),
-        };
-        self.put_into_force(compiled, version)
+    fn load(&self, in_force: &mut InForce) -> Result<PolicyReport, ApiError> {
+        let read = self.policies.read();
+        let compiled = read.and_then(|files| Ok((self.compile(in_force.version, &files)?, files)));
+        match compiled {
+            Ok((compiled, files)) => self.put_into_force(compiled, &files, in_force),
+            Err(problems) => Ok(report(problems, in_force.version)),
+        }
     }
 
     /// Reads the folder again after somebody changed it. A failure is logged and kept as a problem; the old
     /// policies stay in force.
     pub fn reload_policies(&self) {
         // Held until the outcome is kept: of two reloads at once the later one's must stay.
-        let mut version = locked(&self.policy_version);
-        let outcome = match self.load(&mut version) {
+        let mut in_force = locked(&self.in_force);
+        let outcome = match self.load(&mut in_force) {
             Ok(report) if report.problems.is_empty() => {
                 let count = report.policies.len();
                 tracing::info!("{count} policies reloaded, version {}", report.version);

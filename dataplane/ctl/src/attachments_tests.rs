@@ -1,0 +1,63 @@
+// SPDX-License-Identifier: Apache-2.0
+#![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+use super::*;
+use serde_json::{Value, json};
+
+fn attachment(with: Value) -> AttachmentStatus {
+    let mut status = json!({
+        "id": 1,
+        "request": {
+            "container_id": "0123456789abcdef0123456789abcdef", "ifname": "net1",
+            "netns": {"path": "/run/netns/x", "dev": 4, "ino": 7},
+            "pod": {"namespace": "telephony", "name": "media-gateway-7f9c4d"},
+            "uplink": "wire0", "vlan": {"mode": "access", "vid": 210},
+            "backend": {"type": "memif"}},
+        "mac": "02:00:00:00:00:01", "mtu": 1500, "socket": "@sluicegate/net1", "worker": 0,
+        "link": "up",
+        "counters": {"port": {"rx_frames": 1_234_567, "rx_bytes": 1, "tx_frames": 7_654_321, "tx_bytes": 1},
+                     "ingress_drops": {}, "egress_drops": {}}
+    });
+    for (key, value) in with.as_object().unwrap() {
+        status[key] = value.clone();
+    }
+    serde_json::from_value(status).unwrap()
+}
+
+#[test]
+fn a_line_fits_a_narrow_terminal_and_needs_no_notice() {
+    let text = table(&[attachment(json!({}))], false, Style::plain());
+    assert_eq!(text.lines().count(), 2, "{text}");
+    assert!(text.lines().all(|line| line.len() <= 80), "{text}");
+    assert!(text.contains("media-gateway-7f9c4d"), "{text}");
+}
+
+#[test]
+fn what_to_look_at_is_told_without_being_asked_for() {
+    let status = attachment(json!({
+        "connections": {"made": 1, "broken": 2, "refused": 300, "pauses": 290,
+                        "last_refusal": "pid 7 was refused: Incorrect secret", "last_refused_ago": 4},
+        "counters": {"port": {"rx_frames": 1, "rx_bytes": 1, "tx_frames": 1, "tx_bytes": 1},
+                     "ingress_drops": {"denied": 5},
+                     "egress_drops": {"spoofed_nd": 9, "denied": 7},
+                     "late_visits": 3, "longest_visit_ns": 1_200_000}
+    }));
+    let text = table(std::slice::from_ref(&status), false, Style::plain());
+    for part in [
+        "telephony/media-gateway-7f9c4d net1: dropped from it: spoofed_nd 9\n",
+        "3 visits over the time budget, the longest took 1200 us",
+        "1 made, 2 broken, 300 refused, 290 pauses, the last refused 4 s ago",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+    assert!(!text.contains("denied"), "a policy's work: {text}");
+    let text = table(&[status], true, Style::plain());
+    for part in [
+        "denied 7",
+        "Incorrect secret",
+        "02:00:00:00:00:01",
+        "wire0, worker 0",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

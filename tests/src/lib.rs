@@ -12,7 +12,7 @@ mod wire;
 
 pub use netns::Netns;
 pub use process::{Process, bin, run, wait_for};
-pub use sluiced::Sluiced;
+pub use sluiced::{Sluiced, assert_conserved};
 pub use wire::Wire;
 
 use std::io::Write;

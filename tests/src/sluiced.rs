@@ -15,7 +15,27 @@ use crate::{Process, bin, wait_for};
 /// Limit for the engine to be ready or a link to come up, on a busy and emulated machine.
 const PATIENCE: Duration = Duration::from_secs(90);
 
-/// Running engine; killed on drop.
+/// Checks that every frame is accounted for, by the balance of the engine's counters. An engine that does not
+/// answer is not checked: tests stop some, and take sockets and files from others.
+///
+/// # Panics
+/// Frames are missing, or were counted twice.
+pub fn assert_conserved(client: &Client) {
+    let mut last = None;
+    let checked = wait_for("the counters to balance", Duration::from_secs(10), || {
+        let Ok(balance) = client.balance() else {
+            return Some(());
+        };
+        let balanced = balance.balanced;
+        last = Some(balance);
+        balanced.then_some(())
+    });
+    if checked.is_err() {
+        panic!("{last:#?}\n{:#?}", client.counters());
+    }
+}
+
+/// Running engine; checked by [`assert_conserved`] and killed on drop.
 #[derive(Debug)]
 pub struct Sluiced {
     process: Process,
@@ -75,6 +95,7 @@ impl Sluiced {
     /// # Errors
     /// As [`Sluiced::start`].
     pub fn kill_and_restart(mut self) -> Result<Sluiced> {
+        assert_conserved(&self.client());
         self.process.kill();
         Sluiced::start(&self.config, &self.socket, &self.log)
     }
@@ -113,5 +134,13 @@ impl Sluiced {
         let found =
             found.with_context(|| format!("no rule {rule} of policy {policy}, {direction}"))?;
         Ok(found.frames)
+    }
+}
+
+impl Drop for Sluiced {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.process.alive() {
+            assert_conserved(&self.client());
+        }
     }
 }

@@ -189,6 +189,100 @@ fn an_attachments_own_policy_stays() {
 }
 
 #[test]
+fn apply_shows_what_changed_and_nothing_else() {
+    if !root_or_skip("apply_shows_what_changed_and_nothing_else") {
+        return;
+    }
+    let node = Node::new();
+    let _engine = node.start();
+    let (data, more) = (node.path("data.yaml"), node.path("more.yaml"));
+    fs::write(&data, policy("data", 220)).unwrap();
+    fs::write(&more, policy("more", 230)).unwrap();
+    let apply = |more: &[&str]| {
+        let data = data.to_string_lossy();
+        let output = node.ctl(&[&["policies", "apply", &data][..], more].concat());
+        assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+        text(&output)
+    };
+    let shown = apply(&[]);
+    assert!(
+        shown.contains("added") && shown.contains("data.yaml"),
+        "{shown}"
+    );
+    assert!(!shown.contains("voice"), "{shown}");
+    assert!(shown.contains("2 policies in force"), "{shown}");
+    let shown = apply(&[]);
+    assert!(shown.starts_with("nothing changed"), "{shown}");
+    fs::write(&data, policy("data", 221)).unwrap();
+    let shown = apply(&[&more.to_string_lossy()]);
+    assert!(shown.contains("changed  data"), "{shown}");
+    assert!(shown.contains("added    more"), "{shown}");
+    // What was changed on disk by hand comes into force too, and is told.
+    node.write_policy("voice.yaml", &policy("voice", 211));
+    let shown = apply(&[]);
+    assert!(shown.contains("changed  voice"), "{shown}");
+    let shown = apply(&["--replace-all", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&shown).unwrap();
+    let changes = report["changes"].as_array().unwrap();
+    let removed: Vec<_> = changes.iter().map(|change| &change["policy"]).collect();
+    assert_eq!(removed, ["more", "voice"]);
+    assert!(changes.iter().all(|change| change["kind"] == "removed"));
+    assert_eq!(report["policies"].as_array().unwrap().len(), 1);
+}
+
+#[test]
+fn a_policy_is_removed_unless_it_is_in_use() {
+    if !root_or_skip("a_policy_is_removed_unless_it_is_in_use") {
+        return;
+    }
+    let node = Node::new();
+    node.write_policy("own.yaml", "name: own\ndefault: {ingress: accept}\n");
+    node.write_policy("data.yaml", &policy("data", 220));
+    let mut engine = node.start();
+    let remove = |args: &[&str], code: i32| {
+        let output = node.ctl(&[&["policies", "remove"][..], args].concat());
+        assert_eq!(output.status.code(), Some(code), "{}", text(&output));
+        text(&output)
+    };
+    let shown = remove(&["nothing"], 1);
+    assert!(shown.contains("there is no policy `nothing`"), "{shown}");
+    let shown = remove(&["data"], 0);
+    assert!(shown.contains("removed  data"), "{shown}");
+    assert_eq!(in_force(&node), ["own", "voice"]);
+    assert_eq!(node.files("policies"), ["own.yaml", "voice.yaml"]);
+
+    let pod = pod();
+    let name = format!("{}/net1", pod.name());
+    node.attach(&pod, "net1", json!({"firewall": "own"}));
+    // Its own policy: not even by force.
+    for args in [&["own"][..], &["own", "--force"]] {
+        let shown = remove(args, 1);
+        assert!(shown.contains(&name), "{shown}");
+    }
+    // That of its VLAN: by force alone, and then the VLAN carries nothing.
+    let shown = remove(&["voice"], 1);
+    assert!(
+        shown.contains(&name) && shown.contains("--force"),
+        "{shown}"
+    );
+    assert_eq!(in_force(&node), ["own", "voice"]);
+    remove(&["voice", "--force"], 0);
+    assert_eq!(in_force(&node), ["own"]);
+    let problems = node.client().health().unwrap().problems;
+    assert!(
+        problems.iter().any(|problem| problem.contains("VLAN 210")),
+        "{problems:?}"
+    );
+    // It stays away.
+    engine.kill();
+    let _engine = node.start();
+    assert_eq!(in_force(&node), ["own"]);
+    node.client().detach(pod.name(), "net1").unwrap();
+    remove(&["own"], 0);
+    assert_eq!(node.files("policies"), [""; 0]);
+}
+
+#[test]
 fn sighup_reads_the_folder_again() {
     if !root_or_skip("sighup_reads_the_folder_again") {
         return;

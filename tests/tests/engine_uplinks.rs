@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine_rig::pod::PodMemif;
-use engine_rig::{Node, PATIENCE, pod, text};
+use engine_rig::{Engine, Node, PATIENCE, pod, text};
 use serde_json::json;
 use sluice_api::{ErrorCode, LinkState, UplinkStatus};
 use sluice_packet::Mac;
 use sluice_packet::build::FrameBuilder;
-use sluice_tests::{Netns, Process, Wire, root_or_skip, wait_for};
+use sluice_tests::{Netns, Wire, root_or_skip, wait_for};
 
 /// MAC address of the host at the far end of the wire.
 const HOST: Mac = Mac::new([2, 0, 0, 0, 0, 0xee]);
@@ -23,7 +23,7 @@ const HOST: Mac = Mac::new([2, 0, 0, 0, 0, 0xee]);
 /// Engine with one pod on its uplink, and a host on the wire.
 struct Rig {
     node: Node,
-    engine: Process,
+    engine: Engine,
     pod: Arc<Netns>,
     mac: Mac,
     memif: PodMemif,

@@ -7,6 +7,7 @@ pub(crate) mod fake_client;
 pub(crate) mod pod;
 
 use std::fs;
+use std::ops::{Deref, DerefMut};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
@@ -16,7 +17,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use sluice_api::client::Client;
 use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, LinkState};
-use sluice_tests::{Netns, Process, bin, wait_for};
+use sluice_tests::{Netns, Process, assert_conserved, bin, wait_for};
 use tempfile::TempDir;
 
 /// Limit for anything on a busy machine: only what is broken takes longer.
@@ -31,6 +32,42 @@ rules:
   - {name: arp, direction: ingress, ethertype: [arp], verdict: accept}
   - {name: calls, direction: ingress, protocol: udp, ports: [1000-1999], verdict: accept}
 ";
+
+/// Running engine of a node. Before it is killed its counters must balance, also at the end of the test.
+pub(crate) struct Engine {
+    process: Process,
+    client: Client,
+}
+
+impl Engine {
+    /// Kills the engine with SIGKILL and reaps it.
+    pub(crate) fn kill(&mut self) {
+        assert_conserved(&self.client);
+        self.process.kill();
+    }
+}
+
+impl Deref for Engine {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+impl DerefMut for Engine {
+    fn deref_mut(&mut self) -> &mut Process {
+        &mut self.process
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if !std::thread::panicking() && self.process.alive() {
+            assert_conserved(&self.client);
+        }
+    }
+}
 
 /// Node on which an engine can be started.
 pub(crate) struct Node {
@@ -99,12 +136,12 @@ impl Node {
     }
 
     /// Starts the engine and waits until it takes attachments.
-    pub(crate) fn start(&self) -> Process {
+    pub(crate) fn start(&self) -> Engine {
         self.start_as(Command::new(bin("sluiced")))
     }
 
     /// Starts an engine as [`Node::start`] does, by `command`.
-    pub(crate) fn start_as(&self, mut command: Command) -> Process {
+    pub(crate) fn start_as(&self, mut command: Command) -> Engine {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -123,7 +160,10 @@ impl Node {
             self.client().health().ok().filter(|health| health.ready)
         });
         assert!(ready.is_ok(), "log of the engine:\n{}", self.log());
-        process
+        Engine {
+            process,
+            client: self.client(),
+        }
     }
 
     /// Returns the log of this node's engines.

@@ -66,11 +66,50 @@ pub(crate) fn reconnect(target: &Target, times: u32) -> Result<u32> {
     Ok(times)
 }
 
+/// Connects and sends nonsense for `time`, as often as the engine lets it. Returns how often that was.
+pub(crate) fn nonsense(target: &Target, time: Duration) -> u64 {
+    let (start, mut times) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        if let Ok(client) = FakeClient::open(target) {
+            let _ = client.raw(&[0xee; 128], &[]);
+            times += u64::from(client.hear().is_ok());
+        }
+    }
+    times
+}
+
+/// Connects and breaks its ring for `time`, as often as the engine lets it. Returns how often that was.
+pub(crate) fn broken_rings(target: &Target, time: Duration) -> u64 {
+    let (start, mut times) = (Instant::now(), 0);
+    while start.elapsed() < time {
+        let broken = FakeClient::connected(target).and_then(|client| {
+            client.index(TO_ENGINE, HEAD, SLOTS * 3)?;
+            client.hear()
+        });
+        times += u64::from(broken.is_ok());
+    }
+    times
+}
+
+/// Connects and sends one packet without a byte. Returns the client, which stays connected.
+pub(crate) fn empty_packet(target: &Target) -> Result<FakeClient> {
+    let client = FakeClient::connected(target)?;
+    let descriptor = Descriptor {
+        offset: FakeClient::buffer(0) as u32,
+        ..Descriptor::default()
+    };
+    client.describe(TO_ENGINE, 0, descriptor)?;
+    client.index(TO_ENGINE, HEAD, 1)?;
+    Ok(client)
+}
+
 /// Opens `many` connections that begin the handshake and then say nothing more. Returns their number.
 pub(crate) fn crowd(target: &Target, many: usize) -> Result<usize> {
     let mut crowd = Vec::new();
     for _ in 0..many {
-        let channel = target.channel()?;
+        // The engine takes some at once and then so many a second: others wait at its socket.
+        let room = || target.channel().ok();
+        let channel = sluice_tests::wait_for("room at the socket", Duration::from_secs(10), room)?;
         let _ = channel.send(&Message::Init(init()), None);
         crowd.push(channel);
     }

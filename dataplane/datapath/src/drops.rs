@@ -96,11 +96,11 @@ drop_reasons! {
     Rejected => "rejected",
     /// A rule said reject, and telling the sender was over the limit.
     RejectLimited => "reject_limited",
-    /// Its sender's broadcasts were over the limit (`limits` in the configuration).
+    /// Broadcast over its sender's limit (`limits` in the configuration).
     BroadcastLimited => "broadcast_limited",
-    /// Its sender's multicast that is flooded was over the limit (`limits`).
+    /// Flooded multicast over its sender's limit (`limits`).
     MulticastLimited => "multicast_limited",
-    /// Its sender's ARP and neighbour discovery were over the limit (`limits`).
+    /// ARP, neighbour discovery, IGMP or MLD over its sender's limit (`limits`).
     ArpNdLimited => "arp_nd_limited",
     /// A frame to a group, and no attachment is to get it.
     NoReceiver => "no_receiver",

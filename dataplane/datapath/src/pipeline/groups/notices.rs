@@ -27,11 +27,11 @@ pub(crate) enum Notice {
 /// State of telling one worker.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Telling {
-    /// It knows everything.
+    /// Worker that knows everything.
     Changes,
-    /// Its ring was full: all is to be told again.
+    /// Worker whose ring was full: all is to be told again.
     Again,
-    /// All is told again, from this node on.
+    /// Worker that is told all again, from this node on.
     From(usize),
 }
 

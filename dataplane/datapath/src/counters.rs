@@ -214,6 +214,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) drops: DropCounts,
     /// Log records that control did not take in time.
     pub(crate) lost_records: Count,
+    /// Times that control has emptied the ring of events: control alone writes it.
+    pub(crate) events_taken: Count,
     /// Copies that flooding made, and frames that ended by being flooded.
     pub(crate) copies: Count,
     pub(crate) flooded: Count,

@@ -353,6 +353,42 @@ fn many_flows_of_one_pod_leave_a_neighbours_in_the_flow_cache() {
 }
 
 #[test]
+fn noisy_rules_of_many_pods_take_no_record_of_a_neighbours() {
+    for workers in WORKERS {
+        let policy = "
+name: open
+vlans: [210]
+default: {ingress: accept, egress: accept}
+rules:
+  - {name: odd, direction: egress, protocol: udp, ports: [7], verdict: drop, log: true}
+  - {name: even, direction: egress, protocol: udp, ports: [8], verdict: drop, log: true}
+";
+        let mut bench = Bench::new(workers, None, policy);
+        let last = workers - 1;
+        let noisy: Vec<_> = (0..60).map(|_| bench.pod(last, 1500)).collect();
+        let neighbour = bench.pod(last, 1500);
+        let mut lost = 0;
+        // Control takes what there is once, in the middle.
+        for round in 0..10 {
+            for pod in &noisy {
+                for frame in 0..64 {
+                    pod.send(shares_lab::to_port(7 + frame % 2, GATEWAY, pod.mac));
+                }
+            }
+            neighbour.send(shares_lab::to_port(7, GATEWAY, neighbour.mac));
+            bench.round();
+            if round == 5 {
+                assert!(bench.take_events() > 300);
+            }
+            lost = bench.lost_records(60);
+        }
+        assert_eq!(lost, 0, "{workers} workers");
+        assert!(bench.lost_records(0) > 0, "{workers} workers");
+        bench.assert_conserved();
+    }
+}
+
+#[test]
 fn the_order_of_slots_is_no_advantage() {
     let mut bench = Bench::new(1, Some((64, 10)), &allow());
     let pods: Vec<_> = (0..5).map(|_| bench.pod(0, 1500)).collect();

@@ -33,8 +33,8 @@ use crate::worker::idle::{Doorbell, Idle};
 const PATIENCE: Duration = Duration::from_secs(5);
 /// Commands that may wait; control sends one at a time.
 const COMMANDS: usize = 8;
-/// Log records and faults that may wait for control.
-const EVENTS: usize = 1024;
+/// Log records and faults that may wait for control: enough for one of every attachment and more.
+pub(crate) const EVENTS: usize = 8192;
 
 /// Parts that a worker is made of.
 pub(crate) struct WorkerParts {

@@ -175,6 +175,7 @@ pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> 
                 }
             }
         }
+        link.counts.events_taken.add(1);
     }
     events
 }

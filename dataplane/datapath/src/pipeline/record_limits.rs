@@ -18,6 +18,9 @@ const RULES: usize = 16;
 pub(crate) struct RecordLimits {
     all: TokenBucket,
     rules: [TokenBucket; RULES],
+    /// Records in the ring to control since control last emptied it, with the number of times that it
+    /// had done so then.
+    waiting: (u64, usize),
 }
 
 impl RecordLimits {
@@ -26,12 +29,23 @@ impl RecordLimits {
         RecordLimits {
             all: TokenBucket::new(RECORDS),
             rules: std::array::from_fn(|_| TokenBucket::new(RECORDS_OF_RULE)),
+            waiting: (0, 0),
         }
     }
 
     /// Whether a rule, by its slot, may have another record at the time `now_ns`.
-    pub(crate) fn take(&self, slot: usize, now_ns: u64) -> bool {
-        self.rules[slot % RULES].take(now_ns) && self.all.take(now_ns)
+    ///
+    /// Of the ring to control, which it has emptied `emptied` times, `share` places are the
+    /// attachment's: whatever the others log, there is room for its own.
+    pub(crate) fn take(&mut self, slot: usize, now_ns: u64, emptied: u64, share: usize) -> bool {
+        if self.waiting.0 != emptied {
+            self.waiting = (emptied, 0);
+        }
+        let taken = self.waiting.1 < share
+            && self.rules[slot % RULES].take(now_ns)
+            && self.all.take(now_ns);
+        self.waiting.1 += usize::from(taken);
+        taken
     }
 }
 
@@ -41,17 +55,25 @@ mod tests {
 
     #[test]
     fn a_noisy_rule_leaves_the_others_theirs() {
-        let limits = RecordLimits::new();
-        let noisy = (0..10_000).filter(|_| limits.take(3, 0)).count();
+        let mut limits = RecordLimits::new();
+        let noisy = (0..10_000).filter(|_| limits.take(3, 0, 0, 768)).count();
         assert_eq!(noisy, 20);
-        assert_eq!((0..100).filter(|_| limits.take(4, 0)).count(), 20);
+        assert_eq!((0..100).filter(|_| limits.take(4, 0, 0, 768)).count(), 20);
         let second = 1_000_000_000;
         let (mut noisy, mut quiet) = (0, 0);
         for at in (0..second).step_by(1_000_000) {
-            noisy += u32::from(limits.take(3, second + at));
-            quiet += u32::from(at % 125_000_000 == 0 && limits.take(5, second + at));
+            noisy += u32::from(limits.take(3, second + at, 0, 768));
+            quiet += u32::from(at % 125_000_000 == 0 && limits.take(5, second + at, 0, 768));
         }
         assert!((10..=20).contains(&noisy), "{noisy}");
         assert_eq!(quiet, 8, "every one of its eight a second");
+    }
+
+    #[test]
+    fn an_attachment_has_its_share_of_the_ring_until_control_empties_it() {
+        let mut limits = RecordLimits::new();
+        let posted = (0..100).filter(|n| limits.take(n % 2, 0, 1, 15)).count();
+        assert_eq!(posted, 15);
+        assert!(limits.take(0, 0, 2, 15), "control has emptied the ring");
     }
 }

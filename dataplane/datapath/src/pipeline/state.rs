@@ -81,6 +81,8 @@ pub(crate) struct WorkerState {
     pub(crate) owes_credits: bool,
     /// Whether a pod was held back in this round.
     pub(crate) holds_back: bool,
+    /// Places in the ring of events that each attachment's log records may have.
+    pub(crate) record_share: usize,
     pub(crate) events: Producer<WorkerEvent>,
     /// The engine's own answers, which leave at the end of the round.
     pub(crate) outbox: Outbox,
@@ -122,6 +124,7 @@ impl WorkerState {
             tx_uplinks: Vec::new(),
             owes_credits: false,
             holds_back: false,
+            record_share: 1,
             events,
             outbox: Outbox::new(),
             groups: Groups::new(id, 0),
@@ -132,6 +135,13 @@ impl WorkerState {
             now_ms: 0,
             clock: Clock::new(),
         }
+    }
+
+    /// Divides the places for log records among the attachments.
+    pub(crate) fn share_records(&mut self) {
+        let places = self.events.capacity().saturating_sub(FAULT_EVENTS);
+        let attachments = self.attachments.iter().flatten().count();
+        self.record_share = (places / attachments.max(1)).max(1);
     }
 
     /// Returns an attachment, if this worker owns it and it is still there.
@@ -225,9 +235,11 @@ impl WorkerState {
         let compiled = tables.policies.policy(policy);
         let slot = compiled.slot_base(direction) + hit.rule as usize;
         let now_ns = self.clock.now_ns();
-        let limits = self.attachment(attachment).map(|found| &found.records);
-        let may_post = limits.is_some_and(|limits| limits.take(slot, now_ns))
-            && self.events.slots() > FAULT_EVENTS;
+        let (taken, share) = (self.counts.events_taken.get(), self.record_share);
+        let may_post = self.events.slots() > FAULT_EVENTS
+            && self
+                .attachment(attachment)
+                .is_some_and(|found| found.records.take(slot, now_ns, taken, share));
         let record = RawRecord {
             attachment,
             policy,

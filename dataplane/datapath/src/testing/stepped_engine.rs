@@ -12,7 +12,7 @@ use sluice_ring::{Consumer, Producer, spsc};
 use crate::control::balance::Balance;
 use crate::control::engine::flow_cache;
 use crate::control::figures::Snapshot;
-use crate::control::link::rings_between;
+use crate::control::link::{EVENTS, rings_between};
 use crate::control::memory::{CACHE_MBUFS, RingSizes};
 use crate::control::snapshot;
 use crate::control::topology::Topology;
@@ -78,7 +78,7 @@ impl SteppedEngine {
         for ((id, (to_workers, from_workers)), bell) in (0..).zip(ends).zip(&bells) {
             let (command_sender, commands) = spsc(8);
             let (answers, answer_receiver) = spsc(8);
-            let (events, event_receiver) = spsc(1024);
+            let (events, event_receiver) = spsc(EVENTS);
             let counts = Arc::new(WorkerCounts::default());
             let mut state = WorkerState::new(
                 WorkerId(id),
@@ -188,6 +188,7 @@ impl SteppedEngine {
             while stepped.events.pop().is_some() {
                 taken += 1;
             }
+            stepped.counts.events_taken.add(1);
         }
         taken
     }

@@ -11,6 +11,7 @@ use sluice_mem::{Burst, Pools};
 use sluice_ring::{Consumer, Producer, spsc};
 
 use crate::control::engine::flow_cache;
+use crate::control::link::EVENTS;
 use crate::control::topology::Topology;
 use crate::error::Error;
 use crate::flows::BucketIndexes;
@@ -62,7 +63,7 @@ impl SteppedWorker {
         let bell = Arc::new(Doorbell::new()?);
         let (command_sender, commands) = spsc(8);
         let (answers, answer_receiver) = spsc(8);
-        let (events, event_receiver) = spsc(1024);
+        let (events, event_receiver) = spsc(EVENTS);
         let mut state = WorkerState::new(
             WorkerId(0),
             pools,

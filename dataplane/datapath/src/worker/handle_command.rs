@@ -246,6 +246,7 @@ impl Worker {
                 .and_then(|attachment| attachment.port.as_ref())
                 .map(|_| slot)
         }));
+        self.state.share_records();
         let WorkerState {
             tx,
             tx_uplinks,

@@ -352,6 +352,16 @@ impl Bench {
         workers.iter().map(|worker| worker.flow_hits).sum()
     }
 
+    /// Takes the events that wait for control. Returns their number.
+    pub(crate) fn take_events(&mut self) -> usize {
+        self.engine.take_events()
+    }
+
+    /// Returns the log records of a pod that were left out.
+    pub(crate) fn lost_records(&self, pod: usize) -> u64 {
+        self.engine.snapshot().attachments[pod].lost_log_records
+    }
+
     /// Every drop of the engine, by reason.
     pub(crate) fn drops(&self) -> BTreeMap<&'static str, u64> {
         let snapshot = self.engine.snapshot();

@@ -14,11 +14,11 @@ use super::{NONE, nothing_left, run};
 use crate::cni_rig::engine::{self, Engine};
 use crate::cni_rig::{Answer, Host, has_link};
 
-/// What became of the ADD.
+/// Outcomes of the ADD.
 const ADDS: [&str; 5] = ["never", "refused", "half-way", "killed", "succeeded"];
-/// What becomes of the pod's network namespace before the DEL.
+/// States of the network namespace at the DEL.
 const NAMESPACES: [&str; 4] = ["there", "gone", "reused", "a plain file"];
-/// What becomes of the engine before the DEL.
+/// States of the engine at the DEL.
 const ENGINES: [&str; 4] = ["up", "gone", "hung", "restarted"];
 
 /// Container of one case.

@@ -1,11 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Links of uplinks, those of the configuration and those of VFs: what status, health and ADD say of them.
 
+use std::time::{Duration, Instant};
+
 use sluice_api::{ApiError, AttachRequest, LinkState, UplinkStatus};
 
 use super::{Control, locked};
 use crate::refusal;
 use crate::uplinks::UplinkState;
+
+/// Time that an attach waits for the link of its VF's PF.
+const PF_PATIENCE: Duration = Duration::from_secs(3);
+/// Interval at which the PF is looked at meanwhile.
+const PF_INTERVAL: Duration = Duration::from_millis(100);
 
 impl Control {
     /// Refuses an attach whose uplink has no link, for now: it may be back when the runtime asks again.
@@ -13,7 +20,14 @@ impl Control {
         let refused =
             |problem: String| refusal::unavailable(format!("{problem}; then attach again"));
         if let Some(vf) = &request.vf {
-            return match self.vfs.trouble(&vf.address, &request.uplink) {
+            let asked = Instant::now();
+            let mut trouble = self.vfs.trouble(&vf.address, &request.uplink);
+            // A PF that was set up a moment ago, or whose VFs were just made, has no carrier yet.
+            while trouble.is_some() && asked.elapsed() < PF_PATIENCE {
+                std::thread::sleep(PF_INTERVAL);
+                trouble = self.vfs.trouble(&vf.address, &request.uplink);
+            }
+            return match trouble {
                 None => Ok(()),
                 Some((link, reason)) => Err(refused(format!(
                     "VF {} of {} is {link}: {reason}",

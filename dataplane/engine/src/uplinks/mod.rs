@@ -5,7 +5,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `mod.rs` | all uplinks of the configuration |
-//! | `uplink.rs` | one: opening, taking up again, giving back |
+//! | `uplink.rs` | an uplink: opening, taking up again, giving back |
 //! | `state.rs` | what control last saw of a link |
 //! | `watch.rs` | waiting for the kernel to say that a netdev has changed |
 //! | [`netdev`] | netdevs, through rtnetlink |

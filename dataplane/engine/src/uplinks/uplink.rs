@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One uplink of the configuration, from its opening to its end: its netdev may go and come meanwhile.
+//! Uplink of the configuration, from its opening to its end: its netdev may go and come meanwhile.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -24,7 +24,7 @@ const AF_PACKET: &str = "af_packet";
 /// what nobody knows.
 const UNKNOWN_MTU: u32 = 65_535;
 
-/// One uplink of the configuration.
+/// Uplink of the configuration.
 #[derive(Debug)]
 pub struct Uplink {
     config: UplinkConfig,

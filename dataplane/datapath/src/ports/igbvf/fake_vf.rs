@@ -25,6 +25,8 @@ pub(super) struct Vf {
     pub(super) wire: Vec<Vec<u8>>,
     /// Frames that found no descriptor.
     pub(super) missed: usize,
+    /// Whether the device does not answer: reads are all ones, writes are lost.
+    pub(super) removed: bool,
     /// Whether the NIC sends nothing of what it is given, and is never done.
     pub(super) stuck: bool,
 }
@@ -240,6 +242,9 @@ impl Vf {
 
 impl RegisterModel for Vf {
     fn read32(&mut self, offset: RegOffset, _: &Bus) -> u32 {
+        if self.removed {
+            return u32::MAX;
+        }
         if offset == V2PMAILBOX {
             let bits = self.mailbox;
             self.mailbox &= !MBX_CLEARING;
@@ -259,6 +264,9 @@ impl RegisterModel for Vf {
     }
 
     fn write32(&mut self, offset: RegOffset, value: u32, bus: &Bus) {
+        if self.removed {
+            return;
+        }
         match offset {
             CTRL if value & CTRL_RST != 0 => self.reset_function(),
             V2PMAILBOX => {

@@ -13,7 +13,8 @@
 //! down it forgets its VFs; they say "link up" all the same and get nothing. So the mailbox is looked at
 //! every 10 ms (and wakes a sleeping worker), and when the PF no longer knows this VF the function is
 //! reset and everything agreed anew. As long as a PF does not answer the port is
-//! [`LinkState::Waiting`].
+//! [`LinkState::Waiting`]. A device that does not answer at all, as it was removed or is being reset, is
+//! [`LinkState::Gone`], and is brought up anew if it answers again.
 //!
 //! *VLANs.* A trunk asks for its VLANs by mailbox; the PF then takes tags off, and they come from the
 //! descriptor. Under a port VLAN the descriptor has a tag too: it is the PF's, not the frame's. Tags of
@@ -44,6 +45,7 @@ use sluice_packet::{Mac, Vid};
 use sluice_stats::LinkState;
 use sluice_vfio::{Device, Interrupt, PciAddr, Registers};
 
+use crate::drops::DropReason;
 use crate::ports::seam::{PortContext, Sent, Uplink, UplinkReport, Wake};
 use bring_up::{BringUp, Progress, Wishes};
 use mailbox::{Heard, Mailbox};
@@ -353,6 +355,23 @@ impl<D: Device> IgbVf<D> {
         self.link = LinkState::Waiting;
     }
 
+    /// Whether the device answers: one that was removed, or is being reset, reads as all ones. Once it
+    /// answers again it is brought up from the start.
+    fn is_there(&mut self, now_ms: u64) -> bool {
+        let answers = self.registers.read32(STATUS) != u32::MAX;
+        match (answers, self.link == LinkState::Gone) {
+            (true, false) => {}
+            (true, true) => self.begin_again(now_ms),
+            (false, true) => {}
+            (false, false) => {
+                self.stats.forget_last();
+                self.state = State::From(now_ms);
+                self.link = LinkState::Gone;
+            }
+        }
+        answers
+    }
+
     fn bring_up(&mut self, pools: &mut Pools, now_ms: u64) {
         let State::BringUp(bring_up) = &mut self.state else {
             return;
@@ -472,6 +491,8 @@ impl<D: Device> Uplink for IgbVf<D> {
 
     fn tx_burst(&mut self, context: &mut PortContext<'_>, burst: &mut Burst) -> Sent {
         if !self.is_running() {
+            context.drops.add(DropReason::LinkDown, burst.len() as u64);
+            context.pools.free_burst(burst);
             return Sent::default();
         }
         self.tx
@@ -479,6 +500,9 @@ impl<D: Device> Uplink for IgbVf<D> {
     }
 
     fn housekeeping(&mut self, context: &mut PortContext<'_>, now_ms: u64) {
+        if !self.is_there(now_ms) {
+            return;
+        }
         match self.state {
             State::From(moment) if now_ms < moment => {}
             State::From(_) => {

@@ -330,7 +330,8 @@ fn a_pf_that_was_down_is_waited_for() {
     };
     let mut lab = lab(down, VfVlans::Untagged);
     assert_eq!(lab.link(), LinkState::Waiting, "and it does not pretend");
-    assert_eq!(lab.send(&[frame(1, 60)], None), 0);
+    lab.send(&[frame(1, 60)], None);
+    assert_eq!(lab.drops.get(DropReason::LinkDown), 1);
     lab.housekeeping(100);
     assert_eq!(lab.link(), LinkState::Waiting);
     assert!(lab.port.as_ref().unwrap().may_miss_wakeups());
@@ -375,6 +376,40 @@ fn a_pf_that_forgets_the_vf_is_asked_anew() {
         }
         lab.end();
     }
+}
+
+#[test]
+fn a_device_that_does_not_answer_is_gone_until_it_does() {
+    let mut lab = lab(Pf::default(), VfVlans::Untagged);
+    for round in 1..=3u64 {
+        lab.arrive(&frame(1, 60), None);
+        lab.nic.with(|vf, _| vf.removed = true);
+        lab.housekeeping(30);
+        assert_eq!(lab.link(), LinkState::Gone, "round {round}");
+        let before = lab.drops.get(DropReason::LinkDown);
+        lab.send(&vec![frame(1, 60); 10], None);
+        assert_eq!(lab.drops.get(DropReason::LinkDown), before + 10);
+        let (port, mut context) = lab.port();
+        assert_eq!(
+            port.tx_room(&mut context),
+            usize::MAX,
+            "no pod waits for it"
+        );
+        assert!(!port.is_running());
+        // As after a reset of the function.
+        lab.nic.with(|vf, _| {
+            vf.removed = false;
+            vf.pf_reset();
+            vf.pf_up();
+        });
+        lab.housekeeping(60);
+        assert_eq!(lab.link(), LinkState::Up, "round {round}");
+        lab.arrive(&frame(9, 61), None);
+        let mut burst = lab.receive();
+        assert_eq!(burst.as_slice()[0].data(), frame(9, 61));
+        lab.pools.free_burst(&mut burst);
+    }
+    lab.end();
 }
 
 #[test]

@@ -33,20 +33,7 @@ pub(super) fn checked(capability: &str, value: &Value) -> Result<Value, Error> {
             "8 bytes in hexadecimal with colons",
         ),
         "aliases" => each(capability, value, |alias| text(alias, |_| true, "a name")),
-        "dns" => {
-            let members = value.as_object().ok_or_else(|| wrong("an object"))?;
-            for (key, list) in members {
-                let of = match key.to_ascii_lowercase().as_str() {
-                    "servers" => |ip: &str| ip.parse::<IpAddr>().is_ok(),
-                    "searches" | "options" => |_: &str| true,
-                    _ => continue,
-                };
-                each(key, list, |entry| {
-                    text(entry, of, "text; a server is an address")
-                })?;
-            }
-            Ok(value.clone())
-        }
+        "dns" => dns(value.as_object().ok_or_else(|| wrong("an object"))?),
         "ipRanges" => each(capability, value, |set| each("a set", set, range)),
         "deviceID" | "cgroupPath" => text(value, |_| true, "text"),
         "CNIDeviceInfoFile" => text(value, |path| path.starts_with('/'), "an absolute path"),
@@ -86,6 +73,21 @@ fn object(value: &Value) -> Result<Fields<'_>, Error> {
         .as_object()
         .map(Fields::new)
         .ok_or_else(|| Error::Config(format!("must be an object, not {value}")))
+}
+
+/// Lists of `servers`, `searches` and `options`.
+fn dns(members: &Map<String, Value>) -> Result<Value, Error> {
+    for (key, list) in members {
+        let of = match key.to_ascii_lowercase().as_str() {
+            "servers" => |ip: &str| ip.parse::<IpAddr>().is_ok(),
+            "searches" | "options" => |_: &str| true,
+            _ => continue,
+        };
+        each(key, list, |entry| {
+            text(entry, of, "text; a server is an address")
+        })?;
+    }
+    Ok(members.clone().into())
 }
 
 /// `hostPort`, `containerPort`, `protocol` (TCP if absent), `hostIP`.

@@ -112,7 +112,8 @@ fn annotations_of_each_generation_resolve_on_disk() {
         named(annotation::TKE_NETWORKS, "b,a@eth0,own"),
         all(&[("a", "eth0"), ("b", "eth1"), ("own", "north")])
     );
-    let missing = planned(&conf, Some(pod("ns", &[("networks", "zz")]))).unwrap_err();
+    let absent = pod("ns", &[("networks", r#"[{"name": "zz"}]"#)]);
+    let missing = planned(&conf, Some(absent)).unwrap_err();
     assert_eq!(missing.code(), 7);
     assert!(missing.to_string().contains("no network zz"), "{missing}");
 }

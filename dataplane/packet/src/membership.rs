@@ -153,7 +153,7 @@ impl Form {
 }
 
 impl<'a> Records<'a> {
-    /// One record, of a version that has one group a message.
+    /// Single record, of a version that has one group a message.
     fn single(group: [u8; 16], kind: RecordKind, form: Form) -> Records<'a> {
         let single = Record {
             group,

@@ -77,8 +77,11 @@ impl<'p> View<'p> {
     fn without_arp(&self) -> Option<Problem> {
         let (v4, arp) = (region_of(ipv4()), region_of(ethertype(EtherType::ARP)));
         let (directions, at) = self.closed(|direction| {
-            let rule = self.accepts(direction, &v4)?;
-            self.accepts(direction, &arp).is_none().then_some(rule)
+            let mut v4_rules = self.accepting.iter().filter(|(rule, region)| {
+                rule.directions.includes(direction) && is_of_ipv4(rule, region, &v4)
+            });
+            let (rule, _) = v4_rules.next()?;
+            self.accepts(direction, &arp).is_none().then_some(*rule)
         })?;
         Some(self.problem(
             at,
@@ -105,7 +108,7 @@ impl<'p> View<'p> {
                         .any(is_ipv6);
                 rule.directions.includes(direction)
                     && is_v6
-                    && (names_v6 || !region.intersects(&v4))
+                    && (names_v6 || !is_of_ipv4(rule, region, &v4))
             });
             let (rule, _) = only_v6?;
             let all_pass = NEIGHBOURS.iter().all(|&icmp_type| {
@@ -168,6 +171,12 @@ impl<'p> View<'p> {
     fn problem(&self, at: Position, message: String) -> Problem {
         Problem::new(&self.policy.file, at, message)
     }
+}
+
+/// Whether a rule is about IPv4 too. One about ICMPv6 alone is not, though its number could stand in
+/// an IPv4 header.
+fn is_of_ipv4(rule: &Rule, region: &Region, v4: &Region) -> bool {
+    rule.matches.protocols != [IpProto::ICMPV6] && region.intersects(v4)
 }
 
 fn opposite(direction: Direction) -> Direction {

@@ -57,7 +57,7 @@ struct Place<M> {
 pub struct BytesProducer<M> {
     memory: Arc<Memory>,
     places: Producer<Place<M>>,
-    /// Where string number `n` begins, at index `n` modulo the capacity.
+    /// Beginnings of the strings: that of number `n` at index `n` modulo the capacity.
     starts: Box<[usize]>,
     /// Strings pushed so far.
     pushed: usize,
@@ -96,7 +96,7 @@ impl<M: Copy> BytesProducer<M> {
         }
     }
 
-    /// Where `len` bytes are free, by what was last seen of the consumer.
+    /// A place where `len` bytes are free, by what was last seen of the consumer.
     #[inline]
     fn place(&self, len: usize) -> Option<usize> {
         if self.in_ring == self.places.capacity() {
@@ -203,7 +203,7 @@ impl<M: Copy> BytesConsumer<M> {
 struct Memory {
     bytes: NonNull<u8>,
     len: usize,
-    /// One a line, for loom: who touches bytes touches their lines' cells.
+    /// Cells for loom, a line each: who touches bytes touches their lines' cells.
     lines: Box<[UnsafeCell<()>]>,
 }
 

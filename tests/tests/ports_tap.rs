@@ -25,7 +25,7 @@ use sluice_tests::{Netns, root_or_skip, wait_for};
 struct Pod {
     netns: Netns,
     port: TapPort,
-    /// What became of the frames that the port took.
+    /// Ends of the frames that the port took.
     late: Arc<LateCounts>,
     mac: Mac,
 }

@@ -136,7 +136,7 @@ pub(crate) struct AttachmentCounts {
     pub(crate) late_visits: Count,
     /// The longest visit, in units of [`sluice_mem::cycles`].
     pub(crate) longest_visit: Count,
-    /// What became of frames that its ports took as pending.
+    /// Ends of the frames that its ports took as pending.
     pub(crate) late: Arc<LateCounts>,
 }
 

@@ -8,8 +8,8 @@ use sluice_stats::Traffic;
 
 use crate::drops::{DropCounts, DropReason};
 
-/// What became of the frames that ports took as [pending](crate::Sent::pending). An attachment's port writes
-/// it, and the port before while that one ends; it outlives both.
+/// Ends of the frames that ports took as [pending](crate::Sent::pending). An attachment's port writes them, and
+/// the port before while that one ends; they outlive both.
 #[derive(Debug, Default)]
 pub struct LateCounts {
     tx_frames: AtomicU64,

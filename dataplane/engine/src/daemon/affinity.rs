@@ -39,7 +39,7 @@ pub(super) fn keep_off(workers: &[Option<usize>]) {
     }
 }
 
-/// Those of `allowed` that no worker is pinned to; `None` if no worker is pinned, or nothing is left.
+/// Cores of `allowed` that no worker is pinned to; `None` if no worker is pinned, or nothing is left.
 fn without(allowed: &[usize], workers: &[Option<usize>]) -> Option<Vec<usize>> {
     let is_free = |core: &usize| !workers.contains(&Some(*core));
     let left: Vec<usize> = allowed.iter().copied().filter(is_free).collect();

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a tap's worker and its thread tell each other beside the frames: who sleeps, the fault, the end.
+//! State that a tap's worker and its thread share beside the frames: who sleeps, the fault, the end.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a tap's kernel does of itself with IPv6. An attachment that was given addresses sends from these alone:
+//! Settings of IPv6 on a tap's netdev, by which its kernel acts of itself. An attachment that was given addresses sends from these alone:
 //! whatever else its kernel took up would be dropped as spoofed, and the pod would find that nothing answers.
 //!
 //! | addresses given | set on the pod's netdev |

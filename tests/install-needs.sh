@@ -9,6 +9,8 @@ ip:iproute2:network namespaces and veth pairs
 nft:nftables:keeping the host off an uplink
 ethtool:ethtool:offloads of a veth in the tests
 ping:iputils-ping:kernel traffic through a tap
+radvd:radvd:a router that advertises prefixes
+dnsmasq:dnsmasq-base:a DHCPv6 server
 dpdk-testpmd:dpdk-dev:the DPDK peer
 /usr/lib/cni/bridge:containernetworking-plugins:the primary network of a pod
 cc:gcc:linking

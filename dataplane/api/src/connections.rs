@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 pub struct Connections {
     /// Connections made.
     pub made: u64,
-    /// Those that ended because the peer broke the protocol.
+    /// Connections among them that ended because the peer broke the protocol.
     pub broken: u64,
     /// Handshakes that failed: the peer was refused.
     pub refused: u64,

@@ -56,11 +56,11 @@ pub struct PolicyChange {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ChangeKind {
-    /// There was none of that name.
+    /// Policy of a name that none had.
     Added,
     /// Its text is another one.
     Changed,
-    /// There is none of that name any more.
+    /// Policy whose name none has any more.
     Removed,
 }
 

@@ -67,15 +67,15 @@ impl RecordKind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum NetnsState {
-    /// It is where it was at ADD.
+    /// Namespace is where it was at ADD.
     Alive,
-    /// It is not: the pod has ended, or the machine was started anew.
+    /// Namespace is not there: the pod has ended, or the machine was started anew.
     Gone,
-    /// It cannot be told.
+    /// State cannot be told.
     Unknown,
 }
 
-/// One delegate's plugin in a pod's record.
+/// Plugin of a delegate in a pod's record.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct RecordedPlugin {
     /// `type` of the plugin.

@@ -18,7 +18,7 @@ use crate::{Error, PluginError};
 
 /// The member of a GC's configuration that lists what still lives.
 pub const VALID_ATTACHMENTS: &str = "cni.dev/valid-attachments";
-/// Another name of [`VALID_ATTACHMENTS`], which the specification's own text has.
+/// Second name of [`VALID_ATTACHMENTS`], which the specification's own text has.
 pub const ATTACHMENTS: &str = "cni.dev/attachments";
 
 /// The list of what still lives, by either of its names.
@@ -77,7 +77,7 @@ pub struct Delegate {
     /// Result of its ADD, in its own version.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Map<String, Value>>,
-    /// How far each of `plugins` came.
+    /// State of each of `plugins`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub states: Vec<PluginState>,
 }

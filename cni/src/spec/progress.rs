@@ -24,16 +24,16 @@ pub const MOST_DELS: u32 = 10;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Progress {
-    /// Its ADD has not begun.
+    /// ADD has not begun.
     NotRun,
-    /// Its ADD has begun and has not answered: it runs, or the call was killed.
+    /// ADD has begun and has not answered: it runs, or the call was killed.
     #[default]
     Unknown,
-    /// Its ADD answered with an error.
+    /// ADD answered with an error.
     Failed,
-    /// Its ADD succeeded.
+    /// ADD succeeded.
     Added,
-    /// Its DEL succeeded, or was given up.
+    /// DEL succeeded, or was given up.
     Deleted,
 }
 

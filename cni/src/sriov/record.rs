@@ -41,7 +41,7 @@ pub struct InterfaceRecord {
     /// Result of ADD in the newest version's shape: what CHECK compares with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub result: Option<Map<String, Value>>,
-    /// How far ADD came, and what became of DELs.
+    /// Step that ADD reached, and what became of DELs.
     #[serde(default, skip_serializing_if = "is_new")]
     pub state: PluginState,
 }
@@ -68,7 +68,7 @@ impl InterfaceRecord {
         }
     }
 
-    /// How far ADD came. Version 0.1 wrote down only whether it came to its end.
+    /// Step that ADD reached. Version 0.1 wrote down only whether it came to its end.
     pub fn progress(&self) -> Progress {
         match self.state.progress {
             Progress::Unknown if self.complete => Progress::Added,

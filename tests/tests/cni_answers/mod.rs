@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What delegates answer and are asked: results without a version, results that are none, defaults and aliases of
+//! Answers of delegates, and what they are asked: results without a version, results that are none, defaults and aliases of
 //! the specifications.
 
 use serde_json::{Value, json};

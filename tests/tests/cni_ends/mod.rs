@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! How a DEL ends: what a failed ADD leaves behind holds no pod, passing failures are repeated a bounded number of
+//! End of a DEL: what a failed ADD leaves behind holds no pod, passing failures are repeated a bounded number of
 //! times, identity is the namespace's and not its path's.
 
 use std::fs;

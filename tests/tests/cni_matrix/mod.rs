@@ -20,30 +20,30 @@ const REFERENCE: &str = "/usr/lib/cni";
 /// Number of DELs after which one has answered 0 at the latest: the limit in docs/coming-from-multus.md.
 const MOST_DELS: usize = 10;
 
-/// Where the ADD of the plugin came to.
+/// Point that the ADD of the plugin came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Stage {
     /// An earlier delegate failed.
     NeverRan,
-    /// It refused its configuration.
+    /// Plugin refused its configuration.
     Refused,
-    /// It did its work and failed then.
+    /// Plugin did its work and failed then.
     HalfWay,
     /// The call was killed while it ran.
     Killed,
-    /// It succeeded.
+    /// ADD succeeded.
     Succeeded,
 }
 
-/// What is left when DEL comes.
+/// Remainder when DEL comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Left {
     Everything,
     /// The network namespace is gone.
     NoNetns,
-    /// Its path leads to another pod's.
+    /// Path leads to another pod's namespace.
     OtherNetns,
-    /// Its path is an empty plain file.
+    /// Path is an empty plain file.
     PlainFile,
     /// The disk with the records is full.
     FullDisk,
@@ -104,7 +104,7 @@ fn real(plugin: &str) -> String {
     format!("printf '%s' \"$conf\" | /usr/bin/env PATH=$PATH {REFERENCE}/{plugin}")
 }
 
-/// One host for one plugin.
+/// Host of its own for one plugin.
 struct Bench<'a> {
     host: Host,
     plugin: &'a str,

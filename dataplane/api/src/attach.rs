@@ -47,10 +47,10 @@ pub struct AttachRequest {
     /// send.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub multicast_groups: Vec<IpAddr>,
-    /// What the pod may be to others besides a host; none by default.
+    /// Roles that the pod may have besides that of a host; none by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Role>,
-    /// What becomes of the priority (PCP, DEI) of the tags that the pod sends.
+    /// Treatment of the priority (PCP, DEI) of the tags that the pod sends.
     #[serde(default, skip_serializing_if = "PriorityRequest::is_default")]
     pub priority: PriorityRequest,
     /// A policy of its own, by name, judged besides the VLAN's. An unknown name is refused.
@@ -117,10 +117,10 @@ pub enum VlanRequest {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PriorityRequest {
-    /// It is 0 on the wire.
+    /// Rewritten to 0 on the wire.
     #[default]
     Clear,
-    /// It stays as the pod wrote it.
+    /// Kept as the pod wrote it.
     Keep,
 }
 

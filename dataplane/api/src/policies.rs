@@ -58,7 +58,7 @@ pub struct PolicyChange {
 pub enum ChangeKind {
     /// Policy of a name that none had.
     Added,
-    /// Its text is another one.
+    /// Changed text.
     Changed,
     /// Policy whose name none has any more.
     Removed,

@@ -92,7 +92,7 @@ pub enum Command {
         #[arg(value_name = "PF")]
         pf: Option<String>,
     },
-    /// What the CNI plugins have on record of pods: list it, drop it, end what crashes left behind
+    /// Records that the CNI plugins have of pods: list them, drop one, end what crashes left behind
     Records {
         /// Command to run.
         #[command(subcommand)]

@@ -23,7 +23,7 @@ macro_rules! drop_reasons {
                 }
             }
 
-            /// What it means, in a sentence.
+            /// Meaning of the reason, in a sentence.
             pub fn meaning(self) -> &'static str {
                 match self {
                     $(DropReason::$variant => concat!($($doc,)*).trim_ascii_start(),)*
@@ -82,9 +82,9 @@ drop_reasons! {
     LinkLocalTaken => "link_local_taken",
     /// A link-local address beyond the four that an attachment may take in a VLAN, or too many tries.
     LinkLocalLimited => "link_local_limited",
-    /// What only a router sends, from an attachment without that role.
+    /// Message that only a router sends, from an attachment without that role.
     NotRouter => "not_router",
-    /// What only a DHCP server sends, from an attachment without that role.
+    /// Message that only a DHCP server sends, from an attachment without that role.
     NotDhcpServer => "not_dhcp_server",
     /// A query of IGMP or MLD, from an attachment without that role.
     NotQuerier => "not_querier",

@@ -109,7 +109,7 @@ pub struct AttachmentSpec {
     pub addresses: Vec<IpAddr>,
     /// Multicast groups that it is in whether or not it reports them.
     pub groups: Vec<IpAddr>,
-    /// What it may be to others besides a host.
+    /// Roles that the attachment may have besides that of a host.
     pub roles: Roles,
     /// Whether the priority of its tags is kept on the wire; else it is 0.
     pub keeps_priority: bool,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What no policy decides: control of the link, sources that cannot be, roles, priority, and bytes
+//! Guards that no policy decides: control of the link, sources that cannot be, roles, priority, and bytes
 //! behind a packet.
 #![allow(clippy::unwrap_used, reason = "a test says what it expects, plainly")]
 

@@ -184,7 +184,7 @@ fn mode(fields: &Fields<'_>) -> Result<Mode, Error> {
     }
 }
 
-/// What the pod may be to others besides a host.
+/// Roles that the pod may have besides that of a host.
 fn roles(fields: &Fields<'_>) -> Result<Vec<Role>, Error> {
     let mut roles = Vec::new();
     for value in fields.list("roles")?.unwrap_or_default() {
@@ -198,7 +198,7 @@ fn roles(fields: &Fields<'_>) -> Result<Vec<Role>, Error> {
     Ok(roles)
 }
 
-/// What becomes of the priority of the tags that the pod sends.
+/// Treatment of the priority of the tags that the pod sends.
 fn priority(fields: &Fields<'_>) -> Result<PriorityRequest, Error> {
     match fields.string("priority")? {
         None | Some("" | "clear") => Ok(PriorityRequest::Clear),

@@ -94,7 +94,7 @@ struct Pieces<'a> {
     now_ms: u64,
 }
 
-/// Whose pieces: a pod's, or the wire's, which are those of each receiver.
+/// Owner of the pieces: a pod, or the wire, whose pieces are those of each receiver.
 #[derive(Clone, Copy)]
 enum PiecesOf<'a> {
     Pod(&'a Attachment),

@@ -18,7 +18,7 @@ fn wait_for_problem(node: &Node, what: &str, there: bool) {
         let health = node.client().health().ok()?;
         let told = health.problems.iter().any(|told| told.contains(what));
         assert!(health.ready);
-        (told == there && health.degraded == !health.problems.is_empty()).then_some(())
+        (told == there && health.degraded != health.problems.is_empty()).then_some(())
     });
     assert!(reached.is_ok(), "{what}: {}", node.log());
 }

@@ -98,6 +98,14 @@ fn check_backend(request: &AttachRequest) -> Result<(), ApiError> {
         Backend::Tap {} if request.ifname.contains('%') => {
             Err(invalid("a tap's name cannot hold `%`: ask for another one"))
         }
+        // Of these names /proc/sys/net/ipv6/conf has the settings of all interfaces.
+        Backend::Tap {} if ["all", "default"].contains(&request.ifname.as_str()) => {
+            Err(invalid(format!(
+                "a tap cannot be named {:?}: the settings of IPv6 by that name are those of every \
+                 interface; ask for another one",
+                request.ifname
+            )))
+        }
         Backend::Tap {} => Ok(()),
     }
 }

@@ -164,4 +164,10 @@ fn memifs_are_checked() {
         json!({"ifname": "net%d", "backend": {"type": "tap"}}),
         "`%`",
     );
+    for all_of_them in ["all", "default"] {
+        refused(
+            json!({"ifname": all_of_them, "backend": {"type": "tap"}}),
+            "those of every interface",
+        );
+    }
 }

@@ -34,7 +34,7 @@ pub(super) fn table(list: &[AttachmentStatus], verbose: bool, style: Style) -> S
     }
     let mut table = style.table(&[
         "POD",
-        "INTERFACE",
+        "NAME",
         "VLAN",
         "LINK",
         "FROM POD",

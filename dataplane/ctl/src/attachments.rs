@@ -33,13 +33,7 @@ pub(super) fn table(list: &[AttachmentStatus], verbose: bool, style: Style) -> S
         return "no attachments\n".to_owned();
     }
     let mut table = style.table(&[
-        "POD",
-        "NAME",
-        "VLAN",
-        "LINK",
-        "FROM POD",
-        "TO POD",
-        "DROPPED",
+        "POD", "NAME", "VLAN", "LINK", "FROM POD", "TO POD", "DROPPED",
     ]);
     for attachment in list {
         let request = &attachment.request;

@@ -8,7 +8,7 @@
 //! # Nothing of the pod's runs on a worker
 //! A write to a tap walks the pod's receive path in the writer's own time: its netfilter rules, its
 //! connection tracking, its BPF programs and its sockets. So a thread of the tap's own makes all
-//! system calls on it ([`thread`]), and the worker copies frames into a ring to it and out of one from
+//! system calls on it (`thread.rs`), and the worker copies frames into a ring to it and out of one from
 //! it. A pod that makes its kernel slow fills its own ring (`ring_full`), as a memif that is not read.
 //!
 //! ```text

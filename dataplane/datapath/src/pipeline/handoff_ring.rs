@@ -161,6 +161,12 @@ fn threshold_room(free: usize, occupancy: usize) -> usize {
     free.saturating_sub(occupancy).div_ceil(2)
 }
 
+/// Frames that a pod may send where `threshold` is its account's room of `free`: each may take two
+/// places, as one that is flooded goes to the wire and, copied, to the pods of the uplink's worker.
+fn pod_room(threshold: usize, free: usize) -> usize {
+    threshold.min(free / 2)
+}
+
 /// Frames that a ring of `limit` may have for every account to have room for a burst.
 fn few(limit: usize) -> usize {
     limit.saturating_sub(2 * BURST) / 2
@@ -187,11 +193,13 @@ impl SharedSender {
         self.is_crowded_at(free)
     }
 
-    /// Returns the number of frames that an account may push now; `large` if they may be large mbufs.
+    /// Returns the number of frames that the pod of an account may send now; `large` if they may be
+    /// large mbufs.
     pub(crate) fn room(&mut self, account: Account, large: bool) -> usize {
-        let room = threshold_room(self.ring.slots(), self.occupancy(account));
+        let free = self.ring.slots();
+        let room = pod_room(threshold_room(free, self.occupancy(account)), free);
         if large {
-            room.min(self.large_room(account))
+            room.min(pod_room(self.large_room(account), self.large_free()))
         } else {
             room
         }
@@ -209,12 +217,15 @@ impl SharedSender {
         self.all_large.wrapping_sub(popped) as usize
     }
 
+    fn large_free(&self) -> usize {
+        self.large_limit.saturating_sub(self.large_used())
+    }
+
     fn large_room(&self, account: Account) -> usize {
         let at = account.index();
         let popped = self.popped.large[at].load(Ordering::Relaxed);
         let occupancy = usize::from(self.large_pushed[at].wrapping_sub(popped));
-        let free = self.large_limit.saturating_sub(self.large_used());
-        threshold_room(free, occupancy)
+        threshold_room(self.large_free(), occupancy)
     }
 
     /// Pushes a frame, whatever its account has in the ring.
@@ -408,6 +419,25 @@ mod tests {
         assert!(room > BURST, "small frames do not suffer: {room}");
         assert_eq!(drain(&mut lent, &mut receiver), 48);
         assert_eq!(flood(&mut lent, &mut sender, FLOODER, 9000), 32);
+        drain(&mut lent, &mut receiver);
+        lent.assert_all_free();
+    }
+
+    #[test]
+    fn a_pod_has_room_for_two_places_a_frame() {
+        let mut lent = Lent::new(1024);
+        let (mut sender, mut receiver) = shared_ring(256, 64);
+        let flooder = Account::of_attachment(AttachmentId::new(FLOODER, 1));
+        for used in 0..=64 {
+            let (room, large) = (sender.room(flooder, false), sender.room(flooder, true));
+            assert!(2 * room <= 256 - used, "{room} with {used} taken");
+            assert!(
+                2 * large <= 64 - used,
+                "{large} large ones with {used} taken"
+            );
+            let (account, is_large, mbuf) = frame(&mut lent, 2, 9000);
+            sender.push(account, is_large, mbuf).unwrap();
+        }
         drain(&mut lent, &mut receiver);
         lent.assert_all_free();
     }

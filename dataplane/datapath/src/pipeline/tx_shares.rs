@@ -102,6 +102,14 @@ impl Credit {
         u32::try_from(self.outstanding()).unwrap_or(0)
     }
 
+    /// Returns the frames that have arrived without a credit.
+    fn unearned(&self) -> u32 {
+        match self.outstanding() {
+            below @ ..0 => below.unsigned_abs(),
+            _ => 0,
+        }
+    }
+
     fn wanting(&self) -> u32 {
         get(&self.by_sender.wanting)
     }
@@ -278,6 +286,13 @@ fn share_out(
         }
     }
     if unlimited != 0 {
+        // Set right in each round: left to grow, the difference would turn positive after 2^31 frames.
+        for credit in but(owner, credits, 0) {
+            let unearned = credit.unearned();
+            if unearned > 0 {
+                bump(&credit.by_owner.granted, unearned);
+            }
+        }
         return (NO_LIMIT, true);
     }
     let mut free = room.saturating_sub(kept);
@@ -296,7 +311,7 @@ fn share_out(
         };
         let missing = i64::from(target) - i64::from(credit.outstanding());
         // Below 0 the count is set right by frames that have no place: they needed no credit.
-        let unearned = u32::try_from(-credit.outstanding()).unwrap_or(0);
+        let unearned = credit.unearned();
         let missing = u32::try_from(missing).unwrap_or(0).saturating_sub(unearned);
         let granted = missing.min(free);
         if granted > 0 || unearned > 0 {
@@ -389,6 +404,21 @@ mod tests {
         let (rest, all) = share_out(1024, 0, OWNER, &credits, &mut turn);
         assert_eq!((rest, all), (1024 - 64, true));
         assert_eq!(left(&credits), [54], "ten are still on their way");
+    }
+
+    #[test]
+    fn an_uplink_that_takes_everything_for_long_keeps_no_places_afterwards() {
+        let credits = Credit::for_workers(2);
+        let mut turn = 0;
+        for _ in 0..3 {
+            share_out(NO_LIMIT, 0, OWNER, &credits, &mut turn);
+            bump(&credits[1].by_sender.used, 1 << 30);
+            bump(&credits[1].by_owner.arrived, 1 << 30);
+        }
+        share_out(NO_LIMIT, 0, OWNER, &credits, &mut turn);
+        let (rest, all) = share_out(1024, 0, OWNER, &credits, &mut turn);
+        assert_eq!((rest, all), (1024 - 64, true));
+        assert_eq!(left(&credits), [64]);
     }
 
     #[test]

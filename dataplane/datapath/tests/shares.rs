@@ -185,6 +185,27 @@ fn nothing_of_a_pod_is_dropped_at_a_wire_that_is_too_slow() {
 }
 
 #[test]
+fn a_pod_that_has_nothing_more_to_send_wants_nothing() {
+    let mut bench = Bench::new(1, Some((256, 2)), &allow());
+    let idle = bench.pod(0, 1500);
+    for _ in 0..4 {
+        bench.pod(0, 1500);
+    }
+    // A whole burst, as much as it has room for: there might be more.
+    for _ in 0..64 {
+        idle.send(unicast(GATEWAY, idle.mac, 0, 60));
+    }
+    for _ in 0..ROUNDS {
+        bench.round();
+        for pod in 1..5 {
+            bench.fill(pod, |mac| unicast(GATEWAY, mac, 0, 60));
+        }
+    }
+    assert!(bench.held_back(1) > 0, "the wire is too slow\n{bench:?}");
+    assert_eq!(bench.held_back(0), 0);
+}
+
+#[test]
 fn jumbo_frames_to_a_pod_of_another_worker_cost_a_neighbour_nothing() {
     for workers in WORKERS {
         let make = || {

@@ -30,6 +30,7 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
     };
     let received = burst.len();
     if received == 0 {
+        room::found_empty(state, slot);
         return 0;
     }
     let copies = state.counts.copies.get();

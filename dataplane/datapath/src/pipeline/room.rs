@@ -113,6 +113,14 @@ pub(crate) fn hold_back(state: &mut WorkerState, slot: usize) {
     note_wanting(state, slot);
 }
 
+/// Notes that a pod's port had nothing: it wants no more than it got.
+#[inline(always)]
+pub(crate) fn found_empty(state: &mut WorkerState, slot: usize) {
+    if let Some(Some(attachment)) = state.attachments.get_mut(slot) {
+        attachment.wants_more = false;
+    }
+}
+
 /// Settles a visit that had room for `room` frames, took `taken` and made `copies`.
 #[inline(always)]
 pub(crate) fn settle(state: &mut WorkerState, slot: usize, room: usize, taken: usize, copies: u64) {

@@ -172,6 +172,7 @@ impl Worker {
                 port.wake_fds(&mut |fd| self.idle.watch(fd));
                 port.disarm();
                 attachment.port = Some(port);
+                attachment.wants_more = false;
                 true
             }
             None => {

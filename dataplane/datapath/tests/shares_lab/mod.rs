@@ -293,6 +293,11 @@ impl Bench {
         pod
     }
 
+    /// Returns the visits at which a pod was left alone while it wanted to send.
+    pub(crate) fn held_back(&self, pod: usize) -> u64 {
+        self.engine.snapshot().attachments[pod].held_back
+    }
+
     pub(crate) fn mac(&self, pod: usize) -> Mac {
         self.pods[pod].mac
     }

@@ -206,6 +206,55 @@ fn a_pod_that_has_nothing_more_to_send_wants_nothing() {
 }
 
 #[test]
+fn a_pod_that_goes_leaves_no_credits_behind() {
+    let mut bench = Bench::new(2, Some((256, 20)), &allow());
+    bench.pod(0, 1500);
+    bench.pod(1, 1500);
+    for _ in 0..50 {
+        for pod in 0..2 {
+            bench.fill(pod, |mac| unicast(GATEWAY, mac, 0, 60));
+        }
+        bench.round();
+    }
+    bench.detach(1);
+    // The wire is quiet for a while: there is room to grant.
+    for _ in 0..50 {
+        bench.round();
+    }
+    for _ in 0..50 {
+        bench.fill(0, |mac| unicast(GATEWAY, mac, 0, 60));
+        bench.round();
+    }
+    let waits = bench.wire_waits();
+    assert!(waits > 192, "{waits} of 256: the rest is kept for nobody");
+    bench.assert_conserved();
+}
+
+#[test]
+fn a_worker_whose_pods_have_no_ports_answers_the_wire() {
+    let policy = "
+name: open
+vlans: [210]
+default: {ingress: accept, egress: accept}
+rules:
+  - {name: closed, direction: ingress, protocol: udp, ports: [7], verdict: reject}
+";
+    for workers in WORKERS {
+        let mut bench = Bench::new(workers, None, policy);
+        let pod = bench.pod(workers - 1, 1500);
+        bench.disconnect(0);
+        for _ in 0..10 {
+            bench.wire_sends(shares_lab::to_port(7, pod.mac, GATEWAY));
+        }
+        for _ in 0..5 {
+            bench.round();
+        }
+        assert_eq!(bench.take_from_wire().len(), 10, "{:?}", bench.drops());
+        bench.assert_conserved();
+    }
+}
+
+#[test]
 fn jumbo_frames_to_a_pod_of_another_worker_cost_a_neighbour_nothing() {
     for workers in WORKERS {
         let make = || {

@@ -88,6 +88,15 @@ impl Credit {
         bump(&self.by_sender.used, 1);
     }
 
+    /// Gives back what is left: the worker has nothing to do with the uplink any more.
+    fn give_up(&self) {
+        self.by_sender.wanting.store(0, Ordering::Relaxed);
+        let left = self.left();
+        if left != NO_LIMIT {
+            bump(&self.by_sender.returned, left);
+        }
+    }
+
     /// Returns the credits that are granted and for which no frame has arrived; below 0 after frames
     /// that needed none.
     fn outstanding(&self) -> i32 {
@@ -137,6 +146,8 @@ pub(crate) struct TxShare {
     wanting: u32,
     /// Ports of this worker's pods at the uplink.
     ports: u32,
+    /// Whether this worker polls the uplink or has an attachment there, with a port or without.
+    concerns: bool,
 }
 
 impl TxShare {
@@ -154,17 +165,6 @@ impl TxShare {
     /// Notes that a pod had more to send.
     pub(crate) fn note_wanting(&mut self) {
         self.wanting += 1;
-    }
-
-    /// Notes that no pod of this worker has a port at the uplink.
-    pub(crate) fn clear_ports(&mut self) {
-        self.ports = 0;
-    }
-
-    /// Notes a pod's port at the uplink. Returns whether it is the first.
-    pub(crate) fn add_port(&mut self) -> bool {
-        self.ports += 1;
-        self.ports == 1
     }
 
     /// Takes room for frames that are sent.
@@ -187,6 +187,44 @@ impl TxShare {
         self.quota = (left / (self.wanting + 1)).max(1);
         self.wanting = 0;
     }
+}
+
+/// Lists the uplinks that concern this worker: those that it polls, `own`, and those of its
+/// attachments. Answers to the wire need room there, too, where no attachment has a port.
+pub(crate) fn list_uplinks(tables: &Tables, state: &mut WorkerState, own: &[UplinkId]) {
+    let tx = &mut state.tx;
+    tx.resize_with(tables.uplinks.len().max(tx.len()), Default::default);
+    for share in tx.iter_mut() {
+        (share.ports, share.concerns) = (0, false);
+    }
+    for id in own {
+        if let Some(share) = tx.get_mut(id.index()) {
+            share.concerns = true;
+        }
+    }
+    for attachment in state.attachments.iter().flatten() {
+        if let Some(share) = tx.get_mut(attachment.uplink.index()) {
+            share.concerns = true;
+            share.ports += u32::from(attachment.port.is_some());
+        }
+    }
+    for &id in &state.tx_uplinks {
+        if let Some(share) = tx.get_mut(id.index())
+            && !share.concerns
+        {
+            *share = TxShare::default();
+            if let Some(table) = tables.uplink(id)
+                && let Some(credit) = table.credits.get(state.id.index())
+                && table.worker != state.id
+            {
+                credit.give_up();
+            }
+        }
+    }
+    state.tx_uplinks.clear();
+    let listed = (0..).map(UplinkId).zip(tx.iter());
+    let listed = listed.filter(|(_, share)| share.concerns);
+    state.tx_uplinks.extend(listed.map(|(id, _)| id));
 }
 
 /// Asks every uplink that concerns this worker for its room, and shares that out.
@@ -447,9 +485,10 @@ mod tests {
 
     #[test]
     fn a_pods_quota_leaves_a_part_for_one_that_comes_new() {
-        let mut share = TxShare::default();
-        share.add_port();
-        share.add_port();
+        let mut share = TxShare {
+            ports: 2,
+            ..TxShare::default()
+        };
         share.begin(1000);
         assert!(!share.is_limited());
         share.note_wanting();

@@ -150,6 +150,25 @@ impl SteppedEngine {
         Ok(id)
     }
 
+    /// Takes an attachment's port.
+    pub fn disconnect(&mut self, id: AttachmentId) {
+        let worker = self.topology.attachment(id).map(|record| record.worker);
+        let owner = worker.and_then(|worker| self.workers.get_mut(worker.index()));
+        if let Some(owner) = owner {
+            owner.command(Command::Disconnect { id });
+        }
+    }
+
+    /// Takes an attachment out, with its port.
+    ///
+    /// # Errors
+    /// As [`crate::Engine::detach`].
+    pub fn detach(&mut self, id: AttachmentId) -> Result<(), Error> {
+        let record = self.topology.remove_attachment(id)?;
+        self.spread(record.worker, Change::RemoveAttachment(id));
+        Ok(())
+    }
+
     /// Runs the loop of every worker once, in order. Returns the number of frames received.
     pub fn round(&mut self) -> usize {
         let workers = self.workers.iter_mut();

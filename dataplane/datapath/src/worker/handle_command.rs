@@ -11,9 +11,8 @@ use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::claims::yield_to_given;
 use crate::pipeline::flush::{flush, send_answers};
 use crate::pipeline::handed_off::handed_off;
-use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::Tables;
-use crate::pipeline::tx_shares::TxShare;
+use crate::pipeline::tx_shares::list_uplinks;
 use crate::ports::seam::{PodPort, Uplink};
 
 /// Bursts that a worker takes out of another's rings before it swaps tables, several times what
@@ -237,7 +236,7 @@ impl Worker {
         }
     }
 
-    /// Lists the attachments that have a port, and the uplinks that they or others send to.
+    /// Lists the attachments that have a port, and the uplinks that this worker sends to.
     fn list_polled(&mut self) {
         self.polled.clear();
         let slots = self.state.attachments.iter().enumerate();
@@ -248,26 +247,6 @@ impl Worker {
                 .map(|_| slot)
         }));
         self.state.share_records();
-        let WorkerState {
-            tx,
-            tx_uplinks,
-            attachments,
-            ..
-        } = &mut self.state;
-        let uplinks = self.tables.uplinks.len();
-        tx.resize_with(uplinks.max(tx.len()), Default::default);
-        tx.iter_mut().for_each(TxShare::clear_ports);
-        tx_uplinks.clear();
-        tx_uplinks.extend(&self.uplinks);
-        for &slot in &self.polled {
-            let Some(Some(attachment)) = attachments.get(slot) else {
-                continue;
-            };
-            let id = attachment.uplink;
-            let share = tx.get_mut(id.index());
-            if share.is_some_and(TxShare::add_port) && !self.uplinks.contains(&id) {
-                tx_uplinks.push(id);
-            }
-        }
+        list_uplinks(&self.tables, &mut self.state, &self.uplinks);
     }
 }

@@ -14,8 +14,8 @@ use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
 use sluice_datapath::{
-    AttachmentSpec, DropReason, Drops, FrameInfo, LeastMbufs, PodPort, PortContext, PortFault,
-    Sent, SteppedEngine, Tagging, Uplink, UplinkId, UplinkSpec, VlanSet, Wake,
+    AttachmentId, AttachmentSpec, DropReason, Drops, FrameInfo, LeastMbufs, PodPort, PortContext,
+    PortFault, Sent, SteppedEngine, Tagging, Uplink, UplinkId, UplinkSpec, VlanSet, Wake,
 };
 use sluice_firewall::{Policy, PolicySet};
 use sluice_mem::{BufSize, Burst, HugePages, Mbuf, Mempool, PoolConfig};
@@ -206,6 +206,7 @@ pub(crate) struct Bench {
     uplink: UplinkId,
     wire: Shared,
     pods: Vec<Pod>,
+    ids: Vec<AttachmentId>,
     /// Mempools live as long as the process: tests with as many workers take turns.
     _pools: MutexGuard<'static, [Mempool; 2]>,
 }
@@ -261,6 +262,7 @@ impl Bench {
             uplink,
             wire,
             pods: Vec::new(),
+            ids: Vec::new(),
             _pools: pools,
         }
     }
@@ -288,14 +290,29 @@ impl Bench {
             groups: Vec::new(),
         };
         let port = Box::new(Port(pod.port.clone()));
-        self.engine.attach(spec, port).unwrap();
+        self.ids.push(self.engine.attach(spec, port).unwrap());
         self.pods.push(pod.clone());
         pod
+    }
+
+    /// Takes a pod's port.
+    pub(crate) fn disconnect(&mut self, pod: usize) {
+        self.engine.disconnect(self.ids[pod]);
+    }
+
+    /// Takes a pod out.
+    pub(crate) fn detach(&mut self, pod: usize) {
+        self.engine.detach(self.ids[pod]).unwrap();
     }
 
     /// Returns the visits at which a pod was left alone while it wanted to send.
     pub(crate) fn held_back(&self, pod: usize) -> u64 {
         self.engine.snapshot().attachments[pod].held_back
+    }
+
+    /// Returns the frames that wait in the wire's transmit ring.
+    pub(crate) fn wire_waits(&self) -> usize {
+        self.wire.lock().unwrap().ring.len()
     }
 
     pub(crate) fn mac(&self, pod: usize) -> Mac {

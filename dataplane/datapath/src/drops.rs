@@ -78,7 +78,7 @@ drop_reasons! {
     SpoofedArp => "spoofed_arp",
     /// A neighbour discovery sender address is not the attachment's.
     SpoofedNd => "spoofed_nd",
-    /// A link-local address that another attachment of the VLAN has.
+    /// A link-local address that another attachment of the VLAN has, on any uplink of the network.
     LinkLocalTaken => "link_local_taken",
     /// A link-local address beyond the four that an attachment may take in a VLAN, or too many tries.
     LinkLocalLimited => "link_local_limited",

@@ -12,7 +12,7 @@ mod lab;
 use std::net::{IpAddr, Ipv6Addr};
 
 use lab::{Lab, Pod, TestPort, vid};
-use sluice_datapath::{Error, UplinkSpec, VlanSet};
+use sluice_datapath::{Error, UplinkId, UplinkSpec, VlanSet};
 use sluice_packet::Mac;
 use sluice_packet::build::FrameBuilder;
 
@@ -122,23 +122,24 @@ fn an_address_that_another_attachment_of_the_vlan_has_is_refused_with_its_name()
     lab.end();
 }
 
+fn uplink_of(lab: &Lab, name: &str, network: Option<&str>) -> UplinkId {
+    let spec = UplinkSpec {
+        name: name.to_owned(),
+        port: Box::new(TestPort(Default::default())),
+        worker: None,
+        tpids: vec![0x8100],
+        native: None,
+        network: network.map(str::to_owned),
+        port_vlan: false,
+    };
+    lab.engine.add_uplink(spec).unwrap()
+}
+
 #[test]
 fn uplinks_of_one_network_are_one_segment_and_others_are_not() {
     let mut lab = Lab::new(1);
-    let uplink = |lab: &Lab, name: &str, network: Option<&str>| {
-        let spec = UplinkSpec {
-            name: name.to_owned(),
-            port: Box::new(TestPort(Default::default())),
-            worker: None,
-            tpids: vec![0x8100],
-            native: None,
-            network: network.map(str::to_owned),
-            port_vlan: false,
-        };
-        lab.engine.add_uplink(spec).unwrap()
-    };
     let [vf0, vf1, other] = [("vf0", Some("pf")), ("vf1", Some("pf")), ("other", None)]
-        .map(|(name, network)| uplink(&lab, name, network));
+        .map(|(name, network)| uplink_of(&lab, name, network));
     let mut attach = |on| {
         let mut spec = lab.spec(VlanSet::Access(vid(210)));
         spec.uplink = on;
@@ -149,6 +150,41 @@ fn uplinks_of_one_network_are_one_segment_and_others_are_not() {
     assert!(matches!(attach(vf1), Err(Error::DuplicateAddress { .. })));
     attach(other).unwrap();
     lab.end();
+}
+
+#[test]
+fn a_link_local_address_has_one_holder_on_all_uplinks_of_a_network() {
+    for workers in [1, 2] {
+        let mut lab = Lab::new(workers);
+        lab.allow("210");
+        let [vf0, vf1, other] = [("vf0", Some("pf")), ("vf1", Some("pf")), ("other", None)]
+            .map(|(name, network)| uplink_of(&lab, name, network));
+        let mut attach = |on, text: &str| {
+            let mut spec = lab.spec(VlanSet::Access(vid(210)));
+            spec.uplink = on;
+            spec.addresses = addresses(&[text]);
+            lab.attach(spec)
+        };
+        let holder = attach(vf0, "fe80::77");
+        let (beside, elsewhere) = (attach(vf1, "fd00::6"), attach(other, "fd00::7"));
+        assert_eq!(detects(&lab, &holder, "fe80::a:1"), None);
+        // Made of the holder's MAC, configured, claimed.
+        for taken in ["fe80::ff:fe00:1", "fe80::77", "fe80::a:1"] {
+            let refused = Some("link_local_taken");
+            assert_eq!(sends_from(&lab, &beside, taken), refused, "{taken}");
+            assert_eq!(detects(&lab, &beside, taken), refused, "{taken}");
+            assert_eq!(sends_from(&lab, &elsewhere, taken), None, "{taken}");
+        }
+        // Who is given one takes it away, from whichever uplink.
+        assert_eq!(sends_from(&lab, &beside, "fe80::88"), None);
+        let mut late = lab.spec(VlanSet::Access(vid(210)));
+        late.uplink = vf0;
+        late.addresses = addresses(&["fe80::88"]);
+        lab.attach(late);
+        assert!(link_locals(&lab, &beside).is_empty());
+        assert_eq!(link_locals(&lab, &elsewhere).len(), 3);
+        lab.end();
+    }
 }
 
 #[test]

@@ -21,7 +21,7 @@ use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::identity::{Identity, interface_id, key_address};
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
-    AttachmentEntry, Member, NO_SEGMENT, OwnPolicy, SegmentTable, Tables, UplinkTable,
+    AttachmentEntry, Member, NO_SEGMENT, NetworkVlan, OwnPolicy, SegmentTable, Tables, UplinkTable,
 };
 use crate::pipeline::tx_shares::Credit;
 use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
@@ -298,6 +298,7 @@ impl Topology {
                 by_segment.entry(id).or_default().push(record);
             }
         }
+        let networks = network_vlans(&self.uplinks, &by_segment);
         self.wire_floods.retain(|id, _| by_segment.contains_key(id));
         let mut uplinks: Vec<Option<UplinkTable>> = self
             .uplinks
@@ -310,6 +311,9 @@ impl Topology {
                 continue;
             };
             let Some(vid) = Vid::new(id.vid()) else {
+                continue;
+            };
+            let Some(network) = networks.get(&(uplink.network.as_str(), id.vid())) else {
                 continue;
             };
             if let Some(Some(table)) = uplinks.get_mut(id.uplink().index()) {
@@ -325,14 +329,9 @@ impl Topology {
                 .wire_floods
                 .entry(id)
                 .or_insert_with(|| Arc::new(FloodBuckets::new(limits)));
-            let link_locals = records.iter().flat_map(|record| {
-                let octets = record.spec.addresses.iter().map(key_address);
-                let ids = octets.filter_map(|octets| interface_id(&octets));
-                ids.map(|id| (id, record.id))
-            });
             segments.push(SegmentTable {
                 id,
-                link_locals: link_locals.collect(),
+                network: Arc::clone(network),
                 policy: self.policies.segment(&uplink.network, vid),
                 macs: MacTable::new(&macs),
                 members: records
@@ -518,6 +517,37 @@ fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {
         credits: uplink.credits.clone(),
         pieces: uplink.pieces.clone(),
     }
+}
+
+/// Makes what each VLAN of a network is on all its uplinks together; by name of the network and VID.
+fn network_vlans<'u>(
+    uplinks: &'u [Option<UplinkRecord>],
+    by_segment: &BTreeMap<SegmentId, Vec<&AttachmentRecord>>,
+) -> BTreeMap<(&'u str, u16), Arc<NetworkVlan>> {
+    let mut by_network: BTreeMap<_, Vec<&AttachmentRecord>> = BTreeMap::new();
+    for (id, records) in by_segment {
+        if let Some(Some(uplink)) = uplinks.get(id.uplink().index()) {
+            let vlan = (uplink.network.as_str(), id.vid());
+            by_network.entry(vlan).or_default().extend(records);
+        }
+    }
+    let made = by_network.into_iter().map(|(vlan, records)| {
+        let given = records.iter().flat_map(|record| {
+            let ids = record
+                .identity
+                .given()
+                .filter_map(|octets| interface_id(&octets));
+            ids.map(|id| (id, record.id))
+        });
+        let mut given: Vec<_> = given.collect();
+        given.sort_unstable_by_key(|(id, _)| *id);
+        let table = NetworkVlan {
+            given: given.into(),
+            members: records.iter().map(|record| record.id).collect(),
+        };
+        (vlan, Arc::new(table))
+    });
+    made.collect()
 }
 
 fn counts_for(policies: &PolicySet, workers: usize) -> Arc<[RuleCounts]> {

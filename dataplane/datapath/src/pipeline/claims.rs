@@ -3,9 +3,9 @@
 //! secret (RFC 7217) or of chance (RFC 8981) and not of their MAC.
 //!
 //! The first that uses an address has it until it is detached; duplicate address detection is such a
-//! use. At most [`MOST`] in each VLAN, and never one that another attachment of the segment was
-//! given, has made of its MAC, or has claimed. An attachment that comes later and was given a claimed
-//! address takes it away ([`yield_to_given`]).
+//! use. At most [`MOST`] in each VLAN, and never one that another attachment of the VLAN was given,
+//! has made of its MAC, or has claimed, on whichever uplink of the network it is. An attachment that
+//! comes later and was given a claimed address takes it away ([`yield_to_given`]).
 //!
 //! Only the worker that owns an attachment writes its claims. Two workers whose attachments want one
 //! address at the same moment first write it and then look at the other's: at least one of them sees
@@ -16,8 +16,8 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::drops::DropReason;
 use crate::ids::AttachmentId;
 use crate::pipeline::attachment::Attachment;
-use crate::pipeline::identity::{Identity, mac_of};
-use crate::pipeline::tables::{SegmentTable, Tables};
+use crate::pipeline::identity::Identity;
+use crate::pipeline::tables::{NetworkVlan, SegmentTable, Tables};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
 /// Most addresses that an attachment can claim in a VLAN.
@@ -72,16 +72,16 @@ pub(crate) fn claim(
     {
         return Err(DropReason::LinkLocalLimited);
     }
-    if segment.is_given_to_another(id, attachment.id) {
+    if segment.network.is_given_to_another(id, attachment.id) {
         return Err(DropReason::LinkLocalTaken);
     }
     free.store(id, Ordering::Relaxed);
     // Between the store and the loads of others' claims: of two that do this at the same time, one
     // sees the other's store (as in Dekker's algorithm).
     fence(Ordering::SeqCst);
-    let taken = segment.members.iter().any(|member| {
-        let identity = match tables.attachment(member.id) {
-            Some(entry) if member.id != attachment.id => &entry.identity,
+    let taken = segment.network.members.iter().any(|&member| {
+        let identity = match tables.attachment(member) {
+            Some(entry) if member != attachment.id => &entry.identity,
             _ => return false,
         };
         identity.claims(vid).is_some_and(|claims| claims.has(id))
@@ -106,20 +106,19 @@ pub(crate) fn yield_to_given(tables: &Tables, id: AttachmentId, identity: &Ident
                 continue;
             }
             let segment = tables.segment_of(uplink, vid);
-            if segment.is_some_and(|segment| segment.is_given_to_another(claimed, id)) {
+            if segment.is_some_and(|segment| segment.network.is_given_to_another(claimed, id)) {
                 place.store(0, Ordering::Relaxed);
             }
         }
     }
 }
 
-impl SegmentTable {
+impl NetworkVlan {
     /// Whether the link-local address with an interface id is that of an attachment other than `own`
     /// from its beginning: configured, or made of its MAC.
     fn is_given_to_another(&self, id: u64, own: AttachmentId) -> bool {
-        let by_mac = mac_of(id).and_then(|mac| self.macs.get(mac));
-        let configured = self.link_locals.iter().find(|(given, _)| *given == id);
-        by_mac.is_some_and(|found| found != own)
-            || configured.is_some_and(|(_, found)| *found != own)
+        let found = self.given.binary_search_by_key(&id, |(given, _)| *given);
+        let holder = found.ok().and_then(|at| self.given.get(at));
+        holder.is_some_and(|(_, holder)| *holder != own)
     }
 }

@@ -127,14 +127,6 @@ fn link_local_with(id: u64) -> Ipv6Addr {
     Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(id))
 }
 
-/// MAC that an interface id is made of, if it is made of one (RFC 4291, appendix A).
-pub(crate) fn mac_of(id: u64) -> Option<[u8; 6]> {
-    match id.to_be_bytes() {
-        [a, b, c, 0xff, 0xfe, d, e, f] => Some([a ^ 2, b, c, d, e, f]),
-        _ => None,
-    }
-}
-
 fn link_local_of(mac: Mac) -> [u8; 16] {
     let [a, b, c, d, e, f] = mac.0;
     let id = u64::from_be_bytes([a ^ 2, b, c, 0xff, 0xfe, d, e, f]);
@@ -155,13 +147,12 @@ mod tests {
         let mac: Mac = "34:56:78:9a:bc:de".parse().unwrap();
         let address = link_local_of(mac);
         assert_eq!(address, octets("fe80::3656:78ff:fe9a:bcde"));
-        assert_eq!(mac_of(interface_id(&address).unwrap()), Some(mac.0));
+        assert_eq!(interface_id(&address), Some(0x3656_78ff_fe9a_bcde));
     }
 
     #[test]
     fn interface_ids() {
         assert_eq!(interface_id(&octets("fe80::1:2")), Some(0x1_0002));
-        assert_eq!(mac_of(0x1_0002), None);
         for other in [
             "fe80::",
             "fe80:1::1",

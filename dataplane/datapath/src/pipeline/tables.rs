@@ -67,8 +67,8 @@ pub(crate) struct SegmentTable {
     pub(crate) policy: Option<PolicyIndex>,
     /// Attachments by MAC address.
     pub(crate) macs: MacTable,
-    /// Interface ids of the link-local addresses that attachments are configured with; few or none.
-    pub(crate) link_locals: Box<[(u64, AttachmentId)]>,
+    /// Addresses and attachments of this VLAN on all uplinks of the network.
+    pub(crate) network: Arc<NetworkVlan>,
     /// Attachments with their owners.
     pub(crate) members: Box<[Member]>,
     /// Attachments that are to hear of all groups: routers and queriers.
@@ -78,6 +78,17 @@ pub(crate) struct SegmentTable {
     /// Flood limits of the wire here, which the worker that polls the uplink takes from. Outlives
     /// this version of the tables.
     pub(crate) wire_floods: Arc<FloodBuckets>,
+}
+
+/// A VLAN of a network. Its uplinks lead to the same hosts, so link-local addresses are unique among
+/// the attachments of all of them.
+#[derive(Debug)]
+pub(crate) struct NetworkVlan {
+    /// Interface ids of the link-local addresses that attachments have from their beginning, in
+    /// order.
+    pub(crate) given: Box<[(u64, AttachmentId)]>,
+    /// Attachments, on whichever uplink.
+    pub(crate) members: Box<[AttachmentId]>,
 }
 
 /// An attachment in a segment.

@@ -84,7 +84,7 @@ drop_reasons! {
     LinkLocalLimited => "link_local_limited",
     /// Message that only a router sends, from an attachment without that role.
     NotRouter => "not_router",
-    /// Message that only a DHCP server sends, from an attachment without that role.
+    /// Message that only a DHCP server sends, or a piece that may hide one, from an attachment without that role.
     NotDhcpServer => "not_dhcp_server",
     /// A query of IGMP or MLD, from an attachment without that role.
     NotQuerier => "not_querier",

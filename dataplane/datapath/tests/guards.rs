@@ -288,6 +288,50 @@ fn a_dhcp_reply_does_not_hide_behind_the_request_before_it() {
 }
 
 #[test]
+fn a_dhcp_reply_does_not_hide_in_a_later_piece() {
+    let mut lab = Lab::new(1);
+    lab.allow("210");
+    let pod = lab.access(210);
+    let refused = Some("not_dhcp_server");
+    let address = |text: &str| text.parse().unwrap();
+    let eth = FrameBuilder::new(ALL, pod.mac);
+    let v4 = eth.clone().ipv4([10, 0, 0, 5].into(), [10, 0, 0, 9].into());
+    let v6 = eth.ipv6(address("fe80::ff:fe00:1"), address("ff02::1:2"));
+    for (ip, port, message_type) in [(v4, 67, 2), (v6, 547, 7)] {
+        let piece = |id, message_type: u8, bytes: usize, offset| {
+            let body = [message_type; 64];
+            let udp = ip.clone().id(id).udp(68, port).payload(&body[..bytes]);
+            udp.fragment(offset, offset == 0).build()
+        };
+        let header_alone = |id| piece(id, 0, 0, 0);
+        assert_eq!(lab.pod_sends(&pod, header_alone(1)), refused);
+        assert_eq!(lab.pod_sends(&pod, piece(1, message_type, 64, 8)), refused);
+        // A client's first piece, and one more that is to open what lies behind the UDP header.
+        assert_eq!(lab.pod_sends(&pod, piece(2, 1, 64, 0)), None);
+        let over = piece(2, message_type, 64, 8);
+        assert_eq!(lab.pod_sends(&pod, over.clone()), Some("fragment_overlap"));
+        assert_eq!(lab.pod_sends(&pod, header_alone(2)), refused);
+        assert_eq!(lab.pod_sends(&pod, over), Some("fragment_overlap"));
+        // Nor one that has pushed out the first.
+        for id in 100..140 {
+            lab.pod_sends(&pod, piece(id, 1, 64, 0));
+        }
+        assert_eq!(lab.pod_sends(&pod, header_alone(2)), refused);
+        assert_eq!(lab.pod_sends(&pod, piece(2, message_type, 64, 8)), refused);
+    }
+    let mut spec = lab.spec(VlanSet::Access(vid(210)));
+    spec.roles = [Role::DhcpServer].into_iter().collect();
+    let server = lab.attach(spec);
+    for offset in [0, 8] {
+        let ip =
+            FrameBuilder::new(HOST, server.mac).ipv4([10, 0, 0, 6].into(), [10, 0, 0, 9].into());
+        let udp = ip.udp(67, 67).fragment(offset, offset == 0);
+        assert_eq!(lab.pod_sends(&server, udp.build()), None);
+    }
+    lab.end();
+}
+
+#[test]
 fn priority_is_the_networks_to_grant() {
     for keeps_priority in [false, true] {
         let mut lab = Lab::new(1);

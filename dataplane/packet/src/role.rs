@@ -144,13 +144,14 @@ pub fn role_of(frame: &[u8], key: &FlowKey, l3: u16) -> Option<Role> {
             _ => None,
         },
         IpProto::UDP if key.has(FlowKey::PORTS) => {
+            let message_type = || dhcp_type(body()?, key.has(FlowKey::FRAGMENT));
             let serves = match (key.has(FlowKey::IPV4), key.dst_port) {
                 // Whatever port they come from: clients do not look at it.
                 (true, CLIENT_V4) | (false, CLIENT_V6) => true,
                 // BOOTREPLY, which a relay takes to the client.
-                (true, SERVER_V4) => body()?.get(8) == Some(&2),
+                (true, SERVER_V4) => message_type().is_none_or(|op| op == 2),
                 // ADVERTISE, REPLY, RECONFIGURE and RELAY-REPL.
-                (false, SERVER_V6) => matches!(body()?.get(8), Some(2 | 7 | 10 | 13)),
+                (false, SERVER_V6) => message_type().is_none_or(|ty| matches!(ty, 2 | 7 | 10 | 13)),
                 _ => false,
             };
             serves.then_some(Role::DhcpServer)
@@ -166,6 +167,15 @@ pub const fn reads_body(key: &FlowKey) -> bool {
         IpProto::IGMP => true,
         IpProto::UDP => matches!(key.dst_port, SERVER_V4 | SERVER_V6),
         _ => false,
+    }
+}
+
+/// Type of the DHCP message in UDP; 0 if there is none. `None` of a piece that does not have it:
+/// the other pieces can make it anything.
+fn dhcp_type(udp: &[u8], is_piece: bool) -> Option<u8> {
+    match udp.get(8) {
+        None if !is_piece => Some(0),
+        shown => shown.copied(),
     }
 }
 
@@ -275,6 +285,29 @@ mod tests {
         assert_eq!(udp4(546, 546, 2), None);
         let first = v4().udp(67, 68).payload(&[2; 24]).fragment(0, true);
         assert_eq!(read(first), server);
+    }
+
+    #[test]
+    fn a_piece_that_does_not_show_its_dhcp_message_is_a_servers() {
+        for (ip, port) in [(v4(), 67), (v6(), 547)] {
+            let piece = |offset, bytes: usize, more| {
+                let udp = ip.clone().udp(68, port).payload(&[1; 24][..bytes]);
+                let frame = udp.fragment(offset, more).build();
+                let parsed = parse(&frame, InnerTag::Allow).unwrap();
+                let mut key = parsed.key;
+                // As the datagram's first piece has it.
+                key.flags |= FlowKey::PORTS;
+                (key.proto, key.dst_port) = (IpProto::UDP, port);
+                role_of(&frame, &key, parsed.l3)
+            };
+            let server = Some(Role::DhcpServer);
+            assert_eq!(piece(0, 0, true), server, "the UDP header alone");
+            assert_eq!(piece(0, 8, true), None, "a client's");
+            assert_eq!(piece(8, 24, false), server);
+            assert_eq!(piece(16, 24, true), server);
+        }
+        let unknown = v4().udp(68, 67).payload(&[2; 24]).fragment(16, false);
+        assert_eq!(read(unknown), None, "the first piece was not seen");
     }
 
     #[test]

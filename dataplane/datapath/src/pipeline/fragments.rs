@@ -77,8 +77,11 @@ impl PieceTable {
         let known = self.datagrams.iter().find(|one| one.is(&identity));
         if piece.offset == 0 {
             let oldest = || self.datagrams.iter().max_by_key(|one| one.age(now));
+            // A second first piece does not take back what the one before has covered.
+            let covered = known.filter(|one| one.age(now) <= MAX_AGE_MS);
+            let end = covered.map_or(0, Datagram::end).max(piece.end);
             if let Some(place) = known.or_else(oldest) {
-                place.set(&identity, key, piece.end, now);
+                place.set(&identity, key, end, now);
             }
             return Ok(());
         }
@@ -212,6 +215,20 @@ mod tests {
             let whole = follow(&table, &ip.udp(7, 8), 0).unwrap();
             assert_eq!(whole.dst_port, 8);
         }
+    }
+
+    #[test]
+    fn a_second_first_piece_does_not_make_the_first_one_shorter() {
+        let table = PieceTable::default();
+        let long = v4(1).udp(5, 6).payload(&[0; 24]);
+        let short = v4(1).udp(5, 6);
+        follow(&table, &long.clone().fragment(0, true), 0).unwrap();
+        follow(&table, &short.clone().fragment(0, true), 1).unwrap();
+        let behind = |now| follow(&table, &long.clone().fragment(8, false), now);
+        assert_eq!(behind(1), Err(DropReason::FragmentOverlap));
+        // Another datagram, once the first is forgotten.
+        follow(&table, &short.fragment(0, true), 30_002).unwrap();
+        assert_eq!(behind(30_002).unwrap().dst_port, 6);
     }
 
     #[test]

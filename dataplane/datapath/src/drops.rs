@@ -102,6 +102,8 @@ drop_reasons! {
     MulticastLimited => "multicast_limited",
     /// ARP, neighbour discovery, IGMP or MLD over its sender's limit (`limits`).
     ArpNdLimited => "arp_nd_limited",
+    /// Frame of the wire to a known group: its VLAN has had as many copies as it may (`limits.wire.groups`).
+    GroupLimited => "group_limited",
     /// A frame to a group, and no attachment is to get it.
     NoReceiver => "no_receiver",
     /// The attachment went while the frame was on its way.

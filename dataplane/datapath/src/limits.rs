@@ -49,6 +49,10 @@ impl FloodLimits {
     };
 }
 
+/// Default of [`Limits::wire_groups`]: 100,000 frames a second to twenty pods. It is as many copies as
+/// the wire's other multicast makes at a hundred attachments.
+const WIRE_GROUPS: Rate = Rate::new(2_000_000, 262_144);
+
 /// Limits of all sources.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
@@ -56,6 +60,9 @@ pub struct Limits {
     pub attachment: FloodLimits,
     /// Limits of the wire, for each segment of each uplink.
     pub wire: FloodLimits,
+    /// Copies, for each segment of each uplink, of the wire's frames to groups that somebody is known to
+    /// be in.
+    pub wire_groups: Rate,
     /// Multicast groups that an attachment may be in.
     pub groups: u16,
 }
@@ -69,6 +76,7 @@ impl Default for Limits {
         Limits {
             attachment: FloodLimits::ATTACHMENT,
             wire: FloodLimits::WIRE,
+            wire_groups: WIRE_GROUPS,
             groups: GROUPS,
         }
     }

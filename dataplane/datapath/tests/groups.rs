@@ -4,6 +4,8 @@
 
 mod lab;
 
+use std::net::Ipv6Addr;
+
 use lab::{Lab, Pod, tagged, vid};
 use sluice_datapath::{FloodLimits, Limits, Rate, VlanSet};
 use sluice_packet::build::FrameBuilder;
@@ -317,6 +319,80 @@ fn a_group_given_with_the_attachment_needs_no_report() {
         lab.few_loops();
         assert_eq!(lab.out(&member.port).len(), 100);
         assert!(lab.out(&pods[1].port).is_empty());
+        lab.end();
+    }
+}
+
+#[test]
+fn the_wires_copies_to_known_groups_are_bounded_in_each_vlan() {
+    for workers in [1, 2] {
+        let limits = Limits {
+            wire_groups: Rate::new(1, 30),
+            ..tight()
+        };
+        let mut lab = Lab::with_limits(workers, limits);
+        lab.allow("210, 220");
+        let pods: Vec<_> = (0..5).map(|_| lab.access(210)).collect();
+        let other = lab.access(220);
+        for pod in pods[..3].iter().chain([&other]) {
+            report(&lab, pod, join(pod.mac));
+        }
+        lab.out(&lab.wire);
+        let wire = lab.wire.clone();
+        lab.send(&wire, vec![in_vlan(&udp(HOST, b"x")); 100]);
+        lab.few_loops();
+        let got: Vec<_> = pods.iter().map(|pod| lab.out(&pod.port).len()).collect();
+        assert_eq!(got, [10, 10, 10, 0, 0], "three copies each, at any worker");
+        assert_eq!(lab.all_drops(), [("group_limited", 90)].into());
+        let elsewhere = VlanTag {
+            tpid: 0x8100,
+            tci: 220,
+        };
+        lab.send(&wire, vec![tagged(&udp(HOST, b"x"), Some(elsewhere)); 20]);
+        lab.few_loops();
+        assert_eq!(lab.out(&other.port).len(), 20, "another VLAN has its own");
+        lab.send(&pods[4].port, vec![udp(pods[4].mac, b"x"); 20]);
+        lab.few_loops();
+        assert_eq!(lab.out(&pods[0].port).len(), 20, "and pods pay by waiting");
+        assert_eq!(lab.all_drops(), [("group_limited", 90)].into());
+        lab.end();
+    }
+}
+
+#[test]
+fn five_thousand_frames_of_a_pod_reach_the_member_that_mld_told_of() {
+    let group: Ipv6Addr = "ff05::1:3".parse().unwrap();
+    let group_mac = Mac([0x33, 0x33, 0, 1, 0, 3]);
+    for workers in [1, 2] {
+        let (lab, pods) = lab(workers, 4);
+        let (sender, member) = (&pods[0], &pods[1]);
+        let mut record = vec![4, 0, 0, 0];
+        record.extend(group.octets());
+        let mld = FrameBuilder::new(Mac([0x33, 0x33, 0, 0, 0, 0x16]), member.mac)
+            .ipv6("fe80::2".parse().unwrap(), "ff02::16".parse().unwrap())
+            .ttl(1)
+            .extension(IpProto::HOP_BY_HOP, &[0, 0, 5, 2, 0, 0, 1, 0])
+            .icmp(143, 0, [0, 0, 0, 1])
+            .payload(&record)
+            .build();
+        report(&lab, member, mld);
+        assert_eq!(lab.engine.groups().unwrap().len(), 1);
+        let frames: Vec<_> = (0..5_000_u32)
+            .map(|number| {
+                FrameBuilder::new(group_mac, sender.mac)
+                    .ipv6("2001:db8::1".parse().unwrap(), group)
+                    .udp(1000, 2000)
+                    .payload(&number.to_be_bytes())
+                    .build()
+            })
+            .collect();
+        lab.send(&sender.port, frames.clone());
+        lab.few_loops();
+        assert!(lab.out(&member.port) == frames, "{workers} workers");
+        for pod in [sender, &pods[2], &pods[3]] {
+            assert!(lab.out(&pod.port).is_empty(), "{workers} workers");
+        }
+        assert!(lab.all_drops().is_empty(), "{:?}", lab.all_drops());
         lab.end();
     }
 }

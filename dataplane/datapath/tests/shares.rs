@@ -301,6 +301,72 @@ fn what_everybody_gets_costs_a_neighbour_nothing() {
     }
 }
 
+/// Two workers, `flooders` at the first, and a hundred pods at the second.
+fn far_receivers(flooders: usize, are_members: bool) -> (Bench, Vec<Pod>) {
+    let mut bench = Bench::new(2, None, &allow());
+    for _ in 0..flooders {
+        bench.pod(0, 1500);
+    }
+    let receivers = (0..100)
+        .map(|_| match are_members {
+            true => bench.member(1),
+            false => bench.pod(1, 1500),
+        })
+        .collect();
+    (bench, receivers)
+}
+
+#[test]
+fn copies_at_other_workers_are_paid_by_who_sends() {
+    for are_members in [true, false] {
+        let (mut bench, receivers) = far_receivers(1, are_members);
+        let mut frames = 0;
+        for _ in 0..50 {
+            bench.fill(0, |mac| unicast(multicast(), mac, 0, 60));
+            bench.round();
+            frames += receivers[99].take().len();
+            bench.empty_receivers(1);
+        }
+        // Its first burst is on credit, and 50 rounds pay for less than that.
+        assert!(frames <= 64, "{frames} frames, members: {are_members}");
+        assert!(bench.drops().is_empty(), "{bench:?}");
+        bench.assert_conserved();
+    }
+}
+
+#[test]
+fn flooded_frames_that_wait_in_a_ring_wait_for_one_visit_of_copies() {
+    let (mut bench, receivers) = far_receivers(4, true);
+    let mut sum = 0;
+    let mut most = 0;
+    let mut waits = Vec::new();
+    for flooder in 0..4 {
+        for _ in 0..64 {
+            bench.send(flooder, |mac| unicast(multicast(), mac, 0, 60));
+        }
+    }
+    let from = receivers[1].mac;
+    for round in 0..2000 {
+        // The second worker's own pods have their turn in each of its rounds.
+        receivers[1].send(unicast(receivers[0].mac, from, round, 60));
+        bench.round();
+        let mut copies = 0;
+        for receiver in &receivers {
+            let got = receiver.take();
+            let own = got.iter().filter(|frame| frame[6..12] == from.0).count();
+            waits.extend((own != 0).then_some(own));
+            copies += got.len() - own;
+        }
+        most = most.max(copies);
+        sum += copies;
+    }
+    assert_eq!(sum, 4 * 64 * 100, "none is lost");
+    assert_eq!(most, 300, "256, and the rest of the last frame");
+    assert_eq!(waits, [1; 2000], "one a round");
+    assert!(bench.drops().is_empty(), "{bench:?}");
+    bench.assert_conserved();
+}
+
 #[test]
 fn a_pod_that_does_not_read_costs_a_neighbour_nothing() {
     for workers in WORKERS {

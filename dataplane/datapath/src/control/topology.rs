@@ -23,6 +23,7 @@ use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
     AttachmentEntry, Member, NO_SEGMENT, NetworkVlan, OwnPolicy, SegmentTable, Tables, UplinkTable,
 };
+use crate::pipeline::token_bucket::TokenBucket;
 use crate::pipeline::tx_shares::Credit;
 use crate::spec::{AttachmentSpec, UplinkSpec, VlanSet};
 
@@ -74,7 +75,7 @@ pub(crate) struct Topology {
     /// Counts that earlier sets had for the same rule, by slot of `policies`.
     pub(crate) carried: Vec<(u64, u64)>,
     /// Kept as long as the segment has attachments, so that attaching fills no bucket.
-    wire_floods: BTreeMap<SegmentId, Arc<FloodBuckets>>,
+    wire_floods: BTreeMap<SegmentId, (Arc<FloodBuckets>, Arc<TokenBucket>)>,
 }
 
 impl Topology {
@@ -324,11 +325,13 @@ impl Topology {
                 .iter()
                 .map(|record| (record.spec.mac, record.id))
                 .collect();
-            let limits = &self.limits.wire;
-            let wire_floods = self
-                .wire_floods
-                .entry(id)
-                .or_insert_with(|| Arc::new(FloodBuckets::new(limits)));
+            let limits = &self.limits;
+            let (wire_floods, wire_groups) = self.wire_floods.entry(id).or_insert_with(|| {
+                (
+                    Arc::new(FloodBuckets::new(&limits.wire)),
+                    Arc::new(TokenBucket::new(limits.wire_groups)),
+                )
+            });
             segments.push(SegmentTable {
                 id,
                 network: Arc::clone(network),
@@ -349,10 +352,8 @@ impl Topology {
                         owner: record.worker,
                     })
                     .collect(),
-                member_workers: records
-                    .iter()
-                    .fold(0, |mask, record| mask | 1 << record.worker.index()),
                 wire_floods: Arc::clone(wire_floods),
+                wire_groups: Arc::clone(wire_groups),
             });
         }
         Tables {

@@ -33,7 +33,7 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
         room::found_empty(state, slot);
         return 0;
     }
-    let copies = state.counts.copies.get();
+    let copies = state.copies_caused();
     let buckets = parse::from_pod(state, sender, &mut burst);
     let mut flows = Lookup::new();
     flows.look_up(tables, state, &buckets, &mut burst);
@@ -43,7 +43,7 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
         judge::at_receivers(tables, state, &mut flows, &mut burst);
     }
     dispatch(tables, state, &flows, &mut burst);
-    let copies = state.counts.copies.get().wrapping_sub(copies);
+    let copies = state.copies_caused().wrapping_sub(copies);
     room::settle(state, slot, room, received, copies);
     received
 }

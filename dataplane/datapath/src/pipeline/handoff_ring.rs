@@ -275,10 +275,28 @@ impl SharedReceiver {
         self.ring.pop()
     }
 
-    /// Pops at most a burst, and gives the slots back to the accounts that had them.
+    /// Pops at most a burst, and gives the slots back to the accounts that had them. Stops before a
+    /// frame that costs something once those before it cost `most`; whether it did.
     #[inline]
-    pub(crate) fn receive(&mut self, pools: &mut Pools, burst: &mut Burst) {
-        self.ring.pop_burst(burst.room(), |mbuf| {
+    pub(crate) fn receive(
+        &mut self,
+        pools: &mut Pools,
+        burst: &mut Burst,
+        most: u64,
+        cost: impl Fn(&Mbuf) -> u64,
+    ) -> bool {
+        let waiting = self.ring.peek(burst.room());
+        let (mut taken, mut spent) = (0, 0);
+        for mbuf in waiting.iter() {
+            let cost = cost(mbuf);
+            if cost > 0 && spent >= most {
+                break;
+            }
+            spent += cost;
+            taken += 1;
+        }
+        let is_cut = taken < waiting.len();
+        waiting.commit(taken, |mbuf| {
             // The room was asked for.
             if let Err(mbuf) = burst.push(mbuf) {
                 pools.free(mbuf);
@@ -300,6 +318,7 @@ impl SharedReceiver {
             };
         }
         self.give_back(run);
+        is_cut
     }
 
     #[inline]
@@ -381,7 +400,7 @@ mod tests {
         let mut taken = 0;
         loop {
             let mut burst = Burst::new();
-            receiver.receive(&mut lent.pools, &mut burst);
+            receiver.receive(&mut lent.pools, &mut burst, u64::MAX, |_| 0);
             if burst.is_empty() {
                 return taken;
             }

@@ -6,7 +6,7 @@
 //!
 //! * *Work*, by deficit round robin (Shreedhar and Varghese, "Efficient fair queueing using deficit round
 //!   robin", SIGCOMM 1995): each round pays for a burst of copies. Frames that are flooded cost as many
-//!   as they are copied, and a pod that has overdrawn is passed over until it has paid.
+//!   as they are copied, here and by other workers, and a pod that has overdrawn is passed over until it has paid.
 //! * *Rings to other workers*: its share of each ([`handoff_ring`](super::handoff_ring)), since nobody
 //!   knows where its next frames go.
 //! * *The transmit ring of its uplink*: its share of that ([`tx_shares`](super::tx_shares)).

@@ -95,6 +95,9 @@ pub(crate) struct WorkerState {
     /// Workers to wake, by bit: frames were handed off to them since they were last woken.
     pub(crate) to_wake: u64,
     pub(crate) counts: Arc<WorkerCounts>,
+    /// Copies that other workers make of frames that were flooded here. They count them, so that this
+    /// is no part of the balance.
+    pub(crate) copies_elsewhere: u64,
     /// Milliseconds of a monotonic clock, read once per loop.
     pub(crate) now_ms: u64,
     /// Clock that `now_ms` is read from, and by which token buckets go.
@@ -132,6 +135,7 @@ impl WorkerState {
             has_faults: false,
             to_wake: 0,
             counts,
+            copies_elsewhere: 0,
             now_ms: 0,
             clock: Clock::new(),
         }
@@ -155,6 +159,12 @@ impl WorkerState {
     /// Returns an uplink, if this worker polls it.
     pub(crate) fn uplink(&mut self, id: UplinkId) -> Option<&mut UplinkState> {
         self.uplinks.get_mut(id.index())?.as_deref_mut()
+    }
+
+    /// Returns the copies of all frames that were flooded here, those that other workers make included.
+    #[inline]
+    pub(crate) fn copies_caused(&self) -> u64 {
+        self.counts.copies.get().wrapping_add(self.copies_elsewhere)
     }
 
     /// Drops a frame at the worker: no attachment and no uplink is to blame.

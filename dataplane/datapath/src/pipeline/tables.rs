@@ -15,6 +15,7 @@ use crate::pipeline::groups::Group;
 use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::identity::Identity;
 use crate::pipeline::macs::MacTable;
+use crate::pipeline::token_bucket::TokenBucket;
 use crate::pipeline::tx_shares::Credit;
 
 /// Tables of one version.
@@ -73,11 +74,11 @@ pub(crate) struct SegmentTable {
     pub(crate) members: Box<[Member]>,
     /// Attachments that are to hear of all groups: routers and queriers.
     pub(crate) routers: Box<[Member]>,
-    /// Bit n: worker n owns a member.
-    pub(crate) member_workers: u64,
     /// Flood limits of the wire here, which the worker that polls the uplink takes from. Outlives
     /// this version of the tables.
     pub(crate) wire_floods: Arc<FloodBuckets>,
+    /// Copies that the wire's frames to known groups may take here; taken from and kept as those.
+    pub(crate) wire_groups: Arc<TokenBucket>,
 }
 
 /// A VLAN of a network. Its uplinks lead to the same hosts, so link-local addresses are unique among

@@ -70,7 +70,7 @@ impl Worker {
         // rings hold at most: no frame that comes later can be for what is now removed.
         for worker in 0..self.state.from_workers.len() {
             let mut limit = MOST_BURSTS;
-            while limit > 0 && handed_off(&self.tables, &mut self.state, worker) > 0 {
+            while limit > 0 && handed_off(&self.tables, &mut self.state, worker, u64::MAX) > 0 {
                 send_answers(&self.tables, &mut self.state);
                 limit -= 1;
             }

@@ -23,7 +23,7 @@ use sluice_ring::{Consumer, Producer};
 use crate::ids::{UplinkId, WorkerId};
 use crate::pipeline::egress::egress;
 use crate::pipeline::flush::{flush, send_answers};
-use crate::pipeline::handed_off::handed_off;
+use crate::pipeline::handed_off::{COPIES_A_VISIT, handed_off};
 use crate::pipeline::ingress::ingress;
 use crate::pipeline::state::WorkerState;
 use crate::pipeline::tables::Tables;
@@ -102,7 +102,7 @@ impl Worker {
         begin_round(&self.tables, &mut self.state);
         let mut frames = 0;
         for worker in 0..self.state.from_workers.len() {
-            frames += handed_off(&self.tables, &mut self.state, worker);
+            frames += handed_off(&self.tables, &mut self.state, worker, COPIES_A_VISIT);
             send_answers(&self.tables, &mut self.state);
         }
         for &uplink in &self.uplinks {

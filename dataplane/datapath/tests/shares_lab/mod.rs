@@ -10,6 +10,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::fd::BorrowedFd;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
@@ -24,6 +25,8 @@ use sluice_packet::{Mac, Vid};
 
 /// A host on the wire.
 pub(crate) const GATEWAY: Mac = Mac([2, 0, 0, 0, 1, 0xff]);
+/// The group of [`multicast`].
+const GROUP: Ipv4Addr = Ipv4Addr::new(239, 1, 1, 1);
 /// Bytes before the payload of the frames here.
 const HEADERS: usize = 14 + 20 + 8;
 /// Flows that each worker's flow cache remembers.
@@ -43,7 +46,10 @@ pub(crate) fn multicast() -> Mac {
 }
 
 fn udp(to: Mac, from: Mac, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
-    let host = |mac: Mac| [10, 0, 0, mac.0[5]].into();
+    let host = |mac: Mac| match mac {
+        _ if mac == multicast() => GROUP,
+        Mac([.., last]) => [10, 0, 0, last].into(),
+    };
     FrameBuilder::new(to, from)
         .ipv4(host(from), host(to))
         .udp(ports.0, ports.1)
@@ -269,6 +275,15 @@ impl Bench {
 
     /// Makes a pod at a worker.
     pub(crate) fn pod(&mut self, worker: usize, mtu: u32) -> Pod {
+        self.pod_in(worker, mtu, Vec::new())
+    }
+
+    /// Makes a pod at a worker that is in the group of [`multicast`].
+    pub(crate) fn member(&mut self, worker: usize) -> Pod {
+        self.pod_in(worker, 1500, vec![GROUP.into()])
+    }
+
+    fn pod_in(&mut self, worker: usize, mtu: u32, groups: Vec<IpAddr>) -> Pod {
         let number = u8::try_from(self.pods.len() + 1).unwrap();
         let pod = Pod {
             mac: Mac([2, 0, 0, 0, 0, number]),
@@ -287,7 +302,7 @@ impl Bench {
             policy: None,
             mtu,
             worker: Some(worker),
-            groups: Vec::new(),
+            groups,
         };
         let port = Box::new(Port(pod.port.clone()));
         self.ids.push(self.engine.attach(spec, port).unwrap());
@@ -326,6 +341,12 @@ impl Bench {
         while queues.input.len() < 128 {
             queues.input.push_back(frame(pod.mac));
         }
+    }
+
+    /// Puts a frame into the ring of a pod.
+    pub(crate) fn send(&mut self, pod: usize, frame: impl Fn(Mac) -> Vec<u8>) {
+        let pod = &self.pods[pod];
+        pod.send(frame(pod.mac));
     }
 
     /// Throws away what has come to the pods from `first` on.

@@ -71,7 +71,7 @@ pub(super) struct RawIdle {
 #[serde(deny_unknown_fields)]
 pub(super) struct RawLimits {
     pub(super) attachment: Option<RawFloodLimits>,
-    pub(super) wire: Option<RawFloodLimits>,
+    pub(super) wire: Option<RawWireLimits>,
     pub(super) groups: Option<Scalar>,
 }
 
@@ -81,6 +81,15 @@ pub(super) struct RawFloodLimits {
     pub(super) broadcast: Option<RawRate>,
     pub(super) multicast: Option<RawRate>,
     pub(super) arp_nd: Option<RawRate>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawWireLimits {
+    pub(super) broadcast: Option<RawRate>,
+    pub(super) multicast: Option<RawRate>,
+    pub(super) arp_nd: Option<RawRate>,
+    pub(super) groups: Option<RawRate>,
 }
 
 #[derive(Debug, Default, Deserialize)]

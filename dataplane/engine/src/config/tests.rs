@@ -70,7 +70,7 @@ memory: {small_mbufs: 8192, large_mbufs: 512, huge_pages: off}
 idle: {pause_after: 10, sleep_after: never, sleep_cap_us: 500}
 limits:
   attachment: {broadcast: {rate: 5}, arp_nd: {rate: 6, burst: 7}}
-  wire: {multicast: {burst: 8}}
+  wire: {multicast: {burst: 8}, groups: {rate: 10}}
   groups: 9
 policies: /etc/p
 state_dir: /s
@@ -97,6 +97,10 @@ log: info,sluiced=debug
     assert_eq!(limits.attachment.multicast, defaults.attachment.multicast);
     assert_eq!((limits.wire.multicast.burst, limits.groups), (8, 9));
     assert_eq!(limits.wire.broadcast, defaults.wire.broadcast);
+    assert_eq!(
+        limits.wire_groups,
+        Rate::new(10, defaults.wire_groups.burst)
+    );
     assert_eq!(config.socket, Path::new("/r/control/sluiced.sock"));
 }
 

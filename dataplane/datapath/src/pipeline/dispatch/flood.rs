@@ -12,7 +12,7 @@ use crate::drops::DropReason;
 use crate::frame::FrameInfo;
 use crate::frame::destination::Destination;
 use crate::frame::origin_tag::Origin;
-use crate::ids::AttachmentId;
+use crate::ids::{AttachmentId, WorkerId};
 use crate::pipeline::flood_limits::FloodKind;
 use crate::pipeline::judge;
 use crate::pipeline::policy_context::Decision;
@@ -39,22 +39,23 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
         Some(_) => kind = FloodKind::Neighbour,
         None => {}
     }
-    let mut copies = 0;
+    let mut reached = Reached::default();
     if let Some(first) = snoop::known_group(state, &mbuf, kind) {
+        if !from_pod && !segment.wire_groups.has_one(state.clock.now_ns()) {
+            return state.drop_at_origin(mbuf, DropReason::GroupLimited);
+        }
         FrameInfo::of_mut(&mut mbuf).set_to_members();
-        copies += to_members(tables, state, Some(first), &mbuf);
+        reached = to_own_members(tables, state, Some(first), &mbuf);
+        if !from_pod {
+            segment.wire_groups.charge(reached.receivers());
+        }
     } else if within_limits(state, segment, origin, kind) {
-        match membership {
-            Some(Membership::Report) => {
-                snoop::learn(state, &mbuf);
-                let (own, workers) = to_own_routers(tables, state, &mbuf);
-                copies += own + to_other_workers(tables, state, workers, &mbuf);
-            }
-            _ => {
-                snoop::note_query(state, &mbuf);
-                copies += to_local_members(tables, state, &mbuf);
-                copies += to_other_workers(tables, state, segment.member_workers, &mbuf);
-            }
+        if membership == Some(Membership::Report) {
+            snoop::learn(state, &mbuf);
+            reached = to_own_routers(tables, state, &mbuf);
+        } else {
+            snoop::note_query(state, &mbuf);
+            reached = to_local_members(tables, state, &mbuf);
         }
     } else if kind == FloodKind::Multicast && from_pod {
         // The wire gets it all the same: that is one copy, as of a unicast frame, and the switch
@@ -66,6 +67,9 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     } else {
         return state.drop_at_origin(mbuf, kind.drop_reason());
     }
+    // Whoever sent it pays for what the others will do as well.
+    state.copies_elsewhere = state.copies_elsewhere.wrapping_add(reached.elsewhere);
+    let copies = reached.copies + to_other_workers(tables, state, reached.workers, &mbuf);
     match origin {
         Origin::Attachment(_) => {
             state.counts.flooded.add(1);
@@ -78,72 +82,100 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
 /// Floods the copy that another worker made for this one.
 pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
     let info = FrameInfo::of(&mbuf);
-    let copies = if info.is_to_members() {
+    let reached = if info.is_to_members() {
         let first = snoop::known_group(state, &mbuf, FloodKind::Multicast);
-        to_own_members(tables, state, first, &mbuf).0
+        to_own_members(tables, state, first, &mbuf)
     } else if snoop::kind(&mbuf) == Some(Membership::Report) {
-        to_own_routers(tables, state, &mbuf).0
+        to_own_routers(tables, state, &mbuf)
     } else {
         snoop::note_query(state, &mbuf);
         to_local_members(tables, state, &mbuf)
     };
-    end_original(state, copies, mbuf);
+    end_original(state, reached.copies, mbuf);
 }
 
-/// Sends a frame to the members of its group, of which `first` is one, and to routers, but not to its
-/// sender. Returns the number of copies.
-fn to_members(tables: &Tables, state: &mut WorkerState, first: Option<usize>, mbuf: &Mbuf) -> u64 {
-    let (copies, workers) = to_own_members(tables, state, first, mbuf);
-    copies + to_other_workers(tables, state, workers, mbuf)
+/// Returns the number of copies that a frame from another worker may take: those of a flooded one for
+/// everybody in its segment that this worker may own.
+pub(crate) fn most_copies(tables: &Tables, mbuf: &Mbuf) -> u64 {
+    let info = FrameInfo::of(mbuf);
+    match info.destination() {
+        Destination::LocalFlood => tables
+            .segment(info.segment())
+            .map_or(0, |segment| segment.members.len() as u64),
+        _ => 0,
+    }
+}
+
+/// Receivers of a flooded frame.
+#[derive(Default)]
+struct Reached {
+    /// Receivers that this worker owns, each of which has had a copy.
+    copies: u64,
+    /// Receivers that other workers own.
+    elsewhere: u64,
+    /// Workers that own those, by bit.
+    workers: u64,
+}
+
+impl Reached {
+    fn receivers(&self) -> u64 {
+        self.copies + self.elsewhere
+    }
+
+    /// Delivers the frame to a receiver, if this worker owns it.
+    fn add(
+        &mut self,
+        tables: &Tables,
+        state: &mut WorkerState,
+        receiver: AttachmentId,
+        owner: WorkerId,
+        mbuf: &Mbuf,
+    ) {
+        if owner == state.id {
+            to_receiver(tables, state, receiver, mbuf);
+            self.copies += 1;
+        } else {
+            self.elsewhere += 1;
+            self.workers |= 1 << owner.index();
+        }
+    }
 }
 
 /// Delivers a frame to those members of its group, and to those routers, that this worker owns, but not
-/// to its sender. Returns their number, and the workers that own the others.
+/// to its sender.
 fn to_own_members(
     tables: &Tables,
     state: &mut WorkerState,
     first: Option<usize>,
     mbuf: &Mbuf,
-) -> (u64, u64) {
+) -> Reached {
     let origin = FrameInfo::of(mbuf).origin();
-    let (mut copies, mut workers) = to_own_routers(tables, state, mbuf);
+    let mut reached = to_own_routers(tables, state, mbuf);
     let mut node = first;
     while let Some((member, next)) = node.and_then(|node| state.groups.member(node)) {
         node = next;
-        if origin == Origin::Attachment(member.id) {
-            continue;
-        }
-        if member.owner == state.id {
-            to_receiver(tables, state, member.id, mbuf);
-            copies += 1;
-        } else {
-            workers |= 1 << member.owner.index();
+        if origin != Origin::Attachment(member.id) {
+            reached.add(tables, state, member.id, member.owner, mbuf);
         }
     }
-    (copies, workers)
+    reached
 }
 
 /// Delivers a frame to those routers of its segment that this worker owns, but not to its sender, nor to
-/// members of its group. Returns their number, and the workers that own the others.
-fn to_own_routers(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> (u64, u64) {
+/// members of its group.
+fn to_own_routers(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> Reached {
     let info = FrameInfo::of(mbuf);
-    let (origin, mut copies, mut workers) = (info.origin(), 0, 0);
+    let mut reached = Reached::default();
     let Some(segment) = tables.segment(info.segment()) else {
-        return (copies, workers);
+        return reached;
     };
     for router in &segment.routers {
-        let is_sender = origin == Origin::Attachment(router.id);
-        if is_sender || snoop::is_member(state, mbuf, router.id) {
-            continue;
-        }
-        if router.owner == state.id {
-            to_receiver(tables, state, router.id, mbuf);
-            copies += 1;
-        } else {
-            workers |= 1 << router.owner.index();
+        let is_sender = info.origin() == Origin::Attachment(router.id);
+        if !is_sender && !snoop::is_member(state, mbuf, router.id) {
+            reached.add(tables, state, router.id, router.owner, mbuf);
         }
     }
-    (copies, workers)
+    reached
 }
 
 /// Frees a frame of which `copies` were made, each of which is sent, dropped or on its way.
@@ -184,21 +216,18 @@ fn to_other_workers(tables: &Tables, state: &mut WorkerState, workers: u64, mbuf
 }
 
 /// Delivers a frame to the attachments of its segment that this worker owns, but its sender.
-/// Returns their number.
-fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> u64 {
+fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> Reached {
     let info = FrameInfo::of(mbuf);
+    let mut reached = Reached::default();
     let Some(segment) = tables.segment(info.segment()) else {
-        return 0;
+        return reached;
     };
-    let mut receivers = 0;
     for member in &segment.members {
-        let is_sender = info.origin() == Origin::Attachment(member.id);
-        if member.owner == state.id && !is_sender {
-            to_receiver(tables, state, member.id, mbuf);
-            receivers += 1;
+        if info.origin() != Origin::Attachment(member.id) {
+            reached.add(tables, state, member.id, member.owner, mbuf);
         }
     }
-    receivers
+    reached
 }
 
 /// Delivers a frame to one of its receivers, if that one's policies accept it.

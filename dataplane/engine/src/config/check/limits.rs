@@ -14,13 +14,20 @@ impl Check<'_> {
     /// Checks the section `limits`.
     pub(super) fn limits(&mut self, raw: RawLimits) -> Limits {
         let defaults = Limits::default();
+        let wire = raw.wire.unwrap_or_default();
+        let floods = RawFloodLimits {
+            broadcast: wire.broadcast,
+            multicast: wire.multicast,
+            arp_nd: wire.arp_nd,
+        };
         Limits {
             attachment: self.flood_limits(
                 "limits.attachment",
                 raw.attachment.unwrap_or_default(),
                 &defaults.attachment,
             ),
-            wire: self.flood_limits("limits.wire", raw.wire.unwrap_or_default(), &defaults.wire),
+            wire: self.flood_limits("limits.wire", floods, &defaults.wire),
+            wire_groups: self.rate("limits.wire.groups", wire.groups, defaults.wire_groups),
             groups: self.number("limits.groups", raw.groups, defaults.groups, (0, 1024)),
         }
     }

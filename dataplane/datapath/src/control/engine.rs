@@ -245,6 +245,7 @@ impl Engine {
             Ok(_) => Ok(()),
             Err(error) => {
                 inner.topology.restore_attachment(record);
+                inner.spread_to_all(worker, Change::TellGroups);
                 Err(error)
             }
         }
@@ -295,7 +296,7 @@ impl Engine {
             inner.topology.policies = old;
             inner.topology.rule_counts = old_counts;
             inner.topology.carried = old_carried;
-            inner.spread_to_all();
+            inner.spread_to_all(WorkerId(0), Change::None);
             return Err(error);
         }
         // Only now has every worker written its last count of the old set.
@@ -488,11 +489,21 @@ impl Inner {
         Ok(removed)
     }
 
-    /// Gives every worker the tables of the record, those behind a silent one too.
-    fn spread_to_all(&mut self) {
+    /// Gives every worker the tables of the record, those behind a silent one too, and `owner`, last,
+    /// the change that goes with them.
+    fn spread_to_all(&mut self, owner: WorkerId, change: Change) {
         let tables = Arc::new(self.topology.tables());
-        for link in &mut self.links {
-            let change = Change::None;
+        let others = (0..self.links.len()).filter(|&worker| worker != owner.index());
+        let sequence: Vec<usize> = others.chain(std::iter::once(owner.index())).collect();
+        let mut change = Some(change);
+        for worker in sequence {
+            let Some(link) = self.links.get_mut(worker) else {
+                continue;
+            };
+            let change = match worker == owner.index() {
+                true => change.take().unwrap_or(Change::None),
+                false => Change::None,
+            };
             // A silent worker finds it in its ring when it goes on.
             let _ = link.ask(Command::Install {
                 tables: Arc::clone(&tables),

@@ -43,6 +43,8 @@ pub(crate) enum Change {
     ReplacePort(UplinkId, Box<dyn Uplink>),
     AddAttachment(Box<Attachment>),
     RemoveAttachment(AttachmentId),
+    /// An attachment is back that other workers took for gone: they have forgotten its groups.
+    TellGroups,
 }
 
 /// Answer to a command.

@@ -84,6 +84,10 @@ impl Worker {
         }
         let removed = match change {
             Change::None => Removed::None,
+            Change::TellGroups => {
+                self.state.groups.tell_all();
+                Removed::None
+            }
             Change::AddUplink(id, uplink) => {
                 uplink.port.wake_fds(&mut |fd| self.idle.watch(fd));
                 self.uplinks.push(id);

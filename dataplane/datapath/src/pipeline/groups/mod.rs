@@ -228,6 +228,12 @@ impl Groups {
         }
     }
 
+    /// Has the other workers told all memberships again, as an attachment that they took for gone is
+    /// back. Housekeeping tells them.
+    pub(crate) fn tell_all(&mut self) {
+        self.peers.begin_again();
+    }
+
     /// Ages some memberships of this worker's attachments, and goes on with telling all of them to the
     /// workers whose ring was full.
     pub(crate) fn housekeeping(&mut self, now_ms: u64) {

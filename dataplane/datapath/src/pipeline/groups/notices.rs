@@ -29,7 +29,7 @@ pub(crate) enum Notice {
 enum Telling {
     /// Worker that knows everything.
     Changes,
-    /// Worker whose ring was full: all is to be told again.
+    /// Worker whose ring was full, or that has forgotten: all is to be told again.
     Again,
     /// Worker that is told all again, from this node on.
     From(usize),
@@ -105,6 +105,13 @@ impl Peers {
                 Ok(()) => self.to_wake |= 1 << worker,
                 Err(_) => peer.telling = Telling::Again,
             }
+        }
+    }
+
+    /// Has every other worker told all memberships again.
+    pub(super) fn begin_again(&mut self) {
+        for peer in self.to.iter_mut().flatten() {
+            peer.telling = Telling::Again;
         }
     }
 

@@ -273,6 +273,34 @@ fn every_worker_knows_all_members() {
 }
 
 #[test]
+fn an_attachment_that_is_back_is_a_member_everywhere() {
+    let mut scene = Scene::new(2);
+    let [mut first, mut second] = scene.workers();
+    let group = scene.group(GROUP);
+    learn(
+        &mut first,
+        scene.pods[0],
+        scene.segment,
+        (EXCLUDE, GROUP, &[]),
+        1,
+    );
+    second.take_notices(&scene.topology.tables());
+    // A detach that fails at its last step, the owner.
+    let record = scene.topology.remove_attachment(scene.pods[0]).unwrap();
+    second.follow(&scene.topology.tables());
+    scene.topology.restore_attachment(record);
+    let tables = scene.topology.tables();
+    second.follow(&tables);
+    first.follow(&tables);
+    assert_eq!(members(&second, &group), []);
+    first.tell_all();
+    first.housekeeping(2);
+    second.take_notices(&tables);
+    assert_eq!(members(&second, &group), scene.pods[..1]);
+    assert_eq!(members(&first, &group), scene.pods[..1]);
+}
+
+#[test]
 fn a_ring_that_was_full_is_made_up_for() {
     let mut scene = Scene::new(4);
     let [mut first, mut second] = scene.workers();

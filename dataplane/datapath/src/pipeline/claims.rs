@@ -75,6 +75,10 @@ pub(crate) fn claim(
     if segment.network.is_given_to_another(id, attachment.id) {
         return Err(DropReason::LinkLocalTaken);
     }
+    attachment
+        .identity
+        .claim_count
+        .fetch_add(1, Ordering::Relaxed);
     free.store(id, Ordering::Relaxed);
     // Between the store and the loads of others' claims: of two that do this at the same time, one
     // sees the other's store (as in Dekker's algorithm).
@@ -87,7 +91,7 @@ pub(crate) fn claim(
         identity.claims(vid).is_some_and(|claims| claims.has(id))
     });
     if taken {
-        free.store(0, Ordering::Relaxed);
+        give_up(&attachment.identity, free);
         return Err(DropReason::LinkLocalTaken);
     }
     Ok(())
@@ -96,6 +100,10 @@ pub(crate) fn claim(
 /// Gives up the claims of a worker's attachment on addresses that others were given, now that the
 /// tables have changed.
 pub(crate) fn yield_to_given(tables: &Tables, id: AttachmentId, identity: &Identity) {
+    // A trunk has thousands of places, and this is done at every change of the tables.
+    if identity.claim_count.load(Ordering::Relaxed) == 0 {
+        return;
+    }
     let Some(uplink) = tables.attachment(id).map(|entry| entry.uplink) else {
         return;
     };
@@ -107,10 +115,16 @@ pub(crate) fn yield_to_given(tables: &Tables, id: AttachmentId, identity: &Ident
             }
             let segment = tables.segment_of(uplink, vid);
             if segment.is_some_and(|segment| segment.network.is_given_to_another(claimed, id)) {
-                place.store(0, Ordering::Relaxed);
+                give_up(identity, place);
             }
         }
     }
+}
+
+/// Empties a place that has a claim.
+fn give_up(identity: &Identity, place: &AtomicU64) {
+    place.store(0, Ordering::Relaxed);
+    identity.claim_count.fetch_sub(1, Ordering::Relaxed);
 }
 
 impl NetworkVlan {

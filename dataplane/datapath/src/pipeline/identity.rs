@@ -3,7 +3,7 @@
 //! see it, through any version of the tables.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use sluice_packet::role::Roles;
 use sluice_packet::{FlowKey, Mac, Vid};
@@ -23,6 +23,8 @@ pub(crate) struct Identity {
     link_local: [u8; 16],
     /// Link-local addresses that it took by using them, by VID.
     claims: Box<[(u16, Claims)]>,
+    /// Claims in all VLANs together, so that most attachments need not be searched for any.
+    pub(crate) claim_count: AtomicUsize,
     /// First pieces of the datagrams that come from it.
     pub(crate) pieces_out: PieceTable,
     /// First pieces of the datagrams that come to it from the wire.
@@ -40,6 +42,7 @@ impl Identity {
             addresses: spec.addresses.iter().map(key_address).collect(),
             link_local: link_local_of(spec.mac),
             claims: vids.iter().map(|v| (v.get(), Claims::default())).collect(),
+            claim_count: AtomicUsize::new(0),
             pieces_out: PieceTable::default(),
             pieces_in: PieceTable::default(),
             told_of_wire: AtomicBool::new(false),

@@ -8,6 +8,8 @@
 
 mod lab;
 
+use std::sync::mpsc::channel;
+
 use lab::{Lab, tagged, vid};
 use sluice_datapath::{Error, Event, VlanSet};
 use sluice_packet::build::FrameBuilder;
@@ -457,6 +459,38 @@ fn a_pod_that_breaks_the_protocol_loses_its_port_and_nobody_elses() {
         Some("link_down")
     );
     assert_eq!(lab.wire_sends(in_vlan(210, &udp(good.mac, HOST, 1))), None);
+    lab.end();
+}
+
+#[test]
+fn a_port_that_takes_its_time_to_end_holds_nobody_else() {
+    let mut lab = Lab::new(1);
+    lab.allow("210");
+    let (faulty, leaving) = (lab.access(210), lab.access(210));
+    let slow_end = |port: &lab::Shared| {
+        let (ending, is_ending) = channel();
+        let (leave, given) = channel();
+        port.lock().unwrap().slow_end = Some((ending, given));
+        (is_ending, leave)
+    };
+    // The port of a pod that broke the protocol ends beside whoever takes events.
+    let (is_ending, leave) = slow_end(&faulty.port);
+    faulty.port.lock().unwrap().fault = Some("it lied".to_owned());
+    lab.few_loops();
+    assert_eq!(lab.engine.take_events().len(), 1);
+    is_ending.recv().unwrap();
+    let third = lab.access(210);
+    lab.engine.detach(third.id).unwrap();
+    leave.send(()).unwrap();
+    // One that is detached with its port is waited for by its own caller alone.
+    let (is_ending, leave) = slow_end(&leaving.port);
+    std::thread::scope(|scope| {
+        let detached = scope.spawn(|| lab.engine.detach(leaving.id));
+        is_ending.recv().unwrap();
+        assert_eq!(lab.engine.snapshot().attachments.len(), 1);
+        leave.send(()).unwrap();
+        detached.join().unwrap().unwrap();
+    });
     lab.end();
 }
 

@@ -55,7 +55,8 @@ impl Balance {
     /// Begins with a worker's own counts, and those of the ports that it had before.
     pub(crate) fn of_worker(counts: &WorkerCounts) -> Balance {
         let gone = counts.gone.traffic.read();
-        let lost = counts.gone.rx_lost.total();
+        // In and out at once.
+        let lost = counts.gone.rx_lost.total() + counts.late.unread_drops().total();
         // Each is read once: their threads count on meanwhile.
         let late_sent = counts.late.traffic().tx_frames;
         let late_lost = counts.late.drops().total();

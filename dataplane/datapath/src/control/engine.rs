@@ -242,7 +242,12 @@ impl Engine {
         let record = inner.topology.remove_attachment(id)?;
         let worker = record.worker;
         match inner.spread(worker, Change::RemoveAttachment(id), Order::OwnerLast) {
-            Ok(_) => Ok(()),
+            Ok(removed) => {
+                // Its port may take its time to end: others need not wait for that.
+                drop(inner);
+                drop(removed);
+                Ok(())
+            }
             Err(error) => {
                 inner.topology.restore_attachment(record);
                 inner.spread_to_all(worker, Change::TellGroups);
@@ -413,7 +418,10 @@ impl Engine {
     pub fn take_events(&self) -> Vec<Event> {
         let mut inner = self.lock();
         let Inner { topology, links } = &mut *inner;
-        snapshot::take_events(topology, links)
+        let (events, ports) = snapshot::take_events(topology, links);
+        drop(inner);
+        end_elsewhere(ports);
+        events
     }
 
     /// The log records that were left out, of every attachment that lost one.
@@ -428,11 +436,17 @@ impl Engine {
     /// [`Error::WorkerSilent`].
     pub fn stop(self) -> Result<MemorySnapshot, Error> {
         let mut inner = self.lock();
+        let mut ports = Vec::new();
         for link in &mut inner.links {
-            // The answer holds the ports: they end here.
-            link.ask(Command::Stop)?;
+            // What else is in the answer, the uplinks' ports, ends here.
+            if let Answer::Stopped { ports: own, .. } = link.ask(Command::Stop)? {
+                ports.extend(own);
+            }
             link.join();
         }
+        // All are told before the first is waited for: their times run side by side.
+        ports.iter_mut().for_each(|port| port.end());
+        drop(ports);
         // Mbufs that a worker handed over after its peer had stopped are in a ring that the last
         // of both ends frees.
         inner.links.clear();
@@ -533,6 +547,19 @@ impl Inner {
             _ => Err(Error::NoAttachment),
         }
     }
+}
+
+/// Drops ports that were taken out of service, on a thread that may wait for their ends: those who take
+/// events, and their neighbours, need not.
+fn end_elsewhere(mut ports: Vec<Box<dyn PodPort>>) {
+    if ports.is_empty() {
+        return;
+    }
+    ports.iter_mut().for_each(|port| port.end());
+    // Without a thread left they end with the closure, here.
+    let _ = std::thread::Builder::new()
+        .name("port-ends".to_owned())
+        .spawn(move || drop(ports));
 }
 
 /// Makes the flow cache of one worker.

@@ -14,6 +14,7 @@ use crate::counters::WorkerCounts;
 use crate::drops::DropReason;
 use crate::ids::{SegmentId, UplinkId};
 use crate::pipeline::event::{RawRecord, WorkerEvent};
+use crate::ports::seam::PodPort;
 
 /// Core and counts of a worker.
 pub(crate) type Figures<'a> = (Option<usize>, &'a WorkerCounts);
@@ -74,7 +75,11 @@ fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentS
         link_locals: record.identity.claimed(),
         traffic: counts.all_traffic(),
         ingress_drops,
-        egress_drops: drops_of(&[&counts.egress_drops, &counts.rx_lost]),
+        egress_drops: drops_of(&[
+            &counts.egress_drops,
+            &counts.rx_lost,
+            counts.late.unread_drops(),
+        ]),
         lost_log_records: counts.lost_records.get(),
         refused_groups: counts.refused_groups.get(),
         held_back: counts.held_back.get(),
@@ -150,9 +155,13 @@ fn rules(topology: &Topology) -> Vec<RuleSnapshot> {
     rules
 }
 
-/// Takes the events that workers have posted since the last call.
-pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> Vec<Event> {
-    let mut events = Vec::new();
+/// Takes the events that workers have posted since the last call, and the ports that they took out of
+/// service: to be dropped where nobody waits for it.
+pub(crate) fn take_events(
+    topology: &mut Topology,
+    links: &mut [WorkerLink],
+) -> (Vec<Event>, Vec<Box<dyn PodPort>>) {
+    let (mut events, mut ports) = (Vec::new(), Vec::new());
     for link in links {
         while let Some(event) = link.events.pop() {
             match event {
@@ -161,7 +170,7 @@ pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> 
                     fault,
                     port,
                 } => {
-                    drop(port);
+                    ports.push(port);
                     if let Some(record) = topology.attachment(attachment) {
                         record.connected = false;
                     }
@@ -177,7 +186,7 @@ pub(crate) fn take_events(topology: &mut Topology, links: &mut [WorkerLink]) -> 
         }
         link.counts.events_taken.add(1);
     }
-    events
+    (events, ports)
 }
 
 /// Reads the log records that were left out, of every attachment that lost one.

@@ -15,6 +15,8 @@ pub struct LateCounts {
     tx_frames: AtomicU64,
     tx_bytes: AtomicU64,
     drops: DropCounts,
+    /// Frames from pods that lay in their ports when these ended: in and out at once.
+    unread: DropCounts,
     /// The worker's, over all its attachments, those that are gone included.
     sum: OnceLock<Arc<LateCounts>>,
 }
@@ -42,6 +44,18 @@ impl LateCounts {
         }
     }
 
+    /// Counts frames from the pod that no worker took.
+    pub(crate) fn unread(&self, frames: u64) {
+        if frames == 0 {
+            return;
+        }
+        for counts in [Some(self), self.sum.get().map(Arc::as_ref)] {
+            let Some(counts) = counts else { continue };
+            let unread = &counts.unread;
+            unread.add_beside_others(DropReason::LinkDown, frames);
+        }
+    }
+
     /// Returns the frames and bytes that pods have.
     pub fn traffic(&self) -> Traffic {
         Traffic {
@@ -54,6 +68,11 @@ impl LateCounts {
     /// Returns the counts of the frames that were lost.
     pub fn drops(&self) -> &DropCounts {
         &self.drops
+    }
+
+    /// Returns the counts of the frames from pods that no worker took.
+    pub fn unread_drops(&self) -> &DropCounts {
+        &self.unread
     }
 
     /// Returns the number of frames whose end is known.
@@ -75,10 +94,12 @@ mod tests {
             attachment.add_to(&sum);
             attachment.sent(bytes);
             attachment.lost(DropReason::LinkDown);
+            attachment.unread(3);
             assert_eq!(attachment.ended(), 2);
         }
         assert_eq!(sum.ended(), 4);
         assert_eq!(sum.traffic().tx_bytes, 160);
         assert_eq!(sum.drops().get(DropReason::LinkDown), 2);
+        assert_eq!(sum.unread_drops().get(DropReason::LinkDown), 6);
     }
 }

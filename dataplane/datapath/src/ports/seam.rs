@@ -135,6 +135,10 @@ pub trait PodPort: Wake + Send {
     fn count_late(&mut self, counts: &Arc<LateCounts>) {
         let _ = counts;
     }
+
+    /// Tells a port that no worker has any more to end, without waiting for it: that is left to its drop,
+    /// whose time runs from now on. Many ports end together that way.
+    fn end(&mut self) {}
 }
 
 /// Fault for which a port was taken out of service, for the log and the status.

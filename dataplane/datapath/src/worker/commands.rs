@@ -65,7 +65,7 @@ pub(crate) enum Answer {
     },
     /// Nothing is left but the ports, in here.
     Stopped {
-        _ports: Vec<Box<dyn PodPort>>,
+        ports: Vec<Box<dyn PodPort>>,
         _uplinks: Vec<Option<Box<UplinkState>>>,
     },
 }

@@ -235,7 +235,7 @@ impl Worker {
             self.state.pools.free_burst(&mut uplink.out);
         }
         Answer::Stopped {
-            _ports: ports,
+            ports,
             _uplinks: uplinks,
         }
     }

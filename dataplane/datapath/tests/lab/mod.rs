@@ -14,6 +14,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::os::fd::BorrowedFd;
+use std::sync::mpsc::{Receiver, Sender};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -35,6 +36,8 @@ pub struct Queues {
     pub room: Option<usize>,
     /// Makes the next receive fail.
     pub fault: Option<String>,
+    /// Makes the next port of these queues that is dropped say so, and wait for leave to end.
+    pub slow_end: Option<(Sender<()>, Receiver<()>)>,
 }
 
 pub type Shared = Arc<Mutex<Queues>>;
@@ -90,6 +93,16 @@ pub fn tagged(frame: &[u8], tag: Option<VlanTag>) -> Vec<u8> {
         bytes.splice(12..12, tag.to_bytes());
     }
     bytes
+}
+
+impl Drop for TestPort {
+    fn drop(&mut self) {
+        let slow_end = self.0.lock().ok().and_then(|mut all| all.slow_end.take());
+        if let Some((ending, leave)) = slow_end {
+            let _ = ending.send(());
+            let _ = leave.recv_timeout(Duration::from_secs(10));
+        }
+    }
 }
 
 impl Uplink for TestPort {

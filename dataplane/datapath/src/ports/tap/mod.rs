@@ -171,14 +171,24 @@ impl PodPort for TapPort {
     fn count_late(&mut self, counts: &Arc<LateCounts>) {
         self.shared.count_at(counts);
     }
+
+    fn end(&mut self) {
+        self.shared.stop();
+    }
 }
 
 impl Drop for TapPort {
     fn drop(&mut self) {
-        self.shared.stop();
+        let told = self.shared.stop();
         if let Some(thread) = self.thread.take() {
-            thread::wait_for_end(thread);
+            thread::wait_for_end(thread, told);
         }
+        // The pod's kernel has counted them as sent.
+        let mut unread = 0;
+        while self.from_pod.pop() {
+            unread += 1;
+        }
+        self.shared.unread(unread);
     }
 }
 

@@ -5,6 +5,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Instant;
 
 use rustix::event::{EventfdFlags, eventfd};
 use sluice_ring::Sleeper;
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     /// Whether the thread sleeps over a full ring: the worker wakes it, too, when it has popped.
     pub(super) wants_room: Sleeper,
     stop: AtomicBool,
+    told: OnceLock<Instant>,
     fault: OnceLock<PortFault>,
     late: OnceLock<Arc<LateCounts>>,
 }
@@ -73,6 +75,7 @@ impl Shared {
             thread: Bell::new()?,
             wants_room: Sleeper::new(),
             stop: AtomicBool::new(false),
+            told: OnceLock::new(),
             fault: OnceLock::new(),
             late: OnceLock::new(),
         })
@@ -92,10 +95,16 @@ impl Shared {
         }
     }
 
-    /// The thread is to end.
-    pub(super) fn stop(&self) {
+    /// The thread is to end. Returns when it was first told so.
+    #[allow(
+        clippy::disallowed_methods,
+        reason = "control calls it, no worker does"
+    )]
+    pub(super) fn stop(&self) -> Instant {
+        let told = *self.told.get_or_init(Instant::now);
         self.stop.store(true, Ordering::Release);
         self.thread.ring();
+        told
     }
 
     pub(super) fn is_stopped(&self) -> bool {
@@ -126,6 +135,11 @@ impl Shared {
     /// A frame for the pod was lost.
     pub(super) fn lost(&self, reason: DropReason) {
         self.late().lost(reason);
+    }
+
+    /// Frames from the pod were lost, as no worker takes them any more.
+    pub(super) fn unread(&self, frames: u64) {
+        self.late().unread(frames);
     }
 
     pub(super) fn late(&self) -> &LateCounts {

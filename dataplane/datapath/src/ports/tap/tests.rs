@@ -245,6 +245,42 @@ fn what_waits_for_the_pod_at_the_end_is_counted() {
 }
 
 #[test]
+fn what_waits_for_the_worker_at_the_end_is_counted() {
+    let tap = FakeTap::new();
+    let (port, late) = start(&tap);
+    let frames = numbered(10, 60);
+    frames.iter().for_each(|frame| tap.give(frame.clone()));
+    while !tap.state().from_pod.is_empty() {
+        std::thread::yield_now();
+    }
+    drop(port);
+    assert_eq!(late.unread_drops().get(DropReason::LinkDown), 10);
+    assert_eq!(late.ended(), 0, "none of them was for the pod");
+}
+
+#[test]
+fn ports_that_are_told_together_are_waited_for_together() {
+    let taps: Vec<_> = (0..3).map(|_| FakeTap::new()).collect();
+    let mut lent = Lent::new(64);
+    let mut ports: Vec<_> = taps.iter().map(|tap| start(tap).0).collect();
+    for (tap, port) in taps.iter().zip(&mut ports) {
+        tap.set(|state| state.is_held = true);
+        deliver(port, &mut lent, &numbered(1, 60));
+        tap.wait(|state| state.is_writing);
+    }
+    ports.iter_mut().for_each(|port| port.end());
+    assert!(ports.iter().all(|port| port.shared.is_stopped()));
+    // The time of each runs since then, not since its drop.
+    let started = std::time::Instant::now();
+    drop(ports);
+    let limit = thread::END_LIMIT + std::time::Duration::from_secs(2);
+    assert!(started.elapsed() < limit);
+    taps.iter()
+        .for_each(|tap| tap.set(|state| state.is_held = false));
+    taps.iter().for_each(|tap| tap.wait(|state| state.is_gone));
+}
+
+#[test]
 fn a_worker_that_does_not_come_holds_the_frames_in_the_device() {
     let tap = FakeTap::new();
     let (mut port, _) = start(&tap);

@@ -3,7 +3,7 @@
 //! worker's.
 //!
 //! A pod can make one write slow, by rules, programs or sockets of its own, but not endless: the thread looks
-//! after each frame whether it is to end. What still waits for the pod then is counted as `link_down`.
+//! after each frame whether it is to end. What still waits then, for the pod or of it, is counted as `link_down`.
 #![allow(
     clippy::disallowed_methods,
     reason = "control's thread waits here for the tap's, no worker does"
@@ -33,7 +33,7 @@ const STACK: usize = 128 << 10;
 const PAUSE: Duration = Duration::from_millis(10);
 /// Time that control waits for a thread's end. It takes one frame's way through the pod's kernel, and the
 /// removal of the device; a thread that needs longer ends by itself.
-const END_LIMIT: Duration = Duration::from_secs(5);
+pub(super) const END_LIMIT: Duration = Duration::from_secs(5);
 
 /// A tap device, or what tests put in its place.
 pub(super) trait Device: Send + 'static {
@@ -142,7 +142,8 @@ impl<D: Device> TapThread<D> {
         self.is_full = false;
         self.is_paused = false;
         let mut received = 0;
-        while received < TURN && self.shared.fault().is_none() {
+        // Once it is to end nobody takes what it reads.
+        while received < TURN && self.shared.fault().is_none() && !self.shared.is_stopped() {
             let Some(mut space) = self.from_pod.reserve(LONGEST) else {
                 self.is_full = true;
                 break;
@@ -199,11 +200,11 @@ impl<D: Device> TapThread<D> {
     }
 }
 
-/// Waits for the end of a thread that was told to stop, or until it is clear that its pod's kernel keeps it.
-pub(super) fn wait_for_end(thread: JoinHandle<()>) {
-    let start = Instant::now();
+/// Waits for the end of a thread that was told to stop at `told`, or until it is clear that its pod's kernel
+/// keeps it.
+pub(super) fn wait_for_end(thread: JoinHandle<()>, told: Instant) {
     while !thread.is_finished() {
-        if start.elapsed() > END_LIMIT {
+        if told.elapsed() > END_LIMIT {
             return;
         }
         std::thread::sleep(Duration::from_millis(1));

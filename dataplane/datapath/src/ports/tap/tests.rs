@@ -231,11 +231,10 @@ fn what_waits_for_the_pod_at_the_end_is_counted() {
     let mut lent = Lent::new(256);
     assert_eq!(deliver(&mut port, &mut lent, &numbered(100, 60)), 100);
     tap.wait(|state| state.is_writing);
-    let ending = std::thread::spawn(move || drop(port));
+    port.end();
     // The frame that the pod's kernel has is finished, no other is begun.
-    std::thread::sleep(std::time::Duration::from_millis(20));
     tap.set(|state| state.is_held = false);
-    ending.join().unwrap();
+    drop(port);
     let state = tap.state();
     assert!(state.is_gone, "the device is closed");
     let (sent, lost) = (state.to_pod.len(), late.drops().get(DropReason::LinkDown));

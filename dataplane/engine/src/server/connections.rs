@@ -57,6 +57,28 @@ struct Open {
     give_way: Arc<Notify>,
 }
 
+/// Place of one connection in the table, given back when dropped: also by a task that panics.
+struct Place {
+    table: Arc<Table>,
+    serial: u64,
+}
+
+impl Place {
+    fn take(table: &Arc<Table>, serial: u64, open: Open) -> Place {
+        table.lock().insert(serial, open);
+        Place {
+            table: Arc::clone(table),
+            serial,
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.table.lock().remove(&self.serial);
+    }
+}
+
 impl Table {
     fn lock(&self) -> MutexGuard<'_, BTreeMap<u64, Open>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
@@ -76,7 +98,7 @@ impl Table {
         }
         let oldest = open
             .values()
-            .find(|one| *one.phase.borrow() == Phase::Reading);
+            .find(|one| one.phase.borrow().is_before_work());
         if let Some(oldest) = oldest {
             oldest.give_way.notify_one();
         }
@@ -126,7 +148,7 @@ pub async fn serve(
             phase: watched,
             give_way: Arc::clone(&give_way),
         };
-        table.lock().insert(serial, open);
+        let place = Place::take(&table, serial, open);
         let connection = Connection {
             stream,
             peer,
@@ -135,10 +157,10 @@ pub async fn serve(
             stopped: stopped.clone(),
             control: Arc::clone(&control),
         };
-        let (routes, table) = (routes.clone(), Arc::clone(&table));
+        let routes = routes.clone();
         tasks.spawn(async move {
+            let _place = place;
             connection.serve(routes).await;
-            table.lock().remove(&serial);
         });
     }
     let _ = stopping.send(true);
@@ -203,7 +225,7 @@ impl Connection {
         let mut deadline = Instant::now() + PEER_LIMIT;
         loop {
             let phase = *watched.borrow_and_update();
-            let peers_turn = phase != Phase::Working;
+            let peers_turn = matches!(phase, Phase::Reading | Phase::Writing);
             tokio::select! {
                 // An error is the peer's: it went away, or does not speak HTTP.
                 _ = &mut connection => return,
@@ -216,14 +238,76 @@ impl Connection {
                     ));
                     return;
                 }
-                () = give_way.notified(), if phase == Phase::Reading => {
+                () = give_way.notified(), if phase.is_before_work() => {
                     control.requests().turned_away(&format_args!(
-                        "it had sent no request, and {MOST} were open"
+                        "its request was not begun, and {MOST} were open"
                     ));
                     return;
                 }
-                Ok(_) = stopped.wait_for(|stopped| *stopped), if phase == Phase::Reading => return,
+                Ok(_) = stopped.wait_for(|stopped| *stopped), if phase.is_before_work() => return,
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+
+    use super::*;
+
+    fn open(phase: Phase) -> (watch::Sender<Phase>, Open) {
+        let (sender, watched) = watch::channel(phase);
+        let open = Open {
+            who: Who::Strangers,
+            phase: watched,
+            give_way: Arc::default(),
+        };
+        (sender, open)
+    }
+
+    #[test]
+    fn a_task_that_panics_gives_its_place_back() {
+        let table = Arc::new(Table::default());
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .build()
+            .unwrap();
+        let place = Place::take(&table, 1, open(Phase::Reading).1);
+        assert_eq!(table.count(Who::Strangers), 1);
+        let ended = runtime.block_on(runtime.spawn(async move {
+            let _place = place;
+            panic!("as a bug would");
+        }));
+        assert!(ended.unwrap_err().is_panic());
+        assert_eq!(table.count(Who::Strangers), 0);
+    }
+
+    #[test]
+    fn the_oldest_that_is_not_worked_on_gives_way() {
+        let table = Arc::new(Table::default());
+        let mut kept = Vec::new();
+        for serial in 0..MOST as u64 {
+            let phase = match serial {
+                0 => Phase::Working,
+                1 => Phase::Writing,
+                2 => Phase::Waiting,
+                _ => Phase::Reading,
+            };
+            assert!(table.room());
+            let (sender, open) = open(phase);
+            kept.push((sender, Place::take(&table, serial, open)));
+        }
+        assert!(!table.room());
+        let gives_way = Arc::clone(&table.lock()[&2].give_way);
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_time()
+            .build()
+            .unwrap();
+        let told = runtime.block_on(async {
+            tokio::time::timeout(Duration::from_secs(5), gives_way.notified()).await
+        });
+        assert!(told.is_ok());
+        kept.pop();
+        assert!(table.room());
     }
 }

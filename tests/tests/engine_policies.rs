@@ -265,6 +265,10 @@ fn a_policy_is_removed_unless_it_is_in_use() {
         shown.contains(&name) && shown.contains("--force"),
         "{shown}"
     );
+    // Neither does a change of the folder that is not in force yet free it.
+    node.write_policy("voice.yaml", &policy("voice", 999));
+    let shown = remove(&["voice"], 1);
+    assert!(shown.contains(&name), "{shown}");
     assert_eq!(in_force(&node), ["own", "voice"]);
     remove(&["voice", "--force"], 0);
     assert_eq!(in_force(&node), ["own"]);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Removing a policy: refused while an attachment is judged by it, as that would carry nothing from
-//! then on.
+//! then on. Both count: what is in force, and what is in the folder, which somebody may have changed since.
 
 use sluice_api::{ApiError, PolicyReport, VlanRequest};
 use sluice_firewall::PolicySet;
@@ -33,24 +33,33 @@ impl Control {
             Ok(compiled) => compiled,
             Err(problems) => return Ok(report(problems, in_force.version)),
         };
+        let judging = self.engine.with(|engine| engine.policies())?;
         let Some(index) = compiled.set.named(name) else {
             let folder = self.policies.path().display();
-            return Err(refusal::not_found(format!(
-                "there is no policy `{name}` in {folder}: `sluicectl policies list` shows those in force"
-            )));
+            return Err(refusal::not_found(if judging.named(name).is_some() {
+                format!(
+                    "policy `{name}` is in force, but gone from {folder}: have the engine read the \
+                     folder again (SIGHUP)"
+                )
+            } else {
+                format!(
+                    "there is no policy `{name}` in {folder}: `sluicectl policies list` shows those in \
+                     force"
+                )
+            }));
         };
-        self.not_in_use(&compiled.set, name, force)?;
+        self.not_in_use([&judging, &compiled.set], name, force)?;
         let mut new = old.clone();
         new.remove(compiled.set.policy(index).file());
         self.replace_policies(&old, new, &mut in_force)
     }
 
-    fn not_in_use(&self, set: &PolicySet, name: &str, force: bool) -> Result<(), ApiError> {
+    fn not_in_use(&self, sets: [&PolicySet; 2], name: &str, force: bool) -> Result<(), ApiError> {
         let (mut own, mut vlan) = (Vec::new(), Vec::new());
         for (key, attachment) in self.attachments.all() {
             if attachment.request().firewall.as_deref() == Some(name) {
                 own.push(key.to_string());
-            } else if is_judged_by(&attachment, set, name) {
+            } else if sets.iter().any(|set| is_judged_by(&attachment, set, name)) {
                 vlan.push(key.to_string());
             }
         }

@@ -11,16 +11,23 @@ use super::output::{Style, render};
 use super::tables::{reasons, section, vlan};
 
 /// Drop reasons that tell of a pod or of its network, not of a policy: shown without being asked for.
-const NOTABLE: [&str; 13] = [
+const NOTABLE: [&str; 20] = [
+    "hidden_address",
     "spoofed_mac",
     "spoofed_ip",
     "spoofed_arp",
     "spoofed_nd",
+    "link_local_taken",
+    "link_local_limited",
+    "not_router",
+    "not_dhcp_server",
+    "not_querier",
+    "reserved_group",
+    "link_control",
     "vlan_not_allowed",
     "broadcast_limited",
     "multicast_limited",
     "arp_nd_limited",
-    "pod_query",
     "reject_limited",
     "handover_full",
     "ring_full",
@@ -108,6 +115,18 @@ fn details(attachment: &AttachmentStatus, style: Style) -> String {
         "addresses",
         list(request.addresses.iter().map(ToString::to_string).collect()),
     );
+    if !attachment.link_locals.is_empty() {
+        // One a line: four of a VLAN would not fit one.
+        let taken = attachment.link_locals.iter();
+        let lines = taken.flat_map(|(vid, addresses)| {
+            let vlan = match vid {
+                0 => "untagged".to_owned(),
+                vid => format!("VLAN {vid}"),
+            };
+            addresses.iter().map(move |ip| format!("{ip} in {vlan}"))
+        });
+        row("link-locals", lines.collect::<Vec<_>>().join("\n"));
+    }
     row(
         "own policy",
         request

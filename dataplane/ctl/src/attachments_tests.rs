@@ -61,3 +61,30 @@ fn what_to_look_at_is_told_without_being_asked_for() {
         assert!(text.contains(part), "{part}: {text}");
     }
 }
+
+#[test]
+fn reasons_to_look_at_are_reasons() {
+    let documented = include_str!("../../../docs/drop-reasons.md");
+    for reason in NOTABLE {
+        assert!(documented.contains(&format!("| `{reason}` |")), "{reason}");
+    }
+}
+
+#[test]
+fn link_local_addresses_are_shown_one_a_line() {
+    let status = attachment(json!({
+        "link_locals": {
+            "0": ["fe80::1"],
+            "4094": ["fe80::1234:5678:9abc:def0", "fe80::fedc:ba98:7654:3210"]}
+    }));
+    let text = table(std::slice::from_ref(&status), true, Style::plain());
+    let line = |part: &str| text.lines().find(|line| line.contains(part)).unwrap();
+    assert!(
+        line("fe80::1 in untagged").contains("link-locals"),
+        "{text}"
+    );
+    for address in ["fe80::1234:5678:9abc:def0", "fe80::fedc:ba98:7654:3210"] {
+        let line = line(&format!("{address} in VLAN 4094"));
+        assert!(line.len() <= 80, "{text}");
+    }
+}

@@ -108,7 +108,8 @@ drop_reasons! {
     NoReceiver => "no_receiver",
     /// The attachment went while the frame was on its way.
     Gone => "gone",
-    /// No peer is connected to the attachment; the uplink has no link, or its device is gone.
+    /// No peer is connected to the attachment, or its tap went with the frame in it; the uplink has
+    /// no link, or its device is gone.
     LinkDown => "link_down",
     /// The pod does not empty its ring.
     RingFull => "ring_full",

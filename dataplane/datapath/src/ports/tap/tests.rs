@@ -66,7 +66,9 @@ impl FakeTap {
 
     /// The pod sends a frame.
     fn give(&self, frame: Vec<u8>) {
-        self.state().from_pod.push_back(frame);
+        // Both under the lock: who reads the frame finds it counted.
+        let mut state = self.state();
+        state.from_pod.push_back(frame);
         rustix::io::write(&self.readable, &1u64.to_ne_bytes()).unwrap();
     }
 

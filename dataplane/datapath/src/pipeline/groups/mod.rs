@@ -187,7 +187,7 @@ impl Groups {
         }
     }
 
-    /// Notes a query from the wire: from now on memberships age by its querier's times.
+    /// Notes a query from the wire or a querier among the pods: from now on memberships age by its querier's times.
     pub(crate) fn note_query(&mut self, group: Group, query: &Query, now_ms: u64) {
         if query.is_general {
             self.queriers

@@ -70,6 +70,7 @@ pub fn pod(uplink: UplinkId, number: usize, pair: u8) -> AttachmentSpec {
         addresses: vec![address.into()],
         groups: Vec::new(),
         roles: Default::default(),
+        pose: Default::default(),
         keeps_priority: false,
         policy: None,
         mtu: 1500,

@@ -221,6 +221,7 @@ fn run(into: &Path, flow_cache: usize) {
         addresses: vec![POD_IP.into()],
         groups: Vec::new(),
         roles: Default::default(),
+        pose: Default::default(),
         keeps_priority: false,
         policy: None,
         mtu: 1500,

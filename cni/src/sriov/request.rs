@@ -7,6 +7,7 @@ use ipnet::IpNet;
 use sluice_api::{
     AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest, Vid,
 };
+use sluice_packet::pose::AntiSpoof;
 use sluice_sriov::claim::Record as VfRecord;
 use sluice_sriov::settings::Mac;
 
@@ -101,6 +102,9 @@ pub(super) fn build(
         gateways,
         multicast_groups: Vec::new(),
         roles: conf.roles.clone(),
+        anti_spoof: AntiSpoof::default(),
+        allowed_address_pairs: Vec::new(),
+        promiscuous: false,
         priority: conf.priority,
         firewall: conf.firewall.clone(),
         mtu: conf.mtu,

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 pub use sluice_host::NetnsRef;
+use sluice_packet::pose::{AddressPair, AntiSpoof};
 use sluice_packet::role::Role;
 use sluice_packet::{Mac, Vid};
 
@@ -50,8 +51,17 @@ pub struct AttachRequest {
     /// Roles that the pod may have besides that of a host; none by default.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub roles: Vec<Role>,
+    /// Check of the pod's sender addresses; `strict` by default.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub anti_spoof: AntiSpoof,
+    /// Addresses that it may use besides its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allowed_address_pairs: Vec<AddressPair>,
+    /// Whether it is given what is for a MAC address that nobody in its VLAN is known to have.
+    #[serde(default, skip_serializing_if = "is_default")]
+    pub promiscuous: bool,
     /// Treatment of the priority (PCP, DEI) of the tags that the pod sends.
-    #[serde(default, skip_serializing_if = "PriorityRequest::is_default")]
+    #[serde(default, skip_serializing_if = "is_default")]
     pub priority: PriorityRequest,
     /// A policy of its own, by name, judged besides the VLAN's. An unknown name is refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -124,10 +134,9 @@ pub enum PriorityRequest {
     Keep,
 }
 
-impl PriorityRequest {
-    fn is_default(&self) -> bool {
-        *self == PriorityRequest::default()
-    }
+/// Whether a field may be left out of a message.
+fn is_default<T: Default + PartialEq>(value: &T) -> bool {
+    *value == T::default()
 }
 
 /// Back end by which a pod reaches its attachment.

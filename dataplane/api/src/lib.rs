@@ -46,6 +46,7 @@ pub use mac::derived_mac;
 pub use policies::{
     ChangeKind, PolicyChange, PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus,
 };
+pub use sluice_packet::pose::{AddressPair, AntiSpoof};
 pub use sluice_packet::role::Role;
 pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};

@@ -71,6 +71,16 @@ fn backend() -> impl Strategy<Value = Backend> {
     prop_oneof![memif, Just(Backend::Tap {})]
 }
 
+fn pose() -> impl Strategy<Value = (AntiSpoof, Vec<AddressPair>, bool)> {
+    let mac = prop::option::of(any::<[u8; 6]>().prop_map(Mac::new));
+    let pair = (mac, prop::option::of(net())).prop_map(|(mac, ip)| AddressPair { mac, ip });
+    (
+        prop::sample::select(AntiSpoof::ALL.to_vec()),
+        prop::collection::vec(pair, 0..3),
+        any::<bool>(),
+    )
+}
+
 prop_compose! {
     fn request()(
         container_id in "[a-z0-9]{1,64}",
@@ -84,6 +94,7 @@ prop_compose! {
         addresses in prop::collection::vec(net(), 0..3),
         gateways in prop::collection::vec(any::<IpAddr>(), 0..3),
         roles in prop::sample::subsequence(Role::ALL.to_vec(), 0..=3),
+        pose in pose(),
         keep in any::<bool>(),
         firewall in prop::option::of("\\PC{0,9}"),
         mtu in prop::option::of(any::<u32>()),
@@ -103,6 +114,9 @@ prop_compose! {
             multicast_groups: gateways.clone(),
             gateways,
             roles,
+            anti_spoof: pose.0,
+            allowed_address_pairs: pose.1,
+            promiscuous: pose.2,
             priority: if keep { PriorityRequest::Keep } else { PriorityRequest::Clear },
             firewall,
             mtu,

@@ -5,6 +5,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::time::Duration;
 
+use sluice_packet::pose::Pose;
 use sluice_packet::role::Roles;
 use sluice_packet::{Mac, Vid};
 
@@ -111,6 +112,8 @@ pub struct AttachmentSpec {
     pub groups: Vec<IpAddr>,
     /// Roles that the attachment may have besides that of a host.
     pub roles: Roles,
+    /// Whom it may send as, and whose frames it may be given.
+    pub pose: Pose,
     /// Whether the priority of its tags is kept on the wire; else it is 0.
     pub keeps_priority: bool,
     /// Name of the attachment's own policy.

@@ -235,6 +235,7 @@ fn stepped() -> Stepped {
             addresses: Vec::new(),
             groups: Vec::new(),
             roles: Default::default(),
+            pose: Default::default(),
             keeps_priority: false,
             policy: None,
             mtu: 1500,

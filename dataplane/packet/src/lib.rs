@@ -40,6 +40,7 @@ pub mod l4;
 pub mod link_control;
 pub mod membership;
 pub mod nd;
+pub mod pose;
 pub mod reject;
 pub mod role;
 pub mod sender;

@@ -289,6 +289,7 @@ impl Lab {
             addresses: Vec::new(),
             groups: Vec::new(),
             roles: Default::default(),
+            pose: Default::default(),
             keeps_priority: false,
             policy: None,
             mtu: 1500,

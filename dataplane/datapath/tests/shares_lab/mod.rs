@@ -298,6 +298,7 @@ impl Bench {
             mac: pod.mac,
             addresses: Vec::new(),
             roles: Default::default(),
+            pose: Default::default(),
             keeps_priority: false,
             policy: None,
             mtu,

@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use sluice_api::{ApiError, AttachReply, AttachRequest, PriorityRequest, derived_mac};
 use sluice_datapath::{Attached, AttachmentId, AttachmentSpec, Error};
 use sluice_packet::Mac;
+use sluice_packet::pose::Pose;
 
 use super::key::AttachmentKey;
 use super::keyed_lock::KeyGuard;
@@ -121,6 +122,11 @@ impl Control {
                 addresses: links::addresses(&checked.request.addresses),
                 groups: checked.request.multicast_groups.clone(),
                 roles: checked.request.roles.iter().copied().collect(),
+                pose: Pose {
+                    anti_spoof: checked.request.anti_spoof,
+                    pairs: checked.request.allowed_address_pairs.clone(),
+                    promiscuous: checked.request.promiscuous,
+                },
                 keeps_priority: checked.request.priority == PriorityRequest::Keep,
                 policy: checked.request.firewall.clone(),
                 mtu: checked.mtu,

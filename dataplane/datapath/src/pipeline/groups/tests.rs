@@ -55,6 +55,7 @@ impl Scene {
                 addresses: Vec::new(),
                 groups: Vec::new(),
                 roles: Default::default(),
+                pose: Default::default(),
                 keeps_priority: false,
                 policy: None,
                 mtu: 1500,

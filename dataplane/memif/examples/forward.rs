@@ -3,15 +3,12 @@
 //! in order. A full ring on one side holds back the other, and so does a link that has not come up
 //! yet; nothing is dropped but what is on its way when a link goes down.
 
-#[path = "pod/mod.rs"]
-mod pod;
-
 use std::time::Duration;
 
 use anyhow::{Result, bail};
 use clap::Parser;
-use pod::{MEMIF_HELP, MemifArg, Signals, Wait, output, print_events};
 use sluice_memif::{BURST, FrameList, Memif};
+use sluice_pod::{MEMIF_HELP, MemifArg, Signals, Wait, output, print_events};
 
 const FORWARD_HELP: &str = "
 

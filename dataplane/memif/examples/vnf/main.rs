@@ -4,15 +4,13 @@
 //! abstract socket in the pod's network namespace.
 
 mod device;
-#[path = "../pod/mod.rs"]
-mod pod;
 mod stack;
 
 use std::time::Instant;
 
 use anyhow::Result;
 use clap::Parser;
-use pod::{MEMIF_HELP, MemifArg, Signals, Wait, output};
+use sluice_pod::{MEMIF_HELP, MemifArg, Signals, Wait, output};
 use stack::Stack;
 
 const VNF_HELP: &str = "

@@ -13,7 +13,7 @@ use smoltcp::time::Instant;
 use smoltcp::wire::{EthernetAddress, IpAddress, IpCidr};
 
 use crate::device::MemifDevice;
-use crate::pod::{MemifArg, print_events};
+use sluice_pod::{MemifArg, print_events};
 
 /// Bytes of a TCP connection's buffers, each way.
 const WINDOW: usize = 65_536;

@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Writers of the answers.
 
+use std::net::IpAddr;
+
+use super::IcmpError;
 use super::answer::NoAnswer;
 use super::buffer::{HEADROOM, RejectBuffer};
 use crate::bytes::put;
@@ -94,9 +97,36 @@ fn reset_header(tcp: &Tcp<'_>, pseudo: Sum) -> [u8; tcp::MIN_HEADER_LEN] {
     out
 }
 
+/// Writes "administratively prohibited", from the original destination.
+pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result<(), NoAnswer> {
+    let source = parsed.key.dst_ip().ok_or(NoAnswer::NonIp)?;
+    let (icmp_type, code) = if source.is_ipv4() {
+        (icmp::UNREACHABLE, icmp::CODE_ADMIN_PROHIBITED)
+    } else {
+        (icmpv6::UNREACHABLE, icmpv6::CODE_ADMIN_PROHIBITED)
+    };
+    let error = IcmpError {
+        source,
+        icmp_type,
+        code,
+        rest: [0; 4],
+    };
+    icmp_error(buf, parsed, &error)
+}
+
 /// Writes Ethernet header (and inner tag) and new IP and ICMP headers before the packet, which becomes
 /// the quotation.
-pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result<(), NoAnswer> {
+pub(super) fn icmp_error(
+    buf: &mut impl RejectBuffer,
+    parsed: &Parsed,
+    error: &IcmpError,
+) -> Result<(), NoAnswer> {
+    let IcmpError {
+        icmp_type,
+        code,
+        rest,
+        ..
+    } = *error;
     let l3 = usize::from(parsed.l3);
     let frame = buf.frame();
     let mut link = [0; eth::HEADER_LEN + 4];
@@ -105,7 +135,7 @@ pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result
     link.copy_from_slice(head);
     let mut room = [0; HEADROOM];
     let (new, quoted): (&[u8], usize);
-    if parsed.key.has(FlowKey::IPV4) {
+    if let IpAddr::V4(src) = error.source {
         const NEW: usize = ipv4::MIN_HEADER_LEN + icmp::HEADER_LEN;
         let ip = Ipv4::new(packet).map_err(|_| NoAnswer::Mismatch)?;
         quoted = usize::from(ip.total_len()).min(MAX_V4 - NEW);
@@ -118,22 +148,22 @@ pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result
             fragment: 0x4000,
             ttl: TTL,
             proto: IpProto::ICMP,
-            src: ip.dst(),
+            src,
             dst: ip.src(),
         };
-        let mut head = icmp::header(icmp::UNREACHABLE, icmp::CODE_ADMIN_PROHIBITED, [0; 4]);
+        let mut head = icmp::header(icmp_type, code, rest);
         let sum = Sum::new().with(&head).with(quote).finish();
         put::<2, 2, _>(&mut head, sum.to_be_bytes());
         put::<0, 20, _>(&mut room, ip_head.to_bytes());
         put::<20, 8, _>(&mut room, head);
         new = &room[..NEW];
-    } else {
+    } else if let IpAddr::V6(src) = error.source {
         const NEW: usize = HEADROOM;
         let ip = Ipv6::new(packet).map_err(|_| NoAnswer::Mismatch)?;
         quoted = (ipv6::HEADER_LEN + ip.payload().len()).min(MAX_V6 - NEW);
         let quote = packet.get(..quoted).ok_or(NoAnswer::Mismatch)?;
         let len = u16::try_from(icmpv6::HEADER_LEN + quoted).map_err(|_| NoAnswer::Mismatch)?;
-        let (src, dst) = (ip.dst(), ip.src());
+        let dst = ip.src();
         let ip_head = Ipv6Fields {
             traffic_class: 0,
             flow_label: 0,
@@ -143,7 +173,7 @@ pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result
             src,
             dst,
         };
-        let mut head = icmpv6::header(icmpv6::UNREACHABLE, icmpv6::CODE_ADMIN_PROHIBITED, [0; 4]);
+        let mut head = icmpv6::header(icmp_type, code, rest);
         let sum = checksum::pseudo_v6(
             &src.octets(),
             &dst.octets(),
@@ -155,6 +185,8 @@ pub(super) fn prohibited(buf: &mut impl RejectBuffer, parsed: &Parsed) -> Result
         put::<0, 40, _>(&mut room, ip_head.to_bytes());
         put::<40, 8, _>(&mut room, head);
         new = &room[..NEW];
+    } else {
+        return Err(NoAnswer::Mismatch);
     }
     if !buf.prepend(new.len()) {
         return Err(NoAnswer::NoRoom);

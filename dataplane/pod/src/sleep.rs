@@ -14,14 +14,27 @@ use sluice_memif::Memif;
 /// fence between their index and the look at our flag and can miss that we sleep.
 const CAP: Duration = Duration::from_millis(10);
 
-/// SIGTERM and SIGINT, which end these programs.
+/// Signals that a program reads as a file. SIGTERM and SIGINT, which end it, are always among them.
 #[derive(Debug)]
-pub(crate) struct Signals(SignalFd);
+pub struct Signals(SignalFd);
 
 impl Signals {
-    /// From now on they only arrive here. To be called before any thread is started.
-    pub(crate) fn catch() -> Result<Signals> {
-        let set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+    /// Blocks SIGTERM and SIGINT: from now on they only arrive here. To be called before any thread
+    /// is started.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn catch() -> Result<Signals> {
+        Signals::catch_also(&[])
+    }
+
+    /// Blocks `more` signals as well.
+    ///
+    /// # Errors
+    /// The operating system refuses.
+    pub fn catch_also(more: &[Signal]) -> Result<Signals> {
+        let mut set = SigSet::from_iter([Signal::SIGTERM, Signal::SIGINT]);
+        set.extend(more.iter().copied());
         set.thread_block().context("cannot block signals")?;
         let fd = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
             .context("cannot open a signalfd")?;
@@ -29,14 +42,27 @@ impl Signals {
     }
 
     /// Whether one came.
-    pub(crate) fn came(&self) -> bool {
+    pub fn came(&self) -> bool {
         !matches!(self.0.read_signal(), Ok(None))
+    }
+
+    /// Takes the next signal, if one came.
+    pub fn next(&self) -> Option<Signal> {
+        let signal = self.0.read_signal().ok()??;
+        let number = i32::try_from(signal.ssi_signo).ok()?;
+        Signal::try_from(number).ok()
+    }
+}
+
+impl AsFd for Signals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
     }
 }
 
 /// Behaviour of a program that is idle.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
-pub(crate) enum Wait {
+pub enum Wait {
     /// Sleep until a peer interrupts: no load when idle.
     Interrupt,
     /// Never sleep: a whole core, the lowest latency.
@@ -44,11 +70,12 @@ pub(crate) enum Wait {
 }
 
 impl Wait {
-    /// Waits for any of the memifs or a signal, for `limit` at most.
-    pub(crate) fn wait<'memif>(
+    /// Waits for any of the memifs or for `signals` (any file that is readable when it is time to
+    /// look up), for `limit` at most.
+    pub fn wait<'memif>(
         self,
         memifs: impl Iterator<Item = &'memif mut Memif>,
-        signals: &Signals,
+        signals: &impl AsFd,
         limit: Option<Duration>,
     ) {
         if self == Wait::Poll {
@@ -60,7 +87,7 @@ impl Wait {
             let fds: Vec<BorrowedFd<'_>> = memifs
                 .iter()
                 .map(|m| m.as_fd())
-                .chain([signals.0.as_fd()])
+                .chain([signals.as_fd()])
                 .collect();
             let mut fds: Vec<PollFd<'_>> = fds
                 .into_iter()

@@ -6,8 +6,8 @@ use std::str::FromStr;
 use anyhow::{Context, Result, anyhow, bail, ensure};
 use sluice_memif::{Address, EndpointConfig, Memif, Role, Secret};
 
-/// For `--help`.
-pub(crate) const MEMIF_HELP: &str = "\
+/// Description of a memif's keys, for `--help`.
+pub const MEMIF_HELP: &str = "\
 A memif is written key=value,key=value,...:
   socket=      @name for an abstract socket in this network namespace, or a path; needed.
                The engine's default for interface net1 is @sluicegate/net1
@@ -22,25 +22,41 @@ It connects again whenever the other side went away.";
 
 /// Parsed `--memif`. Keys that are not about the memif itself are in `rest`, for the program.
 #[derive(Debug, Clone)]
-pub(crate) struct MemifArg {
-    pub(crate) name: String,
-    pub(crate) address: Address,
-    pub(crate) config: EndpointConfig,
-    pub(crate) rest: Vec<(String, String)>,
+pub struct MemifArg {
+    /// Name that the peer shows.
+    pub name: String,
+    /// Address of the socket.
+    pub address: Address,
+    /// Settings of the endpoint.
+    pub config: EndpointConfig,
+    /// Keys that are the program's own, with their values, in order.
+    pub rest: Vec<(String, String)>,
 }
 
 impl FromStr for MemifArg {
     type Err = anyhow::Error;
 
     fn from_str(text: &str) -> Result<MemifArg> {
+        let pairs = text.split(',').filter(|pair| !pair.is_empty());
+        let pairs = pairs.map(|pair| {
+            pair.split_once('=')
+                .with_context(|| format!("{pair:?} is not key=value"))
+        });
+        MemifArg::from_pairs(&pairs.collect::<Result<Vec<_>>>()?)
+    }
+}
+
+impl MemifArg {
+    /// Reads keys and values that are not in one text, as from a file.
+    ///
+    /// # Errors
+    /// A value that its key does not take, or no `socket`.
+    pub fn from_pairs(pairs: &[(&str, &str)]) -> Result<MemifArg> {
         let mut address: Option<Address> = None;
         let mut name = None;
         let mut config = EndpointConfig::new(Role::Client, "");
         let mut rest = Vec::new();
-        for pair in text.split(',').filter(|pair| !pair.is_empty()) {
-            let (key, value) = pair
-                .split_once('=')
-                .with_context(|| format!("{pair:?} is not key=value"))?;
+        for &(key, value) in pairs {
             let number = || {
                 value
                     .parse::<u32>()
@@ -92,11 +108,12 @@ impl FromStr for MemifArg {
             rest,
         })
     }
-}
 
-impl MemifArg {
     /// Starts it.
-    pub(crate) fn open(&self) -> Result<Memif> {
+    ///
+    /// # Errors
+    /// The settings are out of range, or no thread or file descriptor is left.
+    pub fn open(&self) -> Result<Memif> {
         Memif::open(self.config.clone(), self.address.clone())
             .with_context(|| format!("memif {}", self.name))
     }

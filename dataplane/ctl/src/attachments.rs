@@ -11,12 +11,15 @@ use super::output::{Style, render};
 use super::tables::{reasons, section, vlan};
 
 /// Drop reasons that tell of a pod or of its network, not of a policy: shown without being asked for.
-const NOTABLE: [&str; 20] = [
+const NOTABLE: [&str; 23] = [
     "hidden_address",
     "spoofed_mac",
     "spoofed_ip",
     "spoofed_arp",
     "spoofed_nd",
+    "address_taken",
+    "mac_limited",
+    "mac_flapping",
     "link_local_taken",
     "link_local_limited",
     "not_router",

@@ -126,6 +126,8 @@ pub(crate) struct AttachmentCounts {
     pub(crate) lost_rule: Count,
     /// Groups that it reported and was not let into: one too many, or too fast.
     pub(crate) refused_groups: Count,
+    /// MAC addresses besides its own that moved to it or away from it.
+    pub(crate) mac_moves: SharedCount,
     /// Frames that the port dropped as it received them: they are not in `traffic`.
     pub(crate) rx_lost: DropCounts,
     /// Frames for it that another worker dropped, as its share of the ring between was used up.

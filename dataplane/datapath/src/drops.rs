@@ -70,14 +70,20 @@ drop_reasons! {
     NotOurs => "not_ours",
     /// To the address it came from.
     Hairpin => "hairpin",
-    /// The source MAC address is not the attachment's.
+    /// The source MAC address is not one that the attachment may use, or is another attachment's.
     SpoofedMac => "spoofed_mac",
-    /// The source IP address is not among the attachment's, or is one that no host can have.
+    /// The source IP address is not one that the attachment may use, or one that no host can have.
     SpoofedIp => "spoofed_ip",
-    /// An ARP sender address is not the attachment's.
+    /// An ARP sender address is not one that the attachment may use.
     SpoofedArp => "spoofed_arp",
-    /// A neighbour discovery sender address is not the attachment's.
+    /// A neighbour discovery sender address is not one that the attachment may use.
     SpoofedNd => "spoofed_nd",
+    /// ARP or neighbour discovery announces an address that another attachment of the VLAN was given.
+    AddressTaken => "address_taken",
+    /// From a MAC address beyond those that the attachment may have (`limits.macs`), or from too many new ones lately.
+    MacLimited => "mac_limited",
+    /// From a MAC address that moved between attachments and the wire too often: it stays where it is for a minute.
+    MacFlapping => "mac_flapping",
     /// A link-local address that another attachment of the VLAN has, on any uplink of the network.
     LinkLocalTaken => "link_local_taken",
     /// A link-local address beyond the four that an attachment may take in a VLAN, or too many tries.
@@ -104,6 +110,8 @@ drop_reasons! {
     ArpNdLimited => "arp_nd_limited",
     /// Frame of the wire to a known group: its VLAN has had as many copies as it may (`limits.wire.groups`).
     GroupLimited => "group_limited",
+    /// Frame of the wire for `promiscuous` attachments: its VLAN has had as many copies as it may (`limits.wire.groups`).
+    UnknownLimited => "unknown_limited",
     /// A frame to a group, and no attachment is to get it.
     NoReceiver => "no_receiver",
     /// The attachment went while the frame was on its way.

@@ -65,7 +65,14 @@ pub struct Limits {
     pub wire_groups: Rate,
     /// Multicast groups that an attachment may be in.
     pub groups: u16,
+    /// MAC addresses besides its own that an attachment may have learned, over all its VLANs, where it may
+    /// send from such at all.
+    pub macs: u16,
 }
+
+/// Default of [`Limits::macs`]: as many virtual machines or containers as a pod may have behind a
+/// bridge.
+const MACS: u16 = 64;
 
 /// Default of [`Limits::groups`]: three times what Linux lets a socket join. Every membership takes
 /// 80 bytes at each worker.
@@ -78,6 +85,7 @@ impl Default for Limits {
             wire: FloodLimits::WIRE,
             wire_groups: WIRE_GROUPS,
             groups: GROUPS,
+            macs: MACS,
         }
     }
 }

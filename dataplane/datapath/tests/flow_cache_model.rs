@@ -12,6 +12,7 @@ use lab::{Lab, Pod, tagged, vid};
 use proptest::prelude::*;
 use sluice_datapath::VlanSet;
 use sluice_packet::build::FrameBuilder;
+use sluice_packet::pose::AntiSpoof;
 use sluice_packet::{Mac, VlanTag};
 
 const HOST: Mac = Mac([2, 0, 0, 0, 0xff, 1]);
@@ -53,31 +54,37 @@ fn rules() -> impl Strategy<Value = Vec<Rule>> {
     prop::collection::vec(rule, 0..5)
 }
 
-/// Frame: to whom, from which port, to which port, TCP, long, from another's address, tagged.
+/// MAC address of a host behind two of the pods, and on the wire.
+const MOVING: Mac = Mac([2, 9, 9, 9, 9, 9]);
+
+/// Frame: to whom, from which port, to which port, TCP, long, from [`MOVING`], tagged.
 type Wanted = (usize, u16, u16, bool, bool, bool, bool);
 
 fn wanted() -> impl Strategy<Value = Wanted> {
     (
-        0..6_usize,
+        0..9_usize,
         1..3_u16,
         1..4_u16,
         any::<bool>(),
         prop::bool::weighted(0.1),
-        prop::bool::weighted(0.05),
+        prop::bool::weighted(0.1),
         prop::bool::weighted(0.1),
     )
 }
 
-/// Step: a burst of one of the pods, or of the wire (4); then, sometimes, other policies.
+/// Step: a burst of one of the pods, or of the wire ([`WIRE`]); then, sometimes, other policies.
 type Step = (usize, Vec<Wanted>, Option<Vec<Rule>>);
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let burst = prop::collection::vec(wanted(), 1..10);
     prop::collection::vec(
-        (0..5_usize, burst, prop::option::weighted(0.15, rules())),
+        (0..7_usize, burst, prop::option::weighted(0.15, rules())),
         1..9,
     )
 }
+
+/// Number of the wire among those that send: behind the pods.
+const WIRE: usize = 6;
 
 struct Scene {
     lab: Lab,
@@ -85,7 +92,7 @@ struct Scene {
 }
 
 impl Scene {
-    fn new(flow_cache: usize, vlan: &[Rule], own: &[Rule]) -> Scene {
+    fn new(flow_cache: usize, vlan: &[Rule], own: &[Rule], listens: bool) -> Scene {
         let mut lab = Lab::with_flow_cache(flow_cache);
         let files = Policies { vlan, own }.files();
         lab.policies(&files.each_ref().map(String::as_str));
@@ -100,24 +107,27 @@ impl Scene {
             native: None,
         });
         pods.push(lab.attach(trunk));
+        for promiscuous in [false, true] {
+            let mut bridge = lab.spec(VlanSet::Access(vid(210)));
+            bridge.pose.anti_spoof = AntiSpoof::Off;
+            bridge.pose.promiscuous = promiscuous && listens;
+            pods.push(lab.attach(bridge));
+        }
         Scene { lab, pods }
     }
 
     fn mac(&self, number: usize) -> Mac {
         match number {
-            4 => HOST,
-            5 => Mac([0xff; 6]),
+            WIRE => HOST,
+            7 => Mac([0xff; 6]),
+            8 => MOVING,
             pod => self.pods[pod].mac,
         }
     }
 
     fn frame(&self, from: usize, wanted: Wanted) -> Vec<u8> {
         let (to, source, port, tcp, long, spoofed, tag) = wanted;
-        let sender = if spoofed {
-            Mac([2, 9, 9, 9, 9, 9])
-        } else {
-            self.mac(from)
-        };
+        let sender = if spoofed { MOVING } else { self.mac(from) };
         let last = u8::try_from(from + 1).unwrap();
         let ip = FrameBuilder::new(self.mac(to), sender)
             .ipv4([10, 0, 0, last].into(), [10, 0, 0, 9].into());
@@ -135,8 +145,8 @@ impl Scene {
         };
         // The wire and the trunk are tagged; an access pod should not be.
         let number = match (from, tag) {
-            (3 | 4, false) => 210,
-            (3 | 4, true) => 220,
+            (3 | WIRE, false) => 210,
+            (3 | WIRE, true) => 220,
             (_, true) => 210,
             (_, false) => return frame,
         };
@@ -148,12 +158,15 @@ impl Scene {
     }
 
     fn send(&self, from: usize, burst: &[Wanted]) {
-        let frames: Vec<_> = burst.iter().map(|&one| self.frame(from, one)).collect();
         let port = match from {
-            4 => &self.lab.wire,
+            WIRE => &self.lab.wire,
             pod => &self.pods[pod].port,
         };
-        self.lab.send(port, frames);
+        // A burst is looked up before anything is learned of it: what moves the address is alone.
+        for frames in burst.chunk_by(|a, b| !a.5 && !b.5) {
+            self.lab
+                .send(port, frames.iter().map(|&one| self.frame(from, one)));
+        }
     }
 
     /// Takes everything that anybody can see.
@@ -208,9 +221,10 @@ proptest! {
         vlan in rules(),
         own in rules(),
         steps in steps(),
+        listens in any::<bool>(),
     ) {
         // So small that flows push each other out; and none.
-        let mut scenes = [8, 0].map(|entries| Scene::new(entries, &vlan, &own));
+        let mut scenes = [8, 0].map(|entries| Scene::new(entries, &vlan, &own, listens));
         for (from, burst, policies) in &steps {
             // Twice, so that flows are known the second time.
             for _ in 0..2 {

@@ -489,6 +489,32 @@ fn many_flows_of_one_pod_leave_a_neighbours_in_the_flow_cache() {
 }
 
 #[test]
+fn many_source_addresses_of_a_bridge_cost_a_neighbour_nothing() {
+    for workers in WORKERS {
+        let make = || {
+            let mut bench = Bench::new(workers, None, &allow());
+            let last = workers - 1;
+            let _bridge = bench.bridge(last);
+            let from = bench.pod(last, 1500);
+            (bench, Neighbour { from, to: To::Wire })
+        };
+        let name = format!("source addresses, {workers} workers");
+        let mut number = 0_u32;
+        compare(&name, 3, make, |bench, round| {
+            bench.fill(0, |_| {
+                number += 1;
+                let [_, a, b, c] = number.to_be_bytes();
+                unicast(GATEWAY, Mac([2, 7, 7, a, b, c]), 0, 60)
+            });
+            if round == ROUNDS - 1 {
+                assert_eq!(bench.learned(0).0, 64, "{name}: as many as it may");
+                assert!(bench.drops().contains_key("mac_limited"), "{name}");
+            }
+        });
+    }
+}
+
+#[test]
 fn noisy_rules_of_many_pods_take_no_record_of_a_neighbours() {
     for workers in WORKERS {
         let policy = "

@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use sluice_firewall::{PolicySet, carry_over};
 use sluice_mem::{Backing, BufSize, Mempool, PoolConfig, Pools};
-use sluice_packet::Vid;
+use sluice_packet::{Mac, Vid};
 
 use crate::control::balance::Balance;
 use crate::control::figures::{Event, GroupMembership, LostRecords, MemorySnapshot, Snapshot};
@@ -243,6 +243,7 @@ impl Engine {
         let worker = record.worker;
         match inner.spread(worker, Change::RemoveAttachment(id), Order::OwnerLast) {
             Ok(removed) => {
+                inner.topology.forget_learned(id);
                 // Its port may take its time to end: others need not wait for that.
                 drop(inner);
                 drop(removed);
@@ -402,6 +403,17 @@ impl Engine {
         Ok(memberships)
     }
 
+    /// MAC addresses besides its own that an attachment sends from, with their VLANs: of those that it
+    /// may use, what was learned and is not too old.
+    ///
+    /// # Errors
+    /// [`Error::NoAttachment`].
+    pub fn learned(&self, id: AttachmentId) -> Result<Vec<(Vid, Mac)>, Error> {
+        let mut inner = self.lock();
+        inner.topology.attachment(id).ok_or(Error::NoAttachment)?;
+        Ok(inner.topology.learned(id))
+    }
+
     /// The mempools.
     pub fn memory(&self) -> MemorySnapshot {
         MemorySnapshot {
@@ -500,6 +512,7 @@ impl Inner {
                 removed = out;
             }
         }
+        self.topology.finish_growing();
         Ok(removed)
     }
 

@@ -11,6 +11,7 @@ use sluice_stats::Traffic;
 
 use crate::drops::DropCounts;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
+use crate::pipeline::event::Spoofed;
 use crate::ports::seam::{PortFault, UplinkReport};
 
 /// Event that a worker posted.
@@ -31,6 +32,9 @@ pub enum Event {
         /// VLAN of the frame.
         vid: Vid,
     },
+    /// For the first time a frame of an attachment was dropped for the addresses it came from; once for
+    /// each attachment and drop reason.
+    Spoofed(Spoofed),
     /// A rule with `log` decided on a frame.
     Log(LogRecord),
 }
@@ -199,6 +203,12 @@ pub struct AttachmentSnapshot {
     pub lost_log_records: u64,
     /// Groups that it reported and was not let into: one too many, or too fast.
     pub refused_groups: u64,
+    /// MAC addresses besides its own that it sends from now; [`Engine::learned`] lists them.
+    ///
+    /// [`Engine::learned`]: crate::Engine::learned
+    pub learned: usize,
+    /// Moves of such addresses to it or away from it: to another attachment, or to the wire.
+    pub moves: u64,
 }
 
 /// Membership of an attachment in a multicast group.

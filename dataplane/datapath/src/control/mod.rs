@@ -4,6 +4,7 @@
 pub(crate) mod balance;
 pub(crate) mod engine;
 pub(crate) mod figures;
+pub(crate) mod learned_tables;
 pub(crate) mod link;
 pub(crate) mod memory;
 pub(crate) mod snapshot;

@@ -82,6 +82,8 @@ fn attachment(record: &AttachmentRecord, workers: &[Figures<'_>]) -> AttachmentS
         ]),
         lost_log_records: counts.lost_records.get(),
         refused_groups: counts.refused_groups.get(),
+        learned: record.identity.learned.get(),
+        moves: counts.mac_moves.get(),
         held_back: counts.held_back.get(),
         late_visits: counts.late_visits.get(),
         longest_visit_ns: u64::try_from(longest).unwrap_or(u64::MAX),
@@ -179,6 +181,7 @@ pub(crate) fn take_events(
                 WorkerEvent::LocalSource { attachment, vid } => {
                     events.push(Event::LocalSource { attachment, vid });
                 }
+                WorkerEvent::Spoofed(spoofed) => events.push(Event::Spoofed(spoofed)),
                 WorkerEvent::Log(record) => {
                     events.extend(named(topology, record).map(Event::Log));
                 }

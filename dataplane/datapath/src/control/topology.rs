@@ -9,6 +9,7 @@ use sluice_firewall::PolicySet;
 use sluice_packet::role::{Role, Roles};
 use sluice_packet::{Mac, Vid};
 
+use crate::control::learned_tables::LearnedTables;
 use crate::counters::{AttachmentCounts, RuleCounts, UplinkCounts};
 use crate::error::{ConfigError, Error};
 use crate::ids::{AttachmentId, MAX_ATTACHMENTS, MAX_UPLINKS, SegmentId, UplinkId, WorkerId};
@@ -18,7 +19,7 @@ use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::fragments::PieceTable;
 use crate::pipeline::groups::Group;
 use crate::pipeline::groups::table::Member as GroupMember;
-use crate::pipeline::identity::{Identity, interface_id, key_address};
+use crate::pipeline::identity::{Identity, key_address};
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::tables::{
     AttachmentEntry, Member, NO_SEGMENT, NetworkVlan, OwnPolicy, SegmentTable, Tables, UplinkTable,
@@ -75,7 +76,26 @@ pub(crate) struct Topology {
     /// Counts that earlier sets had for the same rule, by slot of `policies`.
     pub(crate) carried: Vec<(u64, u64)>,
     /// Kept as long as the segment has attachments, so that attaching fills no bucket.
-    wire_floods: BTreeMap<SegmentId, (Arc<FloodBuckets>, Arc<TokenBucket>)>,
+    wire_floods: BTreeMap<SegmentId, WireLimits>,
+    /// Kept as long as the segment has attachments that may send from others' MAC addresses.
+    learned: LearnedTables,
+}
+
+/// Limits of the wire in one segment.
+struct WireLimits {
+    floods: Arc<FloodBuckets>,
+    groups: Arc<TokenBucket>,
+    unknown: Arc<TokenBucket>,
+}
+
+impl WireLimits {
+    fn new(limits: &Limits) -> WireLimits {
+        WireLimits {
+            floods: Arc::new(FloodBuckets::new(&limits.wire)),
+            groups: Arc::new(TokenBucket::new(limits.wire_groups)),
+            unknown: Arc::new(TokenBucket::new(limits.wire_groups)),
+        }
+    }
 }
 
 impl Topology {
@@ -90,6 +110,7 @@ impl Topology {
             carried: vec![(0, 0); policies.slots()],
             policies,
             wire_floods: BTreeMap::new(),
+            learned: LearnedTables::default(),
         }
     }
 
@@ -301,6 +322,11 @@ impl Topology {
         }
         let networks = network_vlans(&self.uplinks, &by_segment);
         self.wire_floods.retain(|id, _| by_segment.contains_key(id));
+        let learns = |id: &SegmentId| {
+            let records = by_segment.get(id);
+            records.is_some_and(|records| records.iter().any(|record| is_learner(record)))
+        };
+        self.learned.retain(learns);
         let mut uplinks: Vec<Option<UplinkTable>> = self
             .uplinks
             .iter()
@@ -321,39 +347,24 @@ impl Topology {
                 table.by_vid[usize::from(id.vid())] =
                     u16::try_from(segments.len()).unwrap_or(NO_SEGMENT);
             }
-            let macs: Vec<_> = records
-                .iter()
-                .map(|record| (record.spec.mac, record.id))
-                .collect();
             let limits = &self.limits;
-            let (wire_floods, wire_groups) = self.wire_floods.entry(id).or_insert_with(|| {
-                (
-                    Arc::new(FloodBuckets::new(&limits.wire)),
-                    Arc::new(TokenBucket::new(limits.wire_groups)),
-                )
-            });
+            let wire = self.wire_floods.entry(id);
+            let wire = wire.or_insert_with(|| WireLimits::new(limits));
+            let learners = records.iter().filter(|record| is_learner(record));
+            let shares = learners.map(|record| share_of(record, limits.macs.into()));
+            let learned = self.learned.of(id, shares.sum());
             segments.push(SegmentTable {
                 id,
                 network: Arc::clone(network),
                 policy: self.policies.segment(&uplink.network, vid),
-                macs: MacTable::new(&macs),
-                members: records
-                    .iter()
-                    .map(|record| Member {
-                        id: record.id,
-                        owner: record.worker,
-                    })
-                    .collect(),
-                routers: records
-                    .iter()
-                    .filter(|record| hears_all_groups(record.spec.roles))
-                    .map(|record| Member {
-                        id: record.id,
-                        owner: record.worker,
-                    })
-                    .collect(),
-                wire_floods: Arc::clone(wire_floods),
-                wire_groups: Arc::clone(wire_groups),
+                macs: mac_table(&records),
+                members: members_of(&records, |_| true),
+                routers: members_of(&records, |record| hears_all_groups(record.spec.roles)),
+                promiscuous: members_of(&records, |record| record.spec.pose.promiscuous),
+                learned,
+                wire_floods: Arc::clone(&wire.floods),
+                wire_groups: Arc::clone(&wire.groups),
+                wire_unknown: Arc::clone(&wire.unknown),
             });
         }
         Tables {
@@ -368,6 +379,21 @@ impl Topology {
                 .map(|slot| self.entry(slot.record.as_ref()?))
                 .collect(),
         }
+    }
+
+    /// Enters what workers learned while they changed over to larger tables; they all have these now.
+    pub(crate) fn finish_growing(&mut self) {
+        self.learned.finish_growing();
+    }
+
+    /// Removes what an attachment has learned, which no worker has any more: another may get its slot.
+    pub(crate) fn forget_learned(&mut self, id: AttachmentId) {
+        self.learned.forget(id);
+    }
+
+    /// Returns the MAC addresses that an attachment has learned, with their VLANs.
+    pub(crate) fn learned(&self, id: AttachmentId) -> Vec<(Vid, Mac)> {
+        self.learned.of_attachment(id)
     }
 
     /// Lists the groups that control has given attachments, in each of their segments.
@@ -499,10 +525,44 @@ impl Topology {
     }
 }
 
+/// Lists the attachments that `choose` chooses.
+fn members_of(
+    records: &[&AttachmentRecord],
+    choose: impl Fn(&AttachmentRecord) -> bool,
+) -> Box<[Member]> {
+    let chosen = records.iter().filter(|record| choose(record));
+    let members = chosen.map(|record| Member {
+        id: record.id,
+        owner: record.worker,
+    });
+    members.collect()
+}
+
+/// Whether an attachment may send from MAC addresses besides its own.
+fn is_learner(record: &AttachmentRecord) -> bool {
+    record.spec.pose.is_learned()
+}
+
+/// VLANs in each of which a learner may have all its MAC addresses.
+const WHOLE_VLANS: usize = 16;
+
+/// Places for the MAC addresses of a learner in the table of one of its VLANs. It may have `limit` over all
+/// of them, in whichever: but thousands of VLANs do not each need room for all.
+fn share_of(record: &AttachmentRecord, limit: usize) -> usize {
+    let vlans = record.identity.vlans();
+    let share = limit * WHOLE_VLANS / vlans.max(WHOLE_VLANS);
+    share.max(limit.min(WHOLE_VLANS))
+}
+
 /// Whether an attachment with these roles is to get the frames and the reports of all groups (RFC
 /// 4541, 2.1.1 (1) and 2.1.2 (4)).
 fn hears_all_groups(roles: Roles) -> bool {
     roles.has(Role::Router) || roles.has(Role::Querier)
+}
+
+fn mac_table(records: &[&AttachmentRecord]) -> MacTable {
+    let entries = records.iter().map(|record| (record.spec.mac, record.id));
+    MacTable::new(&entries.collect::<Vec<_>>())
 }
 
 fn uplink_table(uplink: &UplinkRecord) -> UplinkTable {
@@ -534,16 +594,19 @@ fn network_vlans<'u>(
     }
     let made = by_network.into_iter().map(|(vlan, records)| {
         let given = records.iter().flat_map(|record| {
-            let ids = record
-                .identity
-                .given()
-                .filter_map(|octets| interface_id(&octets));
-            ids.map(|id| (id, record.id))
+            let addresses = record.identity.given();
+            addresses.map(|address| (address, record.id))
         });
         let mut given: Vec<_> = given.collect();
-        given.sort_unstable_by_key(|(id, _)| *id);
+        given.sort_unstable();
+        let has_learner = records.iter().any(|record| is_learner(record));
+        let macs = match has_learner {
+            true => mac_table(&records),
+            false => MacTable::default(),
+        };
         let table = NetworkVlan {
             given: given.into(),
+            macs,
             members: records.iter().map(|record| record.id).collect(),
         };
         (vlan, Arc::new(table))

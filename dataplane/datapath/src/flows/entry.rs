@@ -73,7 +73,8 @@ impl CachedVerdict {
 #[repr(C)]
 pub(crate) struct FlowAction {
     pub(crate) destination: PackedDestination,
-    /// Longest frame in bytes that the entry speaks for; longer ones are misses.
+    /// Longest frame in bytes that the entry speaks for; longer ones are misses. 0 where the destination is
+    /// to be confirmed first: so the others pay nothing for it.
     pub(crate) max_frame: u32,
     /// Not 0 if both verdicts accept. A word, since it is tested for every frame.
     accepted: u32,
@@ -81,6 +82,10 @@ pub(crate) struct FlowAction {
     pub(crate) egress: CachedVerdict,
     /// Verdict at the pod that the flow goes to, if this worker owns it.
     pub(crate) ingress: CachedVerdict,
+    /// Longest frame of an entry that is to be confirmed; 0 of any other.
+    unconfirmed: u32,
+    /// Epoch and second in which the entry was last confirmed; an epoch is never 0.
+    confirmed: [u32; 2],
 }
 
 impl FlowAction {
@@ -98,7 +103,29 @@ impl FlowAction {
             accepted: accepted.into(),
             egress,
             ingress,
+            unconfirmed: 0,
+            confirmed: [0; 2],
         }
+    }
+
+    /// Returns the action as one whose destination is to be confirmed, since it may be learned to be
+    /// another.
+    pub(crate) fn to_be_confirmed(self) -> FlowAction {
+        FlowAction {
+            max_frame: 0,
+            unconfirmed: self.max_frame,
+            ..self
+        }
+    }
+
+    /// Whether a frame of `bytes` may go by this action once its destination is confirmed.
+    pub(crate) fn may_be_confirmed(&self, bytes: usize) -> bool {
+        bytes <= self.unconfirmed as usize
+    }
+
+    /// Whether the destination was confirmed in this epoch and second.
+    pub(crate) fn is_confirmed(&self, epoch: u32, second: u32) -> bool {
+        self.confirmed == [epoch, second]
     }
 
     /// Whether both verdicts accept.
@@ -204,8 +231,23 @@ impl FlowEntry {
             destination,
             max_frame: before,
             egress,
+            unconfirmed,
             ..
         } = self.action;
-        self.action = FlowAction::new(destination, max_frame.min(before), egress, ingress);
+        let action = |before| FlowAction::new(destination, max_frame.min(before), egress, ingress);
+        self.action = match unconfirmed {
+            0 => action(before),
+            before => action(before).to_be_confirmed(),
+        };
+    }
+
+    /// Notes that the destination was confirmed.
+    pub(super) fn confirm(&mut self, epoch: u32, second: u32) {
+        self.action.confirmed = [epoch, second];
+    }
+
+    /// Whether the destination is to be confirmed.
+    pub(super) fn is_to_be_confirmed(&self) -> bool {
+        self.action.unconfirmed != 0
     }
 }

@@ -19,6 +19,8 @@
 //! * At most [`INSERTS_PER_BURST`] flows are inserted of a burst: a burst of nothing but new flows
 //!   costs little more than without a cache.
 //! * The hash is keyed, so no pod can aim at another's bucket.
+//! * Where MAC addresses are learned, an entry's destination is confirmed before it is used
+//!   ([`FlowAction::to_be_confirmed`]).
 //! * Only flows that the key alone decides are kept: no ARP or neighbour discovery (their bodies are
 //!   read), no second tags, nothing that is flooded, rejected or logged.
 
@@ -273,6 +275,10 @@ impl FlowCache {
         let base = at * WAYS;
         let entries = self.entries.get_mut(base..base + WAYS)?;
         if let Some(way) = entries.iter().position(|entry| entry.is_of(info)) {
+            // What was learned has changed: the frame goes elsewhere now.
+            if entries[way].is_to_be_confirmed() {
+                entries[way] = FlowEntry::new(info, action);
+            }
             return Some((FlowNumber::of(base + way), false));
         }
         self.left = self.left.checked_sub(1)?;
@@ -295,6 +301,20 @@ impl FlowCache {
         bucket.set_tag(way, tag(hash));
         entries[way] = FlowEntry::new(info, action);
         Some((FlowNumber::of(base + way), true))
+    }
+
+    /// Returns the action of an entry.
+    #[cold]
+    pub(crate) fn action(&self, at: usize) -> Option<&FlowAction> {
+        self.entries.get(at).map(FlowEntry::action)
+    }
+
+    /// Notes that the destination of an entry was confirmed, and returns its action.
+    #[cold]
+    pub(crate) fn confirm(&mut self, at: usize, epoch: u32, second: u32) -> Option<&FlowAction> {
+        let entry = self.entries.get_mut(at)?;
+        entry.confirm(epoch, second);
+        Some(entry.action())
     }
 
     /// Adds the receiver's verdict to the entry that a frame's facts name, if it is still there.

@@ -14,7 +14,8 @@ pub enum Destination {
     Attachment(AttachmentId),
     /// Out of an uplink, whichever worker polls it.
     Uplink(UplinkId),
-    /// Every attachment of the frame's segment but its sender, and the wire if a pod sent it.
+    /// Every attachment of the frame's segment but its sender, and the wire if a pod sent it. Of a frame
+    /// to a unicast address, the promiscuous attachments.
     Flood,
     /// Every attachment of the frame's segment that this worker owns: another worker floods the
     /// frame, and this is the copy for this one.

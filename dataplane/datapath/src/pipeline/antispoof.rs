@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Anti-spoofing: a pod's frame must come from the pod's own addresses, in the Ethernet header, in
+//! Anti-spoofing: a pod's frame must come from addresses that the pod may use, in the Ethernet header, in
 //! the IP header, and in what ARP and neighbour discovery would have others believe. And it must not
 //! play a role that the attachment was not given.
 
+use std::net::IpAddr;
+
+use sluice_packet::nd::NEIGHBOUR_ADVERT;
+use sluice_packet::pose::AntiSpoof;
 use sluice_packet::role::{Role, role_of};
 use sluice_packet::sender::{Claim, claim_of, is_impossible_source, may_be_from_nobody};
 use sluice_packet::{FlowKey, Mac};
@@ -10,7 +14,7 @@ use sluice_packet::{FlowKey, Mac};
 use crate::drops::DropReason;
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::claims;
-use crate::pipeline::identity::{Identity, interface_id, key_address};
+use crate::pipeline::identity::{interface_id, key_address};
 use crate::pipeline::tables::{SegmentTable, Tables};
 
 /// Tables and time that a frame of a pod is checked by.
@@ -24,11 +28,13 @@ pub(crate) struct Context<'a> {
 
 /// Checks one parsed frame of a pod.
 ///
-/// The source MAC must be the attachment's, always. When the attachment has addresses, IP sources
-/// must be among them; so must what ARP and ND claim. `::` is for those who have no address yet
-/// ([`may_be_from_nobody`]). Link-local addresses of IPv6 are the one made of the MAC, those
-/// configured, and a few that the pod takes by using them ([`claims`]). What a router, a DHCP server
-/// or a querier sends needs that role, whatever addresses there are.
+/// The source MAC address must be one that the attachment may use and no other attachment has. How far
+/// IP sources and what ARP and ND announce are checked, its [`AntiSpoof`] says; with
+/// [`AntiSpoof::Strict`] its own addresses, where it has any, and its allowed pairs. In no mode may ARP
+/// and ND announce an address that another attachment was given, unless a pair names it. `::` is for
+/// those who have no address yet ([`may_be_from_nobody`]). Link-local addresses of IPv6 are the one made
+/// of the MAC, those configured, and a few that the pod takes by using them ([`claims`]). What a router,
+/// a DHCP server or a querier sends needs that role, whatever addresses there are.
 #[inline(always)]
 pub(crate) fn check(
     attachment: &Attachment,
@@ -38,7 +44,8 @@ pub(crate) fn check(
     context: Context<'_>,
 ) -> Result<(), DropReason> {
     let own = &*attachment.identity;
-    if key.src_mac != own.mac.0 {
+    let mac = key.src_mac();
+    if mac != own.mac && !may_use_other(attachment, mac, context) {
         return Err(DropReason::SpoofedMac);
     }
     let from_nobody = key.has(FlowKey::IPV6) && key.src == [0; 16];
@@ -46,7 +53,7 @@ pub(crate) fn check(
         let honest = if from_nobody {
             may_be_from_nobody(frame, key, l3)
         } else {
-            own.may_have(&key.src) && !is_impossible_source(key)
+            own.may_have_at(mac, &key.src) && !is_impossible_source(key)
         };
         if !honest {
             return Err(DropReason::SpoofedIp);
@@ -57,15 +64,23 @@ pub(crate) fn check(
             return Err(without(role));
         }
     }
-    let discovered = check_claim(own, frame, key, l3)?;
+    let discovered = check_claim(attachment, frame, key, l3, context)?;
     if key.has(FlowKey::IPV6) {
         // Last, so that a frame that goes no further takes no address.
         let source = (!from_nobody).then_some(key.src);
         for address in source.into_iter().chain(discovered) {
-            take(attachment, &address, context)?;
+            take(attachment, mac, &address, context)?;
         }
     }
     Ok(())
+}
+
+/// Whether the attachment may use a MAC address that is not its own.
+#[cold]
+fn may_use_other(attachment: &Attachment, mac: Mac, context: Context<'_>) -> bool {
+    attachment.identity.may_use(mac)
+        && mac.is_unicast()
+        && context.segment.network.macs.get(mac.0).is_none()
 }
 
 /// Reason for which a frame is dropped whose sender was not given `role`.
@@ -80,51 +95,98 @@ fn without(role: Role) -> DropReason {
 /// Checks what ARP or neighbour discovery claims. Returns the IPv6 address that it claims, if any.
 #[inline]
 fn check_claim(
-    own: &Identity,
+    attachment: &Attachment,
     frame: &[u8],
     key: &FlowKey,
     l3: u16,
+    context: Context<'_>,
 ) -> Result<Option<[u8; 16]>, DropReason> {
+    let own = &*attachment.identity;
     let reason = if key.has(FlowKey::ARP) {
         DropReason::SpoofedArp
     } else {
         DropReason::SpoofedNd
     };
-    let (honest, address) = match claim_of(frame, key, l3).map_err(|_| reason)? {
-        Claim::None => return Ok(None),
+    let may_use = |mac: Mac| mac == own.mac || may_use_other(attachment, mac, context);
+    let is_taken = |mac, address: &[u8; 16]| {
+        let network = &context.segment.network;
+        network.is_given_to_another(address, attachment.id) && !own.names(mac, address)
+    };
+    match claim_of(frame, key, l3).map_err(|_| reason)? {
+        Claim::None => Ok(None),
         Claim::Arp { mac, ip, target } => {
             // A probe claims the address it asks for.
             let address = key_address(&ip.unwrap_or(target).into());
             let probes_nobody = ip.is_none() && target.is_unspecified();
-            let honest = mac == own.mac && (probes_nobody || own.may_have(&address));
-            (honest, None)
+            if !may_use(mac) || !probes_nobody && !own.may_have_at(mac, &address) {
+                return Err(reason);
+            }
+            if is_taken(mac, &address) {
+                return Err(DropReason::AddressTaken);
+            }
+            Ok(None)
         }
-        Claim::Neighbour { mac, address, .. } => {
+        Claim::Neighbour {
+            icmp_type,
+            mac: option,
+            address,
+        } => {
             let address = address.map(|address| address.octets());
-            let mac_honest = mac.is_none_or(|mac: Mac| mac == own.mac);
-            let honest = mac_honest && address.is_none_or(|address| own.may_have(&address));
-            (honest, address)
+            let announced = option.unwrap_or(key.src_mac());
+            // An advertisement's option is of its target, any other's of its source.
+            let source = (icmp_type != NEIGHBOUR_ADVERT && key.src != [0; 16]).then_some(key.src);
+            let may_have = |address| own.may_have_at(announced, &address);
+            if !may_use(announced) || ![address, source].into_iter().flatten().all(may_have) {
+                return Err(reason);
+            }
+            // Link-local ones are judged when they are taken.
+            let strict = own.anti_spoof == AntiSpoof::Strict;
+            let judged = |address: &[u8; 16]| !strict || interface_id(address).is_none();
+            let mut said = [address, source].into_iter().flatten().filter(judged);
+            if said.any(|address| is_taken(announced, &address)) {
+                return Err(DropReason::AddressTaken);
+            }
+            Ok(address)
         }
-    };
-    if honest { Ok(address) } else { Err(reason) }
+    }
 }
 
-/// Takes a link-local address for the attachment, unless it was given it. Other addresses are fine
-/// as they are.
+/// Takes a link-local address for the attachment, unless it was given it or a pair has it. Other
+/// addresses are fine as they are.
+///
+/// A router and a bridge take as many as a host may, so that nobody else does, and use any others
+/// besides. What is behind a bridge takes none.
 #[inline]
 fn take(
     attachment: &Attachment,
+    mac: Mac,
     address: &[u8; 16],
     context: Context<'_>,
 ) -> Result<(), DropReason> {
-    match interface_id(address) {
-        Some(id) if !attachment.identity.was_given(address) => claims::claim(
-            context.tables,
-            context.segment,
-            attachment,
-            id,
-            context.now_ms,
-        ),
-        _ => Ok(()),
+    let own = &*attachment.identity;
+    let Some(id) = interface_id(address) else {
+        return Ok(());
+    };
+    let is_behind = mac != own.mac && own.anti_spoof != AntiSpoof::Strict;
+    if own.was_given(address) || own.has_in_pair(mac, address) || is_behind {
+        return Ok(());
+    }
+    let (tables, segment) = (context.tables, context.segment);
+    match claims::claim(tables, segment, attachment, id, context.now_ms) {
+        Err(DropReason::LinkLocalLimited) if own.anti_spoof != AntiSpoof::Strict => Ok(()),
+        claimed => claimed,
+    }
+}
+
+/// Returns the addresses that a dropped frame came from, or announced: for people.
+#[cold]
+pub(crate) fn addresses(frame: &[u8], key: &FlowKey, l3: u16) -> (Mac, Option<IpAddr>) {
+    match claim_of(frame, key, l3) {
+        Ok(Claim::Arp { mac, ip, target }) => (mac, Some(ip.unwrap_or(target).into())),
+        Ok(Claim::Neighbour { mac, address, .. }) => {
+            let ip = address.map(IpAddr::from).or_else(|| key.src_ip());
+            (mac.unwrap_or(key.src_mac()), ip)
+        }
+        Ok(Claim::None) | Err(_) => (key.src_mac(), key.src_ip()),
     }
 }

@@ -24,6 +24,10 @@ const REJECTS: Rate = Rate::new(1_000, 100);
 /// Groups that a pod may join: each is told to every other worker.
 const JOINS: Rate = Rate::new(100, 256);
 
+/// MAC addresses that a pod may begin to send from: all workers look at the table again after each. A
+/// bridge that starts, or fails over, has all of its own at once.
+const LEARNING: Rate = Rate::new(100, 256);
+
 /// Link-local addresses that a pod may ask for: all others of its VLAN are looked at.
 const CLAIMS: Rate = Rate::new(10, 16);
 
@@ -53,6 +57,10 @@ pub(crate) struct Attachment {
     pub(crate) joins: TokenBucket,
     /// Limit of the link-local addresses that are looked for among all others'.
     pub(crate) claims: TokenBucket,
+    /// Most MAC addresses besides its own that it may have learned.
+    pub(crate) macs: usize,
+    /// Limit of those that it begins to send from.
+    pub(crate) learning: TokenBucket,
     /// Something was delivered since the last flush.
     pub(crate) dirty: bool,
     pub(crate) uplink: UplinkId,
@@ -127,6 +135,8 @@ impl Attachment {
             records: RecordLimits::new(),
             joins: TokenBucket::new(JOINS),
             claims: TokenBucket::new(CLAIMS),
+            macs: limits.macs.into(),
+            learning: TokenBucket::new(LEARNING),
             dirty: false,
             uplink: spec.uplink,
             is_jumbo: spec.mtu as usize + FRAME_OVERHEAD > BufSize::Small.data_bytes(),

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU64, Ordering, fence};
 use crate::drops::DropReason;
 use crate::ids::AttachmentId;
 use crate::pipeline::attachment::Attachment;
-use crate::pipeline::identity::Identity;
+use crate::pipeline::identity::{Identity, link_local_with};
 use crate::pipeline::tables::{NetworkVlan, SegmentTable, Tables};
 
 const NANOS_PER_MILLI: u64 = 1_000_000;
@@ -72,7 +72,8 @@ pub(crate) fn claim(
     {
         return Err(DropReason::LinkLocalLimited);
     }
-    if segment.network.is_given_to_another(id, attachment.id) {
+    let address = link_local_with(id).octets();
+    if segment.network.is_given_to_another(&address, attachment.id) {
         return Err(DropReason::LinkLocalTaken);
     }
     attachment
@@ -114,7 +115,8 @@ pub(crate) fn yield_to_given(tables: &Tables, id: AttachmentId, identity: &Ident
                 continue;
             }
             let segment = tables.segment_of(uplink, vid);
-            if segment.is_some_and(|segment| segment.network.is_given_to_another(claimed, id)) {
+            let address = link_local_with(claimed).octets();
+            if segment.is_some_and(|segment| segment.network.is_given_to_another(&address, id)) {
                 give_up(identity, place);
             }
         }
@@ -128,10 +130,12 @@ fn give_up(identity: &Identity, place: &AtomicU64) {
 }
 
 impl NetworkVlan {
-    /// Whether the link-local address with an interface id is that of an attachment other than `own`
-    /// from its beginning: configured, or made of its MAC.
-    fn is_given_to_another(&self, id: u64, own: AttachmentId) -> bool {
-        let found = self.given.binary_search_by_key(&id, |(given, _)| *given);
+    /// Whether an address is that of an attachment other than `own` from its beginning: configured, or
+    /// the link-local one made of its MAC.
+    pub(crate) fn is_given_to_another(&self, address: &[u8; 16], own: AttachmentId) -> bool {
+        let found = self
+            .given
+            .binary_search_by_key(address, |(given, _)| *given);
         let holder = found.ok().and_then(|at| self.given.get(at));
         holder.is_some_and(|(_, holder)| *holder != own)
     }

@@ -5,17 +5,21 @@
 use sluice_mem::{Burst, Mbuf};
 use sluice_packet::link_control::{is_link_control, is_reserved_group};
 use sluice_packet::{FlowKey, Mac, Vid};
+use sluice_ring::Producer;
 
 use super::antispoof;
 use super::attachment::Attachment;
-use super::event::WorkerEvent;
+use super::event::{Spoofed, WorkerEvent};
 use super::frame_set::FrameSet;
+use super::learn;
+use super::learned::Holder;
 use super::lookup::Lookup;
 use super::state::WorkerState;
 use super::tables::{SegmentTable, Tables};
 use crate::drops::DropReason;
 use crate::frame::FrameInfo;
 use crate::frame::destination::Destination;
+use crate::frame::origin_tag::Origin;
 use crate::ids::AttachmentId;
 
 /// Bytes before the layer 3 header, without a second tag and with one.
@@ -29,10 +33,11 @@ pub(crate) fn from_uplink(
     flows: &mut Lookup,
     burst: &mut Burst,
 ) {
+    let now_ms = state.now_ms;
     misses(
         flows,
         burst,
-        |mbuf| uplink_frame(tables, mbuf),
+        |mbuf| uplink_frame(tables, now_ms, mbuf),
         |mbuf, reason| {
             if reason == DropReason::LocalSource {
                 tell_of_local_source(tables, state, &mbuf);
@@ -76,17 +81,51 @@ pub(crate) fn from_pod(
     let Some(attachment) = found.and_then(Option::as_deref) else {
         return state.pools.free_burst(burst);
     };
-    let pools = &mut state.pools;
+    let (pools, events) = (&mut state.pools, &mut state.events);
     let now_ms = state.now_ms;
     misses(
         flows,
         burst,
         |mbuf| pod_frame(tables, attachment, now_ms, mbuf),
         |mbuf, reason| {
+            if is_spoofed(reason) && !attachment.identity.is_told_of_spoofed(reason) {
+                tell_of_spoofed(events, attachment, &mbuf, reason);
+            }
             attachment.counts.egress_drops.add(reason, 1);
             pools.free(mbuf);
         },
     );
+}
+
+/// Whether a drop reason says that a pod's frame is not from whom it says.
+fn is_spoofed(reason: DropReason) -> bool {
+    use DropReason::{AddressTaken, SpoofedArp, SpoofedIp, SpoofedMac, SpoofedNd};
+    matches!(
+        reason,
+        SpoofedMac | SpoofedIp | SpoofedArp | SpoofedNd | AddressTaken
+    )
+}
+
+/// Tells control that a pod's frame is not from whom it says, once for each attachment and reason.
+#[cold]
+fn tell_of_spoofed(
+    events: &mut Producer<WorkerEvent>,
+    attachment: &Attachment,
+    mbuf: &Mbuf,
+    reason: DropReason,
+) {
+    let info = FrameInfo::of(mbuf);
+    let (mac, ip) = antispoof::addresses(mbuf.data(), &info.key, l3(info));
+    let event = WorkerEvent::Spoofed(Spoofed {
+        attachment: attachment.id,
+        vid: Vid::new(info.segment().vid()).unwrap_or(Vid::UNTAGGED),
+        reason,
+        mac,
+        ip,
+    });
+    if events.push(event).is_ok() {
+        attachment.identity.tell_of_spoofed(reason);
+    }
 }
 
 /// Runs `classify` over the misses of a burst; a frame that it refuses it takes out, handing it to
@@ -123,7 +162,7 @@ fn misses(
 /// Decides where a frame from the wire goes. One whose source cannot be a host of the wire goes
 /// nowhere.
 #[inline(always)]
-fn uplink_frame(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), DropReason> {
+fn uplink_frame(tables: &Tables, now_ms: u64, mbuf: &mut Mbuf) -> Result<(), DropReason> {
     let (frame, info) = FrameInfo::beside_data(mbuf);
     let segment = tables
         .segment(info.segment())
@@ -136,15 +175,8 @@ fn uplink_frame(tables: &Tables, mbuf: &mut Mbuf) -> Result<(), DropReason> {
         return Err(DropReason::LocalSource);
     }
     check_link_control(frame, info)?;
-    let destination = if info.key.dst_mac().is_multicast() {
-        Destination::Flood
-    } else {
-        let found = segment
-            .macs
-            .get(info.key.dst_mac)
-            .ok_or(DropReason::NotOurs)?;
-        Destination::Attachment(found)
-    };
+    learn::from_wire(tables, segment, &info.key, now_ms);
+    let destination = destination(tables, segment, None, &info.key)?;
     info.set_destination(destination);
     Ok(())
 }
@@ -175,7 +207,8 @@ fn pod_frame(
         now_ms,
     };
     antispoof::check(attachment, frame, &info.key, l3(info), context)?;
-    let destination = pod_destination(segment, attachment, &info.key)?;
+    learn::from_pod(tables, segment, attachment, &info.key, now_ms)?;
+    let destination = destination(tables, segment, Some(attachment.id), &info.key)?;
     info.set_destination(destination);
     Ok(())
 }
@@ -203,18 +236,63 @@ fn l3(info: &FrameInfo) -> u16 {
     }
 }
 
-/// Returns where a pod's frame goes: another pod of its segment, all of them, or the wire.
-fn pod_destination(
+/// Returns where a frame goes: an attachment, all of its segment or those that are promiscuous, or the
+/// wire. `sender` is the pod that it comes from, if it comes from one.
+#[inline(always)]
+pub(crate) fn destination(
+    tables: &Tables,
     segment: &SegmentTable,
-    attachment: &Attachment,
+    sender: Option<AttachmentId>,
     key: &FlowKey,
 ) -> Result<Destination, DropReason> {
     if key.dst_mac().is_multicast() {
         return Ok(Destination::Flood);
     }
-    match segment.macs.get(key.dst_mac) {
-        Some(found) if found == attachment.id => Err(DropReason::Hairpin),
-        Some(found) => Ok(Destination::Attachment(found)),
-        None => Ok(Destination::Uplink(segment.id.uplink())),
+    match (tables.owner_of(segment, key.dst_mac), sender) {
+        (Some(found), Some(sender)) if found == sender => Err(DropReason::Hairpin),
+        (Some(found), _) => Ok(Destination::Attachment(found)),
+        (None, _) if !segment.promiscuous.is_empty() => Ok(to_promiscuous(segment, sender)),
+        (None, Some(_)) => Ok(Destination::Uplink(segment.id.uplink())),
+        (None, None) => Err(DropReason::NotOurs),
+    }
+}
+
+/// Returns where a frame of a cached flow goes by what is learned by now, and notes that its source is in
+/// use. `None`: its source has moved, or it has no way on.
+#[cold]
+pub(crate) fn destination_by_now(
+    tables: &Tables,
+    segment: &SegmentTable,
+    info: &FrameInfo,
+    now_s: u32,
+) -> Option<Destination> {
+    let (key, table) = (&info.key, segment.learned.as_deref()?);
+    let sender = match info.origin() {
+        Origin::Attachment(id) => {
+            let own = tables.attachment(id)?.identity.mac;
+            let is_there =
+                key.src_mac() == own || table.refresh(key.src_mac(), learn::holder(id), now_s);
+            is_there.then_some(Some(id))?
+        }
+        Origin::Uplink(_) => match table.holder(key.src_mac()) {
+            Some(Holder::Slot(_)) => return None,
+            Some(Holder::Wire) | None => None,
+        },
+    };
+    destination(tables, segment, sender, key).ok()
+}
+
+/// Destination of a frame to an address that nobody in its segment has, and somebody is to get.
+#[cold]
+fn to_promiscuous(segment: &SegmentTable, sender: Option<AttachmentId>) -> Destination {
+    let mut others = segment
+        .promiscuous
+        .iter()
+        .filter(|one| Some(one.id) != sender);
+    match (others.next(), others.next(), sender) {
+        (None, _, _) => Destination::Uplink(segment.id.uplink()),
+        // A frame of the wire that one gets is as any other for it.
+        (Some(one), None, None) => Destination::Attachment(one.id),
+        _ => Destination::Flood,
     }
 }

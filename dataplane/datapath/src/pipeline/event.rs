@@ -1,11 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Events that a worker posts to control without being asked.
 
+use std::net::IpAddr;
 use std::os::fd::BorrowedFd;
 
 use sluice_firewall::{Direction, Hit, PolicyIndex};
-use sluice_packet::{FlowKey, Vid};
+use sluice_packet::{FlowKey, Mac, Vid};
 
+use crate::drops::DropReason;
 use crate::ids::AttachmentId;
 use crate::ports::seam::{PodPort, PortFault};
 
@@ -19,8 +21,27 @@ pub(crate) enum WorkerEvent {
     },
     /// For the first time a frame came from the wire with the attachment's MAC address as source.
     LocalSource { attachment: AttachmentId, vid: Vid },
+    /// For the first time a frame of the attachment was dropped for this reason.
+    Spoofed(Spoofed),
     /// A rule with `log` decided on a frame.
     Log(RawRecord),
+}
+
+/// Frame of a pod that was dropped for the addresses it came from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Spoofed {
+    /// Attachment that sent it.
+    pub attachment: AttachmentId,
+    /// VLAN of the frame.
+    pub vid: Vid,
+    /// Reason: [`DropReason::SpoofedMac`] or one of those that follow it, to
+    /// [`DropReason::AddressTaken`].
+    pub reason: DropReason,
+    /// Source MAC address; of ARP and neighbour discovery, the one that they announce.
+    pub mac: Mac,
+    /// Source IP address; of ARP and neighbour discovery, the one that they announce. `None`: neither
+    /// has one.
+    pub ip: Option<IpAddr>,
 }
 
 impl WorkerEvent {

@@ -3,13 +3,17 @@
 //! see it, through any version of the tables.
 
 use std::net::{IpAddr, Ipv6Addr};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 
+use sluice_packet::pose::AntiSpoof;
 use sluice_packet::role::Roles;
 use sluice_packet::{FlowKey, Mac, Vid};
 
+use crate::drops::DropReason;
+use crate::pipeline::allowed_pairs::AllowedPairs;
 use crate::pipeline::claims::Claims;
 use crate::pipeline::fragments::PieceTable;
+use crate::pipeline::learn::LearnedCount;
 use crate::spec::AttachmentSpec;
 
 /// Identity of an attachment, as long as the attachment lives.
@@ -17,6 +21,9 @@ use crate::spec::AttachmentSpec;
 pub(crate) struct Identity {
     pub(crate) mac: Mac,
     pub(crate) roles: Roles,
+    /// Check of its sender addresses.
+    pub(crate) anti_spoof: AntiSpoof,
+    pairs: AllowedPairs,
     /// As in [`FlowKey::src`]. Empty: any address.
     addresses: Box<[[u8; 16]]>,
     /// `fe80::` with the interface id made of the MAC (RFC 4291, appendix A): always its own.
@@ -25,12 +32,16 @@ pub(crate) struct Identity {
     claims: Box<[(u16, Claims)]>,
     /// Claims in all VLANs together, so that most attachments need not be searched for any.
     pub(crate) claim_count: AtomicUsize,
+    /// MAC addresses besides its own that it has learned.
+    pub(crate) learned: LearnedCount,
     /// First pieces of the datagrams that come from it.
     pub(crate) pieces_out: PieceTable,
     /// First pieces of the datagrams that come to it from the wire.
     pub(crate) pieces_in: PieceTable,
     /// A frame with its MAC as source came from the wire, and control was told.
     told_of_wire: AtomicBool,
+    /// Drop reasons of spoofed frames that control was told of, by bit.
+    told_of_spoofed: AtomicU64,
 }
 
 impl Identity {
@@ -39,13 +50,17 @@ impl Identity {
         Identity {
             mac: spec.mac,
             roles: spec.roles,
+            anti_spoof: spec.pose.anti_spoof,
+            pairs: AllowedPairs::new(&spec.pose.pairs, spec.mac),
             addresses: spec.addresses.iter().map(key_address).collect(),
             link_local: link_local_of(spec.mac),
             claims: vids.iter().map(|v| (v.get(), Claims::default())).collect(),
             claim_count: AtomicUsize::new(0),
+            learned: LearnedCount::default(),
             pieces_out: PieceTable::default(),
             pieces_in: PieceTable::default(),
             told_of_wire: AtomicBool::new(false),
+            told_of_spoofed: AtomicU64::new(0),
         }
     }
 
@@ -55,9 +70,38 @@ impl Identity {
         *address == self.link_local || self.addresses.contains(address)
     }
 
-    /// Whether the attachment may send from `address`. A link-local one that it was not given it
-    /// has to claim besides.
-    pub(crate) fn may_have(&self, address: &[u8; 16]) -> bool {
+    /// Whether the attachment may send from a MAC address, unless another attachment has it.
+    pub(crate) fn may_use(&self, mac: Mac) -> bool {
+        let may_be_foreign = match self.anti_spoof {
+            AntiSpoof::Off => mac.is_unicast() && mac != Mac::ZERO,
+            AntiSpoof::Strict | AntiSpoof::Mac => self.pairs.has_mac(mac),
+        };
+        mac == self.mac || may_be_foreign
+    }
+
+    /// Whether `address` may be behind a MAC address that the attachment may use.
+    pub(crate) fn may_have_at(&self, mac: Mac, address: &[u8; 16]) -> bool {
+        match self.anti_spoof {
+            AntiSpoof::Strict => {
+                mac == self.mac && self.may_have(address) || self.pairs.allow(mac, address)
+            }
+            AntiSpoof::Mac | AntiSpoof::Off => true,
+        }
+    }
+
+    /// Whether a pair has this address, so that it need not be claimed.
+    pub(crate) fn has_in_pair(&self, mac: Mac, address: &[u8; 16]) -> bool {
+        self.pairs.have(mac, address)
+    }
+
+    /// Whether a pair names this address, so that it may be announced even if another was given it.
+    pub(crate) fn names(&self, mac: Mac, address: &[u8; 16]) -> bool {
+        self.pairs.name(mac, address)
+    }
+
+    /// Whether the attachment may send from `address`, its own MAC address before it. A link-local one
+    /// that it was not given it has to claim besides.
+    fn may_have(&self, address: &[u8; 16]) -> bool {
         if is_link_local(address) {
             return self.was_given(address) || interface_id(address).is_some();
         }
@@ -67,6 +111,11 @@ impl Identity {
     /// The addresses that it was given, the one made of the MAC among them.
     pub(crate) fn given(&self) -> impl Iterator<Item = [u8; 16]> {
         self.addresses.iter().copied().chain([self.link_local])
+    }
+
+    /// Number of its VLANs.
+    pub(crate) fn vlans(&self) -> usize {
+        self.claims.len()
     }
 
     /// Claims of the attachment in a VLAN of its own.
@@ -100,6 +149,22 @@ impl Identity {
     pub(crate) fn untell_of_wire(&self) {
         self.told_of_wire.store(false, Ordering::Relaxed);
     }
+
+    /// Whether control was told of a frame that was dropped for `reason`.
+    pub(crate) fn is_told_of_spoofed(&self, reason: DropReason) -> bool {
+        self.told_of_spoofed.load(Ordering::Relaxed) & spoofed_bit(reason) != 0
+    }
+
+    /// Notes that control is told of a frame that was dropped for `reason`.
+    pub(crate) fn tell_of_spoofed(&self, reason: DropReason) {
+        let bit = spoofed_bit(reason);
+        self.told_of_spoofed.fetch_or(bit, Ordering::Relaxed);
+    }
+}
+
+/// Bit of a drop reason.
+fn spoofed_bit(reason: DropReason) -> u64 {
+    1 << (reason as u32 % u64::BITS)
 }
 
 /// An address as a [`FlowKey`] holds it.
@@ -126,7 +191,7 @@ pub(crate) fn interface_id(address: &[u8; 16]) -> Option<u64> {
 }
 
 /// Link-local address with an interface id.
-fn link_local_with(id: u64) -> Ipv6Addr {
+pub(crate) fn link_local_with(id: u64) -> Ipv6Addr {
     Ipv6Addr::from_bits(0xfe80 << 112 | u128::from(id))
 }
 

@@ -5,7 +5,9 @@
 use sluice_firewall::Direction;
 use sluice_mem::{BURST, Burst};
 
+use super::classify::destination_by_now;
 use super::frame_set::FrameSet;
+use super::learn;
 use super::state::WorkerState;
 use super::tables::Tables;
 use crate::counters::RuleSlots;
@@ -127,9 +129,15 @@ impl Lookup {
         for (n, mbuf) in burst.iter_mut().enumerate() {
             let bytes = mbuf.len();
             let info = FrameInfo::of_mut(mbuf);
-            let entry = state.flows.lookup(&candidates, n, info);
-            let entry = entry.filter(|(_, action)| bytes <= action.max_frame as usize);
-            let Some((at, action)) = entry else {
+            let Some((at, action)) = state.flows.lookup(&candidates, n, info) else {
+                self.miss(n);
+                continue;
+            };
+            let action = if bytes <= action.max_frame as usize {
+                action
+            } else if let Some(action) = confirm(tables, state, at, info, bytes) {
+                action
+            } else {
                 self.miss(n);
                 continue;
             };
@@ -204,6 +212,34 @@ impl Lookup {
         at_receiver.close_up(at_sender);
         self.close_up(at_receiver);
     }
+}
+
+/// Returns the action of an entry whose destination may be learned to be another, if the frame goes there
+/// now. `None`: it is a miss.
+#[cold]
+#[inline(never)]
+fn confirm<'s>(
+    tables: &Tables,
+    state: &'s mut WorkerState,
+    at: usize,
+    info: &FrameInfo,
+    bytes: usize,
+) -> Option<&'s FlowAction> {
+    let action = state.flows.action(at)?;
+    if !action.may_be_confirmed(bytes) {
+        return None;
+    }
+    let segment = tables.segment(info.segment())?;
+    let table = segment.learned.as_deref()?;
+    // Before what it speaks of is read: a change after that begins another.
+    let (epoch, second) = (table.epoch(), learn::second(state.now_ms));
+    if !action.is_confirmed(epoch, second) {
+        let expected = destination_by_now(tables, segment, info, second)?;
+        if expected.pack() != action.destination {
+            return None;
+        }
+    }
+    state.flows.confirm(at, epoch, second)
 }
 
 /// Counts a frame against the rules that decided on its flow.

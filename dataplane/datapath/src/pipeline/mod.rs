@@ -24,11 +24,12 @@
 //! | `parse.rs` | stage: tag, segment, key (`tags.rs`: the outermost tag, `fragments.rs`: ports of later pieces) |
 //! | `lookup.rs` | stage: the flow cache; [`Lookup`](lookup::Lookup) says which frames hit |
 //! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends (`claims.rs`: link-local addresses that pods take) |
+//! | `learn.rs` | what `classify` learns of MAC addresses beyond the attachments' own; `learned/` holds them |
 //! | `judge.rs` | stage: policies (`policy_context.rs`), and the answer to a reject (`reject.rs`) |
 //! | `dispatch/` | stage: `deliver`, `flood` (`snoop`), `uplink`, `handoff` |
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
-//! | `identity.rs` | what an attachment may pose as, through all versions of the tables |
+//! | `identity.rs`, `allowed_pairs.rs` | what an attachment may pose as, through all versions of the tables |
 //! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
 //! | `groups/` | multicast snooping: who is in which group |
 //! | `flood_limits.rs`, `record_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
@@ -51,6 +52,7 @@
 //!   [`deliver_borrowed`](dispatch::deliver::deliver_borrowed) and
 //!   [`uplink::send`](dispatch::uplink::send) for what goes out, copied to a ring of the worker's own.
 
+pub(crate) mod allowed_pairs;
 pub(crate) mod antispoof;
 pub(crate) mod attachment;
 pub(crate) mod claims;
@@ -69,6 +71,8 @@ pub(crate) mod handoff_ring;
 pub(crate) mod identity;
 pub(crate) mod ingress;
 pub(crate) mod judge;
+pub(crate) mod learn;
+pub(crate) mod learned;
 pub(crate) mod lookup;
 pub(crate) mod macs;
 pub(crate) mod outbox;

@@ -110,7 +110,7 @@ impl Pieces<'_> {
             PiecesOf::Wire(tables, uplink) => {
                 let receiver = tables
                     .segment(info.segment())
-                    .and_then(|segment| segment.macs.get(info.key.dst_mac))
+                    .and_then(|segment| tables.owner_of(segment, info.key.dst_mac))
                     .and_then(|id| tables.attachment(id));
                 match receiver {
                     Some(entry) => &entry.identity.pieces_in,

@@ -191,7 +191,15 @@ impl PolicyContext<'_> {
         };
         let max_frame = u32::try_from(attachment.max_frame).unwrap_or(u32::MAX);
         let destination = info.packed_destination();
-        let action = |egress, ingress| FlowAction::new(destination, max_frame, egress, ingress);
+        let segment = self.tables.segment(info.segment());
+        let learns = segment.is_some_and(|segment| segment.learned.is_some());
+        let action = |egress, ingress| {
+            let action = FlowAction::new(destination, max_frame, egress, ingress);
+            match learns {
+                true => action.to_be_confirmed(),
+                false => action,
+            }
+        };
         let inserted = match self.direction {
             Direction::Egress => {
                 // At an uplink no policy judges.

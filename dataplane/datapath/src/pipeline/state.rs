@@ -14,6 +14,7 @@ use super::clock::Clock;
 use super::event::{RawRecord, WorkerEvent};
 use super::groups::Groups;
 use super::handoff_ring::{FromWorker, ToWorker};
+use super::learn::AgeCursor;
 use super::outbox::Outbox;
 use super::tables::Tables;
 use super::tx_shares::TxShare;
@@ -88,6 +89,8 @@ pub(crate) struct WorkerState {
     pub(crate) outbox: Outbox,
     /// Multicast groups and their members.
     pub(crate) groups: Groups,
+    /// Place at which the search for old MAC addresses goes on.
+    pub(crate) age_cursor: AgeCursor,
     /// Ports that broke the protocol and that control has not got yet.
     pub(crate) quarantined: Vec<WorkerEvent>,
     /// Whether a port was quarantined since the worker last posted the faults.
@@ -131,6 +134,7 @@ impl WorkerState {
             events,
             outbox: Outbox::new(),
             groups: Groups::new(id, 0),
+            age_cursor: AgeCursor::default(),
             quarantined: Vec::new(),
             has_faults: false,
             to_wake: 0,

@@ -5,7 +5,9 @@
 use std::sync::Arc;
 
 use sluice_firewall::{PolicyIndex, PolicySet};
-use sluice_packet::Vid;
+#[cfg(doc)]
+use sluice_packet::FlowKey;
+use sluice_packet::{Mac, Vid};
 
 use crate::counters::{AttachmentCounts, RuleCounts};
 use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
@@ -14,6 +16,7 @@ use crate::pipeline::fragments::PieceTable;
 use crate::pipeline::groups::Group;
 use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::identity::Identity;
+use crate::pipeline::learned::{Holder, LearnedTable};
 use crate::pipeline::macs::MacTable;
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::pipeline::tx_shares::Credit;
@@ -74,20 +77,28 @@ pub(crate) struct SegmentTable {
     pub(crate) members: Box<[Member]>,
     /// Attachments that are to hear of all groups: routers and queriers.
     pub(crate) routers: Box<[Member]>,
+    /// Attachments that get what is for an address that nobody here has.
+    pub(crate) promiscuous: Box<[Member]>,
+    /// MAC addresses beyond the attachments' own; outlives this version of the tables. `None`: nobody
+    /// may send from such.
+    pub(crate) learned: Option<Arc<LearnedTable>>,
     /// Flood limits of the wire here, which the worker that polls the uplink takes from. Outlives
     /// this version of the tables.
     pub(crate) wire_floods: Arc<FloodBuckets>,
     /// Copies that the wire's frames to known groups may take here; taken from and kept as those.
     pub(crate) wire_groups: Arc<TokenBucket>,
+    /// Copies that the wire's frames to addresses that nobody has may take; likewise.
+    pub(crate) wire_unknown: Arc<TokenBucket>,
 }
 
-/// A VLAN of a network. Its uplinks lead to the same hosts, so link-local addresses are unique among
-/// the attachments of all of them.
+/// A VLAN of a network. Its uplinks lead to the same hosts, so addresses are unique among the
+/// attachments of all of them.
 #[derive(Debug)]
 pub(crate) struct NetworkVlan {
-    /// Interface ids of the link-local addresses that attachments have from their beginning, in
-    /// order.
-    pub(crate) given: Box<[(u64, AttachmentId)]>,
+    /// Addresses that attachments have from their beginning, as [`FlowKey::src`] has them, in order.
+    pub(crate) given: Box<[([u8; 16], AttachmentId)]>,
+    /// Attachments by MAC address; empty where none may send from others than its own.
+    pub(crate) macs: MacTable,
     /// Attachments, on whichever uplink.
     pub(crate) members: Box<[AttachmentId]>,
 }
@@ -137,6 +148,25 @@ impl Tables {
     pub(crate) fn segment_of(&self, uplink: UplinkId, vid: u16) -> Option<&SegmentTable> {
         let index = *self.uplink(uplink)?.by_vid.get(usize::from(vid))?;
         self.segments.get(usize::from(index))
+    }
+
+    /// Returns the attachment that has a MAC address in a segment: as its own, else learned.
+    #[inline]
+    pub(crate) fn owner_of(&self, segment: &SegmentTable, mac: [u8; 6]) -> Option<AttachmentId> {
+        let own = segment.macs.get(mac);
+        own.or_else(|| self.learner_of(segment.learned.as_deref()?, Mac(mac)))
+    }
+
+    /// Returns the attachment that has learned a MAC address.
+    #[cold]
+    fn learner_of(&self, table: &LearnedTable, mac: Mac) -> Option<AttachmentId> {
+        match table.holder(mac)? {
+            Holder::Slot(slot) => {
+                let entry = self.attachments.get(usize::from(slot))?.as_ref();
+                entry.map(|entry| entry.id)
+            }
+            Holder::Wire => None,
+        }
     }
 
     /// The attachment, if it is still there.

@@ -166,6 +166,7 @@ impl SteppedEngine {
     pub fn detach(&mut self, id: AttachmentId) -> Result<(), Error> {
         let record = self.topology.remove_attachment(id)?;
         self.spread(record.worker, Change::RemoveAttachment(id));
+        self.topology.forget_learned(id);
         Ok(())
     }
 
@@ -179,6 +180,13 @@ impl SteppedEngine {
     pub fn round_of(&mut self, worker: usize) -> usize {
         let stepped = self.workers.get_mut(worker);
         stepped.map_or(0, |stepped| stepped.worker.round())
+    }
+
+    /// Stops the clock of every worker at a time in nanoseconds, to be set again by hand.
+    pub fn step_clock(&mut self, nanos: u64) {
+        for stepped in &mut self.workers {
+            stepped.worker.state.clock.step_to(nanos);
+        }
     }
 
     /// Returns all counters.
@@ -224,6 +232,7 @@ impl SteppedEngine {
                 });
             }
         }
+        self.topology.finish_growing();
     }
 }
 

@@ -4,6 +4,7 @@
 use sluice_stats::LinkState;
 
 use super::Worker;
+use crate::pipeline::learn;
 use crate::pipeline::state::WorkerState;
 use crate::ports::seam::PortContext;
 
@@ -44,5 +45,6 @@ impl Worker {
             uplink.is_down = matches!(report.link, LinkState::Down | LinkState::Gone);
             uplink.counts.report.write(report);
         }
+        learn::age(&self.tables, &mut self.state);
     }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Bench for the tests of shares: stepped workers, one wire that may be slow, and pods, all of whose
 //! rings the test holds in its hands. There are as few mbufs as the engine says that it needs.
+#![allow(dead_code, reason = "each test file uses its own part")]
 #![allow(
     clippy::disallowed_types,
     clippy::disallowed_methods,
@@ -21,6 +22,7 @@ use sluice_datapath::{
 use sluice_firewall::{Policy, PolicySet};
 use sluice_mem::{BufSize, Burst, HugePages, Mbuf, Mempool, PoolConfig};
 use sluice_packet::build::FrameBuilder;
+use sluice_packet::pose::{AntiSpoof, Pose};
 use sluice_packet::{Mac, Vid};
 
 /// A host on the wire.
@@ -275,15 +277,24 @@ impl Bench {
 
     /// Makes a pod at a worker.
     pub(crate) fn pod(&mut self, worker: usize, mtu: u32) -> Pod {
-        self.pod_in(worker, mtu, Vec::new())
+        self.pod_in(worker, mtu, Vec::new(), Pose::default())
+    }
+
+    /// Makes a pod at a worker that may send from any MAC address that nobody has.
+    pub(crate) fn bridge(&mut self, worker: usize) -> Pod {
+        let pose = Pose {
+            anti_spoof: AntiSpoof::Off,
+            ..Pose::default()
+        };
+        self.pod_in(worker, 1500, Vec::new(), pose)
     }
 
     /// Makes a pod at a worker that is in the group of [`multicast`].
     pub(crate) fn member(&mut self, worker: usize) -> Pod {
-        self.pod_in(worker, 1500, vec![GROUP.into()])
+        self.pod_in(worker, 1500, vec![GROUP.into()], Pose::default())
     }
 
-    fn pod_in(&mut self, worker: usize, mtu: u32, groups: Vec<IpAddr>) -> Pod {
+    fn pod_in(&mut self, worker: usize, mtu: u32, groups: Vec<IpAddr>, pose: Pose) -> Pod {
         let number = u8::try_from(self.pods.len() + 1).unwrap();
         let pod = Pod {
             mac: Mac([2, 0, 0, 0, 0, number]),
@@ -298,7 +309,7 @@ impl Bench {
             mac: pod.mac,
             addresses: Vec::new(),
             roles: Default::default(),
-            pose: Default::default(),
+            pose,
             keeps_priority: false,
             policy: None,
             mtu,
@@ -336,7 +347,7 @@ impl Bench {
     }
 
     /// Keeps the ring of a pod full of frames.
-    pub(crate) fn fill(&mut self, pod: usize, frame: impl Fn(Mac) -> Vec<u8>) {
+    pub(crate) fn fill(&mut self, pod: usize, mut frame: impl FnMut(Mac) -> Vec<u8>) {
         let pod = &self.pods[pod];
         let mut queues = pod.port.lock().unwrap();
         while queues.input.len() < 128 {
@@ -389,6 +400,17 @@ impl Bench {
     /// Takes one worker round once.
     pub(crate) fn round_of(&mut self, worker: usize) {
         self.engine.round_of(worker);
+    }
+
+    /// Stops all clocks at a second.
+    pub(crate) fn step_clock(&mut self, second: u64) {
+        self.engine.step_clock(second * 1_000_000_000);
+    }
+
+    /// Returns the MAC addresses besides its own that a pod has, and how often any moved.
+    pub(crate) fn learned(&self, pod: usize) -> (usize, u64) {
+        let pod = &self.engine.snapshot().attachments[pod];
+        (pod.learned, pod.moves)
     }
 
     pub(crate) fn flow_hits(&self) -> u64 {

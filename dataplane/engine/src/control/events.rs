@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use sluice_datapath::{AttachmentId, Engine, Event, LogRecord};
+use sluice_datapath::{AttachmentId, Engine, Event, LogRecord, Spoofed};
 use sluice_packet::Vid;
 
 use super::log_shares::LogShares;
@@ -75,6 +75,7 @@ impl Control {
                     self.port_fault(attachment, &fault.reason);
                 }
                 Event::LocalSource { attachment, vid } => self.local_source(attachment, vid),
+                Event::Spoofed(spoofed) => self.spoofed(&spoofed),
                 Event::Log(record) => records.push(record),
             }
         }
@@ -126,6 +127,20 @@ impl Control {
              local_source at uplink {}",
             attachment.record.mac,
             attachment.request().uplink
+        );
+    }
+
+    fn spoofed(&self, spoofed: &Spoofed) {
+        let from = match spoofed.ip {
+            Some(ip) => format!("{} with {ip}", spoofed.mac),
+            None => spoofed.mac.to_string(),
+        };
+        tracing::warn!(
+            "{}: frames from {from} in VLAN {} are dropped, and counted as {}: the attachment may not \
+             use these addresses",
+            self.name_of(spoofed.attachment),
+            spoofed.vid,
+            spoofed.reason.name()
         );
     }
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Flooding: a group frame goes to the members of its group, or to everybody in its segment within the
 //! limits of its sender, and never back to that. A pod's frame goes to the wire as well. Every
-//! receiver judges it for itself.
+//! receiver judges it for itself. A frame to a unicast address that nobody has goes to the promiscuous
+//! attachments in the same way.
 
 use sluice_firewall::Direction;
 use sluice_mem::{Burst, Mbuf};
@@ -17,7 +18,7 @@ use crate::pipeline::flood_limits::FloodKind;
 use crate::pipeline::judge;
 use crate::pipeline::policy_context::Decision;
 use crate::pipeline::state::WorkerState;
-use crate::pipeline::tables::{SegmentTable, Tables};
+use crate::pipeline::tables::{Member, SegmentTable, Tables};
 
 /// Sends one frame to the members of its group, if any are known in its segment, else to everybody in
 /// the segment.
@@ -27,6 +28,9 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     let Some(segment) = tables.segment(info.segment()) else {
         return state.drop_at_origin(mbuf, DropReason::NoSegment);
     };
+    if is_unicast(info) {
+        return unknown_unicast(tables, state, segment, mbuf);
+    }
     let from_pod = matches!(origin, Origin::Attachment(_));
     let membership = snoop::kind(&mbuf);
     match membership {
@@ -67,10 +71,35 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     } else {
         return state.drop_at_origin(mbuf, kind.drop_reason());
     }
+    finish(tables, state, segment, reached, mbuf);
+}
+
+/// Sends a frame to a unicast address that nobody has to the promiscuous attachments of its segment. A pod
+/// pays for the copies as for those of a known group; the wire has so many a second.
+fn unknown_unicast(tables: &Tables, state: &mut WorkerState, segment: &SegmentTable, mbuf: Mbuf) {
+    let from_pod = matches!(FrameInfo::of(&mbuf).origin(), Origin::Attachment(_));
+    if !from_pod && !segment.wire_unknown.has_one(state.clock.now_ns()) {
+        return state.drop_at_origin(mbuf, DropReason::UnknownLimited);
+    }
+    let reached = to_all_of(tables, state, &segment.promiscuous, &mbuf);
+    if !from_pod {
+        segment.wire_unknown.charge(reached.receivers());
+    }
+    finish(tables, state, segment, reached, mbuf);
+}
+
+/// Hands copies off to the other workers that own receivers, and sends a pod's frame to the wire.
+fn finish(
+    tables: &Tables,
+    state: &mut WorkerState,
+    segment: &SegmentTable,
+    reached: Reached,
+    mbuf: Mbuf,
+) {
     // Whoever sent it pays for what the others will do as well.
     state.copies_elsewhere = state.copies_elsewhere.wrapping_add(reached.elsewhere);
     let copies = reached.copies + to_other_workers(tables, state, reached.workers, &mbuf);
-    match origin {
+    match FrameInfo::of(&mbuf).origin() {
         Origin::Attachment(_) => {
             state.counts.flooded.add(1);
             to_wire(tables, state, segment, mbuf);
@@ -79,10 +108,20 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
     }
 }
 
+/// Whether a flooded frame is for the promiscuous attachments alone.
+fn is_unicast(info: &FrameInfo) -> bool {
+    !info.key.dst_mac().is_multicast()
+}
+
 /// Floods the copy that another worker made for this one.
 pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
     let info = FrameInfo::of(&mbuf);
-    let reached = if info.is_to_members() {
+    let reached = if is_unicast(info) {
+        match tables.segment(info.segment()) {
+            Some(segment) => to_all_of(tables, state, &segment.promiscuous, &mbuf),
+            None => Reached::default(),
+        }
+    } else if info.is_to_members() {
         let first = snoop::known_group(state, &mbuf, FloodKind::Multicast);
         to_own_members(tables, state, first, &mbuf)
     } else if snoop::kind(&mbuf) == Some(Membership::Report) {
@@ -99,9 +138,14 @@ pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
 pub(crate) fn most_copies(tables: &Tables, mbuf: &Mbuf) -> u64 {
     let info = FrameInfo::of(mbuf);
     match info.destination() {
-        Destination::LocalFlood => tables
-            .segment(info.segment())
-            .map_or(0, |segment| segment.members.len() as u64),
+        Destination::LocalFlood => {
+            tables
+                .segment(info.segment())
+                .map_or(0, |segment| match is_unicast(info) {
+                    true => segment.promiscuous.len() as u64,
+                    false => segment.members.len() as u64,
+                })
+        }
         _ => 0,
     }
 }
@@ -217,13 +261,18 @@ fn to_other_workers(tables: &Tables, state: &mut WorkerState, workers: u64, mbuf
 
 /// Delivers a frame to the attachments of its segment that this worker owns, but its sender.
 fn to_local_members(tables: &Tables, state: &mut WorkerState, mbuf: &Mbuf) -> Reached {
-    let info = FrameInfo::of(mbuf);
+    match tables.segment(FrameInfo::of(mbuf).segment()) {
+        Some(segment) => to_all_of(tables, state, &segment.members, mbuf),
+        None => Reached::default(),
+    }
+}
+
+/// Delivers a frame to those of `members` that this worker owns, but its sender.
+fn to_all_of(tables: &Tables, state: &mut WorkerState, members: &[Member], mbuf: &Mbuf) -> Reached {
+    let origin = FrameInfo::of(mbuf).origin();
     let mut reached = Reached::default();
-    let Some(segment) = tables.segment(info.segment()) else {
-        return reached;
-    };
-    for member in &segment.members {
-        if info.origin() != Origin::Attachment(member.id) {
+    for member in members {
+        if origin != Origin::Attachment(member.id) {
             reached.add(tables, state, member.id, member.owner, mbuf);
         }
     }

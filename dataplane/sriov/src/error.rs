@@ -82,7 +82,7 @@ pub enum Error {
         why: String,
     },
     /// The PF has no VFs at all.
-    #[error("PF {pf} has no VFs: echo N > /sys/class/net/{pf}/device/sriov_numvfs makes N")]
+    #[error("PF {pf} has no VFs: sluicectl vfs create {pf} N makes N")]
     NoVfs {
         /// The PF's netdev.
         pf: String,
@@ -137,6 +137,91 @@ pub enum Error {
         /// Driver of the VF.
         driver: String,
     },
+    /// Another device than the one on record.
+    #[error(
+        "what is at {device} now is not the VF that was there: another NIC, or another VF of the PF; delete the pod that had it"
+    )]
+    NotTheSame {
+        /// The address.
+        device: PciAddr,
+    },
+    /// The function is a VF where a PF is needed.
+    #[error("{device} is a VF, of PF {pf}: name the PF")]
+    IsVf {
+        /// The function.
+        device: PciAddr,
+        /// Its PF.
+        pf: PciAddr,
+    },
+    /// The function cannot have VFs.
+    #[error(
+        "{device} cannot have VFs: its NIC has no SR-IOV, or the firmware has it off (SR-IOV in the \
+         BIOS setup, and in the NIC's own)"
+    )]
+    NoSriov {
+        /// The function.
+        device: PciAddr,
+    },
+    /// More VFs than the PF can have.
+    #[error("PF {pf} can have {total} VFs, {count} were asked for (sriov_totalvfs)")]
+    TooManyVfs {
+        /// The PF.
+        pf: String,
+        /// Number asked for.
+        count: u32,
+        /// Number that it can have.
+        total: u32,
+    },
+    /// VFs that somebody uses, where all of the PF would go.
+    #[error(
+        "PF {pf} has {now} VFs and gets {count} only by way of 0, and some are in use: {}; free them, \
+         then try again",
+        users.join("; ")
+    )]
+    VfsInUse {
+        /// The PF.
+        pf: String,
+        /// Number of VFs that it has.
+        now: u32,
+        /// Number asked for.
+        count: u32,
+        /// Each VF with its user.
+        users: Vec<String>,
+    },
+    /// The PF's driver did not make the VFs.
+    #[error("cannot give PF {pf} {count} VFs: {why}; `dmesg` says more")]
+    NumVfs {
+        /// The PF.
+        pf: PciAddr,
+        /// Number asked for.
+        count: u32,
+        /// Answer of the kernel.
+        why: String,
+    },
+    /// No driver has the PF.
+    #[error("PF {pf} has no driver, which would make its VFs: load it (modprobe)")]
+    NoPfDriver {
+        /// The PF.
+        pf: PciAddr,
+    },
+    /// PF that is asked for twice.
+    #[error("PF {pf} is in {} twice, as {first} and as {second}: keep one", file.display())]
+    PfTwice {
+        /// The file.
+        file: std::path::PathBuf,
+        /// The PF.
+        pf: PciAddr,
+        /// One of its names there.
+        first: String,
+        /// The other.
+        second: String,
+    },
+    /// File that says which PF has how many VFs, and that cannot be used.
+    #[error("{}", problems.join("\n"))]
+    VfsFile {
+        /// Problems, each with file, line and column.
+        problems: Vec<String>,
+    },
     /// Several things failed.
     #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; and "))]
     Several(Vec<Error>),
@@ -164,11 +249,18 @@ impl Error {
             | Error::NoSuchVf { .. }
             | Error::OtherPf { .. }
             | Error::NoUnsafeNoIommu { .. }
+            | Error::IsVf { .. }
+            | Error::NotTheSame { .. }
+            | Error::NoSriov { .. }
+            | Error::TooManyVfs { .. }
+            | Error::PfTwice { .. }
+            | Error::VfsFile { .. }
             | Error::Setting { .. } => ErrorKind::Invalid,
             Error::Busy { .. }
             | Error::Exhausted { .. }
             | Error::NoVfs { .. }
             | Error::PfDown { .. }
+            | Error::VfsInUse { .. }
             | Error::Locked { .. } => ErrorKind::Busy,
             Error::Several(errors) => errors.first().map_or(ErrorKind::Host, Error::kind),
             _ => ErrorKind::Host,

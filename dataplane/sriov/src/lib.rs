@@ -6,6 +6,7 @@
 //! | [`sysfs`] | PCI functions, PFs and VFs as the kernel lists them |
 //! | [`settings`] | settings that a PF keeps for each of its VFs, and how two sets of them differ |
 //! | [`links`] | netdevs and VF settings, read and changed through rtnetlink |
+//! | [`create`] | VFs made from a PF, as a file or an operator asks |
 //! | [`claim`] | claims: a VF taken for a pod, written down in the journal, and given back as it was |
 //!
 //! A VF that is bound to vfio-pci is opened and driven by `sluice-vfio`, not here.
@@ -13,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod claim;
+pub mod create;
 mod error;
 pub mod links;
 pub mod settings;

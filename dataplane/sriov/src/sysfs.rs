@@ -208,7 +208,7 @@ fn names(dir: &Path) -> Vec<String> {
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "tests")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
     use std::fs;
     use std::os::unix::fs::symlink;
@@ -223,7 +223,7 @@ mod tests {
     }
 
     /// PF with two VFs, and a device that has none.
-    fn tree() -> (tempfile::TempDir, Sysfs) {
+    pub(crate) fn tree() -> (tempfile::TempDir, Sysfs) {
         let dir = tempfile::tempdir().unwrap();
         let sysfs = Sysfs::at(dir.path());
         let devices = dir.path().join("bus/pci/devices");

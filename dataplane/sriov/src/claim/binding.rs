@@ -15,7 +15,7 @@ use crate::{Error, PciAddr};
 const POLL: Duration = Duration::from_millis(10);
 
 /// Whether a driver hands its functions to programs: they have no netdev, and somebody put them there.
-pub(super) fn is_userspace(driver: &str) -> bool {
+pub(crate) fn is_userspace(driver: &str) -> bool {
     driver.contains("vfio") || ["igb_uio", "uio_pci_generic", "pci-stub"].contains(&driver)
 }
 

@@ -5,9 +5,9 @@ use std::time::Instant;
 
 use sluice_host::FileLock;
 
-use super::binding;
 use super::host::Host;
-use super::journal::{Entry, Journal};
+use super::journal::Journal;
+use super::{binding, users};
 use crate::sysfs::Function;
 use crate::{Error, PciAddr};
 
@@ -148,12 +148,8 @@ fn unfree(
     avoid: &[PciAddr],
 ) -> Result<Option<String>, Error> {
     let vf = function.addr;
-    match journal.read(vf)? {
-        Entry::Whole(record) if record.boot_id == host.boot_id()? => {
-            return Ok(Some(format!("is held by {}", record.holder())));
-        }
-        Entry::Torn(why) => return Ok(Some(format!("has a torn record ({why})"))),
-        Entry::Whole(_) | Entry::Absent => {}
+    if let Some(holder) = users::by_journal(host, journal, vf)? {
+        return Ok(Some(holder));
     }
     if avoid.contains(&vf) {
         return Ok(Some("is a device plugin's".to_owned()));
@@ -162,15 +158,5 @@ fn unfree(
     if let Some(driver) = driver.filter(|driver| binding::is_userspace(driver)) {
         return Ok(Some(format!("is with {driver}, and not by us")));
     }
-    for name in &function.netdevs {
-        let netdev = host.netdev(name)?;
-        if netdev.is_some_and(|netdev| netdev.up || netdev.addressed) {
-            return Ok(Some(format!("is in use on the node as {name}")));
-        }
-    }
-    // The netdev of a VF that a driver of the kernel has, and that is not here, is in some pod.
-    if driver.is_some() && function.netdevs.is_empty() {
-        return Ok(Some("has its netdev in another namespace".to_owned()));
-    }
-    Ok(None)
+    users::by_kernel(host, function)
 }

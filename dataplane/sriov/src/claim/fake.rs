@@ -15,92 +15,69 @@ use crate::{Error, PciAddr};
 
 /// Everything that a claim could change but for the journal: compared as a whole.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct World {
-    pub(super) boot_id: String,
-    pub(super) drivers: BTreeSet<String>,
-    pub(super) iommu: Iommu,
-    pub(super) pf_up: bool,
-    pub(super) vfs: BTreeMap<PciAddr, Vf>,
+pub(crate) struct World {
+    pub(crate) boot_id: String,
+    pub(crate) drivers: BTreeSet<String>,
+    pub(crate) iommu: Iommu,
+    pub(crate) pf_up: bool,
+    pub(crate) vfs: BTreeMap<PciAddr, Vf>,
     /// Settings that the PF's driver refuses, by their name.
-    pub(super) refuses: BTreeSet<&'static str>,
+    pub(crate) refuses: BTreeSet<&'static str>,
     /// Addresses and netdevs that the driver made so far.
     made: u32,
+    /// Whether new VFs get a driver.
+    pub(crate) autoprobe: bool,
+    /// Number of VFs that the PF's driver fails to make.
+    pub(crate) fails_at: Option<u32>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Vf {
-    pub(super) id: u16,
-    pub(super) driver: Option<String>,
-    pub(super) driver_override: Option<String>,
-    pub(super) settings: VfSettings,
-    pub(super) netdev: Option<Link>,
-    pub(super) held: Option<String>,
+pub(crate) struct Vf {
+    pub(crate) id: u16,
+    pub(crate) driver: Option<String>,
+    pub(crate) driver_override: Option<String>,
+    pub(crate) settings: VfSettings,
+    pub(crate) netdev: Option<Link>,
+    pub(crate) held: Option<String>,
     /// Whether it was reset since a program had it.
-    pub(super) clean: bool,
+    pub(crate) clean: bool,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Link {
-    pub(super) name: String,
-    pub(super) mac: [u8; 6],
-    pub(super) mtu: u32,
-    pub(super) up: bool,
+pub(crate) struct Link {
+    pub(crate) name: String,
+    pub(crate) mac: [u8; 6],
+    pub(crate) mtu: u32,
+    pub(crate) up: bool,
     /// The namespace it is in; none is the host's.
-    pub(super) netns: Option<PathBuf>,
+    pub(crate) netns: Option<PathBuf>,
 }
 
-pub(super) const PF: &str = "enp1s0";
+pub(crate) const PF: &str = "enp1s0";
 
-pub(super) fn addr(text: &str) -> PciAddr {
+pub(crate) fn addr(text: &str) -> PciAddr {
     text.parse().unwrap_or_else(|error| panic!("{error}"))
 }
 
-pub(super) fn pf() -> PciAddr {
+pub(crate) fn pf() -> PciAddr {
     addr("0000:01:00.0")
 }
 
 /// VF `index` of the PF.
-pub(super) fn vf(index: usize) -> PciAddr {
+pub(crate) fn vf(index: usize) -> PciAddr {
     addr(&format!("0000:01:1{}.{}", index / 4, index % 4 * 2))
 }
 
 #[derive(Debug, Clone)]
-pub(super) struct FakeHost {
+pub(crate) struct FakeHost {
     world: Arc<Mutex<World>>,
     journal: Journal,
 }
 
 impl FakeHost {
     /// `count` VFs with igbvf, as after `sriov_numvfs`.
-    pub(super) fn new(state_dir: &Path, count: usize) -> FakeHost {
-        let settings = VfSettings {
-            mac: Some([0; 6]),
-            vlan: Some(VfVlan::default()),
-            spoofchk: Some(true),
-            trust: Some(false),
-            min_tx_rate: Some(0),
-            max_tx_rate: Some(0),
-            ..VfSettings::default()
-        };
-        let vfs = (0..count).map(|index| {
-            let link = Link {
-                name: format!("{PF}v{index}"),
-                mac: [2, 9, 9, 9, 9, u8::try_from(index).unwrap_or(0)],
-                mtu: 1500,
-                up: false,
-                netns: None,
-            };
-            let state = Vf {
-                id: 0x10ca,
-                driver: Some("igbvf".to_owned()),
-                driver_override: None,
-                settings: settings.clone(),
-                netdev: Some(link),
-                held: None,
-                clean: true,
-            };
-            (vf(index), state)
-        });
+    pub(crate) fn new(state_dir: &Path, count: usize) -> FakeHost {
+        let vfs = (0..count).map(|index| (vf(index), Vf::fresh(index, true)));
         FakeHost {
             world: Arc::new(Mutex::new(World {
                 boot_id: "boot-1".to_owned(),
@@ -110,17 +87,19 @@ impl FakeHost {
                 vfs: vfs.collect(),
                 refuses: BTreeSet::new(),
                 made: 0,
+                autoprobe: true,
+                fails_at: None,
             })),
             journal: Journal::below(state_dir),
         }
     }
 
-    pub(super) fn world(&self) -> MutexGuard<'_, World> {
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// State that must be the same again: all but the number of netdevs made.
-    pub(super) fn snapshot(&self) -> World {
+    pub(crate) fn snapshot(&self) -> World {
         let mut world = self.world().clone();
         world.made = 0;
         world
@@ -131,7 +110,60 @@ fn refused(what: &'static str) -> Error {
     sluice_host::FileError::at(what, "fake")(std::io::Error::other("not on this host")).into()
 }
 
+impl Vf {
+    /// VF as its PF's driver makes it.
+    fn fresh(index: usize, probed: bool) -> Vf {
+        let settings = VfSettings {
+            mac: Some([0; 6]),
+            vlan: Some(VfVlan::default()),
+            spoofchk: Some(true),
+            trust: Some(false),
+            min_tx_rate: Some(0),
+            max_tx_rate: Some(0),
+            ..VfSettings::default()
+        };
+        let link = Link {
+            name: format!("{PF}v{index}"),
+            mac: [2, 9, 9, 9, 9, u8::try_from(index).unwrap_or(0)],
+            mtu: 1500,
+            up: false,
+            netns: None,
+        };
+        Vf {
+            id: 0x10ca,
+            driver: probed.then(|| "igbvf".to_owned()),
+            driver_override: None,
+            settings,
+            netdev: probed.then_some(link),
+            held: None,
+            clean: true,
+        }
+    }
+}
+
 impl World {
+    /// As `sriov_numvfs` does.
+    fn num_vfs(&mut self, count: u32) -> Result<(), Error> {
+        let why = match count {
+            _ if self.fails_at == Some(count) => "Cannot allocate memory",
+            1.. if !self.vfs.is_empty() => "Device or resource busy",
+            8.. => "Numerical result out of range",
+            _ => {
+                let held = self.vfs.values().any(|vf| vf.held.is_some());
+                assert!(!held, "the kernel would wait for whoever has a VF open");
+                let all = 0..usize::try_from(count).unwrap_or(0);
+                let fresh = |index| (vf(index), Vf::fresh(index, self.autoprobe));
+                self.vfs = all.map(fresh).collect();
+                return Ok(());
+            }
+        };
+        Err(Error::NumVfs {
+            pf: pf(),
+            count,
+            why: why.to_owned(),
+        })
+    }
+
     fn vf(&mut self, addr: PciAddr) -> Result<&mut Vf, Error> {
         self.vfs
             .get_mut(&addr)
@@ -218,7 +250,7 @@ impl Host for FakeHost {
             numa_node: None,
             netdevs: vec![PF.to_owned()],
             physfn: None,
-            sriov: Some((7, 7)),
+            sriov: Some((7, u32::try_from(world.vfs.len()).unwrap_or(0))),
         };
         if addr != pf() {
             let vf = world.vf(addr)?;
@@ -318,6 +350,8 @@ impl Host for FakeHost {
                     vf.settings.mac = mac;
                 }
             }
+            Change::NumVfs(_, count) => world.num_vfs(count)?,
+            Change::Autoprobe(_, on) => world.autoprobe = on,
         }
         Ok(())
     }

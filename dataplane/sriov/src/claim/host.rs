@@ -5,6 +5,7 @@
 use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use sluice_host::FileError;
@@ -16,6 +17,11 @@ use crate::links::{self, Netdev};
 use crate::settings::{VfChange, VfSettings};
 use crate::sysfs::{Function, Sysfs};
 use crate::{Error, PciAddr};
+
+/// Time that a PF's driver may take to make or remove its VFs.
+const DRIVER_PATIENCE: Duration = Duration::from_secs(60);
+/// Time that udev may take to name new netdevs.
+const SETTLE: Duration = Duration::from_secs(20);
 
 /// Change of the host, complete once [`Host::apply`] returns.
 #[derive(Debug, Clone)]
@@ -40,6 +46,10 @@ pub enum Change<'a> {
     Rename(&'a str, &'a str),
     /// Gives a netdev that is down an MTU, and if there is one a MAC address, and sets it up or not.
     Netdev(&'a str, u32, Option<[u8; 6]>, bool),
+    /// Gives a PF this number of VFs; from another number than 0 to another than 0 the kernel refuses.
+    NumVfs(PciAddr, u32),
+    /// Has the kernel look for a driver of the VFs that a PF gets from now on, or not.
+    Autoprobe(PciAddr, bool),
 }
 
 /// State of the IOMMU between a function and the node's memory.
@@ -113,6 +123,9 @@ pub trait Host {
     fn pause(&self, time: Duration) {
         std::thread::sleep(time);
     }
+
+    /// Waits until udev has named what is new, if there is an udev.
+    fn settle(&self) {}
 }
 
 /// The host that this process runs on.
@@ -133,6 +146,35 @@ impl RealHost {
 
     fn of_function(&self, addr: PciAddr, name: &str, text: &str) -> Result<(), Error> {
         write(self.sysfs.folder(addr).join(name), text)
+    }
+}
+
+impl RealHost {
+    /// Writes `sriov_numvfs`. The kernel waits for the PF's driver, and that for whoever has a VF open: the
+    /// write has a thread of its own, so that the caller can be told.
+    fn num_vfs(&self, pf: PciAddr, count: u32) -> Result<(), Error> {
+        let path = self.sysfs.folder(pf).join("sriov_numvfs");
+        let (done, written) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let _ = done.send(fs::write(path, count.to_string()));
+        });
+        match written.recv_timeout(DRIVER_PATIENCE) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(Error::NumVfs {
+                pf,
+                count,
+                why: error.to_string(),
+            }),
+            Err(_) => Err(Error::NumVfs {
+                pf,
+                count,
+                why: format!(
+                    "its driver is not done after {} s; a program may have a VF open, and the kernel \
+                     waits for it",
+                    DRIVER_PATIENCE.as_secs()
+                ),
+            }),
+        }
     }
 }
 
@@ -222,7 +264,22 @@ impl Host for RealHost {
             Change::Move(from, netns, name) => links::move_to(from, netns, name),
             Change::Rename(from, to) => links::rename(from, to),
             Change::Netdev(name, mtu, mac, up) => links::configure(name, mtu, mac, up),
+            Change::NumVfs(pf, count) => self.num_vfs(pf, count),
+            Change::Autoprobe(pf, on) => {
+                self.of_function(pf, "sriov_drivers_autoprobe", if on { "1" } else { "0" })
+            }
         }
+    }
+
+    fn settle(&self) {
+        let limit = format!("--timeout={}", SETTLE.as_secs());
+        // Without udev there is nothing to wait for; netdevs are waited for by the caller.
+        let _ = Command::new("udevadm")
+            .args(["settle", &limit])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .status();
     }
 }
 
@@ -319,5 +376,9 @@ impl<H: Host> Host for CrashAfter<H> {
 
     fn pause(&self, time: Duration) {
         self.host.pause(time);
+    }
+
+    fn settle(&self) {
+        self.host.settle();
     }
 }

@@ -87,7 +87,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::File`]; the old record is still there.
-    pub(super) fn write(&self, record: &Record) -> Result<(), Error> {
+    pub(crate) fn write(&self, record: &Record) -> Result<(), Error> {
         self.make_dir()?;
         let path = self.path(record.vf);
         let durability = if path.exists() {
@@ -119,7 +119,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub(super) fn try_lock(&self, vf: PciAddr) -> Result<Option<FileLock>, Error> {
+    pub(crate) fn try_lock(&self, vf: PciAddr) -> Result<Option<FileLock>, Error> {
         let path = self.lock_path(&vf.to_string())?;
         Ok(FileLock::try_take(&path, FILE_MODE)?)
     }
@@ -128,7 +128,7 @@ impl Journal {
     ///
     /// # Errors
     /// [`Error::Locked`]; [`Error::File`].
-    pub(super) fn lock_allocation(&self, deadline: Instant) -> Result<FileLock, Error> {
+    pub(crate) fn lock_allocation(&self, deadline: Instant) -> Result<FileLock, Error> {
         self.wait(ALLOCATION, deadline)
     }
 

@@ -14,16 +14,19 @@
 //! record of its own and changes nothing. What a process that died left behind is put back by the next
 //! [`Node::release`] of the same owner, or by [`Node::recover`].
 //!
+//! A VF that vanished under its owner and is back is taken again as the record says ([`Node::take_again`]).
+//!
 //! Nobody takes a VF from its driver while another process has it open: the kernel would wait for that
 //! process. [`Node::release`] answers [`Error::Busy`] then, and [`Node::mark_released`] keeps the VF
 //! out of use until somebody calls [`Node::recover`].
 
 mod adopt;
-mod binding;
+mod again;
+pub(crate) mod binding;
 mod choose;
 mod end;
 #[cfg(test)]
-mod fake;
+pub(crate) mod fake;
 mod host;
 mod journal;
 mod plan;
@@ -32,6 +35,7 @@ mod record;
 mod take;
 #[cfg(test)]
 mod tests;
+pub(crate) mod users;
 
 use std::path::Path;
 use std::time::Instant;
@@ -50,8 +54,8 @@ use choose::Chosen;
 /// The VFs of a node and the journal that says whose they are.
 #[derive(Debug)]
 pub struct Node<H = RealHost> {
-    host: H,
-    journal: Journal,
+    pub(crate) host: H,
+    pub(crate) journal: Journal,
 }
 
 /// A VF that has been claimed.

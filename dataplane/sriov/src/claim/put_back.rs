@@ -64,7 +64,7 @@ pub(super) fn run(host: &impl Host, record: &Record, deadline: Instant) -> Resul
 }
 
 /// Whether what is at the address is the VF of the record.
-fn is_it(host: &impl Host, record: &Record, now: &Function) -> Result<bool, Error> {
+pub(super) fn is_it(host: &impl Host, record: &Record, now: &Function) -> Result<bool, Error> {
     let identity = record.identity;
     let same = (now.vendor, now.device) == (identity.vendor, identity.device)
         && now.physfn == Some(identity.pf);
@@ -77,7 +77,7 @@ fn is_it(host: &impl Host, record: &Record, now: &Function) -> Result<bool, Erro
 }
 
 /// The PF's netdev by its name of today.
-fn pf_netdev(host: &impl Host, record: &Record) -> Result<String, Error> {
+pub(super) fn pf_netdev(host: &impl Host, record: &Record) -> Result<String, Error> {
     let netdevs = host.function(record.identity.pf)?.netdevs;
     if netdevs.contains(&record.pf_netdev) {
         return Ok(record.pf_netdev.clone());

@@ -513,3 +513,84 @@ fn a_record_of_the_first_version_is_enough_to_give_the_vf_back() {
     assert_eq!(lab.node().release("c1", "net1", soon()).unwrap(), [vf(1)]);
     lab.all_is_as_it_was();
 }
+
+/// The PF's driver takes all VFs away and makes them anew.
+fn remade(lab: &Lab, count: u32) {
+    for count in [0, count] {
+        lab.host
+            .apply(&Change::NumVfs(super::fake::pf(), count))
+            .unwrap();
+    }
+}
+
+#[test]
+fn a_vf_that_was_away_is_taken_again_as_it_was() {
+    let lab = Lab::new(2);
+    let node = lab.node();
+    node.claim(&plan("c1", Mode::Engine, Pick::Index(1)), soon())
+        .unwrap();
+    let held = lab.host.snapshot().vfs[&vf(1)].clone();
+    remade(&lab, 2);
+    assert_ne!(lab.host.snapshot().vfs[&vf(1)], held);
+    node.take_again(vf(1), soon()).unwrap();
+    assert_eq!(lab.host.snapshot().vfs[&vf(1)], held);
+    // Once more changes nothing, and DEL gives it back as if it had never been away.
+    node.take_again(vf(1), soon()).unwrap();
+    assert_eq!(lab.host.snapshot().vfs[&vf(1)], held);
+    node.release("c1", "net1", soon()).unwrap();
+    lab.all_is_as_it_was();
+}
+
+#[test]
+fn a_vf_that_is_not_its_owners_is_not_taken_again() {
+    let lab = Lab::new(2);
+    let node = lab.node();
+    node.claim(&plan("c1", Mode::Engine, Pick::Index(1)), soon())
+        .unwrap();
+    remade(&lab, 1);
+    let error = node.take_again(vf(1), soon()).unwrap_err();
+    assert!(matches!(error, Error::NoDevice { .. }), "{error}");
+    // Another NIC at the address.
+    remade(&lab, 2);
+    lab.host.world().vfs.get_mut(&vf(1)).unwrap().id = 0x1520;
+    let error = node.take_again(vf(1), soon()).unwrap_err();
+    assert!(matches!(error, Error::NotTheSame { .. }), "{error}");
+    lab.host.world().vfs.get_mut(&vf(1)).unwrap().id = 0x10ca;
+    // A program has it open.
+    let before = {
+        let mut world = lab.host.world();
+        let vf = world.vfs.get_mut(&vf(1)).unwrap();
+        vf.driver = Some("vfio-pci".to_owned());
+        vf.held = Some("testpmd (pid 9)".to_owned());
+        world.clone()
+    };
+    let error = node.take_again(vf(1), soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    assert_eq!(*lab.host.world(), before);
+    // Its owner is gone.
+    lab.host.world().vfs.get_mut(&vf(1)).unwrap().held = None;
+    node.mark_released("c1", "net1", soon()).unwrap();
+    let error = node.take_again(vf(1), soon()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Busy, "{error}");
+    // Nobody's.
+    node.take_again(vf(0), soon()).unwrap();
+}
+
+#[test]
+fn taking_again_that_dies_anywhere_can_be_repeated() {
+    for changes in 0.. {
+        let lab = Lab::new(1);
+        let node = lab.node();
+        node.claim(&plan("c1", Mode::Engine, Pick::Index(0)), soon())
+            .unwrap();
+        let held = lab.host.snapshot().vfs[&vf(0)].clone();
+        remade(&lab, 1);
+        let dying = Node::on(CrashAfter::new(lab.host.clone(), changes), lab.state());
+        let whole = dying.take_again(vf(0), soon()).is_ok();
+        node.take_again(vf(0), soon()).unwrap();
+        assert_eq!(lab.host.snapshot().vfs[&vf(0)], held, "after {changes}");
+        if whole {
+            break;
+        }
+    }
+}

@@ -12,7 +12,7 @@ use sluice_sriov::PciAddr;
 use crate::Error;
 
 /// Default path of the checkpoint.
-pub(super) const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
+pub const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_checkpoint";
 
 /// The PCI addresses in the checkpoint at `path`; ids of other devices are passed over. No file: no
 /// kubelet, or one without device plugins.
@@ -21,22 +21,24 @@ pub(super) const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_int
 /// [`Error::TryAgain`]: it is there and makes no sense, so that any VF might be somebody's. The
 /// kubelet renames a new one into choice whenever something changes.
 pub(super) fn read(path: &Path) -> Result<Vec<PciAddr>, Error> {
-    let text = match fs::read(path) {
-        Ok(text) => text,
-        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-            return Ok(Vec::new());
-        }
-        Err(error) => return Err(Error::file("read", path)(error)),
-    };
-    let root: Value = serde_json::from_slice(&text).map_err(|error| {
-        Error::TryAgain(format!(
-            "cannot tell which VFs device plugins give out: {} is not valid JSON ({error}); name the \
-             VF by deviceID or vf, or try again",
-            path.display()
-        ))
-    })?;
-    let mut found = Vec::new();
+    let root = checkpoint(path)?;
+    let mut found = allocated(&root);
     collect(&root["Data"]["RegisteredDevices"], &mut found);
+    found.sort_unstable();
+    found.dedup();
+    Ok(found)
+}
+
+/// The PCI addresses of devices that pods have, by the checkpoint at `path`.
+///
+/// # Errors
+/// As of [`read`].
+pub fn given_out(path: &Path) -> Result<Vec<PciAddr>, Error> {
+    Ok(allocated(&checkpoint(path)?))
+}
+
+fn allocated(root: &Value) -> Vec<PciAddr> {
+    let mut found = Vec::new();
     for entry in root["Data"]["PodDeviceEntries"]
         .as_array()
         .into_iter()
@@ -44,9 +46,25 @@ pub(super) fn read(path: &Path) -> Result<Vec<PciAddr>, Error> {
     {
         collect(&entry["DeviceIDs"], &mut found);
     }
-    found.sort_unstable();
-    found.dedup();
-    Ok(found)
+    found
+}
+
+/// Parses the checkpoint; null where there is none.
+fn checkpoint(path: &Path) -> Result<Value, Error> {
+    let text = match fs::read(path) {
+        Ok(text) => text,
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
+            return Ok(Value::Null);
+        }
+        Err(error) => return Err(Error::file("read", path)(error)),
+    };
+    serde_json::from_slice(&text).map_err(|error| {
+        Error::TryAgain(format!(
+            "cannot tell which VFs device plugins give out: {} is not valid JSON ({error}); name the \
+             VF by deviceID or vf, or try again",
+            path.display()
+        ))
+    })
 }
 
 /// Ids are in a list, or in lists by NUMA node (since Kubernetes 1.20), or by resource.
@@ -85,6 +103,10 @@ mod tests {
             "PodDeviceEntries": [{"DeviceIDs": {"-1": ["0000:01:10.0"], "1": ["0000:01:11.0"]}}],
             "RegisteredDevices": null}});
         assert_eq!(of(&newer), ["0000:01:10.0", "0000:01:11.0"]);
+        // What is advertised is nobody's yet.
+        let given: Vec<String> = allocated(&older).iter().map(ToString::to_string).collect();
+        assert_eq!(given, ["0000:01:10.2"]);
+        assert_eq!(allocated(&newer).len(), 2);
         assert_eq!(of(&json!({})), Vec::<String>::new());
     }
 

@@ -28,6 +28,7 @@ mod request;
 mod routes;
 mod teardown;
 
+pub use avoid::{CHECKPOINT as KUBELET_CHECKPOINT, given_out};
 pub use conf::{PickConf, UplinkChoice, VfChoice, VfConf};
 pub use memif::MemifConf;
 pub use paths::PluginPaths;

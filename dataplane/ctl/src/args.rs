@@ -9,6 +9,7 @@ use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
 use super::records::RecordCommand;
+use super::vfs_create::CreateArgs;
 
 /// Asks the engine sluiced, and tells it which policies to judge by.
 #[derive(Debug, Parser)]
@@ -84,13 +85,17 @@ pub enum Command {
     },
     /// The node's SR-IOV PFs and VFs: driver, IOMMU group, whose they are, MAC, VLAN, link, counts of
     /// those that the engine drives
+    #[command(args_conflicts_with_subcommands = true)]
     Vfs {
         /// The engine's state directory, in which the VF journal is
-        #[arg(long, value_name = "DIR", default_value = sluice_api::DEFAULT_STATE_DIR)]
+        #[arg(long, global = true, value_name = "DIR", default_value = sluice_api::DEFAULT_STATE_DIR)]
         state_dir: std::path::PathBuf,
         /// Only those of the PF with this netdev
         #[arg(value_name = "PF")]
         pf: Option<String>,
+        /// Command to run in place of showing them.
+        #[command(subcommand)]
+        command: Option<VfCommand>,
     },
     /// Records that the CNI plugins have of pods: list them, drop one, end what crashes left behind
     Records {
@@ -107,6 +112,14 @@ pub enum Command {
         /// Shell that the script is for
         shell: Shell,
     },
+}
+
+/// Subcommands of `vfs`.
+#[derive(Debug, Subcommand)]
+pub enum VfCommand {
+    /// Make VFs: those that /etc/sluicegate/vfs.yaml asks for, or N of one PF; refused while VFs that would
+    /// go are in use
+    Create(CreateArgs),
 }
 
 /// Subcommands of `policies`.

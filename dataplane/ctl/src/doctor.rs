@@ -7,6 +7,7 @@ use std::path::Path;
 use comfy_table::Cell;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use sluice_sriov::create;
 use sluice_sriov::sysfs::Sysfs;
 
 use super::Failure;
@@ -72,7 +73,7 @@ fn finding(
 
 impl Node<'_> {
     fn examine(&self) -> Vec<Finding> {
-        vec![
+        [
             self.iommu(),
             self.vfio_pci(),
             self.sriov(),
@@ -82,6 +83,9 @@ impl Node<'_> {
             self.cni_folder("opt/cni/bin", "CNI plugins"),
             self.cni_folder("etc/cni/net.d", "CNI configuration"),
         ]
+        .into_iter()
+        .chain(self.vfs_asked_for())
+        .collect()
     }
 
     fn read(&self, path: &str) -> Option<String> {
@@ -142,9 +146,34 @@ impl Node<'_> {
             "SR-IOV",
             state,
             format!("{} PFs, {vfs} VFs", pfs.len()),
-            "a NIC with SR-IOV, switched on in the firmware; then echo N > \
-             /sys/class/net/PF/device/sriov_numvfs",
+            "a NIC with SR-IOV, switched on in the firmware; then sluicectl vfs create PF N",
         )
+    }
+
+    /// Whether PFs have the VFs that the node's file asks for; `None` without the file.
+    fn vfs_asked_for(&self) -> Option<Finding> {
+        const WHAT: &str = "VFs asked for";
+        let path = self.root.join(create::DEFAULT_FILE.trim_start_matches('/'));
+        let text = std::fs::read_to_string(&path).ok()?;
+        let asked = match create::parse(Path::new(create::DEFAULT_FILE), &text) {
+            Ok(asked) => asked,
+            Err(error) => {
+                let mend = "correct the file; `sluicectl vfs create --help` shows its form";
+                return Some(finding(WHAT, State::Bad, error.to_string(), mend));
+            }
+        };
+        let short = create::shortfalls(&Sysfs::at(self.root.join("sys")), &asked);
+        if short.is_empty() {
+            let all: u32 = asked.iter().map(|one| one.count).sum();
+            return Some(finding(WHAT, State::Good, format!("{all} by vfs.yaml"), ""));
+        }
+        let short: Vec<String> = short.iter().map(ToString::to_string).collect();
+        Some(finding(
+            WHAT,
+            State::Weak,
+            short.join("; "),
+            "sluicectl vfs create; systemctl enable sluicegate-vfs for the next boot",
+        ))
     }
 
     fn huge_pages(&self) -> Finding {
@@ -291,5 +320,17 @@ mod tests {
             "Y\n",
         );
         assert_eq!(node.vfio_pci().state, State::Weak);
+        // The file asks for what is there, for more, and for nonsense.
+        for (count, state, word) in [
+            ("2", State::Good, "2 by vfs.yaml"),
+            ("4", State::Weak, "PF 0000:01:00.0 has 2 of 4 VFs"),
+            ("x", State::Bad, "/etc/sluicegate/vfs.yaml:1:"),
+        ] {
+            let text = format!("vfs: [{{pf: '0000:01:00.0', count: {count}}}]\n");
+            put("etc/sluicegate/vfs.yaml", &text);
+            let finding = node.vfs_asked_for().unwrap();
+            assert_eq!(finding.state, state, "{finding:?}");
+            assert!(finding.found.contains(word), "{finding:?}");
+        }
     }
 }

@@ -15,6 +15,7 @@ mod policies;
 mod records;
 mod tables;
 mod vfs;
+mod vfs_create;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,7 +25,7 @@ use sluice_api::PolicyProblem;
 use sluice_api::client::{Client, ClientError};
 
 pub use args::Args;
-use args::{Command, PolicyCommand};
+use args::{Command, PolicyCommand, VfCommand};
 use output::Output;
 
 /// Exit code: done.
@@ -160,7 +161,12 @@ fn run(args: &Args) -> Result<(), Failure> {
             let every = watch.then(|| std::time::Duration::from_secs_f64(*interval));
             counters::run(&client, every, *all, &mut output)?;
         }
-        Command::Vfs { state_dir, pf } => {
+        Command::Vfs {
+            state_dir,
+            command: Some(VfCommand::Create(create)),
+            ..
+        } => vfs_create::run(create, state_dir, &mut output)?,
+        Command::Vfs { state_dir, pf, .. } => {
             vfs::run(&client, state_dir, pf.as_deref(), &mut output)?;
         }
         Command::Records { command } => records::run(command, &mut output)?,

@@ -61,7 +61,18 @@ if [ ! -f "$out/results.json" ]; then
     echo "0 passed, 1 failed, 0 skipped"
     exit "$status"
 fi
+# What no case can do in one machine: a reboot.
+booted=0
+unbooted=0
+if [ $# -eq 0 ]; then
+    if sh tests/sriov/reboot.sh "$bin" target/sriov/reboot; then
+        booted=1
+    else
+        unbooted=1
+        status=1
+    fi
+fi
 # Repeated as the last line, since the guest's kernel may have written to the console after it.
 count() { grep -c "\"outcome\": \"$1\"" "$out/results.json" || true; }
-echo "$(count passed) passed, $(($(count failed) + $(count lost))) failed, $(count skipped) skipped"
+echo "$(($(count passed) + booted)) passed, $(($(count failed) + $(count lost) + unbooted)) failed, $(count skipped) skipped"
 exit "$status"

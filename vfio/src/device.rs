@@ -15,10 +15,12 @@ use crate::config_space::{COMMAND_MASTER, COMMAND_MEMORY, ConfigSpace, DEVICE, V
 use crate::dma::DmaRing;
 use crate::ioctl::{self, Region};
 use crate::iommu::{Iommu, Opened};
-use crate::{Descriptor, Device, DmaMemory, Error, Interrupt, Iova, PciAddr};
+use crate::{Descriptor, Device, DmaMemory, Error, Interrupt, Iova, PciAddr, ReleaseRequest};
 
 /// Number of attempts at a reset, 10 ms apart, while the kernel itself is busy with the device.
 const RESETS: u32 = 50;
+/// Number of attempts at closing: where the kernel takes the device away it is busy until that is done.
+const LAST_RESETS: u32 = 5;
 
 /// A function bound to vfio-pci, open in this process alone.
 ///
@@ -99,6 +101,22 @@ impl VfioDevice {
             .map_err(self.failed("VFIO_DEVICE_GET_IRQ_INFO"))
     }
 
+    /// Has the kernel signal when it wants the device back, and returns where. Without a call of this the
+    /// kernel waits in silence.
+    ///
+    /// # Errors
+    /// No eventfd is left, or the kernel refuses.
+    pub fn release_request(&self) -> Result<ReleaseRequest, Error> {
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let fd = rustix::event::eventfd(0, flags)
+            .map_err(|errno| self.failed("eventfd")(errno.into()))?;
+        let fds = [fd];
+        ioctl::set_vectors(self.opened.fd(), vfio::VFIO_PCI_REQ_IRQ_INDEX, &fds)
+            .map_err(self.failed("VFIO_DEVICE_SET_IRQS for release requests"))?;
+        let [fd] = fds;
+        Ok(ReleaseRequest::new(fd))
+    }
+
     fn failed(&self, step: &'static str) -> impl Fn(io::Error) -> Error + use<> {
         let device = self.addr;
         move |source| Error::Step {
@@ -123,6 +141,27 @@ impl VfioDevice {
         ConfigSpace::new(self.opened.fd(), self.config)
             .command(set, clear)
             .map_err(self.failed("writing the PCI command register"))
+    }
+
+    fn reset_within(&mut self, attempts: u32) -> Result<(), Error> {
+        // First: the kernel puts the command register and MSI-X back after a reset as they were.
+        self.set_bus_master(false)?;
+        // Where MSI-X is off, switching it off is an error.
+        if self.interrupting {
+            self.set_vectors(&[])?;
+            self.interrupting = false;
+        }
+        let mut left = attempts;
+        loop {
+            match ioctl::reset(self.opened.fd()) {
+                Ok(()) => return Ok(()),
+                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && left > 0 => {
+                    left -= 1;
+                    thread::sleep(Duration::from_millis(10));
+                }
+                Err(error) => return Err(self.failed("VFIO_DEVICE_RESET")(error)),
+            }
+        }
     }
 
     fn set_vectors(&self, eventfds: &[OwnedFd]) -> Result<(), Error> {
@@ -190,31 +229,14 @@ impl Device for VfioDevice {
     }
 
     fn reset(&mut self) -> Result<(), Error> {
-        // First: the kernel puts the command register and MSI-X back after a reset as they were.
-        self.set_bus_master(false)?;
-        // Where MSI-X is off, switching it off is an error.
-        if self.interrupting {
-            self.set_vectors(&[])?;
-            self.interrupting = false;
-        }
-        let mut left = RESETS;
-        loop {
-            match ioctl::reset(self.opened.fd()) {
-                Ok(()) => return Ok(()),
-                Err(error) if error.raw_os_error() == Some(libc::EAGAIN) && left > 0 => {
-                    left -= 1;
-                    thread::sleep(Duration::from_millis(10));
-                }
-                Err(error) => return Err(self.failed("VFIO_DEVICE_RESET")(error)),
-            }
-        }
+        self.reset_within(RESETS)
     }
 }
 
 impl Drop for VfioDevice {
     fn drop(&mut self) {
         // Closing the file does the same once more, and by other ways where these fail.
-        if let Err(error) = self.reset() {
+        if let Err(error) = self.reset_within(LAST_RESETS) {
             tracing::warn!("while closing: {error}");
         }
     }
@@ -290,6 +312,20 @@ mod tests {
                 format!("0000:01:10.0 has 3 MSI-X vectors, {count} were asked for")
             );
         }
+    }
+
+    #[test]
+    fn the_kernel_may_ask_for_the_device() {
+        let (_node, _iommu, device) = open();
+        calls();
+        let request = device.release_request().unwrap();
+        assert_eq!(calls(), ["vectors 4 1"]);
+        assert!(!request.is_made());
+        kernel(|kernel| kernel.ask_back());
+        assert!(request.is_made());
+        // It goes with the device: MSI-X, which was never on, is not switched off.
+        drop(device);
+        assert_eq!(calls(), ["reset, bus master 0"]);
     }
 
     #[test]

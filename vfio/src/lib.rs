@@ -32,6 +32,7 @@ mod host_tree;
 mod ioctl;
 mod iommu;
 mod iova;
+mod release;
 pub mod seam;
 
 pub use addr::{BadPciAddr, PciAddr};
@@ -45,3 +46,4 @@ pub use device::VfioDevice;
 pub use dma::DmaRing;
 pub use host_tree::{Blocker, HostTree};
 pub use iommu::{Iommu, IommuKind};
+pub use release::ReleaseRequest;

@@ -112,6 +112,7 @@ fn open(arguments: &Arguments) -> Result<(), Box<dyn Error>> {
         mtu: 1500,
         vlans: arguments.vlans.clone(),
         groups: Vec::new(),
+        macs: Vec::new(),
         small: pool(8192, BufSize::Small)?,
         large: pool(256, BufSize::Large)?,
         rx_descriptors: 512,

@@ -15,7 +15,9 @@ use sluice_datapath::{LinkState, Uplink};
 use sluice_mem::Mempool;
 use sluice_packet::Mac;
 use sluice_sriov::claim::{Mode, Node, Record};
-use sluice_vfio::{Error, ErrorKind, Iommu, IommuKind, PciAddr, VfioDevice};
+use sluice_sriov::create;
+use sluice_sriov::sysfs::Sysfs;
+use sluice_vfio::{Error, ErrorKind, Iommu, IommuKind, PciAddr, ReleaseRequest, VfioDevice};
 
 use crate::refusal;
 use crate::uplinks::netdev;
@@ -24,9 +26,11 @@ use crate::uplinks::netdev;
 const DESCRIPTORS: usize = 512;
 /// Longest time that putting VFs back may take at the start.
 const RECOVERY: Duration = Duration::from_secs(20);
+/// Longest time that a VF that is back may take to get its driver.
+const AGAIN: Duration = Duration::from_secs(3);
 
 /// Arguments of opening a VF.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct VfSpec {
     /// PCI address of the VF.
     pub address: PciAddr,
@@ -38,17 +42,47 @@ pub struct VfSpec {
     pub vlans: VfVlans,
     /// Multicast groups that the VF must receive.
     pub groups: Vec<Mac>,
+    /// Further unicast MAC addresses that the VF is to receive.
+    pub macs: Vec<Mac>,
     /// The engine's pools of small and large mbufs.
     pub mempools: (Mempool, Mempool),
 }
 
+/// Open VF.
+pub struct OpenedVf {
+    /// Its port. Dropping it closes the VF.
+    pub port: Box<dyn Uplink>,
+    /// Warnings for the operator.
+    pub warnings: Vec<String>,
+    /// Request of the kernel to have the VF back; `None` where there is no kernel behind it.
+    pub release: Option<ReleaseRequest>,
+}
+
+impl fmt::Debug for OpenedVf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("OpenedVf")
+            .field("device", &self.port.device())
+            .field("release", &self.release)
+            .finish()
+    }
+}
+
 /// Opener of VFs: [`VfDevices`], or a fake one in tests.
 pub trait OpenVf: fmt::Debug + Send + Sync {
-    /// Opens a VF. Dropping the port closes it.
+    /// Opens a VF.
     ///
     /// # Errors
     /// The device cannot be opened or set up; the message says what to do.
-    fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError>;
+    fn open(&self, spec: &VfSpec) -> Result<OpenedVf, ApiError>;
+
+    /// Makes a VF that was away what its attachment needs: its driver, and its settings at the PF.
+    ///
+    /// # Errors
+    /// It is still away, another's, or the host refuses.
+    fn prepare_again(&self, vf: PciAddr) -> Result<(), ApiError> {
+        let _ = vf;
+        Ok(())
+    }
 
     /// Returns why no frame passes through a VF, as its PF `pf` shows, and what to do; `None` if nothing
     /// stands in the way.
@@ -59,13 +93,23 @@ pub trait OpenVf: fmt::Debug + Send + Sync {
 }
 
 /// VFs through VFIO. All share one address space, in which the mempools are mapped once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct VfDevices {
     /// Opened with the first VF: an engine without VFs needs no VFIO.
     iommu: Mutex<Option<Iommu>>,
+    /// VFs of the node, with the journal of who has them.
+    node: Node,
 }
 
 impl VfDevices {
+    /// VFs of this node, with the journal below the state folder.
+    pub fn new(state_dir: &Path) -> VfDevices {
+        VfDevices {
+            iommu: Mutex::default(),
+            node: Node::new(state_dir),
+        }
+    }
+
     fn iommu(&self) -> Result<Iommu, Error> {
         let mut iommu = self
             .iommu
@@ -84,8 +128,8 @@ impl OpenVf for VfDevices {
     fn trouble(&self, vf: &str, pf: &str) -> Option<(LinkState, String)> {
         if !Path::new("/sys/bus/pci/devices").join(vf).exists() {
             let gone = format!(
-                "VF {vf} is gone from this machine: its PF's driver was reloaded, or `sriov_numvfs` was \
-                 changed; make it again, and pods that had it anew"
+                "VF {vf} is gone from this machine: its PF's driver was unloaded, or `sriov_numvfs` was \
+                 changed; load it, or make the VFs again (`sluicectl vfs create`), and it is taken up"
             );
             return Some((LinkState::Gone, gone));
         }
@@ -103,37 +147,89 @@ impl OpenVf for VfDevices {
         }
     }
 
-    fn open(&self, spec: &VfSpec) -> Result<Box<dyn Uplink>, ApiError> {
+    fn open(&self, spec: &VfSpec) -> Result<OpenedVf, ApiError> {
         let device = self
             .iommu()
             .and_then(|iommu| VfioDevice::open(spec.address, &iommu))
+            .map_err(|error| by_device(&error))?;
+        let release = device
+            .release_request()
             .map_err(|error| by_device(&error))?;
         let config = IgbVfConfig {
             mac: spec.mac,
             mtu: spec.mtu,
             vlans: spec.vlans.clone(),
             groups: spec.groups.clone(),
+            macs: spec.macs.clone(),
             small: spec.mempools.0,
             large: spec.mempools.1,
             rx_descriptors: DESCRIPTORS,
             tx_descriptors: DESCRIPTORS,
         };
         match IgbVf::open(device, config) {
-            Ok(port) => Ok(Box::new(port)),
+            Ok(port) => Ok(OpenedVf {
+                warnings: refused_macs(spec, port.refused_macs()),
+                port: Box::new(port),
+                release: Some(release),
+            }),
             Err(IgbVfError::Device(error)) => Err(by_device(&error)),
             Err(error @ IgbVfError::NoMbufs { .. }) => Err(refusal::unavailable(error.to_string())),
             Err(error) => Err(refusal::invalid(error.to_string())),
         }
     }
+
+    fn prepare_again(&self, vf: PciAddr) -> Result<(), ApiError> {
+        let again = self.node.take_again(vf, Instant::now() + AGAIN);
+        again.map_err(|error| ApiError::new(by_kind(error.kind()), error.to_string()))
+    }
 }
 
-fn by_device(error: &Error) -> ApiError {
-    let code = match error.kind() {
+/// Warning of further MAC addresses that the PF refused.
+fn refused_macs(spec: &VfSpec, refused: usize) -> Vec<String> {
+    if refused == 0 {
+        return Vec::new();
+    }
+    vec![format!(
+        "the PF of VF {} refuses {refused} of {} further MAC addresses of allowedAddressPairs, so that \
+         frames to them do not reach the pod: set \"trust\": \"on\" in the network (ip link set PF vf N \
+         trust on); a PF that trusts the VF has no filter left, or no such filters",
+        spec.address,
+        spec.macs.len()
+    )]
+}
+
+fn by_kind(kind: ErrorKind) -> ErrorCode {
+    match kind {
         ErrorKind::Invalid => ErrorCode::Invalid,
         ErrorKind::Busy => ErrorCode::Unavailable,
         ErrorKind::Host => ErrorCode::Internal,
+    }
+}
+
+fn by_device(error: &Error) -> ApiError {
+    ApiError::new(by_kind(error.kind()), error.to_string())
+}
+
+/// Problem of PFs that have fewer VFs than the file at `file` asks for, or of the file; `None` if there is
+/// none. The file need not be there.
+pub fn missing(file: &Path) -> Option<String> {
+    if !file.exists() {
+        return None;
+    }
+    let asked = match create::read(file) {
+        Ok(asked) => asked,
+        Err(error) => return Some(error.to_string()),
     };
-    ApiError::new(code, error.to_string())
+    let short = create::shortfalls(&Sysfs::default(), &asked);
+    if short.is_empty() {
+        return None;
+    }
+    let short: Vec<String> = short.iter().map(ToString::to_string).collect();
+    Some(format!(
+        "{}, by {}: `sluicectl vfs create --from {1}` makes them",
+        short.join("; "),
+        file.display()
+    ))
 }
 
 /// Multicast groups that an attachment's VF asks for: those that hosts and routers need on a link, and

@@ -45,6 +45,16 @@ pub(crate) struct Kernel {
     pub(crate) calls: Vec<String>,
     /// Number of resets still to be refused with EAGAIN.
     pub(crate) resets_refused: u32,
+    /// Eventfd of release requests.
+    pub(crate) request: Option<OwnedFd>,
+}
+
+impl Kernel {
+    /// Asks for the device, as a driver does that is taken from it.
+    pub(crate) fn ask_back(&self) {
+        let fd = self.request.as_ref().unwrap();
+        rustix::io::write(fd, &1u64.to_ne_bytes()).unwrap();
+    }
 }
 
 impl Default for Kernel {
@@ -61,6 +71,7 @@ impl Default for Kernel {
             interrupting: false,
             calls: Vec::new(),
             resets_refused: 0,
+            request: None,
         }
     }
 }
@@ -212,6 +223,10 @@ pub(crate) fn set_vectors(
 ) -> io::Result<()> {
     called(format!("vectors {index} {}", eventfds.len()));
     kernel(|kernel| {
+        if index == vfio::VFIO_PCI_REQ_IRQ_INDEX {
+            kernel.request = eventfds.first().map(|fd| fd.try_clone().unwrap());
+            return Ok(());
+        }
         // As the kernel has it: what is off cannot be switched off.
         if eventfds.is_empty() && !kernel.interrupting {
             return errno(libc::EINVAL);

@@ -46,6 +46,7 @@ pub(super) fn check(
             idle,
             limits,
             policies,
+            vfs: file.with_file_name(sluice_sriov::create::FILE_NAME),
             state_dir,
             run_dir,
             socket,

@@ -37,6 +37,8 @@ pub struct Config {
     pub limits: Limits,
     /// Folder of the policies, one `*.yaml` each.
     pub policies: PathBuf,
+    /// File beside this one that says which PF is to have how many VFs; it need not be there.
+    pub vfs: PathBuf,
     /// Folder of records that outlive the engine.
     pub state_dir: PathBuf,
     /// Folder of the lock, and of the socket unless `socket` names another.

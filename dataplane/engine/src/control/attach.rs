@@ -38,7 +38,10 @@ impl Control {
         // Once more: what began before the shutdown must not add to what is shut down.
         self.is_ready()?;
         if let Some(live) = guard.get() {
-            return repeat(&live, request);
+            let mut reply = repeat(&live, request)?;
+            reply.warnings.extend(self.link_problem(request));
+            reply.warnings.extend(self.warnings_of_vf(&live));
+            return Ok(reply);
         }
         self.check_link(request)?;
         self.attach_new(&guard, &checked, &uplink)
@@ -97,9 +100,15 @@ impl Control {
             vf: uplink.keep(),
             link: Mutex::new(Some(link)),
         };
-        let reply = live.reply();
+        let mut reply = live.reply();
+        reply.warnings.extend(self.warnings_of_vf(&live));
         guard.set(Some(Arc::new(live)));
         Ok(reply)
+    }
+
+    /// Warnings about an attachment's own VF.
+    fn warnings_of_vf(&self, live: &LiveAttachment) -> Vec<String> {
+        live.vf.map_or_else(Vec::new, |id| self.vf_warnings(id))
     }
 
     /// Enters an attachment into the datapath, with the MAC address asked for or a derived one.

@@ -18,7 +18,7 @@
 //! | the start | [`Control::restore`] | `restore` |
 //! | SIGTERM | [`Control::refuse_requests`], [`Control::shut_down`] | `shutdown` |
 //! | what workers report | [`EventThread`] | `events` |
-//! | what becomes of netdevs, disks, namespaces | [`WatchThread`], [`World`] | `watch`, `world`, `uplink_links` |
+//! | what becomes of netdevs, VFs, disks, namespaces | [`WatchThread`], [`World`] | `watch`, `world`, `uplink_links`, `own_vfs` |
 //!
 //! Types of one attachment, in the order of its life:
 //!
@@ -46,6 +46,7 @@ mod key;
 mod keyed_lock;
 mod live;
 mod log_shares;
+mod own_vfs;
 mod policies;
 mod request;
 mod restore;
@@ -53,6 +54,8 @@ mod shutdown;
 mod status;
 mod uplink_choice;
 mod uplink_links;
+#[cfg(test)]
+mod vf_lab;
 mod watch;
 mod world;
 
@@ -64,9 +67,11 @@ use std::time::Instant;
 use sluice_api::ApiError;
 #[cfg(doc)]
 use sluice_datapath::Attached;
+use sluice_datapath::UplinkId;
 
 use self::keyed_lock::KeyedLock;
 use self::live::LiveAttachment;
+use self::own_vfs::OwnVf;
 use self::policies::InForce;
 use crate::engine::SharedEngine;
 use crate::records::Records;
@@ -89,7 +94,9 @@ pub struct Control {
     engine: Arc<SharedEngine>,
     uplinks: Arc<Uplinks>,
     vfs: Box<dyn OpenVf>,
-    /// Links of attachments' own VFs, by PCI address, as they were last seen.
+    /// VFs of attachments' own, by uplink. Locked while one is given up or taken up.
+    own_vfs: Mutex<BTreeMap<UplinkId, OwnVf>>,
+    /// Links of attachments' own VFs, by PCI address, as they were last seen. Locked for moments only.
     vf_links: Mutex<BTreeMap<String, UplinkState>>,
     attachments: KeyedLock<LiveAttachment>,
     records: Records,
@@ -130,6 +137,7 @@ impl Control {
             engine: parts.engine,
             uplinks: parts.uplinks,
             vfs: parts.vfs,
+            own_vfs: Mutex::default(),
             vf_links: Mutex::default(),
             attachments: KeyedLock::default(),
             records: parts.records,

@@ -80,7 +80,7 @@ impl Control {
                 "the file's name is not that of the attachment in it",
             ));
         }
-        let uplink = self.choose_uplink(request)?;
+        let uplink = self.choose_uplink(request)?.though_away();
         let mut checked = CheckedRequest::new(request, uplink.max_mtu().max(record.mtu))?;
         // What the pod was told holds, whatever would be derived today.
         checked.mtu = record.mtu;

@@ -5,11 +5,13 @@
 use sluice_api::{ApiError, AttachRequest};
 use sluice_datapath::ports::igbvf::{MAX_MTU, VfVlans};
 use sluice_datapath::{Error, UplinkId, UplinkSpec, VlanSet};
+use sluice_packet::pose::AddressPair;
 use sluice_packet::{Mac, Vid};
 use sluice_vfio::PciAddr;
 
-use super::Control;
+use super::own_vfs::OwnVf;
 use super::request::CheckedRequest;
+use super::{Control, locked};
 use crate::links;
 use crate::refusal;
 use crate::uplinks::UplinkInfo;
@@ -24,20 +26,30 @@ pub(super) enum UplinkChoice {
     /// Uplink of the configuration, shared by its attachments.
     Configured(UplinkInfo),
     /// VF of this attachment alone.
-    Vf(OwnVf),
+    Vf(VfChoice),
 }
 
 /// VF of one attachment.
 #[derive(Debug)]
-pub(super) struct OwnVf {
+pub(super) struct VfChoice {
     address: PciAddr,
     /// Netdev of its PF.
     network: String,
     port_vlan: Option<Vid>,
     mtu: u32,
+    /// Whether the attachment is made without the VF if that is away, which is taken up when it is back.
+    may_be_away: bool,
 }
 
 impl UplinkChoice {
+    /// Lets the attachment be made although its VF is away.
+    pub(super) fn though_away(mut self) -> UplinkChoice {
+        if let UplinkChoice::Vf(vf) = &mut self {
+            vf.may_be_away = true;
+        }
+        self
+    }
+
     /// Largest MTU of an attachment on it, in bytes.
     pub(super) fn max_mtu(&self) -> u32 {
         match self {
@@ -99,11 +111,12 @@ impl Control {
             .address
             .parse()
             .map_err(|error: sluice_vfio::BadPciAddr| refusal::invalid(error.to_string()))?;
-        Ok(UplinkChoice::Vf(OwnVf {
+        Ok(UplinkChoice::Vf(VfChoice {
             address,
             network: request.uplink.clone(),
             port_vlan: vf.port_vlan,
             mtu: request.mtu.unwrap_or(DEFAULT_VF_MTU).min(MAX_MTU),
+            may_be_away: false,
         }))
     }
 
@@ -141,7 +154,7 @@ impl Control {
         })
     }
 
-    fn open_vf(&self, vf: &OwnVf, checked: &CheckedRequest<'_>) -> Result<UplinkId, ApiError> {
+    fn open_vf(&self, vf: &VfChoice, checked: &CheckedRequest<'_>) -> Result<UplinkId, ApiError> {
         let address = vf.address.to_string();
         let attachments = self.attachments.all();
         let has_it = |request: &AttachRequest| {
@@ -163,9 +176,14 @@ impl Control {
             mtu: checked.mtu,
             vlans: vlans(vf, &checked.vlans),
             groups: groups(mac, &links::addresses(&checked.request.addresses)),
+            macs: further_macs(mac, &checked.request.allowed_address_pairs),
             mempools: self.engine.with(sluice_datapath::Engine::mempools)?,
         };
-        let port = self.vfs.open(&spec)?;
+        let (own, port) = if vf.may_be_away {
+            OwnVf::open_or_away(&*self.vfs, spec)
+        } else {
+            OwnVf::open(&*self.vfs, spec)?
+        };
         let spec = UplinkSpec {
             name: address,
             port,
@@ -175,17 +193,22 @@ impl Control {
             network: Some(vf.network.clone()),
             port_vlan: vf.port_vlan.is_some(),
         };
-        self.engine.try_with(|engine| engine.add_uplink(spec))
+        let id = self.engine.try_with(|engine| engine.add_uplink(spec))?;
+        locked(&self.own_vfs).insert(id, own);
+        Ok(id)
     }
 
     /// Closes an attachment's VF. Once this returns, the device is free for whoever comes next.
     pub(super) fn close_vf(&self, id: UplinkId) -> Result<(), ApiError> {
+        // One that is being taken up is waited for, and not taken up again.
+        let mut vfs = locked(&self.own_vfs);
         match self.engine.with(|engine| engine.remove_uplink(id))? {
             // The port ends here.
             Ok(port) => drop(port),
             Err(Error::NoUplink) => {}
             Err(error) => return Err(refusal::by_engine(&error)),
         }
+        vfs.remove(&id);
         Ok(())
     }
 
@@ -207,8 +230,17 @@ impl Control {
     }
 }
 
+/// MAC addresses other than its own that an attachment may send as: what is sent to them must reach it.
+fn further_macs(own: Mac, pairs: &[AddressPair]) -> Vec<Mac> {
+    let macs = pairs.iter().filter_map(|pair| pair.mac);
+    let mut macs: Vec<Mac> = macs.filter(|&mac| mac != own && mac.is_unicast()).collect();
+    macs.sort_unstable();
+    macs.dedup();
+    macs
+}
+
 /// VLANs that the VF's driver asks its PF for: none under a port VLAN, which is the PF's own business.
-fn vlans(vf: &OwnVf, set: &VlanSet) -> VfVlans {
+fn vlans(vf: &VfChoice, set: &VlanSet) -> VfVlans {
     if let Some(vid) = vf.port_vlan {
         return VfVlans::Port(vid);
     }

@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use sluice_api::{ApiError, AttachRequest, LinkState, UplinkStatus};
 
+use super::own_vfs::Renewed;
 use super::{Control, locked};
 use crate::refusal;
 use crate::uplinks::UplinkState;
@@ -39,6 +40,20 @@ impl Control {
         match state.and_then(|state| state.problem(&request.uplink)) {
             None => Ok(()),
             Some(problem) => Err(refused(problem)),
+        }
+    }
+
+    /// Problem of the link of an attachment's uplink, as it was last seen.
+    pub(super) fn link_problem(&self, request: &AttachRequest) -> Option<String> {
+        match &request.vf {
+            Some(vf) => locked(&self.vf_links)
+                .get(&vf.address)?
+                .problem(&vf.address),
+            None => self
+                .uplinks
+                .get(&request.uplink)?
+                .state()
+                .problem(&request.uplink),
         }
     }
 
@@ -85,38 +100,31 @@ impl Control {
         ))
     }
 
-    /// Looks at the links of attachments' own VFs.
-    pub(super) fn look_at_vfs(&self) {
+    /// Looks at attachments' own VFs: gives up those that the kernel wants back or that are gone, takes up
+    /// those that are back, and notes the links of all. Returns whether one was given up: others of its PF
+    /// follow.
+    pub(super) fn look_at_vfs(&self) -> bool {
         let all = self.attachments.all();
         let mut names = Vec::new();
+        let mut gave_up = false;
         for (_, live) in &all {
             let (Some(id), Some(vf)) = (live.vf, &live.request().vf) else {
                 continue;
             };
-            let Ok(report) = self.engine.try_with(|engine| engine.uplink_report(id)) else {
-                continue;
-            };
             let pf = &live.request().uplink;
             let trouble = self.vfs.trouble(&vf.address, pf);
-            let (link, reason) = match (report.link, trouble) {
-                (_, Some((LinkState::Gone, reason))) => (LinkState::Gone, Some(reason)),
-                (LinkState::Up, _) => (LinkState::Up, None),
-                (link, Some((_, reason))) => (link, Some(reason)),
-                (LinkState::Down, None) => {
-                    (LinkState::Down, Some(format!("PF {pf} reports no link")))
+            let (link, reason) = match self.renew_vf(id, trouble.as_ref()) {
+                Renewed::Away { reason, now } => {
+                    gave_up |= now;
+                    (LinkState::Gone, Some(reason))
                 }
-                (LinkState::Waiting, None) => (
-                    LinkState::Waiting,
-                    Some(format!(
-                        "PF {pf} does not answer, or refuses it: see the kernel's log"
-                    )),
-                ),
-                (LinkState::Gone, None) => (
-                    LinkState::Gone,
-                    Some(
-                        "the device does not answer: it was removed, or is being reset".to_owned(),
-                    ),
-                ),
+                Renewed::Open => {
+                    let Ok(report) = self.engine.try_with(|engine| engine.uplink_report(id)) else {
+                        continue;
+                    };
+                    link_of(report.link, trouble, pf)
+                }
+                Renewed::Closed => continue,
             };
             let mut links = locked(&self.vf_links);
             let state = links.entry(vf.address.clone());
@@ -125,5 +133,30 @@ impl Control {
             names.push(vf.address.clone());
         }
         locked(&self.vf_links).retain(|name, _| names.contains(name));
+        gave_up
+    }
+}
+
+/// State of the link of an open VF, from its port's report and what its PF shows.
+fn link_of(
+    reported: LinkState,
+    trouble: Option<(LinkState, String)>,
+    pf: &str,
+) -> (LinkState, Option<String>) {
+    match (reported, trouble) {
+        (_, Some((LinkState::Gone, reason))) => (LinkState::Gone, Some(reason)),
+        (LinkState::Up, _) => (LinkState::Up, None),
+        (link, Some((_, reason))) => (link, Some(reason)),
+        (LinkState::Down, None) => (LinkState::Down, Some(format!("PF {pf} reports no link"))),
+        (LinkState::Waiting, None) => (
+            LinkState::Waiting,
+            Some(format!(
+                "PF {pf} does not answer, or refuses it: see the kernel's log"
+            )),
+        ),
+        (LinkState::Gone, None) => (
+            LinkState::Gone,
+            Some("the device does not answer: it was removed, or is being reset".to_owned()),
+        ),
     }
 }

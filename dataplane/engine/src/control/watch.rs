@@ -15,6 +15,8 @@ use crate::uplinks::LinkWatch;
 
 /// Longest time between two looks at the netdevs.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// Time until the next look where a VF was given up: the kernel goes on to the next one of its PF.
+const SOON: Duration = Duration::from_millis(50);
 /// Time between two looks at what changes seldom.
 const SELDOM: Duration = Duration::from_secs(5);
 /// Time between two looks that need a program to be run.
@@ -43,11 +45,11 @@ impl WatchThread {
                 let (mut seldom, mut thorough) = (Due::every(SELDOM), Due::every(THOROUGH));
                 while !stopped.load(Ordering::Acquire) {
                     control.uplinks.look(thorough.is_now());
-                    control.look_at_vfs();
+                    let gave_up = control.look_at_vfs();
                     if seldom.is_now() {
                         world.look(&control);
                     }
-                    links.wait(INTERVAL);
+                    links.wait(if gave_up { SOON } else { INTERVAL });
                 }
             })?;
         Ok(WatchThread {

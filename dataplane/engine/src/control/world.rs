@@ -15,12 +15,15 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{Control, locked};
 use crate::server;
+use crate::vfs;
 
 /// Surroundings of the engine besides netdevs.
 #[derive(Debug)]
 pub struct World {
     state_dir: PathBuf,
     socket: PathBuf,
+    /// File that says which PF is to have how many VFs.
+    vfs: PathBuf,
     /// Device and inode of the control socket.
     bound: Option<(u64, u64)>,
     lock: Arc<Mutex<Option<EngineLock>>>,
@@ -28,11 +31,13 @@ pub struct World {
 }
 
 impl World {
-    /// Makes the surroundings of an engine that listens on `socket`. Sockets that have to be made again are
+    /// Makes the surroundings of an engine that listens on `socket`; `vfs` says which PF is to have how many
+    /// VFs. Sockets that have to be made again are
     /// sent to `listeners`.
     pub fn new(
         state_dir: PathBuf,
         socket: PathBuf,
+        vfs: PathBuf,
         lock: Arc<Mutex<Option<EngineLock>>>,
         listeners: UnboundedSender<UnixListener>,
     ) -> World {
@@ -40,6 +45,7 @@ impl World {
             bound: identity(&socket),
             state_dir,
             socket,
+            vfs,
             lock,
             listeners,
         }
@@ -50,6 +56,7 @@ impl World {
         control.watch_problem("watch/state_dir", disk(&self.state_dir));
         control.watch_problem("watch/netns", control.lost_namespaces());
         control.watch_problem("watch/policies", control.lost_policies());
+        control.watch_problem("watch/vfs", vfs::missing(&self.vfs));
         let lock = self.renew_lock();
         control.watch_problem("watch/lock", lock);
         let socket = self.renew_socket();

@@ -90,7 +90,7 @@ impl Running {
         let control = Arc::new(Control::new(ControlParts {
             engine: Arc::clone(engine),
             uplinks: Arc::clone(uplinks),
-            vfs: Box::new(VfDevices::default()),
+            vfs: Box::new(VfDevices::new(&config.state_dir)),
             records: attachment_records,
             policies: PolicyFolder::new(config.policies.clone()),
             boot_id,
@@ -112,6 +112,7 @@ impl Running {
         let world = World::new(
             config.state_dir.clone(),
             config.socket.clone(),
+            config.vfs.clone(),
             Arc::clone(&self.lock),
             listeners,
         );

@@ -239,7 +239,7 @@ impl Rig {
 }
 
 /// Sets the number of VFs of a PF.
-fn set_vfs(pf: &str, count: usize) -> Result<()> {
+pub(crate) fn set_vfs(pf: &str, count: usize) -> Result<()> {
     let path = sysfs(pf).join("sriov_numvfs");
     let now = fs::read_to_string(&path)?;
     if now.trim() == count.to_string() {
@@ -251,7 +251,7 @@ fn set_vfs(pf: &str, count: usize) -> Result<()> {
 
 /// Waits until a PF has its link back after its VFs were made: `igb` resets the PF for that, and
 /// answers no VF meanwhile.
-fn settled(pf: &str) -> Result<()> {
+pub(crate) fn settled(pf: &str) -> Result<()> {
     let carrier = Path::new("/sys/class/net").join(pf).join("carrier");
     let mut since = None;
     wait_for("the PF's link", PATIENCE, || {

@@ -56,7 +56,8 @@ impl Vf {
         })
     }
 
-    fn device(&self) -> PathBuf {
+    /// Returns the VF's folder in sysfs.
+    pub(crate) fn device(&self) -> PathBuf {
         Path::new("/sys/bus/pci/devices").join(&self.address)
     }
 

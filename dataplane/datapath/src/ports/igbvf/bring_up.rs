@@ -7,8 +7,8 @@ use sluice_vfio::Registers;
 
 use super::mailbox::{Heard, Mailbox, Message};
 use super::regs::{
-    CTRL, CTRL_RST, MOST_HASHES, MSG_RESET, MSG_SET_LPE, MSG_SET_MAC, MSG_SET_MULTICAST,
-    MSG_SET_VLAN, MSG_VLAN_ADD,
+    CTRL, CTRL_RST, MOST_HASHES, MSG_MAC_ADD, MSG_MAC_CLEAR, MSG_RESET, MSG_SET_LPE, MSG_SET_MAC,
+    MSG_SET_MULTICAST, MSG_SET_VLAN, MSG_VLAN_ADD,
 };
 
 /// Milliseconds that the PF may take to answer before the function is reset and the PF asked again.
@@ -24,6 +24,8 @@ pub(super) struct Wishes {
     pub(super) vids: Vec<u16>,
     /// Multicast groups.
     pub(super) groups: Vec<Mac>,
+    /// Further unicast MAC addresses, such as those of VRRP routers.
+    pub(super) macs: Vec<Mac>,
 }
 
 /// Step of the negotiation.
@@ -35,6 +37,10 @@ enum Step {
     OwnMac,
     Longest,
     Groups,
+    /// Further unicast filters, of which the PF may still have some.
+    ClearMacs,
+    /// The further MAC address of this index.
+    Mac(usize),
     /// The VLAN of this index.
     Vlan(usize),
     Done,
@@ -69,6 +75,8 @@ pub enum Refusal {
 pub(super) struct BringUp {
     step: Step,
     since_ms: u64,
+    /// Number of further MAC addresses that the PF refused so far.
+    refused_macs: usize,
 }
 
 impl BringUp {
@@ -79,7 +87,13 @@ impl BringUp {
         BringUp {
             step: Step::Reset,
             since_ms: now_ms,
+            refused_macs: 0,
         }
+    }
+
+    /// Number of further MAC addresses that the PF refused: it does not trust the VF, or has no filter left.
+    pub(super) fn refused_macs(&self) -> usize {
+        self.refused_macs
     }
 
     /// Goes on as far as the PF has answered.
@@ -117,6 +131,16 @@ impl BringUp {
             Heard::Refused => match self.step {
                 // It has no MAC address for this VF.
                 Step::Hello => self.enter(Step::OwnMac, registers, mailbox, wishes, now_ms),
+                // A PF that knows no such filters refuses all of them.
+                Step::ClearMacs => {
+                    self.refused_macs = wishes.macs.len();
+                    self.enter(vlan(0, wishes), registers, mailbox, wishes, now_ms);
+                }
+                Step::Mac(_) => {
+                    self.refused_macs += 1;
+                    let next = self.after(None, wishes);
+                    self.enter(next, registers, mailbox, wishes, now_ms);
+                }
                 // Without groups there is no IPv6 and nothing else is wrong.
                 Step::Groups => {
                     let next = self.after(None, wishes);
@@ -159,9 +183,12 @@ impl BringUp {
             }
             Step::Hello => Step::OwnMac,
             Step::OwnMac => Step::Longest,
-            Step::Longest if wishes.groups.is_empty() => vlan(0, wishes),
+            Step::Longest if wishes.groups.is_empty() => macs(wishes),
             Step::Longest => Step::Groups,
-            Step::Groups => vlan(0, wishes),
+            Step::Groups => macs(wishes),
+            Step::ClearMacs => Step::Mac(0),
+            Step::Mac(at) if at + 1 < wishes.macs.len() => Step::Mac(at + 1),
+            Step::Mac(_) => vlan(0, wishes),
             Step::Vlan(at) => vlan(at + 1, wishes),
             Step::Done => Step::Done,
         }
@@ -185,11 +212,26 @@ impl BringUp {
             }
             Step::Longest => mailbox.ask(registers, &[MSG_SET_LPE, wishes.longest]),
             Step::Groups => mailbox.ask(registers, &groups(&wishes.groups)),
+            Step::ClearMacs => mailbox.ask(registers, &[MSG_SET_MAC | MSG_MAC_CLEAR]),
+            Step::Mac(at) => {
+                let mac = wishes.macs.get(at).copied().unwrap_or(Mac::ZERO);
+                let [low, high] = mac_words(mac);
+                mailbox.ask(registers, &[MSG_SET_MAC | MSG_MAC_ADD, low, high]);
+            }
             Step::Vlan(at) => {
                 let vid = wishes.vids.get(at).copied().unwrap_or(0);
                 mailbox.ask(registers, &[MSG_SET_VLAN | MSG_VLAN_ADD, u32::from(vid)]);
             }
         }
+    }
+}
+
+/// First step of the further MAC addresses, or the one after them where there are none.
+fn macs(wishes: &Wishes) -> Step {
+    if wishes.macs.is_empty() {
+        vlan(0, wishes)
+    } else {
+        Step::ClearMacs
     }
 }
 

@@ -41,6 +41,10 @@ pub(super) struct Pf {
     pub(super) refuses_vlans: bool,
     pub(super) vlans: BTreeSet<u16>,
     pub(super) hashes: Vec<u32>,
+    /// Whether it trusts the VF.
+    pub(super) trusts: bool,
+    /// Further MAC addresses of the VF, of which it has room for two.
+    pub(super) macs: Vec<Mac>,
     pub(super) longest: u32,
     /// Whether it knows the VF.
     pub(super) knows: bool,
@@ -58,6 +62,8 @@ impl Default for Pf {
             refuses_vlans: false,
             vlans: BTreeSet::new(),
             hashes: Vec::new(),
+            trusts: false,
+            macs: Vec::new(),
             longest: 0,
             knows: false,
             asked: Vec::new(),
@@ -91,6 +97,19 @@ impl Pf {
             return (kind | MSG_NACK, None);
         }
         let done = match kind {
+            MSG_SET_MAC if word & (MSG_MAC_CLEAR | MSG_MAC_ADD) == MSG_MAC_CLEAR => {
+                self.macs.clear();
+                true
+            }
+            MSG_SET_MAC if word & MSG_MAC_ADD != 0 => {
+                let [a, b, c, d] = message[1].to_le_bytes();
+                let [e, f, ..] = message[2].to_le_bytes();
+                let granted = self.trusts && self.macs.len() < 2;
+                if granted {
+                    self.macs.push(Mac([a, b, c, d, e, f]));
+                }
+                granted
+            }
             MSG_SET_MAC => {
                 let [a, b, c, d] = message[1].to_le_bytes();
                 let [e, f, ..] = message[2].to_le_bytes();
@@ -155,6 +174,11 @@ impl Vf {
     pub(super) fn pf_reset(&mut self) {
         self.pf.knows = false;
         self.mailbox |= MBX_RSTD;
+    }
+
+    /// Root resets the function alone (FLR).
+    pub(super) fn function_reset(&mut self) {
+        self.reset_function();
     }
 
     /// The PF says something unasked.

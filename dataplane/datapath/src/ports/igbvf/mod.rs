@@ -14,13 +14,17 @@
 //! every 10 ms (and wakes a sleeping worker), and when the PF no longer knows this VF the function is
 //! reset and everything agreed anew. As long as a PF does not answer the port is
 //! [`LinkState::Waiting`]. A device that does not answer at all, as it was removed or is being reset, is
-//! [`LinkState::Gone`], and is brought up anew if it answers again.
+//! [`LinkState::Gone`], and is brought up anew if it answers again. A function that was reset by others
+//! (`echo 1 > reset` in sysfs) has its queues off, and is brought up anew too.
 //!
 //! *VLANs.* A trunk asks for its VLANs by mailbox; the PF then takes tags off, and they come from the
 //! descriptor. Under a port VLAN the descriptor has a tag too: it is the PF's, not the frame's. Tags of
 //! frames to send go into their bytes.
 //!
 //! *Multicast.* A VF gets the groups it has asked for, 30 at most.
+//!
+//! *Further MAC addresses* are asked for by mailbox. The PF grants them to a VF that it trusts
+//! (`ip link set PF vf N trust on`), from a table that all its VFs share.
 //!
 //! *Checksums* are the sender's business: the engine changes no byte that one covers but in frames it
 //! makes itself, so there is nothing to have computed by the NIC. What the NIC says of checksums received
@@ -94,6 +98,9 @@ pub struct IgbVfConfig {
     pub vlans: VfVlans,
     /// Multicast groups to be received; those after the first 30 are passed over.
     pub groups: Vec<Mac>,
+    /// Further unicast MAC addresses to be received. The PF grants them to a VF that it trusts, as far as it
+    /// has filters left; those that it refuses are no error.
+    pub macs: Vec<Mac>,
     /// The pool of small mbufs.
     pub small: Mempool,
     /// The pool of large mbufs, for receiving frames that do not fit in small ones.
@@ -193,6 +200,8 @@ pub struct IgbVf<D: Device> {
     link: LinkState,
     stats: Stats,
     stats_at_ms: u64,
+    /// Number of further MAC addresses that the PF refused.
+    refused_macs: usize,
 }
 
 #[derive(Debug)]
@@ -252,6 +261,7 @@ impl<D: Device> IgbVf<D> {
                 longest: config.mtu + ETH_AND_FCS,
                 vids,
                 groups: config.groups,
+                macs: config.macs,
             },
             pools: (config.small, config.large),
             receives_large,
@@ -265,6 +275,7 @@ impl<D: Device> IgbVf<D> {
             link: LinkState::Waiting,
             stats: Stats::default(),
             stats_at_ms: 0,
+            refused_macs: 0,
         };
         vf.first_bring_up(addr, config.rx_descriptors)?;
         Ok(vf)
@@ -283,7 +294,10 @@ impl<D: Device> IgbVf<D> {
         while start.elapsed() < OPEN_PATIENCE {
             let now_ms = u64::try_from(start.elapsed().as_millis()).unwrap_or(u64::MAX);
             match bring_up.go_on(&self.registers, &mut self.mailbox, &self.wishes, now_ms) {
-                Progress::Done if self.start(&mut pools) => return Ok(()),
+                Progress::Done if self.start(&mut pools) => {
+                    self.refused_macs = bring_up.refused_macs();
+                    return Ok(());
+                }
                 Progress::Done => {
                     return Err(IgbVfError::NoMbufs {
                         device,
@@ -305,6 +319,11 @@ impl<D: Device> IgbVf<D> {
         // The worker's clock is another one.
         self.state = State::From(0);
         Ok(())
+    }
+
+    /// Number of further MAC addresses that the PF refused when the VF was opened.
+    pub fn refused_macs(&self) -> usize {
+        self.refused_macs
     }
 
     fn own_pools(&self) -> Pools {
@@ -512,6 +531,7 @@ impl<D: Device> Uplink for IgbVf<D> {
             State::BringUp(_) => self.bring_up(context.pools, now_ms),
             State::Running => match self.mailbox.listen(&self.registers) {
                 Heard::Reset | Heard::Forgotten => self.begin_again(now_ms),
+                _ if !RxQueue::<D>::is_on(&self.registers) => self.begin_again(now_ms),
                 Heard::Nothing | Heard::Done(_) | Heard::Refused => {
                     self.read_link();
                     self.tx.reclaim(context.pools);

@@ -86,6 +86,10 @@ pub(super) const MSG_SET_MAC: u32 = 0x02;
 pub(super) const MSG_SET_MULTICAST: u32 = 0x03;
 pub(super) const MSG_SET_VLAN: u32 = 0x04;
 pub(super) const MSG_SET_LPE: u32 = 0x05;
+/// SET_MAC: forget all further unicast filters of the VF (Linux `igb`, from 4.16 on).
+pub(super) const MSG_MAC_CLEAR: u32 = 1 << 16;
+/// SET_MAC: add a further unicast filter; the PF grants it to a trusted VF alone.
+pub(super) const MSG_MAC_ADD: u32 = 2 << 16;
 /// SET_VLAN: add, in place of remove.
 pub(super) const MSG_VLAN_ADD: u32 = 1 << 16;
 /// In an answer: done.

@@ -94,6 +94,11 @@ impl<D: Device> RxQueue<D> {
         registers.write32(RXDCTL, THRESHOLDS);
     }
 
+    /// Whether the queue runs: a reset of the function alone, which nobody tells of, stops it.
+    pub(super) fn is_on(registers: &impl Registers) -> bool {
+        registers.read32(RXDCTL) & QUEUE_ENABLE != 0
+    }
+
     /// Whether a frame is waiting.
     pub(super) fn has_frames(&self) -> bool {
         self.ring.load(self.next)[1] & RX_DD != 0

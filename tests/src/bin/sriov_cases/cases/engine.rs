@@ -260,14 +260,14 @@ fn trunk(rig: &Rig) -> Result<()> {
 }
 
 /// A pod `name` on VLAN 210 that answers the far end.
-struct Served {
-    pod: Netns,
-    net0: Interface,
-    peer: sluice_tests::Process,
-    far: Far,
+pub(super) struct Served {
+    pub(super) pod: Netns,
+    pub(super) net0: Interface,
+    pub(super) peer: sluice_tests::Process,
+    pub(super) far: Far,
 }
 
-fn served(rig: &Rig, engine: &Sluiced, name: &str) -> Result<Served> {
+pub(super) fn served(rig: &Rig, engine: &Sluiced, name: &str) -> Result<Served> {
     let far = Far::new(rig, None)?;
     far.vlan(210, "10.21.0.250/24")?;
     let pod = Netns::new("pod")?;

@@ -11,7 +11,9 @@ mod node;
 mod selfcheck;
 mod sriov_page;
 mod teardown;
+mod vf_life;
 mod vfio;
+mod vfs_create;
 mod wire;
 
 use anyhow::Result;
@@ -48,6 +50,7 @@ pub(crate) fn all() -> Vec<&'static Case> {
     [
         selfcheck::CASES,
         node::CASES,
+        vfs_create::CASES,
         crash::CASES,
         kernel::CASES,
         vfio::CASES,
@@ -56,6 +59,7 @@ pub(crate) fn all() -> Vec<&'static Case> {
         documents::CASES,
         driver::CASES,
         engine::CASES,
+        vf_life::CASES,
         sriov_page::CASES,
     ]
     .into_iter()

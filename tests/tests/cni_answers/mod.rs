@@ -5,13 +5,8 @@
 use serde_json::{Value, json};
 use sluice_tests::Netns;
 
-use crate::cni_rig::{Answer, Host};
-
-fn call(host: &Host, command: &str, pod: &Netns, conf: &Value) -> Answer {
-    host.pod_call("sluicegate", command, "c1", Some(pod), "eth0")
-        .conf(conf)
-        .run()
-}
+use crate::cni_rig::Host;
+use crate::cni_rig::calls::run;
 
 #[test]
 fn a_result_without_a_version_keeps_its_addresses() {
@@ -30,8 +25,8 @@ fn a_result_without_a_version_keeps_its_addresses() {
     for delegates in [plain, chain] {
         for version in ["0.2.0", "0.4.0", "1.1.0"] {
             let conf = host.meta(version, delegates.clone());
-            let answer = call(&host, "ADD", &pod, &conf).ok();
-            call(&host, "DEL", &pod, &conf).ok();
+            let answer = run(&host, "ADD", "c1", &pod, &conf).ok();
+            run(&host, "DEL", "c1", &pod, &conf).ok();
             let address = match version {
                 "0.2.0" => &answer["ip4"]["ip"],
                 _ => &answer["ips"][0]["address"],
@@ -54,9 +49,9 @@ fn a_result_that_is_none_says_whose_it_is() {
         "1.0.0",
         json!([{"type": "a", "cniVersion": "1.0.0", "name": "lan"}]),
     );
-    let answer = call(&host, "ADD", &pod, &conf).ok();
+    let answer = run(&host, "ADD", "c1", &pod, &conf).ok();
     assert_eq!(answer["cniVersion"], "1.0.0", "null is an empty result");
-    call(&host, "DEL", &pod, &conf).ok();
+    run(&host, "DEL", "c1", &pod, &conf).ok();
     for (result, code) in [
         (r#"{"cniVersion": "9.9.9"}"#, 999),
         (
@@ -67,12 +62,12 @@ fn a_result_that_is_none_says_whose_it_is() {
         ("[]", 6),
     ] {
         host.on("a", "ADD", &format!("printf '%s' '{result}'; exit 0"));
-        let said = call(&host, "ADD", &pod, &conf).refused(code);
+        let said = run(&host, "ADD", "c1", &pod, &conf).refused(code);
         assert!(
             said.contains("delegate a (network lan, eth0)"),
             "{result}: {said}"
         );
-        call(&host, "DEL", &pod, &conf).ok();
+        run(&host, "DEL", "c1", &pod, &conf).ok();
     }
 }
 
@@ -98,7 +93,7 @@ fn arguments_reach_delegates_in_one_form() {
         add.env("CNI_ARGS", given).conf(&conf).run().ok();
         let env = host.env_of("a", "ADD", "eth0");
         assert_eq!(env.get("CNI_ARGS").map(String::as_str), got, "{given}");
-        call(&host, "DEL", &pod, &conf).ok();
+        run(&host, "DEL", "c1", &pod, &conf).ok();
     }
 }
 
@@ -120,7 +115,7 @@ fn a_rate_without_a_burst_and_a_port_without_a_protocol_reach_the_real_plugins()
     );
     conf["runtimeConfig"] = json!({"portMappings": [{"hostPort": 8080, "containerPort": 80}],
         "bandwidth": {"ingressRate": 10_000_000}});
-    call(&host, "ADD", &pod, &conf).ok();
+    run(&host, "ADD", "c1", &pod, &conf).ok();
     let ports = host.conf_of("portmap", "ADD", "eth0");
     assert_eq!(ports["runtimeConfig"]["portMappings"][0]["protocol"], "tcp");
     assert_eq!(ports["cniVersion"], "1.0.0");
@@ -130,13 +125,13 @@ fn a_rate_without_a_burst_and_a_port_without_a_protocol_reach_the_real_plugins()
         json!({"ingressRate": 10_000_000, "ingressBurst": 1_000_000})
     );
     host.take_calls();
-    call(&host, "CHECK", &pod, &conf).ok();
+    run(&host, "CHECK", "c1", &pod, &conf).ok();
     assert_eq!(
         host.take_calls(),
         Vec::<String>::new(),
         "disableCheck as text"
     );
-    call(&host, "DEL", &pod, &conf).ok();
+    run(&host, "DEL", "c1", &pod, &conf).ok();
 }
 
 #[test]
@@ -157,7 +152,7 @@ fn errors_name_the_network_and_the_place_in_its_list() {
             "delegates[0]: plugins[1]: type",
         ),
     ] {
-        let said = call(&host, "ADD", &pod, &host.meta("1.0.0", delegates)).refused(7);
+        let said = run(&host, "ADD", "c1", &pod, &host.meta("1.0.0", delegates)).refused(7);
         assert!(said.contains(place), "{said}");
     }
 }

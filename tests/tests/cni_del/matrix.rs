@@ -2,7 +2,6 @@
 //! The matrix of DEL: back end, what became of the ADD, of the namespace, of the disk and of the engine.
 
 use std::fs;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -11,6 +10,7 @@ use serde_json::{Value, json};
 use sluice_tests::{Netns, wait_for};
 
 use super::{NONE, nothing_left, run};
+use crate::cni_rig::disk::SmallDisk;
 use crate::cni_rig::engine::{self, Engine};
 use crate::cni_rig::{Answer, Host, has_link};
 
@@ -36,7 +36,7 @@ fn del_ends_with_0_and_leaves_nothing() {
         return;
     };
     // Small, so that it can be filled.
-    let _small = [host.cni_dir(), host.dir().join("ipam")].map(|dir| SmallDisk::mount(&dir));
+    let disks = [host.cni_dir(), host.dir().join("ipam")].map(|dir| SmallDisk::mount(&dir, "2m"));
     let mut engine = Engine::start(&host);
     let mut serial = 0;
     for state in ENGINES {
@@ -46,9 +46,7 @@ fn del_ends_with_0_and_leaves_nothing() {
                 change_namespace(case);
             }
             if full {
-                for disk in [host.cni_dir(), host.dir().join("ipam")] {
-                    fill(&disk);
-                }
+                disks.iter().for_each(SmallDisk::fill);
             }
             match state {
                 "gone" => engine.kill(),
@@ -60,10 +58,7 @@ fn del_ends_with_0_and_leaves_nothing() {
                 _ => {}
             }
             del_all(&host, &cases, state, full);
-            for disk in [host.cni_dir(), host.dir().join("ipam")] {
-                let _ = fs::remove_file(disk.join("filler"));
-            }
-            let _ = fs::remove_file(host.cni_dir().join("filler"));
+            disks.iter().for_each(SmallDisk::empty);
             match state {
                 "gone" => engine.restart(),
                 "hung" => engine.process().signal(Signal::CONT).unwrap(),
@@ -215,36 +210,4 @@ fn del_all(host: &Host, cases: &[Case], state: &str, full: bool) {
 
 fn run_ip(args: &[&str]) {
     sluice_tests::run(Command::new("ip").args(args)).unwrap();
-}
-
-/// Writes to a disk until nothing more fits.
-fn fill(dir: &Path) {
-    let block = vec![0u8; 4096];
-    let mut file = fs::File::create(dir.join("filler")).unwrap();
-    while std::io::Write::write_all(&mut file, &block).is_ok() {}
-}
-
-/// Small file system of its own, gone on drop.
-struct SmallDisk {
-    dir: PathBuf,
-}
-
-impl SmallDisk {
-    fn mount(dir: &Path) -> SmallDisk {
-        fs::create_dir_all(dir).unwrap();
-        let mut mount = Command::new("mount");
-        mount
-            .args(["-t", "tmpfs", "-o", "size=2m", "tmpfs"])
-            .arg(dir);
-        sluice_tests::run(&mut mount).unwrap();
-        SmallDisk {
-            dir: dir.to_owned(),
-        }
-    }
-}
-
-impl Drop for SmallDisk {
-    fn drop(&mut self) {
-        let _ = Command::new("umount").arg("-l").arg(&self.dir).status();
-    }
 }

@@ -9,20 +9,13 @@ use std::fs;
 use serde_json::{Value, json};
 use sluice_tests::Netns;
 
+use crate::cni_rig::calls::{NONE, fails, run_vf as run};
 use crate::cni_rig::engine::{self, Engine};
-use crate::cni_rig::{Answer, Host, has_link};
-
-const NONE: Vec<String> = Vec::new();
-
-fn run(host: &Host, command: &str, container: &str, pod: &Netns, conf: &Value) -> Answer {
-    host.pod_call("sluicegate-vf", command, container, Some(pod), "net1")
-        .conf(conf)
-        .run()
-}
+use crate::cni_rig::{Host, has_link};
 
 #[track_caller]
 fn nothing_left(host: &Host, engine: &Engine<'_>) {
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
     assert_eq!(engine::records(host), NONE);
     assert_eq!(engine.client().attachments().unwrap(), []);
 }
@@ -72,11 +65,7 @@ fn an_ipam_that_is_busy_is_asked_ten_times_and_then_no_more() {
         "busy",
         &json!({"cniVersion": "1.0.0", "ips": [{"address": "10.81.2.9/24"}]}),
     );
-    host.on(
-        "busy",
-        "DEL",
-        r#"echo '{"code": 11, "msg": "later"}'; exit 1"#,
-    );
+    host.on("busy", "DEL", &fails(11, "later"));
     conf["ipam"] = json!({"type": "busy"});
     run(&host, "ADD", "c", &pod, &conf).ok();
     for _ in 1..10 {
@@ -97,11 +86,7 @@ fn an_ipam_that_is_busy_is_asked_ten_times_and_then_no_more() {
     );
     nothing_left(&host, &engine);
     // The one of an ADD that failed is asked once.
-    host.on(
-        "busy",
-        "ADD",
-        r#"echo '{"code": 11, "msg": "later"}'; exit 1"#,
-    );
+    host.on("busy", "ADD", &fails(11, "later"));
     run(&host, "ADD", "c", &pod, &conf).refused(11);
     run(&host, "DEL", "c", &pod, &conf).ok();
     nothing_left(&host, &engine);

@@ -7,19 +7,8 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use sluice_tests::{Netns, wait_for};
 
+use crate::cni_rig::calls::{NONE, canned, fails, run};
 use crate::cni_rig::{Answer, Host, addresses, has_link};
-
-const NONE: Vec<String> = Vec::new();
-
-fn canned(ifname: &str) -> Value {
-    json!({"cniVersion": "0.4.0", "interfaces": [{"name": ifname, "sandbox": "/x"}]})
-}
-
-fn run(host: &Host, command: &str, container: &str, pod: &Netns, conf: &Value) -> Answer {
-    host.pod_call("sluicegate", command, container, Some(pod), "eth0")
-        .conf(conf)
-        .run()
-}
 
 #[test]
 fn case_18_the_master_is_first_and_the_others_are_numbered() {
@@ -112,7 +101,7 @@ fn case_18_the_master_is_first_and_the_others_are_numbered() {
             .is_none(),
         "before 0.4.0"
     );
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 
     // Without a mark the first is master, and numbers start at 1.
     host.fake_plugin("a", &canned("eth0"));
@@ -165,7 +154,7 @@ fn case_19_the_result_is_in_the_version_asked_for() {
             }
         }
     }
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 #[test]
@@ -205,7 +194,7 @@ fn case_20_a_failed_add_is_undone_and_answered_in_the_delegates_words() {
         ]
     );
     assert!(!has_link(&pod, "eth0"));
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 
     // A delegate that cannot be found is known before anything is run.
     let conf = host.meta("0.4.0", json!([{"type": "a"}, {"type": "not-installed"}]));
@@ -236,7 +225,7 @@ fn case_21_an_interface_that_exists_is_left_alone() {
         assert_eq!(host.take_calls(), NONE);
         assert!(has_link(&pod, name));
         pod.ip(&["link", "delete", name]).unwrap();
-        assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+        host.nothing_left();
     }
 }
 
@@ -261,7 +250,7 @@ fn case_46_del_is_0_however_often_and_whatever_is_left() {
         return;
     };
     let conf = host.meta("1.0.0", json!([host.bridge("1.0.0", "10.80.46.0/24")]));
-    let nothing_left = || assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    let nothing_left = || host.nothing_left();
 
     // Twice.
     let pod = Netns::new("pod").unwrap();
@@ -337,11 +326,7 @@ fn case_48_a_failed_del_stops_no_other_and_can_be_repeated() {
     run(&host, "ADD", "c48", &pod, &conf).ok();
     host.take_calls();
 
-    host.on(
-        "a",
-        "DEL",
-        r#"printf '{"code": 111, "msg": "busy"}'; exit 1"#,
-    );
+    host.on("a", "DEL", &fails(111, "busy"));
     let msg = run(&host, "DEL", "c48", &pod, &conf).refused(111);
     assert!(
         msg.contains("delegate a (network demo-a-1, net1): busy"),
@@ -427,7 +412,7 @@ fn case_51_a_killed_add_leaves_nothing_after_del() {
     assert!(start.elapsed() < Duration::from_secs(20));
     assert!(!runs(&orphan), "DEL has waited for it");
     assert!(!has_link(&pod, "eth0") && !has_link(&pod, "net1"));
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 #[test]
@@ -468,7 +453,7 @@ fn case_50_gc_deletes_what_is_no_more_and_spares_the_rest() {
 
     conf["cni.dev/valid-attachments"] = json!([]);
     gc(&conf).ok();
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 #[test]
@@ -485,11 +470,7 @@ fn case_15_to_17_status_is_that_of_the_default_network() {
     let status = |conf: &Value| host.call("sluicegate", "STATUS").conf(conf).run();
     status(&conf).ok();
     assert_eq!(host.take_calls(), ["STATUS first "]);
-    host.on(
-        "first",
-        "STATUS",
-        r#"printf '{"code": 50, "msg": "no agent"}'; exit 1"#,
-    );
+    host.on("first", "STATUS", &fails(50, "no agent"));
     assert!(status(&conf).refused(50).contains("no agent"));
     // Older delegates have none.
     conf["delegates"][0]["cniVersion"] = "1.0.0".into();
@@ -528,7 +509,7 @@ fn a_hundred_pods_at_once_each_get_their_own_address() {
     let seen: std::collections::BTreeSet<_> = pods.iter().map(address).collect();
     assert_eq!(seen.len(), 100);
     all("DEL");
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 /// Lists the pids of a process's children.

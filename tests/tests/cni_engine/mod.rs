@@ -11,16 +11,9 @@ use rustix::process::Signal;
 use serde_json::{Value, json};
 use sluice_tests::{Netns, Process, bin, wait_for};
 
+use crate::cni_rig::calls::{NONE, run_vf as run};
 use crate::cni_rig::engine::{self, Engine};
-use crate::cni_rig::{Answer, Host, addresses, has_link};
-
-const NONE: Vec<String> = Vec::new();
-
-fn run(host: &Host, command: &str, container: &str, pod: &Netns, conf: &Value) -> Answer {
-    host.pod_call("sluicegate-vf", command, container, Some(pod), "net1")
-        .conf(conf)
-        .run()
-}
+use crate::cni_rig::{Host, addresses, has_link};
 
 /// A VNF in the pod, on the memif at `socket`, as the result of the ADD says.
 fn vnf(pod: &Netns, socket: &str, role: &str, result: &Value) -> Process {
@@ -128,7 +121,7 @@ fn case_45_a_pod_opens_its_memif_by_each_way() {
                 );
             }
             let _ = fs::remove_file(&in_shared);
-            assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+            host.nothing_left();
             assert_eq!(engine::records(&host), NONE);
         }
     }
@@ -161,7 +154,7 @@ fn case_45_a_pod_opens_its_memif_by_each_way() {
             .refused(7)
             .contains("no-such-policy")
     );
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 #[test]
@@ -204,7 +197,7 @@ fn case_47_del_with_the_engine_down_is_0_and_nothing_comes_back() {
         "{:?}",
         start.elapsed()
     );
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
     assert_eq!(engine::records(&host), NONE);
     assert!(!info.exists());
     assert_eq!(
@@ -235,10 +228,10 @@ fn case_47_del_with_the_engine_down_is_0_and_nothing_comes_back() {
     assert_eq!(engine.attachment("c47", "net1").request.addresses.len(), 1);
     engine.kill();
     call("DEL").ok();
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
     let msg = call("ADD").refused(11);
     assert!(msg.contains("delegate sluicegate-vf"), "{msg}");
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 #[test]
@@ -321,7 +314,7 @@ fn a_tap_has_its_addresses_and_routes() {
     })
     .unwrap();
     assert_eq!(engine.client().attachments().unwrap().len(), 0);
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }
 
 #[test]

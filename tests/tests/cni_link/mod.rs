@@ -4,16 +4,9 @@
 use serde_json::{Value, json};
 use sluice_tests::Netns;
 
+use crate::cni_rig::Host;
+use crate::cni_rig::calls::{NONE, run_vf};
 use crate::cni_rig::engine::{self, Engine};
-use crate::cni_rig::{Answer, Host};
-
-const NONE: Vec<String> = Vec::new();
-
-fn run(host: &Host, command: &str, pod: &Netns, conf: &Value) -> Answer {
-    host.pod_call("sluicegate-vf", command, "c", Some(pod), "net1")
-        .conf(conf)
-        .run()
-}
 
 /// A tap whose ipam answers with `routes`, on addresses of both IP versions.
 fn tap(host: &Host, routes: &Value) -> Value {
@@ -48,7 +41,7 @@ fn every_attribute_of_a_route_is_set_and_checked() {
             {"dst": "0.0.0.0/0"}, {"dst": "::/0"}
         ]),
     );
-    let result = run(&host, "ADD", &pod, &conf).ok();
+    let result = run_vf(&host, "ADD", "c", &pod, &conf).ok();
     assert_eq!(result["routes"][0]["table"], 123);
     for version in ["-4", "-6"] {
         let table = shown(&pod, &[version, "route", "show", "table", "123"]);
@@ -62,14 +55,14 @@ fn every_attribute_of_a_route_is_set_and_checked() {
     let main = shown(&pod, &["route", "show"]);
     assert!(!main.contains("10.66") && !main.contains("10.67"), "{main}");
     conf["prevResult"] = result;
-    run(&host, "CHECK", &pod, &conf).ok();
+    run_vf(&host, "CHECK", "c", &pod, &conf).ok();
     for (table, dst) in [("123", "10.66.0.0/16"), ("70000", "10.67.0.0/16")] {
         shown(&pod, &["route", "del", dst, "table", table]);
-        let msg = run(&host, "CHECK", &pod, &conf).refused(999);
+        let msg = run_vf(&host, "CHECK", "c", &pod, &conf).refused(999);
         assert!(msg.contains("has lost route") && msg.contains(dst), "{msg}");
         assert!(msg.contains(&format!("table {table}")), "{msg}");
     }
-    run(&host, "DEL", &pod, &conf).ok();
+    run_vf(&host, "DEL", "c", &pod, &conf).ok();
 }
 
 #[test]
@@ -113,25 +106,25 @@ fn check_compares_all_that_add_set() {
             let pod = Netns::new("pod").unwrap();
             let mut conf = tap(&host, &json!([{"dst": "0.0.0.0/0"}, {"dst": "::/0"}]));
             conf["cniVersion"] = version.into();
-            conf["prevResult"] = run(&host, "ADD", &pod, &conf).ok();
-            run(&host, "CHECK", &pod, &conf).ok();
+            conf["prevResult"] = run_vf(&host, "ADD", "c", &pod, &conf).ok();
+            run_vf(&host, "CHECK", "c", &pod, &conf).ok();
             shown(&pod, fault);
-            let msg = run(&host, "CHECK", &pod, &conf).refused(999);
+            let msg = run_vf(&host, "CHECK", "c", &pod, &conf).refused(999);
             assert!(msg.contains(said), "{fault:?}: {msg}");
-            run(&host, "DEL", &pod, &conf).ok();
+            run_vf(&host, "DEL", "c", &pod, &conf).ok();
         }
         let pod = Netns::new("pod").unwrap();
         let mut conf = tap(&host, &json!([]));
         conf["cniVersion"] = version.into();
-        conf["prevResult"] = run(&host, "ADD", &pod, &conf).ok();
+        conf["prevResult"] = run_vf(&host, "ADD", "c", &pod, &conf).ok();
         shown(&pod, &["address", "del", "10.83.0.5/24", "dev", "net1"]);
         shown(&pod, &["address", "add", "10.83.0.5/16", "dev", "net1"]);
-        let msg = run(&host, "CHECK", &pod, &conf).refused(999);
+        let msg = run_vf(&host, "CHECK", "c", &pod, &conf).refused(999);
         assert!(
             msg.contains("10.83.0.5/24 has become 10.83.0.5/16"),
             "{msg}"
         );
-        run(&host, "DEL", &pod, &conf).ok();
+        run_vf(&host, "DEL", "c", &pod, &conf).ok();
     }
     assert_eq!(host.records(), NONE);
 }
@@ -144,7 +137,7 @@ fn a_mac_that_a_later_plugin_sets_is_said_by_check() {
     let _engine = Engine::start(&host);
     let pod = Netns::new("pod").unwrap();
     let mut conf = tap(&host, &json!([]));
-    let mut result = run(&host, "ADD", &pod, &conf).ok();
+    let mut result = run_vf(&host, "ADD", "c", &pod, &conf).ok();
     // As the plugin tuning does it.
     shown(
         &pod,
@@ -152,11 +145,11 @@ fn a_mac_that_a_later_plugin_sets_is_said_by_check() {
     );
     result["interfaces"][0]["mac"] = "02:00:00:00:77:78".into();
     conf["prevResult"] = result;
-    let msg = run(&host, "CHECK", &pod, &conf).refused(999);
+    let msg = run_vf(&host, "CHECK", "c", &pod, &conf).refused(999);
     for word in ["02:00:00:00:77:78", "spoofed", "key mac", "tuning"] {
         assert!(msg.contains(word), "{msg}");
     }
-    run(&host, "DEL", &pod, &conf).ok();
+    run_vf(&host, "DEL", "c", &pod, &conf).ok();
 }
 
 #[test]
@@ -184,7 +177,7 @@ fn two_gateways_of_one_destination_are_both_there() {
     .unwrap();
     answer["ips"] = json!([{"address": "10.83.0.5/24"}, {"address": "fd83::5/64"}]);
     host.fake_plugin("answers", &answer);
-    conf["prevResult"] = run(&host, "ADD", &pod, &conf).ok();
+    conf["prevResult"] = run_vf(&host, "ADD", "c", &pod, &conf).ok();
     let main = shown(&pod, &["route", "show"]);
     assert_eq!(main.matches("10.70.0.0/16").count(), 2, "{main}");
     assert!(main.contains("10.71.0.0/16 via 169.254.1.1"), "{main}");
@@ -193,11 +186,11 @@ fn two_gateways_of_one_destination_are_both_there() {
         six.contains("via fd83::1") && six.contains("via fd83::2"),
         "{six}"
     );
-    run(&host, "CHECK", &pod, &conf).ok();
+    run_vf(&host, "CHECK", "c", &pod, &conf).ok();
     shown(&pod, &["route", "del", "10.70.0.0/16", "via", "10.83.0.2"]);
-    let msg = run(&host, "CHECK", &pod, &conf).refused(999);
+    let msg = run_vf(&host, "CHECK", "c", &pod, &conf).refused(999);
     assert!(msg.contains("10.70.0.0/16 via 10.83.0.2"), "{msg}");
-    run(&host, "DEL", &pod, &conf).ok();
+    run_vf(&host, "DEL", "c", &pod, &conf).ok();
 }
 
 #[test]
@@ -232,7 +225,7 @@ fn a_route_that_cannot_be_names_itself_and_what_to_do() {
         ),
     ] {
         let conf = tap(&host, &json!([route]));
-        let msg = run(&host, "ADD", &pod, &conf).refused(7);
+        let msg = run_vf(&host, "ADD", "c", &pod, &conf).refused(7);
         for word in words {
             assert!(msg.contains(word), "{word}: {msg}");
         }
@@ -243,13 +236,13 @@ fn a_route_that_cannot_be_names_itself_and_what_to_do() {
     let mut conf = engine::conf(&host, "10.83.1.0/24");
     conf["tap"] = true.into();
     conf["ipam"]["routes"] = json!([{"dst": "10.66.0.0/16", "table": 123}]);
-    let answer = run(&host, "ADD", &pod, &conf);
+    let answer = run_vf(&host, "ADD", "c", &pod, &conf);
     if answer.code == Some(0) {
         assert!(shown(&pod, &["route", "show", "table", "123"]).contains("10.66.0.0/16"));
     } else {
         let msg = answer.refused(7);
         assert!(msg.contains("host-local") && msg.contains("table"), "{msg}");
-        assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+        host.nothing_left();
     }
-    run(&host, "DEL", &pod, &conf).ok();
+    run_vf(&host, "DEL", "c", &pod, &conf).ok();
 }

@@ -2,6 +2,8 @@
 //! Host for CNI plugins: a network namespace, a folder of plugins, state of its own.
 
 pub(crate) mod api;
+pub(crate) mod calls;
+pub(crate) mod disk;
 pub(crate) mod engine;
 pub(crate) mod kubelet;
 
@@ -153,6 +155,15 @@ if [ "$CNI_COMMAND" = ADD ]; then cat "$notes/result-$type"; fi
     /// Undoes [`Host::on`].
     pub(crate) fn off(&self, name: &str, command: &str) {
         fs::remove_file(self.notes().join(format!("on-{name}-{command}"))).unwrap();
+    }
+
+    /// Checks that no address is reserved and no record is left.
+    #[track_caller]
+    pub(crate) fn nothing_left(&self) {
+        assert_eq!(
+            (self.reserved(), self.records()),
+            (calls::NONE, calls::NONE)
+        );
     }
 
     pub(crate) fn notes(&self) -> PathBuf {

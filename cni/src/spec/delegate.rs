@@ -214,6 +214,7 @@ impl Delegate {
     /// # Errors
     /// What failed and is to be tried again. What is given up is logged.
     pub fn del(&mut self, runner: &Runner<'_>, budget: Budget) -> Result<(), Error> {
+        let netns_is_gone = runner.call().netns.is_none();
         let mut errors = Vec::new();
         for position in (0..self.plugins.len()).rev() {
             if !self.states[position].is_owed() {
@@ -226,16 +227,52 @@ impl Delegate {
             let state = &mut self.states[position];
             match answer {
                 Ok(_) => state.progress = Progress::Deleted,
-                Err(error) => match state.del_failed(&error, runner.call().netns.is_none()) {
+                Err(error) => match state.del_failed(&error, netns_is_gone) {
                     Some(why) => runner.log().error(format_args!(
                         "{error}: not tried again, since {why}; what it may have left is to be removed \
                          by hand or by its GC"
                     )),
-                    None => errors.push(error),
+                    None => {
+                        errors.push(error);
+                        continue;
+                    }
                 },
+            }
+            if netns_is_gone {
+                self.release_addresses(position, runner, share);
             }
         }
         Error::collect(errors)
+    }
+
+    /// Runs DEL of the ipam plugin that the plugin at `position` names, after the plugin's own DEL, where the pod's
+    /// network namespace is gone and the interface with it.
+    ///
+    /// Some plugins return before they call their ipam when there is no namespace (host-device 1.1, any that is
+    /// not installed any more): the address would stay reserved for ever. DEL of an ipam is idempotent (CNI
+    /// specification, section 4), so one that has run changes nothing. A failure is only logged: `ipam` may be
+    /// no configuration that its plugin takes, such as flannel's, which merges it into another one.
+    fn release_addresses(&self, position: usize, runner: &Runner<'_>, budget: Budget) {
+        let plugin = &self.plugins[position];
+        let ipam = fields::find(plugin, "ipam").and_then(Value::as_object);
+        let Some(ipam) = ipam.map(program).filter(|name| !name.is_empty()) else {
+            return;
+        };
+        let answer = runner.run(&Job {
+            command: Command::Del,
+            program: ipam,
+            ifname: &self.ifname,
+            more_args: &self.more_args,
+            conf: &self.conf_for(plugin, self.known_result()),
+            who: &format!("ipam {ipam} of {}", self.who(plugin)),
+            budget,
+        });
+        if let Err(error) = answer {
+            runner.log().info(format_args!(
+                "{error}: the network namespace is gone, and whether the address is released is up to the \
+                 plugin's own DEL"
+            ));
+        }
     }
 
     /// Whether a DEL has to run one of its plugins.

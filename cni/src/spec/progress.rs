@@ -130,7 +130,8 @@ impl PluginState {
 }
 
 /// Whether a plugin's message is about the network namespace, in the words of the library that nearly all of
-/// them open it with (`failed to open netns "": failed to Statfs "": no such file or directory`).
+/// them open it with (`failed to open netns "": failed to Statfs "": no such file or directory`), or in those of
+/// `sbr`, which says no more than that there is no such file.
 fn asks_for_netns(error: &Error) -> bool {
     let Error::Plugin(failure) = error else {
         return false;
@@ -139,6 +140,7 @@ fn asks_for_netns(error: &Error) -> bool {
     ["netns", "statfs", "namespace"]
         .iter()
         .any(|word| msg.contains(word))
+        || msg == "no such file or directory"
 }
 
 #[cfg(test)]
@@ -176,14 +178,19 @@ mod tests {
 
     #[test]
     fn a_plugin_that_asks_for_a_namespace_that_is_gone_is_given_up() {
-        let error = Error::Plugin(crate::PluginError {
-            plugin: "sbr".into(),
-            code: 999,
-            msg: "failed to open netns \"\": failed to Statfs \"\": no such file".into(),
-            details: String::new(),
-        });
-        let mut state = PluginState::from(Progress::Added);
-        assert_eq!(state.del_failed(&error, false), None, "it is there");
-        assert_eq!(state.del_failed(&error, true), Some(GivenUp::NeedsNetns));
+        for msg in [
+            "failed to open netns \"\": failed to Statfs \"\": no such file",
+            "no such file or directory",
+        ] {
+            let error = Error::Plugin(crate::PluginError {
+                plugin: "sbr".into(),
+                code: 999,
+                msg: msg.into(),
+                details: String::new(),
+            });
+            let mut state = PluginState::from(Progress::Added);
+            assert_eq!(state.del_failed(&error, false), None, "it is there");
+            assert_eq!(state.del_failed(&error, true), Some(GivenUp::NeedsNetns));
+        }
     }
 }

@@ -3,28 +3,16 @@
 //! times, identity is the namespace's and not its path's.
 
 use std::fs;
-use std::process::Command;
 
 use serde_json::{Value, json};
-use sluice_tests::{Netns, run as execute};
+use sluice_tests::Netns;
 
-use crate::cni_rig::{Answer, Host, has_link};
+use crate::cni_rig::calls::{NONE, canned, fails, lead_elsewhere, run};
+use crate::cni_rig::disk::SmallDisk;
+use crate::cni_rig::{Host, has_link};
 
-const NONE: Vec<String> = Vec::new();
-
-fn canned(ifname: &str) -> Value {
-    json!({"cniVersion": "0.4.0", "interfaces": [{"name": ifname, "sandbox": "/x"}]})
-}
-
-fn run(host: &Host, command: &str, container: &str, pod: &Netns, conf: &Value) -> Answer {
-    host.pod_call("sluicegate", command, container, Some(pod), "eth0")
-        .conf(conf)
-        .run()
-}
-
-fn fails(code: u32) -> String {
-    format!(r#"printf '{{"code": {code}, "msg": "again and again"}}'; exit 1"#)
-}
+/// Message of plugins that fail.
+const AGAIN: &str = "again and again";
 
 fn record(host: &Host, container: &str) -> Value {
     let path = host
@@ -46,9 +34,9 @@ fn a_delegate_whose_add_failed_holds_no_pod_and_the_others_are_repeated() {
         "plugins": [{"type": "b"}, {"type": "c"}, {"type": "a"}]});
     let conf = host.meta("1.1.0", json!([{"type": "a"}, chain]));
     // c fails at ADD as at DEL; b, before it in the chain, succeeded and is busy now.
-    host.on("c", "ADD", &fails(999));
-    host.on("c", "DEL", &fails(999));
-    host.on("b", "DEL", &fails(999));
+    host.on("c", "ADD", &fails(999, AGAIN));
+    host.on("c", "DEL", &fails(999, AGAIN));
+    host.on("b", "DEL", &fails(999, AGAIN));
     run(&host, "ADD", "c1", &pod, &conf).refused(999);
     let calls = [
         "ADD a eth0",
@@ -97,7 +85,7 @@ fn what_no_retry_mends_ends_at_once_and_the_rest_after_ten() {
         (999, 10),
     ] {
         run(&host, "ADD", "c1", &pod, &conf).ok();
-        host.on("a", "DEL", &fails(code));
+        host.on("a", "DEL", &fails(code, AGAIN));
         for _ in 1..dels {
             run(&host, "DEL", "c1", &pod, &conf).refused(code.into());
         }
@@ -123,7 +111,7 @@ fn what_no_retry_mends_ends_at_once_and_the_rest_after_ten() {
     host.off("a", "DEL");
     // GC counts as DEL does.
     run(&host, "ADD", "c1", &pod, &conf).ok();
-    host.on("a", "DEL", &fails(999));
+    host.on("a", "DEL", &fails(999, AGAIN));
     let mut gc = conf.clone();
     gc["cni.dev/attachments"] = json!([]);
     for _ in 1..10 {
@@ -149,14 +137,7 @@ fn a_path_that_leads_to_another_namespace_by_now_touches_nothing_there() {
     run(&host, "ADD", "a", &a, &conf).ok();
     b.veth("eth0", &host.netns, "bs").unwrap();
     // As if a's path had been given to b.
-    execute(Command::new("umount").arg(a.path())).unwrap();
-    execute(
-        Command::new("mount")
-            .arg("--bind")
-            .arg(b.path())
-            .arg(a.path()),
-    )
-    .unwrap();
+    lead_elsewhere(&a, Some(&b));
     let said = run(&host, "CHECK", "a", &a, &conf).refused(8);
     assert!(said.contains("another network namespace"), "{said}");
     run(&host, "DEL", "a", &a, &conf).ok();
@@ -166,7 +147,7 @@ fn a_path_that_leads_to_another_namespace_by_now_touches_nothing_there() {
             .env_of("bridge", "DEL", "eth0")
             .contains_key("CNI_NETNS")
     );
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 
     // Nor without a record, where the namespace is another one's by its own.
     b.ip(&["link", "delete", "eth0"]).unwrap();
@@ -185,7 +166,7 @@ fn a_path_that_leads_to_another_namespace_by_now_touches_nothing_there() {
         .unwrap();
     run(&host, "DEL", "c", &host.netns, &conf).ok();
     assert!(has_link(&host.netns, "eth0"));
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
     host.take_calls();
     run(&host, "DEL", "c", &host.netns, &conf).refused(8);
     assert_eq!(
@@ -207,7 +188,58 @@ fn a_path_that_leads_to_another_namespace_by_now_touches_nothing_there() {
             .env_of("bridge", "DEL", "eth0")
             .contains_key("CNI_NETNS")
     );
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
+}
+
+#[test]
+fn an_address_is_released_for_a_plugin_that_does_not_once_the_namespace_is_gone() {
+    let name = "an_address_is_released_for_a_plugin_that_does_not_once_the_namespace_is_gone";
+    let Some(host) = Host::new(name) else {
+        return;
+    };
+    // As host-device 1.1, whose DEL returns before its ipam's if there is no namespace.
+    host.fake_plugin("lazy", &Value::Null);
+    host.on(
+        "lazy",
+        "ADD",
+        "printf '%s' \"$conf\" | /usr/lib/cni/host-local; exit $?",
+    );
+    let lazy =
+        json!({"type": "lazy", "cniVersion": "1.0.0", "ipam": host.host_local("10.80.63.0/24")});
+    let conf = host.meta("1.0.0", json!([lazy]));
+    for dels in ["", &fails(999, "no namespace")] {
+        host.on("lazy", "DEL", dels);
+        let pod = Netns::new("pod").unwrap();
+        run(&host, "ADD", "c1", &pod, &conf).ok();
+        assert_eq!(host.reserved().len(), 1);
+        let path = pod.path();
+        drop(pod);
+        let del = host.pod_call("sluicegate", "DEL", "c1", None, "eth0");
+        let del = del
+            .env("CNI_NETNS", &path.display().to_string())
+            .conf(&conf);
+        del.run().ok();
+        host.nothing_left();
+    }
+    // While the namespace is there the address is the plugin's own business.
+    host.off("lazy", "DEL");
+    let pod = Netns::new("pod").unwrap();
+    run(&host, "ADD", "c1", &pod, &conf).ok();
+    run(&host, "DEL", "c1", &pod, &conf).ok();
+    assert_eq!(host.reserved().len(), 1);
+    fs::remove_dir_all(host.dir().join("ipam")).unwrap();
+
+    // An ipam that does not take this configuration, which the plugin makes another one of, holds no pod.
+    let flannel = json!({"type": "flannel", "cniVersion": "1.0.0", "ipam": {"type": "host-local"}});
+    host.fake_plugin("flannel", &canned("eth0"));
+    let conf = host.meta("1.0.0", json!([flannel]));
+    run(&host, "ADD", "c1", &pod, &conf).ok();
+    let answer = host
+        .pod_call("sluicegate", "DEL", "c1", None, "eth0")
+        .conf(&conf)
+        .run();
+    answer.ok();
+    host.nothing_left();
 }
 
 #[test]
@@ -218,37 +250,29 @@ fn a_disk_that_takes_no_file_holds_no_pod() {
     let pod = Netns::new("pod").unwrap();
     host.fake_plugin("a", &canned("eth0"));
     let mut conf = host.meta("1.0.0", json!([{"type": "a"}]));
-    let disk = host.dir().join("disk");
-    fs::create_dir(&disk).unwrap();
-    conf["cniDir"] = json!(disk);
-    execute(
-        Command::new("mount")
-            .args(["-t", "tmpfs", "-o", "size=64k", "tmpfs"])
-            .arg(&disk),
-    )
-    .unwrap();
+    let disk = SmallDisk::mount(&host.dir().join("disk"), "64k");
+    conf["cniDir"] = json!(disk.dir());
     // Nothing is recorded, and no lock can be made.
-    execute(Command::new("mount").args(["-o", "remount,ro"]).arg(&disk)).unwrap();
+    disk.remount("ro");
     run(&host, "DEL", "never", &pod, &conf).ok();
     run(&host, "ADD", "c1", &pod, &conf).refused(5);
     run(&host, "DEL", "c1", &pod, &conf).ok();
-    execute(Command::new("mount").args(["-o", "remount,rw"]).arg(&disk)).unwrap();
+    disk.remount("rw");
     host.take_calls();
     // A record that cannot be removed: everything in it is done.
     run(&host, "ADD", "c1", &pod, &conf).ok();
-    execute(Command::new("mount").args(["-o", "remount,ro"]).arg(&disk)).unwrap();
+    disk.remount("ro");
     run(&host, "DEL", "c1", &pod, &conf).ok();
     assert_eq!(host.take_calls(), ["ADD a eth0", "DEL a eth0"]);
-    execute(Command::new("mount").args(["-o", "remount,rw"]).arg(&disk)).unwrap();
+    disk.remount("rw");
     run(&host, "DEL", "c1", &pod, &conf).ok();
     host.take_calls();
     // Full: DEL of what was never added, and of what was.
     run(&host, "ADD", "c1", &pod, &conf).ok();
-    let _ = fs::write(disk.join("ballast"), vec![0; 1 << 20]);
+    disk.fill();
     run(&host, "ADD", "c2", &pod, &conf).refused(5);
     run(&host, "DEL", "c2", &pod, &conf).ok();
     run(&host, "DEL", "c1", &pod, &conf).ok();
-    execute(Command::new("umount").arg(&disk)).unwrap();
 }
 
 #[test]
@@ -291,5 +315,5 @@ fn ports_as_text_are_refused_before_anything_runs() {
     );
     assert_eq!(host.take_calls(), NONE);
     run(&host, "DEL", "c1", &pod, &conf).ok();
-    assert_eq!((host.reserved(), host.records()), (NONE, NONE));
+    host.nothing_left();
 }

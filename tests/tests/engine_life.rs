@@ -206,14 +206,19 @@ fn engine_serves_again_only_pods_that_are_there() {
     let records = node.path("state/attachments");
     fs::write(records.join("torn-net1.json"), "{\"request\": {").unwrap();
     let record = fs::read_to_string(records.join(format!("{}-net1.json", stays.name()))).unwrap();
-    let mut old: serde_json::Value = serde_json::from_str(&record).unwrap();
-    old["boot_id"] = json!("0");
-    old["request"]["ifname"] = json!("net9");
-    fs::write(
-        records.join(format!("{}-net9.json", stays.name())),
-        old.to_string(),
-    )
-    .unwrap();
+    let old: serde_json::Value = serde_json::from_str(&record).unwrap();
+    assert!(old["netns_ctime_ns"].is_i64(), "{old}");
+    // And of an earlier namespace, whose inode number the kernel gave to the one that is there now.
+    for (ifname, field, value) in [
+        ("net9", "boot_id", json!("0")),
+        ("net8", "netns_ctime_ns", json!(1)),
+    ] {
+        let mut old = old.clone();
+        old["request"]["ifname"] = json!(ifname);
+        old[field] = value;
+        let path = records.join(format!("{}-{ifname}.json", stays.name()));
+        fs::write(path, old.to_string()).unwrap();
+    }
 
     let _engine = node.start();
     let served: Vec<String> = node

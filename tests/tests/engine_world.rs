@@ -5,6 +5,7 @@
 mod engine_rig;
 
 use std::fs;
+use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
 
 use engine_rig::{Node, PATIENCE, pod};
@@ -60,6 +61,67 @@ fn a_control_socket_and_a_lock_that_are_removed_are_made_again() {
         node.log()
     );
     assert!(!node.socket().exists());
+}
+
+#[test]
+fn a_state_folder_that_is_removed_is_made_again_and_the_next_engine_serves_what_this_one_did() {
+    let name =
+        "a_state_folder_that_is_removed_is_made_again_and_the_next_engine_serves_what_this_one_did";
+    if !root_or_skip(name) {
+        return;
+    }
+    let node = Node::new();
+    let mut engine = node.start();
+    let pods = [pod(), pod()];
+    node.attach(&pods[0], "net1", json!({"backend": {"type": "tap"}}));
+    node.attach(&pods[1], "net1", json!({}));
+    let mode = |path: &str| fs::metadata(node.path(path)).unwrap().permissions().mode() & 0o777;
+    let kept = |node: &Node| {
+        let kept = ["state/attachments", "state/uplinks"].map(|dir| {
+            let files = node.files(dir).into_iter();
+            files
+                .map(|file| (fs::read(node.path(dir).join(&file)).unwrap(), file))
+                .collect::<Vec<_>>()
+        });
+        (
+            kept,
+            ["state", "state/attachments", "state/uplinks"].map(mode),
+        )
+    };
+    let before = kept(&node);
+    assert_eq!((before.0[0].len(), before.0[1].len()), (2, 1));
+    assert_eq!(before.1, [0o700; 3]);
+    // The whole of it, a part of it, and another one in its place.
+    for round in 1..=3 {
+        match round {
+            1 => fs::remove_dir_all(node.path("state")).unwrap(),
+            2 => fs::remove_dir_all(node.path("state/attachments")).unwrap(),
+            _ => {
+                fs::rename(node.path("state"), node.path("elsewhere")).unwrap();
+                fs::create_dir(node.path("state")).unwrap();
+                fs::set_permissions(node.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
+            }
+        }
+        let told = "somebody removed the state folder";
+        let again = wait_for("the folder", PATIENCE, || {
+            (lines(&node, told) == round).then_some(())
+        });
+        assert!(again.is_ok(), "{}", node.log());
+        assert_eq!(kept(&node), before, "round {round}");
+    }
+    // What is detached meanwhile does not come back.
+    let late = pod();
+    node.attach(&late, "net1", json!({}));
+    node.client().detach(late.name(), "net1").unwrap();
+    engine.kill();
+    drop(engine);
+    let _next = node.start();
+    let served: Vec<_> = node.client().attachments().unwrap();
+    assert_eq!(served.len(), 2, "{}", node.log());
+    for pod in &pods {
+        assert!(node.client().detach(pod.name(), "net1").unwrap().existed);
+    }
+    assert!(node.files("state/attachments").is_empty());
 }
 
 #[test]

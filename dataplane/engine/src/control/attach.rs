@@ -16,7 +16,7 @@ use super::request::CheckedRequest;
 use super::uplink_choice::{UplinkChoice, UplinkGuard};
 use super::{Control, locked};
 use crate::links::{self, Link, LinkSpec};
-use crate::records::{AttachmentRecord, RecordError};
+use crate::records::{self, AttachmentRecord, RecordError};
 use crate::refusal;
 use sluice_host::Netns;
 
@@ -65,6 +65,7 @@ impl Control {
             mac: mac.to_string(),
             mtu: checked.mtu,
             boot_id: self.boot_id.clone(),
+            netns_ctime_ns: records::ctime_of(&netns),
         };
         if let Err(error) = self.records.put(&name, &record) {
             self.leave(key, attached.id);

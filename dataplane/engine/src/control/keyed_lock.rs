@@ -53,7 +53,11 @@ impl<T> KeyedLock<T> {
         self.lock_within(key, PATIENCE)
     }
 
-    fn lock_within(
+    /// Locks `key`, after waiting for at most `patience`; with none, only if it is free now.
+    ///
+    /// # Errors
+    /// Another request still holds the key.
+    pub(super) fn lock_within(
         &self,
         key: AttachmentKey,
         patience: Duration,

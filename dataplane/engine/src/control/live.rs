@@ -73,7 +73,7 @@ impl LiveAttachment {
             .attachments
             .iter()
             .find(|found| found.id == self.attached.id);
-        let is_there = has_namespace(&self.request().netns);
+        let is_there = has_namespace(&self.record);
         // The datapath alone knows whether frames flow.
         let up = up && is_there && found.is_some_and(|found| found.connected);
         let last_down = if is_there {

@@ -18,7 +18,7 @@
 //! | the start | [`Control::restore`] | `restore` |
 //! | SIGTERM | [`Control::refuse_requests`], [`Control::shut_down`] | `shutdown` |
 //! | what workers report | [`EventThread`] | `events` |
-//! | what becomes of netdevs, VFs, disks, namespaces | [`WatchThread`], [`World`] | `watch`, `world`, `uplink_links`, `own_vfs` |
+//! | what becomes of netdevs, VFs, disks, namespaces | [`WatchThread`], [`World`] | `watch`, `world`, `state_folder`, `uplink_links`, `own_vfs` |
 //!
 //! Types of one attachment, in the order of its life:
 //!
@@ -51,6 +51,7 @@ mod policies;
 mod request;
 mod restore;
 mod shutdown;
+mod state_folder;
 mod status;
 mod uplink_choice;
 mod uplink_links;

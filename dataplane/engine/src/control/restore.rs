@@ -10,6 +10,7 @@ use super::keyed_lock::KeyGuard;
 use super::live::LiveAttachment;
 use super::request::CheckedRequest;
 use super::uplink_choice::UplinkChoice;
+use super::world::has_namespace;
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
 use sluice_host::{Netns, NetnsError};
@@ -68,6 +69,11 @@ impl Control {
                 | NetnsError::Other { .. }
                 | NetnsError::NotOne { .. }),
             ) => Some(error.to_string()),
+            // The kernel gives the inode number of a dead namespace to the next one.
+            Ok(netns) if !has_namespace(record) => Some(format!(
+                "{} is a later network namespace with the number of the one at the attach: its pod is gone",
+                netns.path().display()
+            )),
             _ => None,
         }
     }

@@ -7,20 +7,20 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 
-use rustix::fs::StatVfsMountFlags;
 use sluice_datapath::Engine;
-use sluice_host::NetnsRef;
 use sluice_host::engine::EngineLock;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::state_folder::StateFolder;
 use super::{Control, locked};
+use crate::records::{self, AttachmentRecord};
 use crate::server;
 use crate::vfs;
 
 /// Surroundings of the engine besides netdevs.
 #[derive(Debug)]
 pub struct World {
-    state_dir: PathBuf,
+    state: StateFolder,
     socket: PathBuf,
     /// File that says which PF is to have how many VFs.
     vfs: PathBuf,
@@ -42,8 +42,8 @@ impl World {
         listeners: UnboundedSender<UnixListener>,
     ) -> World {
         World {
-            bound: identity(&socket),
-            state_dir,
+            bound: file_identity(&socket),
+            state: StateFolder::new(state_dir),
             socket,
             vfs,
             lock,
@@ -53,7 +53,8 @@ impl World {
 
     /// Looks at everything once.
     pub(super) fn look(&mut self, control: &Control) {
-        control.watch_problem("watch/state_dir", disk(&self.state_dir));
+        let state = self.state.look(control, &self.lock);
+        control.watch_problem("watch/state_dir", state);
         control.watch_problem("watch/netns", control.lost_namespaces());
         control.watch_problem("watch/policies", control.lost_policies());
         control.watch_problem("watch/vfs", vfs::missing(&self.vfs));
@@ -81,7 +82,7 @@ impl World {
 
     /// Listens anew if somebody removed the control socket.
     fn renew_socket(&mut self) -> Option<String> {
-        if self.bound.is_some() && identity(&self.socket) == self.bound {
+        if self.bound.is_some() && file_identity(&self.socket) == self.bound {
             return None;
         }
         match server::bind(&self.socket) {
@@ -90,7 +91,7 @@ impl World {
                     "somebody removed the control socket {}: it is there again",
                     self.socket.display()
                 );
-                self.bound = identity(&self.socket);
+                self.bound = file_identity(&self.socket);
                 // Nobody takes it when the engine is shutting down.
                 let _ = self.listeners.send(listener);
                 None
@@ -102,36 +103,15 @@ impl World {
     }
 }
 
-/// Problem of the file system that the records lie on.
-fn disk(state_dir: &Path) -> Option<String> {
-    let shown = state_dir.display();
-    match rustix::fs::statvfs(state_dir) {
-        Err(errno) => Some(format!(
-            "the state folder {shown} cannot be reached ({errno}): attachments are refused; put it back"
-        )),
-        Ok(found) if found.f_flag.contains(StatVfsMountFlags::RDONLY) => Some(format!(
-            "the file system of the state folder {shown} is read-only: attachments are refused; mount \
-             it writable"
-        )),
-        Ok(found) if found.f_bavail == 0 || found.f_files > 0 && found.f_favail == 0 => {
-            Some(format!(
-                "the file system of the state folder {shown} is full: attachments are refused until there \
-             is space or inodes again"
-            ))
-        }
-        Ok(_) => None,
-    }
-}
-
 /// Device and inode of a file.
-fn identity(path: &Path) -> Option<(u64, u64)> {
+pub(super) fn file_identity(path: &Path) -> Option<(u64, u64)> {
     let found = std::fs::symlink_metadata(path).ok()?;
     Some((found.dev(), found.ino()))
 }
 
-/// Whether the namespace that a reference names is still at its path.
-pub(super) fn has_namespace(netns: &NetnsRef) -> bool {
-    NetnsRef::of(&netns.path).is_ok_and(|there| there.is_same(netns))
+/// Whether the network namespace of an attachment is still at its path. What cannot be told counts as there.
+pub(super) fn has_namespace(record: &AttachmentRecord) -> bool {
+    records::netns_of(record).is_there().unwrap_or(true)
 }
 
 impl Control {
@@ -140,7 +120,7 @@ impl Control {
         let all = self.attachments.all();
         let mut lost: Vec<String> = all
             .iter()
-            .filter(|(_, live)| !has_namespace(&live.request().netns))
+            .filter(|(_, live)| !has_namespace(&live.record))
             .map(|(key, _)| key.to_string())
             .collect();
         lost.sort();

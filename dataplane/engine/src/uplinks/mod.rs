@@ -32,7 +32,7 @@ use sluice_datapath::UplinkId;
 
 use crate::config::UplinkConfig;
 use crate::engine::SharedEngine;
-use crate::records::Records;
+use crate::records::{RecordError, Records};
 
 pub use self::record::{UplinkRecord, recover};
 pub use self::state::UplinkState;
@@ -113,6 +113,16 @@ impl Uplinks {
         for (_, uplink) in self.snapshot() {
             uplink.look(&self.host, thorough);
         }
+    }
+
+    /// Writes the record of each netdev that is taken, whose file was removed.
+    ///
+    /// # Errors
+    /// One cannot be written.
+    pub fn write_records_again(&self) -> Result<(), RecordError> {
+        let all = self.snapshot();
+        all.iter()
+            .try_for_each(|(_, uplink)| uplink.write_record_again(&self.host))
     }
 
     /// Gives the host back what the uplinks took. The engine must have closed the ports.

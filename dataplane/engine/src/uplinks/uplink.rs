@@ -16,6 +16,7 @@ use super::record::UplinkRecord;
 use super::state::UplinkState;
 use super::{UplinkHost, UplinkInfo};
 use crate::config::{UplinkConfig, UplinkDriver};
+use crate::records::RecordError;
 use crate::refusal;
 
 /// Name of the driver of netdevs.
@@ -181,6 +182,20 @@ impl Uplink {
                 }
                 self.take_up_again(&mut device, name, host);
             }
+        }
+    }
+
+    /// Writes the record of what the netdev had, if it is taken.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write_record_again(&self, host: &UplinkHost) -> Result<(), RecordError> {
+        match &*locked(&self.device) {
+            Device::Netdev(open) => {
+                let record = UplinkRecord::of(open.guard.record(), &host.boot_id);
+                host.records.put(&self.config.name, &record)
+            }
+            Device::Files | Device::Absent => Ok(()),
         }
     }
 

@@ -21,6 +21,10 @@ pub struct AttachmentRecord<R> {
     pub mtu: u32,
     /// Boot it was made in: network namespaces do not outlive it.
     pub boot_id: String,
+    /// Moment at which the file of its network namespace came to be, as in
+    /// [`NetnsIdentity`](crate::NetnsIdentity). Absent in records of older engines.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub netns_ctime_ns: Option<i64>,
 }
 
 impl<R> AttachmentRecord<R> {

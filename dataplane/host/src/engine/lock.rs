@@ -35,8 +35,7 @@ pub enum EngineLockError {
 #[derive(Debug)]
 pub struct EngineLock {
     file: FileLock,
-    // Held for its lock alone.
-    _state_dir: FileLock,
+    state_dir: FileLock,
     took_over: Option<u32>,
     owns_run_dir: bool,
 }
@@ -49,27 +48,22 @@ impl EngineLock {
     pub fn take(run_dir: &Path, state_dir: &Path) -> Result<EngineLock, EngineLockError> {
         let made_run_dir = !run_dir.exists();
         store::make_dir(run_dir, 0o755)?;
-        store::make_dir(state_dir, 0o700)?;
         let path = run_dir.join(LOCK_FILE);
-        let held = |path: &Path, pid| EngineLockError::Held {
-            path: path.to_owned(),
-            pid,
+        let held = || EngineLockError::Held {
+            pid: lock::noted_pid(&path),
+            path: path.clone(),
         };
-        let file =
-            FileLock::try_take(&path, 0o644)?.ok_or_else(|| held(&path, lock::noted_pid(&path)))?;
+        let file = FileLock::try_take(&path, 0o644)?.ok_or_else(held)?;
         let took_over = file.noted_pid();
-        let state = FileLock::try_take_dir(state_dir)
-            .map_err(EngineLockError::from)
-            .and_then(|lock| lock.ok_or_else(|| held(state_dir, None)))
-            .inspect_err(|_| {
-                if took_over.is_none() {
-                    let _ = file.remove_file();
-                }
-            })?;
+        let state = lock_state_dir(state_dir).inspect_err(|_| {
+            if took_over.is_none() {
+                let _ = file.remove_file();
+            }
+        })?;
         file.note_pid()?;
         Ok(EngineLock {
             file,
-            _state_dir: state,
+            state_dir: state,
             took_over,
             // A dead engine's is this one's now.
             owns_run_dir: made_run_dir || took_over.is_some(),
@@ -107,6 +101,19 @@ impl EngineLock {
         Ok(true)
     }
 
+    /// Makes and locks the state folder again if somebody removed it or put another one in its place. Returns
+    /// whether that was so.
+    ///
+    /// # Errors
+    /// [`EngineLockError`]: another engine has that folder, or it cannot be made.
+    pub fn renew_state_dir(&mut self) -> Result<bool, EngineLockError> {
+        if self.state_dir.is_there() {
+            return Ok(false);
+        }
+        self.state_dir = lock_state_dir(self.state_dir.path())?;
+        Ok(true)
+    }
+
     /// Removes the lock file, and the run folder if an engine made it and it is empty.
     ///
     /// # Errors
@@ -122,6 +129,15 @@ impl EngineLock {
         }
         removed
     }
+}
+
+/// Locks a state folder, which is made if it is not there.
+fn lock_state_dir(state_dir: &Path) -> Result<FileLock, EngineLockError> {
+    store::make_dir(state_dir, 0o700)?;
+    FileLock::try_take_dir(state_dir)?.ok_or_else(|| EngineLockError::Held {
+        path: state_dir.to_owned(),
+        pid: None,
+    })
 }
 
 #[cfg(test)]
@@ -170,6 +186,24 @@ mod tests {
         let _first = EngineLock::take(&dir.path().join("run1"), &state).unwrap();
         let held = EngineLock::take(&dir.path().join("run2"), &state).unwrap_err();
         assert!(held.to_string().contains("state"), "{held}");
+    }
+
+    #[test]
+    fn a_state_folder_that_was_removed_is_made_and_locked_again() {
+        let dir = tempfile::tempdir().unwrap();
+        let state = dir.path().join("state");
+        let mut first = EngineLock::take(&dir.path().join("run1"), &state).unwrap();
+        assert!(!first.renew_state_dir().unwrap());
+        std::fs::remove_dir(&state).unwrap();
+        assert!(first.renew_state_dir().unwrap());
+        assert!(!first.renew_state_dir().unwrap());
+        let other = dir.path().join("run2");
+        EngineLock::take(&other, &state).unwrap_err();
+        // One that another engine took meanwhile is its own.
+        std::fs::remove_dir(&state).unwrap();
+        let _second = EngineLock::take(&other, &state).unwrap();
+        let held = first.renew_state_dir().unwrap_err();
+        assert!(held.to_string().contains("another engine"), "{held}");
     }
 
     #[test]

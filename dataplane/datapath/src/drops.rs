@@ -42,6 +42,8 @@ drop_reasons! {
     HiddenAddress => "hidden_address",
     /// A later fragment that reaches back over the first one.
     FragmentOverlap => "fragment_overlap",
+    /// From a pod that sends for itself, a later fragment whose first one was not seen.
+    FragmentWithoutFirst => "fragment_without_first",
     /// Longer than the MTU of where it goes or where it came from.
     TooLong => "too_long",
     /// VID 4095.

@@ -61,7 +61,9 @@ fn a_datagram_passes_whole_or_not_at_all() {
             }
             // Pieces of a datagram nobody began.
             let alone = piece(b.mac, a.mac, v6, 9, 53, 32);
-            assert_eq!(lab.pod_sends(&a, alone), Some("denied"));
+            assert_eq!(lab.pod_sends(&a, alone), Some("fragment_without_first"));
+            let alone = in_vlan(&piece(a.mac, HOST, v6, 9, 53, 32));
+            assert_eq!(lab.wire_sends(alone), Some("denied"));
         }
         assert_eq!(lab.out(&b.port).len(), 12);
         assert_eq!(lab.out(&a.port).len(), 12);
@@ -79,7 +81,7 @@ fn a_piece_follows_its_own_datagram_only() {
     // The same numbers from another pod, and from the wire.
     assert_eq!(
         lab.pod_sends(&b, piece(a.mac, b.mac, false, 1, 53, 32)),
-        Some("denied")
+        Some("fragment_without_first")
     );
     let from_wire = in_vlan(&piece(a.mac, HOST, false, 1, 53, 32));
     assert_eq!(lab.wire_sends(from_wire), Some("denied"));

@@ -313,11 +313,19 @@ fn a_dhcp_reply_does_not_hide_in_a_later_piece() {
         assert_eq!(lab.pod_sends(&pod, header_alone(2)), refused);
         assert_eq!(lab.pod_sends(&pod, over), Some("fragment_overlap"));
         // Nor one that has pushed out the first.
-        for id in 100..140 {
+        for id in 100..170 {
             lab.pod_sends(&pod, piece(id, 1, 64, 0));
         }
         assert_eq!(lab.pod_sends(&pod, header_alone(2)), refused);
         assert_eq!(lab.pod_sends(&pod, piece(2, message_type, 64, 8)), refused);
+        // Nor one that goes ahead of its first, for receivers that let the piece before win.
+        let ahead = piece(3, message_type, 64, 8);
+        assert_eq!(
+            lab.pod_sends(&pod, ahead.clone()),
+            Some("fragment_without_first")
+        );
+        assert_eq!(lab.pod_sends(&pod, piece(3, 1, 64, 0)), None);
+        assert_eq!(lab.pod_sends(&pod, ahead), Some("fragment_overlap"));
     }
     let mut spec = lab.spec(VlanSet::Access(vid(210)));
     spec.roles = [Role::DhcpServer].into_iter().collect();

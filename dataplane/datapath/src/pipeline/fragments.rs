@@ -4,9 +4,17 @@
 //!
 //! The parse stage remembers first pieces by addresses, identification and protocol. A later piece
 //! whose first piece was seen gets that one's key; it may not reach back over it (RFC 5722, RFC
-//! 3128). One whose first piece was not seen, or more than [`MAX_AGE_MS`] ago, keeps a key without
-//! ports, which no rule with ports matches. Nothing is put together and nothing waits: a later piece
-//! that overtakes its first is judged by the rules without ports.
+//! 3128). What becomes of one whose first piece was not seen, or more than [`MAX_AGE_MS`] ago, depends
+//! on where it comes from:
+//!
+//! * From a pod that sends for itself it is dropped. IP stacks send the first piece first, and nothing
+//!   between them and the engine changes the order. A piece ahead of its first could overwrite what the
+//!   first is judged by, such as the type of a DHCP message, at receivers that let overlaps win.
+//! * From the wire, where pieces do overtake each other, and from a pod that passes on what others send
+//!   ([`AntiSpoof::Mac`] or `Off`, or the role of a router), it keeps a key without ports, which no rule
+//!   with ports matches.
+//!
+//! Nothing is put together and nothing waits.
 //!
 //! Each attachment has two tables of its own, for what comes from it and for what goes to it, and the
 //! group frames of an uplink have one: whoever sends first pieces only pushes out those of its own
@@ -16,11 +24,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use sluice_packet::FlowKey;
 use sluice_packet::fragment::{Piece, piece_of};
+use sluice_packet::pose::{AntiSpoof, Pose};
+use sluice_packet::role::{Role, Roles};
 
 use crate::drops::DropReason;
 
-/// Datagrams that a table remembers.
-const DATAGRAMS: usize = 32;
+/// Datagrams that a table remembers: more than a sender is in the middle of at one time. A kernel sends the
+/// pieces of one datagram back to back on a CPU; a fair queue takes turns between flows.
+const DATAGRAMS: usize = 64;
 /// Milliseconds for which a first piece is remembered: as long as Linux waits for the others.
 const MAX_AGE_MS: u32 = 30_000;
 
@@ -32,6 +43,8 @@ const TAKEN_OVER: u8 = FlowKey::PORTS | FlowKey::ICMP;
 #[derive(Debug)]
 pub(crate) struct PieceTable {
     datagrams: Box<[Datagram]>,
+    /// A later piece without its first is dropped.
+    needs_first: bool,
 }
 
 /// First piece of a datagram.
@@ -50,16 +63,25 @@ impl Default for PieceTable {
     fn default() -> PieceTable {
         PieceTable {
             datagrams: (0..DATAGRAMS).map(|_| Datagram::default()).collect(),
+            needs_first: false,
         }
     }
 }
 
 impl PieceTable {
+    /// Makes the table of what a pod sends.
+    pub(crate) fn of_pod(roles: Roles, pose: &Pose) -> PieceTable {
+        PieceTable {
+            needs_first: pose.anti_spoof == AntiSpoof::Strict && !roles.has(Role::Router),
+            ..PieceTable::default()
+        }
+    }
+
     /// Remembers the first piece of a datagram, or completes the key of a later one. `key` is what
     /// the parser made of `frame`, with its VID; `l3` is the offset of its IP header.
     ///
     /// # Errors
-    /// [`DropReason::FragmentOverlap`].
+    /// [`DropReason::FragmentOverlap`], [`DropReason::FragmentWithoutFirst`].
     #[cold]
     pub(crate) fn follow(
         &self,
@@ -86,6 +108,9 @@ impl PieceTable {
             return Ok(());
         }
         let Some(first) = known.filter(|one| one.age(now) <= MAX_AGE_MS) else {
+            if self.needs_first {
+                return Err(DropReason::FragmentWithoutFirst);
+            }
             return Ok(());
         };
         if u32::from(piece.offset) < first.end() {
@@ -110,10 +135,9 @@ fn identity_of(key: &FlowKey, piece: &Piece) -> [u64; 5] {
 
 impl Datagram {
     fn is(&self, identity: &[u64; 5]) -> bool {
-        let words = self.identity.iter().zip(identity);
-        words.fold(true, |same, (mine, word)| {
-            same & (mine.load(Ordering::Relaxed) == *word)
-        })
+        // The identification first, which tells most datagrams apart.
+        let mut words = self.identity.iter().zip(identity).rev();
+        words.all(|(mine, word)| mine.load(Ordering::Relaxed) == *word)
     }
 
     /// Milliseconds since the first piece came; the most there can be if the place is free.
@@ -254,6 +278,34 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_sends_for_itself_sends_the_first_piece_first() {
+        let strict = Pose::default();
+        let router: Roles = [Role::Router].into_iter().collect();
+        let of = |roles, anti_spoof| {
+            let pose = Pose {
+                anti_spoof,
+                ..strict.clone()
+            };
+            PieceTable::of_pod(roles, &pose)
+        };
+        let udp = v4(1).udp(5, 6).payload(&[0; 24]);
+        let later = udp.clone().fragment(32, false);
+        for passes_on in [
+            of(router, AntiSpoof::Strict),
+            of(Roles::default(), AntiSpoof::Mac),
+            of(Roles::default(), AntiSpoof::Off),
+        ] {
+            assert!(!follow(&passes_on, &later, 0).unwrap().has(FlowKey::PORTS));
+        }
+        let table = of(Roles::default(), AntiSpoof::Strict);
+        let alone = Err(DropReason::FragmentWithoutFirst);
+        assert_eq!(follow(&table, &later, 0), alone);
+        follow(&table, &udp.fragment(0, true), 0).unwrap();
+        assert_eq!(follow(&table, &later, 30_000).unwrap().dst_port, 6);
+        assert_eq!(follow(&table, &later, 30_001), alone, "forgotten");
+    }
+
+    #[test]
     fn the_oldest_datagram_makes_room() {
         let table = PieceTable::default();
         let piece = |from: u8, offset: u16, more: bool| {
@@ -265,7 +317,7 @@ mod tests {
             follow(&table, &piece(from, 0, true), from.into()).unwrap();
         }
         let known = |from: u8| {
-            let key = follow(&table, &piece(from, 32, false), 40).unwrap();
+            let key = follow(&table, &piece(from, 32, false), 80).unwrap();
             key.has(FlowKey::PORTS).then_some(key.src_port)
         };
         assert_eq!(known(0), None, "the oldest");

@@ -57,7 +57,7 @@ impl Identity {
             claims: vids.iter().map(|v| (v.get(), Claims::default())).collect(),
             claim_count: AtomicUsize::new(0),
             learned: LearnedCount::default(),
-            pieces_out: PieceTable::default(),
+            pieces_out: PieceTable::of_pod(spec.roles, &spec.pose),
             pieces_in: PieceTable::default(),
             told_of_wire: AtomicBool::new(false),
             told_of_spoofed: AtomicU64::new(0),

@@ -1,8 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
-//! IPv6 as hosts do it: kernels on taps, and a real router's daemon on the wire.
+//! IPv6 as hosts do it: kernels on taps, a network function on a memif, and a real router's daemon on the wire.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 mod engine_rig;
+mod ipv6_hosts {
+    mod groups;
+    mod network_function;
+}
 
 use std::fs;
 use std::net::{Ipv6Addr, SocketAddrV6, UdpSocket};

@@ -77,7 +77,7 @@ struct Bench<'a> {
     host: Host,
     plugin: &'a str,
     subnet: String,
-    /// This kernel lacks what the plugin is about, so its ADD fails.
+    /// Whether this kernel lacks what the plugin is about, so that its ADD fails.
     lacks_kernel: bool,
 }
 

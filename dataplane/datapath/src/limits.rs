@@ -61,7 +61,7 @@ pub struct Limits {
     /// Limits of the wire, for each segment of each uplink.
     pub wire: FloodLimits,
     /// Copies, for each segment of each uplink, of the wire's frames to groups that somebody is known to
-    /// be in.
+    /// be in; and as many of those to unicast addresses that nobody has, for promiscuous attachments.
     pub wire_groups: Rate,
     /// Multicast groups that an attachment may be in.
     pub groups: u16,

@@ -341,6 +341,47 @@ fn a_router_and_a_bridge_may_have_more_link_local_addresses_than_a_host() {
 }
 
 #[test]
+fn link_local_addresses_of_a_pair_are_not_taken_by_use() {
+    let mut lab = Lab::new(1);
+    lab.allow("210");
+    // Masters of one virtual router share what is behind its MAC address.
+    let master = |lab: &mut Lab| {
+        let mut spec = lab.spec(VlanSet::Access(vid(210)));
+        spec.pose.pairs = vec![
+            AddressPair {
+                mac: Some(VIRTUAL),
+                ip: None,
+            },
+            pair(None, "fe80::/64"),
+        ];
+        lab.attach(spec)
+    };
+    let masters = [master(&mut lab), master(&mut lab)];
+    let neighbour = lab.access(210);
+    for one in &masters {
+        for number in 1..8 {
+            let source: Ipv6Addr = format!("fe80::{number}").parse().unwrap();
+            for mac in [VIRTUAL, one.mac] {
+                let sent = advertisement(mac, source, source, mac);
+                assert_eq!(lab.pod_sends(one, sent), None, "{source} at {mac}");
+            }
+        }
+        // Not one that another was given.
+        let target = "fe80::ff:fe00:3".parse().unwrap();
+        let sent = advertisement(one.mac, "fe80::1".parse().unwrap(), target, one.mac);
+        assert_eq!(lab.pod_sends(one, sent), Some("address_taken"));
+    }
+    let sent = advertisement(
+        neighbour.mac,
+        "fe80::1".parse().unwrap(),
+        "fe80::1".parse().unwrap(),
+        neighbour.mac,
+    );
+    assert_eq!(lab.pod_sends(&neighbour, sent), None, "nobody took it");
+    lab.end();
+}
+
+#[test]
 fn the_first_spoofed_frame_of_each_reason_is_told_with_its_addresses() {
     let (lab, pod, _) = scene(AntiSpoof::Strict);
     let sends = |kind, mac, source, ip| {

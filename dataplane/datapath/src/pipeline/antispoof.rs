@@ -14,7 +14,7 @@ use sluice_packet::{FlowKey, Mac};
 use crate::drops::DropReason;
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::claims;
-use crate::pipeline::identity::{interface_id, key_address};
+use crate::pipeline::identity::{Identity, interface_id, key_address};
 use crate::pipeline::tables::{SegmentTable, Tables};
 
 /// Tables and time that a frame of a pod is checked by.
@@ -67,8 +67,8 @@ pub(crate) fn check(
     let discovered = check_claim(attachment, frame, key, l3, context)?;
     if key.has(FlowKey::IPV6) {
         // Last, so that a frame that goes no further takes no address.
-        let source = (!from_nobody).then_some(key.src);
-        for address in source.into_iter().chain(discovered) {
+        let source = (!from_nobody).then_some((mac, key.src));
+        for (mac, address) in source.into_iter().chain(discovered) {
             take(attachment, mac, &address, context)?;
         }
     }
@@ -92,6 +92,9 @@ fn without(role: Role) -> DropReason {
     }
 }
 
+/// Address that neighbour discovery announces, and the MAC address that it is to be at.
+type Announced = (Mac, [u8; 16]);
+
 /// Checks what ARP or neighbour discovery claims. Returns the IPv6 address that it claims, if any.
 #[inline]
 fn check_claim(
@@ -100,7 +103,7 @@ fn check_claim(
     key: &FlowKey,
     l3: u16,
     context: Context<'_>,
-) -> Result<Option<[u8; 16]>, DropReason> {
+) -> Result<Option<Announced>, DropReason> {
     let own = &*attachment.identity;
     let reason = if key.has(FlowKey::ARP) {
         DropReason::SpoofedArp
@@ -139,23 +142,33 @@ fn check_claim(
             if !may_use(announced) || ![address, source].into_iter().flatten().all(may_have) {
                 return Err(reason);
             }
-            // Link-local ones are judged when they are taken.
-            let strict = own.anti_spoof == AntiSpoof::Strict;
-            let judged = |address: &[u8; 16]| !strict || interface_id(address).is_none();
+            // Others are judged when they are taken.
+            let judged = |address: &[u8; 16]| {
+                own.anti_spoof != AntiSpoof::Strict || to_claim(own, announced, address).is_none()
+            };
             let mut said = [address, source].into_iter().flatten().filter(judged);
             if said.any(|address| is_taken(announced, &address)) {
                 return Err(DropReason::AddressTaken);
             }
-            Ok(address)
+            Ok(address.map(|address| (announced, address)))
         }
     }
 }
 
-/// Takes a link-local address for the attachment, unless it was given it or a pair has it. Other
-/// addresses are fine as they are.
+/// Returns the interface id of an address that the attachment has only if it claims it: a link-local one
+/// behind its own MAC address that it was not given and no pair has. What is behind other MAC addresses
+/// moves with these.
+#[inline]
+fn to_claim(own: &Identity, mac: Mac, address: &[u8; 16]) -> Option<u64> {
+    let id = interface_id(address)?;
+    let has = mac != own.mac || own.was_given(address) || own.has_in_pair(mac, address);
+    (!has).then_some(id)
+}
+
+/// Takes an address for the attachment that is to be claimed. Others are fine as they are.
 ///
 /// A router and a bridge take as many as a host may, so that nobody else does, and use any others
-/// besides. What is behind a bridge takes none.
+/// besides.
 #[inline]
 fn take(
     attachment: &Attachment,
@@ -164,13 +177,9 @@ fn take(
     context: Context<'_>,
 ) -> Result<(), DropReason> {
     let own = &*attachment.identity;
-    let Some(id) = interface_id(address) else {
+    let Some(id) = to_claim(own, mac, address) else {
         return Ok(());
     };
-    let is_behind = mac != own.mac && own.anti_spoof != AntiSpoof::Strict;
-    if own.was_given(address) || own.has_in_pair(mac, address) || is_behind {
-        return Ok(());
-    }
     let (tables, segment) = (context.tables, context.segment);
     match claims::claim(tables, segment, attachment, id, context.now_ms) {
         Err(DropReason::LinkLocalLimited) if own.anti_spoof != AntiSpoof::Strict => Ok(()),

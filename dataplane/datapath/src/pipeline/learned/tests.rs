@@ -72,6 +72,8 @@ fn steps() -> impl Strategy<Value = Vec<Step>> {
 }
 
 proptest! {
+    #![proptest_config(ProptestConfig { cases: 64, ..ProptestConfig::default() })]
+
     #[test]
     fn the_table_is_a_map_of_addresses_that_ages_and_damps(steps in steps()) {
         let mut table = LearnedTable::new(16);

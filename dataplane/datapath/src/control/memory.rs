@@ -4,6 +4,8 @@
 
 use sluice_mem::BURST;
 
+use crate::pipeline::handoff_ring::SPARSE_FRAMES;
+
 /// Small mbufs that a worker's cache keeps at hand.
 pub(crate) const CACHE_MBUFS: usize = 512;
 /// Large mbufs that a worker's cache keeps at hand.
@@ -23,10 +25,13 @@ const OTHER_FRAMES: (usize, usize) = (64, 1024);
 /// Large mbufs in each of these rings, at least and at most.
 const LARGE: (usize, usize) = (64, 512);
 
+/// Frames of accounts that send little, in both rings from one worker to another.
+const SPARSE: usize = 2 * SPARSE_FRAMES;
+
 /// Sizes of the rings from one worker to another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct RingSizes {
-    /// Frames of pods.
+    /// Frames of pods, without those of [`SPARSE_FRAMES`].
     pub(crate) pods: usize,
     /// Frames of the wire, and answers.
     pub(crate) others: usize,
@@ -50,7 +55,7 @@ impl RingSizes {
         };
         let small = part(small, workers * SMALL_KEPT);
         let large = part(large, workers * LARGE_KEPT) / 2;
-        let others = match small.saturating_sub(POD_FRAMES) {
+        let others = match small.saturating_sub(POD_FRAMES + SPARSE) {
             0 => 0,
             room => 1 << room.ilog2(),
         };
@@ -76,7 +81,7 @@ impl LeastMbufs {
     /// For so many workers, and devices whose rings hold `in_devices` mbufs together, of either kind.
     pub fn new(workers: usize, in_devices: usize) -> LeastMbufs {
         let pairs = pairs(workers);
-        let small = workers * SMALL_KEPT + pairs * (POD_FRAMES + OTHER_FRAMES.0);
+        let small = workers * SMALL_KEPT + pairs * (POD_FRAMES + OTHER_FRAMES.0 + SPARSE);
         let large = workers * LARGE_KEPT + pairs * 2 * LARGE.0;
         let count = |mbufs: usize| u32::try_from(mbufs).unwrap_or(u32::MAX);
         LeastMbufs {
@@ -97,7 +102,7 @@ mod tests {
                 let LeastMbufs { small, large } = LeastMbufs::new(workers, 0);
                 let sizes = RingSizes::for_pools(workers, small * factor, large * factor);
                 assert!(sizes.pods.is_power_of_two() && sizes.others.is_power_of_two());
-                let held = pairs(workers) * (sizes.pods + sizes.others);
+                let held = pairs(workers) * (sizes.pods + sizes.others + SPARSE);
                 let rest = workers * SMALL_KEPT;
                 let all = (small * factor) as usize;
                 assert!(

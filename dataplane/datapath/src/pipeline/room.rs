@@ -72,14 +72,15 @@ pub(crate) fn of_pod(state: &mut WorkerState, slot: usize) -> usize {
     {
         room = room.min(share.quota());
     }
-    if state.crowded != 0 {
+    if state.crowded != 0 || attachment.is_jumbo {
         let (id, jumbo) = (attachment.id, attachment.is_jumbo);
         room = room.min(in_rings(state, id, jumbo));
     }
     room
 }
 
-/// Room of a pod in the rings to other workers that are crowded.
+/// Room of a pod in the rings to other workers that are crowded, and in all of them where it may send
+/// large mbufs.
 #[cold]
 fn in_rings(state: &mut WorkerState, id: AttachmentId, jumbo: bool) -> usize {
     let account = Account::of_attachment(id);
@@ -94,6 +95,11 @@ fn in_rings(state: &mut WorkerState, id: AttachmentId, jumbo: bool) -> usize {
             room = room.min(rings.pods.room(account, jumbo));
         } else {
             state.crowded &= !(1 << worker);
+        }
+    }
+    if jumbo {
+        for rings in state.to_workers.iter().flatten() {
+            room = room.min(rings.pods.room_for_large(account));
         }
     }
     room

@@ -45,6 +45,11 @@ impl Lent {
         }
     }
 
+    /// Makes the caches of another worker, over the same mempools.
+    pub(crate) fn more_pools(&self) -> Pools {
+        Pools::new(self.small, self.large, 128)
+    }
+
     /// Every buffer is back, and none came by the slow way.
     pub(crate) fn assert_all_free(&self) {
         for pool in [self.small, self.large] {

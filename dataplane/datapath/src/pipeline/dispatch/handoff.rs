@@ -60,12 +60,16 @@ fn push(tables: &Tables, state: &mut WorkerState, worker: usize, mbuf: Mbuf) {
         return refuse(tables, state, mbuf, DropReason::UplinkFull);
     }
     let large = state.pools.is_large(&mbuf);
+    // What a flooded frame costs its receivers keeps it in the queue, where a visit ends at it.
+    let may_pass = info.destination() != Destination::LocalFlood;
     let Some(Some(rings)) = state.to_workers.get_mut(worker) else {
         return state.drop_frame(mbuf, DropReason::Gone);
     };
     let pushed = match charge {
-        Charge::Pod(account) => rings.pods.push(account, large, mbuf),
-        Charge::Other(account) => rings.others.push_within_share(account, large, mbuf),
+        Charge::Pod(account) => rings.pods.push(account, large, may_pass, mbuf),
+        Charge::Other(account) => rings
+            .others
+            .push_within_share(account, large, may_pass, mbuf),
     };
     match pushed {
         Ok(()) => {

@@ -58,6 +58,14 @@ impl Pair {
 /// # Panics
 /// They do not find each other within ten seconds.
 pub fn pair() -> Pair {
+    pair_of(EndpointConfig::new(Role::Client, "").log2_ring_size)
+}
+
+/// Connects two ends as [`pair`] does, with rings of two to the power of `log2_ring_size` slots.
+///
+/// # Panics
+/// They do not find each other within ten seconds.
+pub fn pair_of(log2_ring_size: u8) -> Pair {
     static NEXT: AtomicU32 = AtomicU32::new(0);
     let number = NEXT.fetch_add(1, Ordering::Relaxed);
     let address: Address = format!("@sluicegate/bench-{}-{number}", std::process::id())
@@ -66,7 +74,10 @@ pub fn pair() -> Pair {
     let start = |role| {
         let (sender, receiver) = channel();
         let handle = endpoint::spawn(
-            EndpointConfig::new(role, "bench"),
+            EndpointConfig {
+                log2_ring_size,
+                ..EndpointConfig::new(role, "bench")
+            },
             address.clone(),
             move |event| {
                 if let Event::Connected(connection) = event {

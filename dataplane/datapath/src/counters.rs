@@ -233,6 +233,8 @@ pub(crate) struct WorkerCounts {
     /// Frames that ports took as pending, and what became of them; ports that are gone included.
     pub(crate) pending: Count,
     pub(crate) late: Arc<LateCounts>,
+    /// Chunks of memory of its table of memberships: control sends more where they do not suffice.
+    pub(crate) group_chunks: Count,
     /// Ports that this worker had before.
     pub(crate) gone: GoneCounts,
 }

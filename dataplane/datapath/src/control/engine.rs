@@ -499,12 +499,13 @@ impl Inner {
                 None
             };
             let change = change.unwrap_or(Change::None);
-            let command = Command::Install {
-                tables: Arc::clone(&tables),
-                change,
-            };
             let Some(link) = self.links.get_mut(worker) else {
                 continue;
+            };
+            let command = Command::Install {
+                room: link.room_for(&tables, self.topology.limits.groups),
+                tables: Arc::clone(&tables),
+                change,
             };
             if let Answer::Installed { removed: out, .. } = link.ask(command)?
                 && worker == owner.index()
@@ -533,6 +534,7 @@ impl Inner {
             };
             // A silent worker finds it in its ring when it goes on.
             let _ = link.ask(Command::Install {
+                room: link.room_for(&tables, self.topology.limits.groups),
                 tables: Arc::clone(&tables),
                 change,
             });

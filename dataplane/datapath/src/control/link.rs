@@ -19,6 +19,7 @@ use crate::flows::FlowCache;
 use crate::ids::WorkerId;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::groups::Groups;
+use crate::pipeline::groups::group_room::GroupRoom;
 use crate::pipeline::groups::notices::{NOTICES, Notice};
 use crate::pipeline::handoff_ring::{FromWorker, ToWorker, shared_ring};
 use crate::pipeline::state::WorkerState;
@@ -166,6 +167,13 @@ fn start(worker: Worker, core: Option<usize>) -> Result<JoinHandle<()>, Error> {
 }
 
 impl WorkerLink {
+    /// Makes the room that the worker lacks for the memberships of the attachments of `tables`, each of
+    /// which may join `limit` groups.
+    pub(crate) fn room_for(&self, tables: &Tables, limit: u16) -> Option<Box<GroupRoom>> {
+        let there = usize::try_from(self.counts.group_chunks.get()).unwrap_or(0);
+        GroupRoom::for_tables(tables, limit.into(), there)
+    }
+
     /// Has the worker do something, and waits until it has.
     pub(crate) fn ask(&mut self, command: Command) -> Result<Answer, Error> {
         let silent = Error::WorkerSilent {

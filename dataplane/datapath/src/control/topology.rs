@@ -18,6 +18,7 @@ use crate::pipeline::attachment::ETHERNET_HEADER_BYTES;
 use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::fragments::PieceTable;
 use crate::pipeline::groups::Group;
+use crate::pipeline::groups::queriers::Queriers;
 use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::identity::{Identity, key_address};
 use crate::pipeline::macs::MacTable;
@@ -81,11 +82,13 @@ pub(crate) struct Topology {
     learned: LearnedTables,
 }
 
-/// Limits of the wire in one segment.
+/// Limits of the wire in one segment, and its queriers.
 struct WireLimits {
     floods: Arc<FloodBuckets>,
     groups: Arc<TokenBucket>,
     unknown: Arc<TokenBucket>,
+    /// Kept as they are.
+    queriers: Arc<Queriers>,
 }
 
 impl WireLimits {
@@ -94,6 +97,7 @@ impl WireLimits {
             floods: Arc::new(FloodBuckets::new(&limits.wire)),
             groups: Arc::new(TokenBucket::new(limits.wire_groups)),
             unknown: Arc::new(TokenBucket::new(limits.wire_groups)),
+            queriers: Arc::default(),
         }
     }
 }
@@ -365,6 +369,7 @@ impl Topology {
                 wire_floods: Arc::clone(&wire.floods),
                 wire_groups: Arc::clone(&wire.groups),
                 wire_unknown: Arc::clone(&wire.unknown),
+                queriers: Arc::clone(&wire.queriers),
             });
         }
         Tables {

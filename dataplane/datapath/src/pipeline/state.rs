@@ -23,7 +23,7 @@ use crate::drops::{DropCounts, DropReason};
 use crate::flows::FlowCache;
 use crate::frame::FrameInfo;
 use crate::frame::origin_tag::Origin;
-use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::ids::{AttachmentId, MAX_ATTACHMENTS, MAX_UPLINKS, UplinkId, WorkerId};
 use crate::ports::seam::{PortFault, Uplink};
 
 /// Places in the ring of events that log records leave to faults.
@@ -108,7 +108,8 @@ pub(crate) struct WorkerState {
 }
 
 impl WorkerState {
-    /// Makes the state of a worker without ports and without other workers.
+    /// Makes the state of a worker without ports and without other workers. Its lists have memory for all
+    /// that there may be, so that the worker allocates none when tables change.
     pub(crate) fn new(
         id: WorkerId,
         pools: Pools,
@@ -120,14 +121,14 @@ impl WorkerState {
             id,
             pools,
             flows,
-            uplinks: Vec::new(),
-            attachments: Vec::new(),
-            dirty: Vec::new(),
+            uplinks: Vec::with_capacity(MAX_UPLINKS),
+            attachments: Vec::with_capacity(MAX_ATTACHMENTS),
+            dirty: Vec::with_capacity(MAX_ATTACHMENTS),
             to_workers: Vec::new(),
             from_workers: Vec::new(),
             crowded: 0,
-            tx: Vec::new(),
-            tx_uplinks: Vec::new(),
+            tx: Vec::with_capacity(MAX_UPLINKS),
+            tx_uplinks: Vec::with_capacity(MAX_UPLINKS),
             owes_credits: false,
             holds_back: false,
             record_share: 1,
@@ -135,7 +136,7 @@ impl WorkerState {
             outbox: Outbox::new(),
             groups: Groups::new(id, 0),
             age_cursor: AgeCursor::default(),
-            quarantined: Vec::new(),
+            quarantined: Vec::with_capacity(MAX_ATTACHMENTS),
             has_faults: false,
             to_wake: 0,
             counts,

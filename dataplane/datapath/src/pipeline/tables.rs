@@ -14,6 +14,7 @@ use crate::ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
 use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::fragments::PieceTable;
 use crate::pipeline::groups::Group;
+use crate::pipeline::groups::queriers::Queriers;
 use crate::pipeline::groups::table::Member as GroupMember;
 use crate::pipeline::identity::Identity;
 use crate::pipeline::learned::{Holder, LearnedTable};
@@ -89,6 +90,8 @@ pub(crate) struct SegmentTable {
     pub(crate) wire_groups: Arc<TokenBucket>,
     /// Copies that the wire's frames to addresses that nobody has may take; likewise.
     pub(crate) wire_unknown: Arc<TokenBucket>,
+    /// Routers whose queries hosts answer here; kept as those.
+    pub(crate) queriers: Arc<Queriers>,
 }
 
 /// A VLAN of a network. Its uplinks lead to the same hosts, so addresses are unique among the

@@ -23,6 +23,7 @@ use crate::limits::Limits;
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::groups::Groups;
+use crate::pipeline::groups::group_room::GroupRoom;
 use crate::pipeline::state::{UplinkState, WorkerState};
 use crate::ports::seam::PodPort;
 use crate::spec::{AttachmentSpec, IdleConfig, UplinkSpec};
@@ -226,7 +227,10 @@ impl SteppedEngine {
         let others = (0..self.workers.len()).filter(|&worker| worker != owner.index());
         for worker in std::iter::once(owner.index()).chain(others) {
             if let Some(stepped) = self.workers.get_mut(worker) {
+                let limit = self.topology.limits.groups.into();
+                let there = stepped.worker.state.groups.chunks();
                 stepped.command(Command::Install {
+                    room: GroupRoom::for_tables(&tables, limit, there),
                     tables: tables.clone(),
                     change: change.take().unwrap_or(Change::None),
                 });

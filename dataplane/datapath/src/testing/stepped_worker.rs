@@ -22,6 +22,7 @@ use crate::pipeline::dispatch::dispatch;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::flush::flush;
 use crate::pipeline::groups::Groups;
+use crate::pipeline::groups::group_room::GroupRoom;
 use crate::pipeline::lookup::Lookup;
 use crate::pipeline::state::{UplinkState, WorkerState};
 use crate::pipeline::{classify, judge, parse};
@@ -182,7 +183,13 @@ impl SteppedWorker {
 
     fn install(&mut self, change: Change) {
         let tables = Arc::new(self.topology.tables());
-        self.command(Command::Install { tables, change });
+        let limit = self.topology.limits.groups.into();
+        let there = self.worker.state.groups.chunks();
+        self.command(Command::Install {
+            room: GroupRoom::for_tables(&tables, limit, there),
+            tables,
+            change,
+        });
     }
 
     fn command(&mut self, command: Command) {

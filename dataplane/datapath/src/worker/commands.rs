@@ -8,6 +8,7 @@ use crate::control::balance::Balance;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::groups::Group;
+use crate::pipeline::groups::group_room::GroupRoom;
 use crate::pipeline::state::UplinkState;
 use crate::pipeline::tables::Tables;
 use crate::ports::seam::{PodPort, Uplink};
@@ -15,7 +16,12 @@ use crate::ports::seam::{PodPort, Uplink};
 /// Command that a worker handles between two bursts.
 pub(crate) enum Command {
     /// Judge and route by these tables from now on, and make the change that goes with them.
-    Install { tables: Arc<Tables>, change: Change },
+    Install {
+        tables: Arc<Tables>,
+        change: Change,
+        /// Room for the memberships of more attachments.
+        room: Option<Box<GroupRoom>>,
+    },
     /// A peer has connected to an attachment.
     Connect {
         id: AttachmentId,
@@ -50,7 +56,11 @@ pub(crate) enum Change {
 /// Answer to a command.
 pub(crate) enum Answer {
     /// The tables are in use; these are not any more.
-    Installed { _old: Arc<Tables>, removed: Removed },
+    Installed {
+        removed: Removed,
+        _old: Arc<Tables>,
+        _room: Option<Box<GroupRoom>>,
+    },
     /// The port that was there, and whether the attachment is.
     Port {
         old: Option<Box<dyn PodPort>>,

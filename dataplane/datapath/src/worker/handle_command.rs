@@ -10,6 +10,7 @@ use crate::drops::DropReason;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::claims::yield_to_given;
 use crate::pipeline::flush::{flush, send_answers};
+use crate::pipeline::groups::group_room::GroupRoom;
 use crate::pipeline::handed_off::handed_off;
 use crate::pipeline::tables::Tables;
 use crate::pipeline::tx_shares::list_uplinks;
@@ -28,7 +29,11 @@ impl Worker {
         };
         let stop = matches!(what, Command::Stop);
         let answer = match what {
-            Command::Install { tables, change } => self.install(tables, change),
+            Command::Install {
+                tables,
+                change,
+                room,
+            } => self.install(tables, change, room),
             Command::Connect { id, port } => self.connect(id, port),
             Command::Disconnect { id } => self.disconnect(id),
             Command::ListGroups { from, mut found } => {
@@ -65,7 +70,12 @@ impl Worker {
     }
 
     /// Swaps the tables and makes the change that goes with them.
-    fn install(&mut self, tables: Arc<Tables>, change: Change) -> Answer {
+    fn install(
+        &mut self,
+        tables: Arc<Tables>,
+        change: Change,
+        mut room: Option<Box<GroupRoom>>,
+    ) -> Answer {
         // Frames that others handed off by the old tables are finished by the old tables, what the
         // rings hold at most: no frame that comes later can be for what is now removed.
         for worker in 0..self.state.from_workers.len() {
@@ -119,9 +129,6 @@ impl Worker {
                 let slot = attachment.id.slot();
                 if self.state.attachments.len() <= slot {
                     self.state.attachments.resize_with(slot + 1, || None);
-                    // Room for every slot, so that a flow notes one without allocating.
-                    self.state.dirty.reserve(slot + 1);
-                    self.state.quarantined.reserve(slot + 1);
                 }
                 self.state.attachments[slot] = Some(attachment);
                 Removed::None
@@ -144,9 +151,15 @@ impl Worker {
                 }
             }
         };
-        self.state.groups.follow(&self.tables);
+        self.state.groups.follow(&self.tables, room.as_deref_mut());
+        let chunks = self.state.groups.chunks() as u64;
+        self.state.counts.group_chunks.set(chunks);
         self.list_polled();
-        Answer::Installed { _old: old, removed }
+        Answer::Installed {
+            removed,
+            _old: old,
+            _room: room,
+        }
     }
 
     /// Gives an uplink another port. Returns the one that was there, or `port` if there is no such uplink.

@@ -32,7 +32,7 @@ impl Worker {
             ..
         } = &mut self.state;
         self.housekeeping_ms = *now_ms;
-        groups.housekeeping(*now_ms);
+        groups.housekeeping(&self.tables, *now_ms);
         *to_wake |= groups.peers.take_to_wake();
         self.visits.calibrate(*now_ms, counts);
         for uplink in uplinks.iter_mut().flatten() {

@@ -20,7 +20,7 @@ use std::sync::Arc;
 
 use sluice_ring::{Consumer, Producer};
 
-use crate::ids::{UplinkId, WorkerId};
+use crate::ids::{MAX_ATTACHMENTS, MAX_UPLINKS, UplinkId, WorkerId};
 use crate::pipeline::egress::egress;
 use crate::pipeline::flush::{flush, send_answers};
 use crate::pipeline::handed_off::{COPIES_A_VISIT, handed_off};
@@ -70,10 +70,10 @@ impl Worker {
             commands,
             answers,
             doorbells,
-            polled: Vec::new(),
+            polled: Vec::with_capacity(MAX_ATTACHMENTS),
             turn: 0,
             visits: Visits::new(),
-            uplinks: Vec::new(),
+            uplinks: Vec::with_capacity(MAX_UPLINKS),
             housekeeping_ms: 0,
         }
     }
@@ -85,8 +85,15 @@ impl Worker {
             if self.handle_command() {
                 return;
             }
-            // Frames that wait, and a worker that waits for this one, are work as well.
-            let waiting = self.state.holds_back || self.state.owes_credits;
+            // Frames that wait, a worker that waits for this one, and tables to be followed are work as
+            // well.
+            let WorkerState {
+                holds_back,
+                owes_credits,
+                groups,
+                ..
+            } = &self.state;
+            let waiting = *holds_back || *owes_credits || groups.is_behind();
             if self.idle.should_sleep(frames.max(waiting.into())) {
                 self.sleep();
             }

@@ -58,7 +58,7 @@ pub(crate) fn flood(tables: &Tables, state: &mut WorkerState, mut mbuf: Mbuf) {
             snoop::learn(state, &mbuf);
             reached = to_own_routers(tables, state, &mbuf);
         } else {
-            snoop::note_query(state, &mbuf);
+            snoop::note_query(tables, state, &mbuf);
             reached = to_local_members(tables, state, &mbuf);
         }
     } else if kind == FloodKind::Multicast && from_pod {
@@ -127,7 +127,7 @@ pub(crate) fn flood_copy(tables: &Tables, state: &mut WorkerState, mbuf: Mbuf) {
     } else if snoop::kind(&mbuf) == Some(Membership::Report) {
         to_own_routers(tables, state, &mbuf)
     } else {
-        snoop::note_query(state, &mbuf);
+        snoop::note_query(tables, state, &mbuf);
         to_local_members(tables, state, &mbuf)
     };
     end_original(state, reached.copies, mbuf);

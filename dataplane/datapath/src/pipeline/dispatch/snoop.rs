@@ -8,8 +8,9 @@ use crate::frame::FrameInfo;
 use crate::frame::origin_tag::Origin;
 use crate::ids::AttachmentId;
 use crate::pipeline::flood_limits::FloodKind;
-use crate::pipeline::groups::{Group, Learned};
+use crate::pipeline::groups::{self, Group, Learned};
 use crate::pipeline::state::WorkerState;
+use crate::pipeline::tables::Tables;
 
 /// Bytes before the layer 3 header of a frame without a second tag.
 const L3: u16 = 14;
@@ -67,14 +68,14 @@ pub(super) fn learn(state: &mut WorkerState, mbuf: &Mbuf) {
 }
 
 /// Notes the query of a router, if the frame is one. A pod without the role has not come so far.
-pub(super) fn note_query(state: &mut WorkerState, mbuf: &Mbuf) {
+pub(super) fn note_query(tables: &Tables, state: &WorkerState, mbuf: &Mbuf) {
     let info = FrameInfo::of(mbuf);
     if let Some(Message::Query(query)) = message(mbuf) {
         let group = Group {
             segment: info.segment(),
             address: info.key.dst,
         };
-        state.groups.note_query(group, &query, state.now_ms);
+        groups::note_query(tables, &group, &query, state.now_ms);
     }
 }
 

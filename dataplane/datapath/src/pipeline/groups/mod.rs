@@ -8,15 +8,20 @@
 //! workers; a report that renews what is known costs them nothing. A ring that was full is made up
 //! for by sending all memberships again.
 //!
+//! Nothing here allocates on a worker, and no step is as long as the table: what follows from new
+//! tables is done in the rounds after them where it is much.
+//!
 //! | file | holds |
 //! |---|---|
 //! | `mod.rs` | [`Groups`]: learning, lookup, ageing |
-//! | `table.rs` | the table of memberships, a hash table of chains whose memory control sizes |
+//! | `table.rs` | the table of memberships, a hash table with chains |
+//! | `group_room.rs` | its memory, which control makes |
 //! | `filter.rs` | the sources that one member wants (IGMPv3, MLDv2) |
 //! | `queriers.rs` | queriers, by whose times memberships age |
 //! | `notices.rs` | what workers tell each other |
 
 pub(crate) mod filter;
+pub(crate) mod group_room;
 pub(crate) mod notices;
 pub(crate) mod queriers;
 pub(crate) mod table;
@@ -29,12 +34,17 @@ use sluice_packet::membership::{Query, Record, is_snooped, mac_of};
 use super::tables::Tables;
 use crate::ids::{AttachmentId, SegmentId, WorkerId};
 use filter::Filter;
+use group_room::GroupRoom;
 use notices::{Notice, Peers};
-use queriers::Queriers;
 use table::{GroupTable, Member, Node};
 
-/// Memberships that housekeeping looks at in one call.
+/// Memberships that housekeeping, or a round that follows tables, looks at.
 const SWEEP: usize = 256;
+/// Memberships that are looked at when tables change, and when memberships are listed. Fewer there
+/// mostly are: then all is done at once.
+const SWEEP_AT_ONCE: usize = 4096;
+/// Workers that there can be.
+const WORKERS: usize = 64;
 
 /// Group in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,10 +97,30 @@ pub(crate) struct Groups {
     /// Groups that an attachment may be in.
     limit: usize,
     table: GroupTable,
-    queriers: Queriers,
     pub(crate) peers: Peers,
     /// Node at which housekeeping goes on.
     sweep: usize,
+    /// Tellings of each other worker.
+    tellings: [ToldBy; WORKERS],
+    behind: Behind,
+}
+
+/// Tellings of all memberships by another worker, by their numbers.
+#[derive(Debug, Clone, Copy, Default)]
+struct ToldBy {
+    /// The last that began.
+    begun: u64,
+    /// The last that ended: replicas that were told before it are over.
+    ended: u64,
+}
+
+/// Work that is left since the tables, or what another worker has told, changed.
+#[derive(Debug, Clone, Copy, Default)]
+struct Behind {
+    /// Nodes that are to be looked at: from the first to before the second.
+    nodes: (usize, usize),
+    /// Entries of [`Tables::static_groups`] that are to be added.
+    given: (usize, usize),
 }
 
 impl Groups {
@@ -100,25 +130,72 @@ impl Groups {
             owner,
             limit,
             table: GroupTable::new(),
-            queriers: Queriers::default(),
             peers: Peers::default(),
             sweep: 0,
+            tellings: [ToldBy::default(); WORKERS],
+            behind: Behind::default(),
         }
     }
 
-    /// Follows new tables: makes room for every attachment's memberships, forgets those of attachments
-    /// that have gone, and adds those that control has given. May allocate.
-    pub(crate) fn follow(&mut self, tables: &Tables) {
-        let there = |member: &Member| tables.attachment(member.id).is_some();
-        self.table.retain(|node| there(&node.member));
-        let attachments = tables.attachments.iter().flatten().count();
-        let given = tables.static_groups.len();
-        self.table
-            .reserve(attachments * self.limit + given, tables.attachments.len());
-        for &(group, member) in &tables.static_groups {
+    /// Number of chunks of memory that there are.
+    pub(crate) fn chunks(&self) -> usize {
+        self.table.chunks()
+    }
+
+    /// Follows new tables: takes over room for every attachment's memberships, forgets those of
+    /// attachments that have gone, and adds those that control has given. [`Groups::go_on`] does what is
+    /// more than [`SWEEP_AT_ONCE`].
+    pub(crate) fn follow(&mut self, tables: &Tables, room: Option<&mut GroupRoom>) {
+        if let Some(room) = room {
+            self.table.take_room(room);
+        }
+        self.behind = Behind {
+            nodes: (0, self.table.len()),
+            given: (0, tables.static_groups.len()),
+        };
+        self.go_on(tables, SWEEP_AT_ONCE);
+    }
+
+    /// Whether there is work left for [`Groups::go_on`].
+    #[inline]
+    pub(crate) fn is_behind(&self) -> bool {
+        let Behind { nodes, given } = self.behind;
+        nodes.0 < nodes.1 || given.0 < given.1
+    }
+
+    /// Does up to `most` steps of what is left: removes memberships that are over, and adds given ones.
+    fn go_on(&mut self, tables: &Tables, most: usize) {
+        self.table.split(most);
+        let Behind { nodes, given } = &mut self.behind;
+        let (at, end) = (nodes.0, nodes.1.min(nodes.0 + most));
+        nodes.0 = end;
+        let first = given.0;
+        let last = given.1.min(first + most - (end - at));
+        given.0 = last;
+        for at in at..end {
+            let node = self.table.node(at);
+            if node.is_some_and(|node| self.is_gone(tables, node)) {
+                self.table.remove(at);
+            }
+        }
+        let given = tables.static_groups.get(first..last);
+        for &(group, member) in given.unwrap_or_default() {
             self.table.insert(group, member, Filter::GIVEN, 0);
         }
-        self.queriers.follow(tables);
+    }
+
+    /// Whether a membership is over: its attachment has gone, or its worker has told all and this was
+    /// not among them.
+    fn is_gone(&self, tables: &Tables, node: &Node) -> bool {
+        let Member { id, owner } = node.member;
+        let is_untold = owner != self.owner
+            && !node.filter.is_given()
+            && node.renewed_ms < self.telling(owner.index()).ended;
+        is_untold || tables.attachment(id).is_none()
+    }
+
+    fn telling(&self, worker: usize) -> ToldBy {
+        self.tellings.get(worker).copied().unwrap_or_default()
     }
 
     /// Returns the first node of a group's chain if it has a member. [`Groups::member`] goes through
@@ -187,21 +264,17 @@ impl Groups {
         }
     }
 
-    /// Notes a query from the wire or a querier among the pods: from now on memberships age by its querier's times.
-    pub(crate) fn note_query(&mut self, group: Group, query: &Query, now_ms: u64) {
-        if query.is_general {
-            self.queriers
-                .note(group.segment, group.is_v6(), query, now_ms);
-        }
-    }
-
-    /// Takes what the other workers have told, a burst of each at most.
+    /// Takes what the other workers have told, a burst of each at most, and goes on with what is left of
+    /// following tables.
     #[inline]
     pub(crate) fn take_notices(&mut self, tables: &Tables) {
         for worker in 0..self.peers.len() {
             while let Some(notice) = self.peers.next(worker) {
                 self.take_notice(tables, worker, notice);
             }
+        }
+        if self.is_behind() {
+            self.go_on(tables, SWEEP);
         }
     }
 
@@ -211,8 +284,9 @@ impl Groups {
             Notice::Joined(group, id) => {
                 if let Some(entry) = tables.attachment(id) {
                     let owner = entry.owner;
+                    let telling = self.telling(worker).begun;
                     self.table
-                        .insert(group, Member { id, owner }, Filter::ANY, 0);
+                        .insert(group, Member { id, owner }, Filter::ANY, telling);
                 }
             }
             Notice::Left(group, id) => {
@@ -222,9 +296,17 @@ impl Groups {
                     self.table.remove(node);
                 }
             }
-            Notice::Forget => self
-                .table
-                .retain(|node| node.member.owner.index() != worker || node.filter.is_given()),
+            Notice::All => {
+                if let Some(telling) = self.tellings.get_mut(worker) {
+                    telling.begun += 1;
+                }
+            }
+            Notice::Told => {
+                if let Some(telling) = self.tellings.get_mut(worker) {
+                    telling.ended = telling.begun;
+                    self.behind.nodes = (0, self.table.len());
+                }
+            }
         }
     }
 
@@ -236,35 +318,27 @@ impl Groups {
 
     /// Ages some memberships of this worker's attachments, and goes on with telling all of them to the
     /// workers whose ring was full.
-    pub(crate) fn housekeeping(&mut self, now_ms: u64) {
+    pub(crate) fn housekeeping(&mut self, tables: &Tables, now_ms: u64) {
+        self.table.split(SWEEP);
         for _ in 0..SWEEP.min(self.table.len()) {
             let at = self.sweep;
             self.sweep = if at + 1 < self.table.len() { at + 1 } else { 0 };
-            let Some(Node { group, member, .. }) = self.table.node(at).copied() else {
+            let Some(node) = self.table.node(at).copied() else {
                 continue;
             };
-            if member.owner == self.owner && self.is_expired(at, &group, now_ms) {
+            if node.member.owner == self.owner && is_expired(tables, &node, now_ms) {
                 self.table.remove(at);
-                self.peers.tell(Notice::Left(group, member.id));
+                self.peers.tell(Notice::Left(node.group, node.member.id));
             }
         }
         self.peers.tell_again(&self.table, self.owner);
     }
 
-    fn is_expired(&self, node: usize, group: &Group, now_ms: u64) -> bool {
-        let Some(node) = self.table.node(node) else {
-            return false;
-        };
-        let querier = self.queriers.get(group.segment, group.is_v6());
-        !node.filter.is_given()
-            && querier.is_some_and(|querier| querier.is_over(node.renewed_ms, now_ms))
-    }
-
     /// Appends memberships of this worker's attachments to `out`, from node `from` on, as far as its
-    /// capacity goes. Returns the node to go on at.
+    /// capacity and [`SWEEP_AT_ONCE`] nodes go. Returns the node to go on at.
     pub(crate) fn list(&self, from: usize, out: &mut Vec<(Group, AttachmentId)>) -> Option<usize> {
         for at in from..self.table.len() {
-            if out.len() == out.capacity() {
+            if out.len() == out.capacity() || at - from >= SWEEP_AT_ONCE {
                 return Some(at);
             }
             if let Some(node) = self.table.node(at)
@@ -275,6 +349,23 @@ impl Groups {
         }
         None
     }
+}
+
+/// Notes a query from the wire or a querier among the pods: from now on memberships age by its
+/// querier's times.
+pub(crate) fn note_query(tables: &Tables, group: &Group, query: &Query, now_ms: u64) {
+    if query.is_general
+        && let Some(segment) = tables.segment(group.segment)
+    {
+        segment.queriers.note(group.is_v6(), query, now_ms);
+    }
+}
+
+fn is_expired(tables: &Tables, node: &Node, now_ms: u64) -> bool {
+    let segment = tables.segment(node.group.segment);
+    let querier = segment.map(|segment| segment.queriers.get(node.group.is_v6()));
+    !node.filter.is_given()
+        && querier.is_some_and(|querier| querier.is_over(node.renewed_ms, now_ms))
 }
 
 #[cfg(test)]

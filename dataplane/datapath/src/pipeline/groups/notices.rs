@@ -13,15 +13,17 @@ pub(crate) const NOTICES: usize = 1024;
 /// memberships again.
 const NOTICES_PER_ROUND: usize = 256;
 
-/// Change of a membership, or the beginning of all memberships.
+/// Change of a membership, or the beginning or the end of all memberships.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Notice {
     /// An attachment of the sending worker is in the group from now on.
     Joined(Group, AttachmentId),
     /// An attachment of the sending worker is no longer in the group.
     Left(Group, AttachmentId),
-    /// Forget every membership of the sending worker's attachments: they follow.
-    Forget,
+    /// All memberships of the sending worker's attachments follow.
+    All,
+    /// They were all: what was not among them is over.
+    Told,
 }
 
 /// State of telling one worker.
@@ -119,23 +121,28 @@ impl Peers {
     pub(super) fn tell_again(&mut self, table: &GroupTable, owner: WorkerId) {
         for (worker, peer) in self.to.iter_mut().enumerate() {
             let Some(peer) = peer else { continue };
-            if peer.telling == Telling::Again && peer.ring.push(Notice::Forget).is_ok() {
+            if peer.telling == Telling::Again && peer.ring.push(Notice::All).is_ok() {
                 peer.telling = Telling::From(0);
             }
             let Telling::From(from) = peer.telling else {
                 continue;
             };
             self.to_wake |= 1 << worker;
-            peer.telling = Telling::Changes;
-            for at in from..table.len() {
+            let end = table.len().min(from + NOTICES_PER_ROUND);
+            let mut at = from;
+            while at < end {
                 let own = table.node(at).filter(|node| node.member.owner == owner);
                 let notice = own.map(|node| Notice::Joined(node.group, node.member.id));
-                let is_told = notice.is_none_or(|notice| peer.ring.push(notice).is_ok());
-                if !is_told || at >= from + NOTICES_PER_ROUND {
-                    peer.telling = Telling::From(if is_told { at + 1 } else { at });
+                if notice.is_some_and(|notice| peer.ring.push(notice).is_err()) {
                     break;
                 }
+                at += 1;
             }
+            let is_over = at >= table.len() && peer.ring.push(Notice::Told).is_ok();
+            peer.telling = match is_over {
+                true => Telling::Changes,
+                false => Telling::From(at),
+            };
         }
     }
 }

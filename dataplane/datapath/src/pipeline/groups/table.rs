@@ -1,15 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Table of memberships: a hash table whose chains lie in one block of nodes. Its memory grows when
-//! control adds attachments and never while frames flow.
+//! Table of memberships: a hash table with chains, whose memory control makes and the worker takes
+//! over in pieces ([`GroupRoom`]).
+//!
+//! It grows by linear hashing (Litwin, "Linear hashing: a new tool for file and table addressing", VLDB
+//! 1980): buckets are split one after the other, a few at each insertion and in each housekeeping, so
+//! that no single step is as long as the table.
 
 use std::hash::{BuildHasher, RandomState};
 
 use super::Group;
 use super::filter::Filter;
-use crate::ids::{AttachmentId, WorkerId};
+use super::group_room::{CHUNK, Chunk, GroupRoom};
+use crate::ids::{AttachmentId, MAX_ATTACHMENTS, SegmentId, WorkerId};
 
 /// End of a chain.
-const END: u32 = u32::MAX;
+pub(super) const END: u32 = u32::MAX;
+/// Buckets that an insertion splits: more than the one that keeps up with it.
+const SPLITS: usize = 2;
 
 /// Attachment in a group, with the worker that owns it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,11 +31,32 @@ pub(crate) struct Node {
     pub(crate) group: Group,
     pub(crate) member: Member,
     pub(crate) filter: Filter,
-    /// Time of the last report; 0 in a replica, which does not age.
+    /// Time of the last report. In a replica, which does not age, the number of the telling in which it
+    /// was told.
     pub(crate) renewed_ms: u64,
     /// Next node of the bucket, or next free one.
     next: u32,
     is_used: bool,
+}
+
+impl Node {
+    /// Makes a node that is not in use.
+    pub(super) fn free() -> Node {
+        Node {
+            group: Group {
+                segment: SegmentId::from_u32(0),
+                address: [0; 16],
+            },
+            member: Member {
+                id: AttachmentId::from_u32(0),
+                owner: WorkerId(0),
+            },
+            filter: Filter::NOTHING,
+            renewed_ms: 0,
+            next: END,
+            is_used: false,
+        }
+    }
 }
 
 /// Memberships by group.
@@ -36,12 +64,15 @@ pub(crate) struct Node {
 pub(crate) struct GroupTable {
     /// Keeps pods from choosing groups that fall into one bucket.
     seed: u64,
-    /// First node of each chain. A power of two of them, or none.
-    buckets: Box<[u32]>,
-    nodes: Vec<Node>,
+    /// Nodes, and as many buckets.
+    chunks: Vec<Chunk>,
+    /// Buckets in use.
+    buckets: usize,
+    /// Nodes that were ever in use.
+    len: usize,
     free: u32,
     /// Memberships of each attachment, by slot.
-    held: Vec<u32>,
+    held: Box<[u32]>,
 }
 
 impl GroupTable {
@@ -49,38 +80,72 @@ impl GroupTable {
     pub(crate) fn new() -> GroupTable {
         GroupTable {
             seed: RandomState::new().hash_one(0_u64),
-            buckets: Box::default(),
-            nodes: Vec::new(),
+            chunks: Vec::new(),
+            buckets: 0,
+            len: 0,
             free: END,
-            held: Vec::new(),
+            held: vec![0; MAX_ATTACHMENTS].into(),
         }
     }
 
-    /// Makes room for `memberships` of attachments in the first `slots` slots. Allocates.
-    pub(crate) fn reserve(&mut self, memberships: usize, slots: usize) {
-        if self.held.len() < slots {
-            self.held.resize(slots, 0);
+    /// Number of chunks that the table has.
+    pub(crate) fn chunks(&self) -> usize {
+        self.chunks.len()
+    }
+
+    /// Takes room over that control has made, and leaves in it what is not needed any more. Nothing is
+    /// allocated, freed or moved but the list of chunks.
+    pub(crate) fn take_room(&mut self, room: &mut GroupRoom) {
+        room.extend(&mut self.chunks);
+        if self.len == 0 {
+            self.buckets = self.capacity();
         }
-        if self.nodes.capacity() < memberships {
-            self.nodes.reserve_exact(memberships - self.nodes.len());
-        }
-        let buckets = memberships.next_power_of_two();
-        if self.buckets.len() < buckets {
-            self.buckets = vec![END; buckets].into_boxed_slice();
-            self.link_all();
-        }
+    }
+
+    /// Number of nodes that there is memory for.
+    fn capacity(&self) -> usize {
+        self.chunks.len() * CHUNK
     }
 
     /// Number of nodes, used and free.
     #[inline]
     pub(crate) fn len(&self) -> usize {
-        self.nodes.len()
+        self.len
     }
 
     /// Returns a membership; `None` if the node is free.
     #[inline]
     pub(crate) fn node(&self, at: usize) -> Option<&Node> {
-        self.nodes.get(at).filter(|node| node.is_used)
+        self.any_node(at).filter(|node| node.is_used)
+    }
+
+    #[inline]
+    fn any_node(&self, at: usize) -> Option<&Node> {
+        self.chunks.get(at / CHUNK)?.nodes.get(at % CHUNK)
+    }
+
+    #[inline]
+    fn node_mut(&mut self, at: usize) -> Option<&mut Node> {
+        self.chunks.get_mut(at / CHUNK)?.nodes.get_mut(at % CHUNK)
+    }
+
+    /// Returns the first node of a bucket's chain.
+    #[inline]
+    fn head(&self, bucket: usize) -> u32 {
+        let chunk = self.chunks.get(bucket / CHUNK);
+        chunk
+            .and_then(|chunk| chunk.buckets.get(bucket % CHUNK))
+            .map_or(END, |&head| head)
+    }
+
+    /// Puts a node, or the end of the chain, in front of a bucket's chain. Returns what was there.
+    #[inline]
+    fn replace_head(&mut self, bucket: usize, head: u32) -> u32 {
+        let chunk = self.chunks.get_mut(bucket / CHUNK);
+        match chunk.and_then(|chunk| chunk.buckets.get_mut(bucket % CHUNK)) {
+            Some(slot) => std::mem::replace(slot, head),
+            None => END,
+        }
     }
 
     /// Returns the filter of a membership.
@@ -97,7 +162,7 @@ impl GroupTable {
     #[inline]
     pub(crate) fn find(&self, group: &Group) -> Option<usize> {
         let bucket = self.bucket(group)?;
-        self.of_group(*self.buckets.get(bucket)?, group)
+        self.of_group(self.head(bucket), group)
     }
 
     /// Returns the node of the same group that follows a node.
@@ -130,31 +195,35 @@ impl GroupTable {
             }
             return true;
         }
+        self.split(SPLITS);
         let Some(bucket) = self.bucket(&group) else {
             return false;
         };
-        let node = Node {
-            group,
-            member,
-            filter,
-            renewed_ms: now_ms,
-            next: self.buckets[bucket],
-            is_used: true,
+        let at = match self.any_node(self.free as usize) {
+            Some(free) => {
+                let next = free.next;
+                std::mem::replace(&mut self.free, next)
+            }
+            None if self.len < self.capacity() => match u32::try_from(self.len) {
+                Ok(END) | Err(_) => return false,
+                Ok(at) => {
+                    self.len += 1;
+                    at
+                }
+            },
+            None => return false,
         };
-        let Ok(end) = u32::try_from(self.nodes.len()) else {
-            return false;
-        };
-        let at = if let Some(free) = self.nodes.get_mut(self.free as usize) {
-            let at = std::mem::replace(&mut self.free, free.next);
-            *free = node;
-            at
-        } else if self.nodes.len() < self.nodes.capacity() {
-            self.nodes.push(node);
-            end
-        } else {
-            return false;
-        };
-        self.buckets[bucket] = at;
+        let next = self.replace_head(bucket, at);
+        if let Some(node) = self.node_mut(at as usize) {
+            *node = Node {
+                group,
+                member,
+                filter,
+                renewed_ms: now_ms,
+                next,
+                is_used: true,
+            };
+        }
         if let Some(held) = self.held.get_mut(member.id.slot()) {
             *held += 1;
         }
@@ -163,7 +232,7 @@ impl GroupTable {
 
     /// Notes a report that renews a membership.
     pub(crate) fn renew(&mut self, at: usize, filter: Filter, now_ms: u64) {
-        if let Some(node) = self.nodes.get_mut(at) {
+        if let Some(node) = self.node_mut(at) {
             (node.filter, node.renewed_ms) = (filter, now_ms);
         }
     }
@@ -182,12 +251,12 @@ impl GroupTable {
         let Some(bucket) = self.bucket(&group) else {
             return;
         };
-        let mut number = self.buckets[bucket];
+        let mut number = self.head(bucket);
         if number as usize == at {
-            self.buckets[bucket] = next;
+            self.replace_head(bucket, next);
         } else {
             let before = loop {
-                let Some(node) = self.nodes.get(number as usize) else {
+                let Some(node) = self.any_node(number as usize) else {
                     return;
                 };
                 if node.next as usize == at {
@@ -195,30 +264,39 @@ impl GroupTable {
                 }
                 number = node.next;
             };
-            number = std::mem::replace(&mut self.nodes[before].next, next);
+            if let Some(node) = self.node_mut(before) {
+                number = std::mem::replace(&mut node.next, next);
+            }
         }
-        self.nodes[at].is_used = false;
-        self.nodes[at].next = std::mem::replace(&mut self.free, number);
+        let free = std::mem::replace(&mut self.free, number);
+        if let Some(node) = self.node_mut(at) {
+            (node.is_used, node.next) = (false, free);
+        }
         if let Some(held) = self.held.get_mut(member.id.slot()) {
             *held = held.saturating_sub(1);
         }
     }
 
-    /// Removes the memberships for which `keep` is false.
-    pub(crate) fn retain(&mut self, mut keep: impl FnMut(&Node) -> bool) {
-        for at in 0..self.nodes.len() {
-            if self.node(at).is_some_and(|node| !keep(node)) {
-                self.remove(at);
+    /// Splits up to `count` buckets, as long as there are fewer in use than there is memory for.
+    pub(crate) fn split(&mut self, count: usize) {
+        for _ in 0..count {
+            if self.buckets >= self.capacity() {
+                return;
             }
-        }
-    }
-
-    /// Puts every membership into the chain of its bucket.
-    fn link_all(&mut self) {
-        for at in 0..self.nodes.len() {
-            let Some(node) = self.node(at) else { continue };
-            if let (Some(bucket), Ok(number)) = (self.bucket(&node.group), u32::try_from(at)) {
-                self.nodes[at].next = std::mem::replace(&mut self.buckets[bucket], number);
+            let new = self.buckets;
+            self.buckets += 1;
+            let Some(level) = new.checked_ilog2() else {
+                // The first one.
+                continue;
+            };
+            let mut at = self.replace_head(new - (1 << level), END);
+            while let Some(&Node { group, next, .. }) = self.any_node(at as usize) {
+                let bucket = self.bucket(&group).unwrap_or(0);
+                let head = self.replace_head(bucket, at);
+                if let Some(node) = self.node_mut(at as usize) {
+                    node.next = head;
+                }
+                at = next;
             }
         }
     }
@@ -227,7 +305,7 @@ impl GroupTable {
     #[inline]
     fn of_group(&self, mut at: u32, group: &Group) -> Option<usize> {
         loop {
-            let node = self.nodes.get(at as usize)?;
+            let node = self.any_node(at as usize)?;
             if node.group == *group {
                 return Some(at as usize);
             }
@@ -246,8 +324,14 @@ impl GroupTable {
             hash ^ u64::from(group.segment.to_u32()),
             0xa076_1d64_78bd_642f,
         );
-        let mask = self.buckets.len().checked_sub(1)?;
-        Some(usize::try_from(hash).unwrap_or(0) & mask)
+        // Those that are not split yet have what belongs to buckets that are not in use.
+        let mask = self.buckets.checked_next_power_of_two()?.checked_sub(1)?;
+        let bucket = usize::try_from(hash).unwrap_or(0) & mask;
+        match bucket {
+            _ if self.buckets == 0 => None,
+            behind if behind >= self.buckets => Some(behind & (mask >> 1)),
+            bucket => Some(bucket),
+        }
     }
 }
 

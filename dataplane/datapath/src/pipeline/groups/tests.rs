@@ -1,4 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
+//! Tests of memberships in multicast groups.
 #![allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 
 use sluice_packet::build::FrameBuilder;
@@ -86,10 +87,16 @@ impl Scene {
             .peers
             .connect(vec![Some(to_0), None], vec![Some(from_0), None]);
         for one in &mut groups {
-            one.follow(&tables);
+            follow(one, &tables);
         }
         groups
     }
+}
+
+/// Has a worker follow tables, with the room that control would send.
+fn follow(groups: &mut Groups, tables: &Tables) {
+    let mut room = GroupRoom::for_tables(tables, groups.limit, groups.chunks());
+    groups.follow(tables, room.as_deref_mut());
 }
 
 /// Learns from an IGMPv3 report of one record.
@@ -208,11 +215,12 @@ fn groups_are_bounded_per_attachment() {
 fn memberships_age_only_while_a_querier_asks() {
     let mut scene = Scene::new(3);
     let [mut groups, _] = scene.workers();
+    let tables = scene.topology.tables();
     let (segment, group) = (scene.segment, scene.group(GROUP));
     let join = (EXCLUDE, GROUP, &[][..]);
     learn(&mut groups, scene.pods[0], segment, join, 0);
     learn(&mut groups, scene.pods[2], segment, join, 0);
-    groups.housekeeping(100_000_000);
+    groups.housekeeping(&tables, 100_000_000);
     assert_eq!(members(&groups, &group).len(), 2, "nobody asked");
     let query = Query {
         is_general: true,
@@ -224,21 +232,43 @@ fn memberships_age_only_while_a_querier_asks() {
     let start = 100_000_000;
     for asked in 0..3 {
         let now = start + asked * 125_000;
-        groups.note_query(all_hosts, &query, now);
+        note_query(&tables, &all_hosts, &query, now);
         // Only one of them answers.
         learn(&mut groups, scene.pods[2], segment, join, now + 5_000);
-        groups.housekeeping(now + 9_000);
+        groups.housekeeping(&tables, now + 9_000);
     }
     assert_eq!(members(&groups, &group).len(), 2, "260 s are not over");
-    groups.housekeeping(start + 260_000);
+    groups.housekeeping(&tables, start + 260_000);
     assert_eq!(members(&groups, &group).len(), 2);
-    groups.housekeeping(start + 260_001);
+    groups.housekeeping(&tables, start + 260_001);
     assert_eq!(members(&groups, &group), [scene.pods[2]]);
-    groups.housekeeping(start + 100_000_000);
+    groups.housekeeping(&tables, start + 100_000_000);
     assert_eq!(
         members(&groups, &group),
         [scene.pods[2]],
         "the querier went"
+    );
+}
+
+#[test]
+fn a_querier_is_known_after_a_change_of_tables() {
+    let mut scene = Scene::new(2);
+    let query = Query {
+        is_general: true,
+        max_response_ms: 10_000,
+        robustness: 2,
+        interval_s: 125,
+    };
+    let all_hosts = scene.group([224, 0, 0, 1]);
+    for now in [1, 125_001, 250_001] {
+        note_query(&scene.topology.tables(), &all_hosts, &query, now);
+    }
+    let tables = scene.topology.tables();
+    let queriers = &tables.segment(scene.segment).unwrap().queriers;
+    assert!(queriers.get(false).is_over(1, 261_000));
+    assert!(
+        !queriers.get(true).is_over(1, 261_000),
+        "nobody asks by MLD"
     );
 }
 
@@ -263,10 +293,10 @@ fn every_worker_knows_all_members() {
     scene.topology.remove_attachment(scene.pods[2]).unwrap();
     scene.topology.remove_attachment(scene.pods[1]).unwrap();
     let tables = scene.topology.tables();
-    second.follow(&tables);
+    follow(&mut second, &tables);
     second.take_notices(&tables);
     assert_eq!(members(&second, &group), scene.pods[..1]);
-    first.follow(&tables);
+    follow(&mut first, &tables);
     assert_eq!(members(&first, &group), scene.pods[..1]);
     learn(&mut first, scene.pods[0], segment, leave, 1);
     second.take_notices(&tables);
@@ -288,14 +318,14 @@ fn an_attachment_that_is_back_is_a_member_everywhere() {
     second.take_notices(&scene.topology.tables());
     // A detach that fails at its last step, the owner.
     let record = scene.topology.remove_attachment(scene.pods[0]).unwrap();
-    second.follow(&scene.topology.tables());
+    follow(&mut second, &scene.topology.tables());
     scene.topology.restore_attachment(record);
     let tables = scene.topology.tables();
-    second.follow(&tables);
-    first.follow(&tables);
+    follow(&mut second, &tables);
+    follow(&mut first, &tables);
     assert_eq!(members(&second, &group), []);
     first.tell_all();
-    first.housekeeping(2);
+    first.housekeeping(&tables, 2);
     second.take_notices(&tables);
     assert_eq!(members(&second, &group), scene.pods[..1]);
     assert_eq!(members(&first, &group), scene.pods[..1]);
@@ -329,7 +359,7 @@ fn a_ring_that_was_full_is_made_up_for() {
     }
     for _ in 0..20 {
         second.take_notices(&tables);
-        first.housekeeping(2);
+        first.housekeeping(&tables, 2);
     }
     second.take_notices(&tables);
     for number in 0..60 {
@@ -358,4 +388,95 @@ fn what_control_gives_no_report_takes() {
     let mut listed = Vec::with_capacity(4);
     assert_eq!(first.list(0, &mut listed), None);
     assert_eq!(listed, [(group, scene.pods[0])]);
+}
+
+/// Entries of a table, by a number each.
+fn numbered(number: u32, id: AttachmentId) -> (Group, Member) {
+    let [a, b, c, d] = number.to_be_bytes();
+    let group = Group {
+        segment: SegmentId::from_u32(7),
+        address: FlowKey::mapped([239 | a, b, c, d]),
+    };
+    let owner = WorkerId(0);
+    (group, Member { id, owner })
+}
+
+#[test]
+fn a_table_grows_with_the_room_that_it_is_given() {
+    let mut scene = Scene::new(200);
+    let tables = scene.topology.tables();
+    let id = scene.pods[0];
+    let mut table = GroupTable::new();
+    let (group, member) = numbered(0, id);
+    assert!(!table.insert(group, member, Filter::ANY, 0), "no room yet");
+    let mut there = 0;
+    for limit in [1, 10, 20, 60] {
+        let mut room = GroupRoom::for_tables(&tables, limit, table.chunks()).unwrap();
+        table.take_room(&mut room);
+        let places = u32::try_from(table.chunks() * 1024).unwrap();
+        assert!(places as usize >= 200 * limit);
+        for number in there..places {
+            let (group, member) = numbered(number, id);
+            assert!(table.insert(group, member, Filter::ANY, 0), "{number}");
+        }
+        there = places;
+        let (group, member) = numbered(places, id);
+        assert!(!table.insert(group, member, Filter::ANY, 0), "it is full");
+        for number in 0..there {
+            let (group, _) = numbered(number, id);
+            assert!(
+                table.find_member(&group, id).is_some(),
+                "{number} of {there}"
+            );
+        }
+    }
+    for number in (0..there).step_by(3) {
+        let (group, _) = numbered(number, id);
+        table.remove(table.find_member(&group, id).unwrap());
+    }
+    for number in 0..there {
+        let (group, _) = numbered(number, id);
+        let is_there = table.find_member(&group, id).is_some();
+        assert_eq!(is_there, number % 3 != 0, "{number}");
+    }
+    assert!(GroupRoom::for_tables(&tables, 60, table.chunks()).is_none());
+}
+
+#[test]
+fn room_that_is_sent_twice_is_handed_back() {
+    let mut scene = Scene::new(4);
+    let tables = scene.topology.tables();
+    let mut table = GroupTable::new();
+    let rooms = [(); 2].map(|()| GroupRoom::for_tables(&tables, 64, 0).unwrap());
+    for mut room in rooms {
+        table.take_room(&mut room);
+        assert_eq!(table.chunks(), 1);
+    }
+}
+
+#[test]
+fn what_many_have_left_behind_is_removed_in_steps() {
+    let mut scene = Scene::new(200);
+    let [mut groups, _] = scene.workers();
+    let segment = scene.segment;
+    for number in 0..100 {
+        let id = scene.pods[2 * number];
+        for group in 0..60 {
+            let join = (EXCLUDE, [239, 5, 5, group], &[][..]);
+            assert_eq!(learn(&mut groups, id, segment, join, 1), Learned::Changed);
+        }
+    }
+    for &id in &scene.pods {
+        scene.topology.remove_attachment(id).unwrap();
+    }
+    let tables = scene.topology.tables();
+    follow(&mut groups, &tables);
+    assert!(groups.is_behind(), "6000 are more than one step");
+    let mut rounds = 0;
+    while groups.is_behind() {
+        groups.take_notices(&tables);
+        rounds += 1;
+    }
+    assert_eq!(rounds, (6000 - SWEEP_AT_ONCE).div_ceil(SWEEP));
+    assert_eq!(members(&groups, &scene.group([239, 5, 5, 1])), []);
 }

@@ -33,7 +33,7 @@ use crate::worker::idle::{Doorbell, Idle};
 
 /// Workers that the caller steps, with their tables and ports.
 pub struct SteppedEngine {
-    topology: Topology,
+    pub(super) topology: Topology,
     workers: Vec<Stepped>,
 }
 
@@ -64,26 +64,40 @@ impl SteppedEngine {
         policies: Arc<PolicySet>,
         flows: usize,
     ) -> Result<SteppedEngine, Error> {
+        let buffers = |pool: Mempool| pool.config().buffers;
+        let sizes = RingSizes::for_pools(workers, buffers(small), buffers(large));
+        let pools = || Pools::new(small, large, CACHE_MBUFS);
+        let pools = (0..workers).map(|_| pools()).collect();
+        SteppedEngine::over(pools, sizes, policies, flows)
+    }
+
+    /// Makes a worker over each of `pools`, with rings of `sizes` between them.
+    pub(super) fn over(
+        pools: Vec<Pools>,
+        sizes: RingSizes,
+        policies: Arc<PolicySet>,
+        flows: usize,
+    ) -> Result<SteppedEngine, Error> {
+        let workers = pools.len();
         let mut topology = Topology::new(workers, Limits::default());
         let carried = vec![(0, 0); policies.slots()];
         topology.set_policies(policies, carried);
         let bells = (0..workers)
             .map(|_| Doorbell::new().map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
-        let buffers = |pool: Mempool| pool.config().buffers;
-        let sizes = RingSizes::for_pools(workers, buffers(small), buffers(large));
         let (senders, receivers) = rings_between(workers, sizes);
         let tables = Arc::new(topology.tables());
         let mut made = Vec::with_capacity(workers);
         let ends = senders.into_iter().zip(receivers);
-        for ((id, (to_workers, from_workers)), bell) in (0..).zip(ends).zip(&bells) {
+        let parts = (0..).zip(pools).zip(ends).zip(&bells);
+        for (((id, pools), (to_workers, from_workers)), bell) in parts {
             let (command_sender, commands) = spsc(8);
             let (answers, answer_receiver) = spsc(8);
             let (events, event_receiver) = spsc(EVENTS);
             let counts = Arc::new(WorkerCounts::default());
             let mut state = WorkerState::new(
                 WorkerId(id),
-                Pools::new(small, large, CACHE_MBUFS),
+                pools,
                 flow_cache(flows)?,
                 events,
                 counts.clone(),
@@ -188,6 +202,14 @@ impl SteppedEngine {
         for stepped in &mut self.workers {
             stepped.worker.state.clock.step_to(nanos);
         }
+    }
+
+    /// Returns a worker.
+    ///
+    /// # Panics
+    /// There is none of that number.
+    pub(super) fn worker(&mut self, number: usize) -> &mut Worker {
+        &mut self.workers[number].worker
     }
 
     /// Returns all counters.

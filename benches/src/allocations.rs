@@ -6,9 +6,24 @@
 )]
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 static COUNT: AtomicU64 = AtomicU64::new(0);
+/// Allocations and frees of the threads that are counted apart.
+static ELSEWHERE: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    /// Whether this thread may allocate: its calls are not counted apart.
+    static MAY_ALLOCATE: Cell<bool> = const { Cell::new(false) };
+}
+
+fn count_apart() {
+    // Without a destructor it is there as long as the thread is.
+    if MAY_ALLOCATE.try_with(|may| !may.get()).unwrap_or(false) {
+        ELSEWHERE.fetch_add(1, Ordering::Relaxed);
+    }
+}
 
 struct Counting;
 
@@ -16,17 +31,20 @@ struct Counting;
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
+        count_apart();
         // SAFETY: the caller's promise, passed on.
         unsafe { System.alloc(layout) }
     }
 
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count_apart();
         // SAFETY: the caller's promise, passed on.
         unsafe { System.dealloc(pointer, layout) }
     }
 
     unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         COUNT.fetch_add(1, Ordering::Relaxed);
+        count_apart();
         // SAFETY: the caller's promise, passed on.
         unsafe { System.realloc(pointer, layout, size) }
     }
@@ -38,6 +56,17 @@ static ALLOCATOR: Counting = Counting;
 /// Returns the number of allocations of this process so far.
 pub fn allocations() -> u64 {
     COUNT.load(Ordering::Relaxed)
+}
+
+/// Exempts the calling thread from [`allocations_elsewhere`].
+pub fn may_allocate_here() {
+    MAY_ALLOCATE.with(|may| may.set(true));
+}
+
+/// Returns the number of allocations and frees so far of all threads but those that called
+/// [`may_allocate_here`].
+pub fn allocations_elsewhere() -> u64 {
+    ELSEWHERE.load(Ordering::Relaxed)
 }
 
 /// Asserts that `work`, run a thousand times after a warm-up, allocates nothing.

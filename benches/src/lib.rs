@@ -10,6 +10,6 @@ mod memory;
 pub mod scene;
 mod traffic;
 
-pub use allocations::{allocations, none_allocated};
+pub use allocations::{allocations, allocations_elsewhere, may_allocate_here, none_allocated};
 pub use memory::pools;
 pub use traffic::{Flows, keys, policy_of, splitmix64, udp_frame};

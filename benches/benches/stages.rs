@@ -43,12 +43,18 @@ fn stages(c: &mut Criterion) {
     }
     let mut bursts: Vec<Burst> = frames
         .chunks_exact(BURST)
-        .map(|frames| {
+        .filter_map(|frames| {
             let mut burst = fill(&mut worker, frames);
             worker.parse(sender, &mut burst);
-            burst
+            // The cache's hash is another one in each run: a bucket may have more flows than it holds.
+            if worker.lookup(&mut burst) {
+                return Some(burst);
+            }
+            worker.pools().free_burst(&mut burst);
+            None
         })
         .collect();
+    assert!(!bursts.is_empty(), "no burst's flows are all in the cache");
     let mut next = 0;
     let mut round = || {
         next = (next + 1) % bursts.len();

@@ -11,6 +11,7 @@ ethtool:ethtool:offloads of a veth in the tests
 ping:iputils-ping:kernel traffic through a tap
 radvd:radvd:a router that advertises prefixes
 dnsmasq:dnsmasq-base:a DHCPv6 server
+keepalived:keepalived:a virtual address that two pods share
 dpdk-testpmd:dpdk-dev:the DPDK peer
 /usr/lib/cni/bridge:containernetworking-plugins:the primary network of a pod
 cc:gcc:linking

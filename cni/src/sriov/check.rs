@@ -167,6 +167,19 @@ fn compare(
             status.request.roles, conf.roles
         ));
     }
+    if status.request.pose() != conf.pose {
+        found.push(format!(
+            "it may pose as {:?}, not {:?}",
+            status.request.pose(),
+            conf.pose
+        ));
+    }
+    if status.request.multicast_groups != conf.multicast_groups {
+        found.push(format!(
+            "its multicast groups are {:?}, not {:?}",
+            status.request.multicast_groups, conf.multicast_groups
+        ));
+    }
     if status.request.priority != conf.priority {
         found.push(format!(
             "the priority of its tags is {:?}, not {:?}",
@@ -244,8 +257,10 @@ mod tests {
             qinq: false,
         };
         drifted.request.backend = Backend::Tap {};
+        drifted.request.anti_spoof = sluice_api::AntiSpoof::Off;
+        drifted.request.multicast_groups = vec!["239.1.2.3".parse().unwrap()];
         let all = compare("net1", &conf(), &previous(), &drifted);
-        assert_eq!(all.len(), 8, "{all:?}");
+        assert_eq!(all.len(), 10, "{all:?}");
         assert_eq!(compare("net2", &conf(), &previous(), &drifted).len(), 1);
     }
 }

@@ -62,6 +62,18 @@ pub(super) fn claim(
         "{} has VF {vf}, index {} of {pf_netdev}",
         invocation.call.ifname, identity.index
     ));
+    if conf.pose.is_learned() {
+        let trust = if conf.settings.trust == Some(true) {
+            ", trust on"
+        } else {
+            ""
+        };
+        log.info(format_args!(
+            "VF {vf} has spoofchk off{trust}, as {} may send from other MAC addresses than the VF's; DEL \
+             restores both",
+            invocation.call.ifname
+        ));
+    }
     Ok(claimed)
 }
 

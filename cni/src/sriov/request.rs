@@ -7,7 +7,6 @@ use ipnet::IpNet;
 use sluice_api::{
     AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest, Vid,
 };
-use sluice_packet::pose::AntiSpoof;
 use sluice_sriov::claim::Record as VfRecord;
 use sluice_sriov::settings::Mac;
 
@@ -100,11 +99,11 @@ pub(super) fn build(
             .map(|ip| ip.address)
             .collect::<Vec<IpNet>>(),
         gateways,
-        multicast_groups: Vec::new(),
+        multicast_groups: conf.multicast_groups.clone(),
         roles: conf.roles.clone(),
-        anti_spoof: AntiSpoof::default(),
-        allowed_address_pairs: Vec::new(),
-        promiscuous: false,
+        anti_spoof: conf.pose.anti_spoof,
+        allowed_address_pairs: conf.pose.pairs.clone(),
+        promiscuous: conf.pose.promiscuous,
         priority: conf.priority,
         firewall: conf.firewall.clone(),
         mtu: conf.mtu,
@@ -254,7 +253,9 @@ mod tests {
 
     #[test]
     fn request_and_result_carry_ipams_answer() {
-        let (conf, paths) = read(json!({"vlan": 210, "memif": {"role": "client"}}));
+        let (conf, paths) = read(json!({"vlan": 210, "memif": {"role": "client"},
+            "antiSpoof": "mac", "promiscuous": true, "trust": "on",
+            "allowedAddressPairs": [{"ip": "10.21.0.1"}], "multicastGroups": ["239.1.2.3"]}));
         let addresses = json!({"cniVersion": "1.0.0",
             "ips": [{"address": "10.21.0.5/24", "gateway": "10.21.0.1"}],
             "routes": [{"dst": "0.0.0.0/0", "gw": "10.21.0.1"}]});
@@ -272,6 +273,8 @@ mod tests {
             request.gateways,
             ["10.21.0.1".parse::<std::net::IpAddr>().unwrap()]
         );
+        assert_eq!(request.pose(), conf.pose);
+        assert_eq!(request.multicast_groups, conf.multicast_groups);
         assert_eq!(request.pod.unwrap().name, "web");
         let Backend::Memif(memif) = request.backend else {
             panic!("not a memif")

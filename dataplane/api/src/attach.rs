@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 pub use sluice_host::NetnsRef;
-use sluice_packet::pose::{AddressPair, AntiSpoof};
+use sluice_packet::pose::{AddressPair, AntiSpoof, Pose};
 use sluice_packet::role::Role;
 use sluice_packet::{Mac, Vid};
 
@@ -71,6 +71,18 @@ pub struct AttachRequest {
     pub mtu: Option<u32>,
     /// Back end by which the pod reaches the attachment.
     pub backend: Backend,
+}
+
+impl AttachRequest {
+    /// Returns whom the pod may send as, in the datapath's form.
+    #[must_use]
+    pub fn pose(&self) -> Pose {
+        Pose {
+            anti_spoof: self.anti_spoof,
+            pairs: self.allowed_address_pairs.clone(),
+            promiscuous: self.promiscuous,
+        }
+    }
 }
 
 /// The VF of an attachment.

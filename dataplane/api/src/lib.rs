@@ -33,6 +33,7 @@ mod error;
 mod host_errors;
 mod mac;
 mod policies;
+mod pose;
 mod status;
 
 pub use attach::{
@@ -46,7 +47,10 @@ pub use mac::derived_mac;
 pub use policies::{
     ChangeKind, PolicyChange, PolicyFile, PolicyFiles, PolicyProblem, PolicyReport, PolicyStatus,
 };
-pub use sluice_packet::pose::{AddressPair, AntiSpoof};
+pub use pose::{
+    MAX_ADDRESS_PAIRS, MAX_MULTICAST_GROUPS, check_address_pairs, check_multicast_groups,
+};
+pub use sluice_packet::pose::{AddressPair, AntiSpoof, Pose, parse_prefix};
 pub use sluice_packet::role::Role;
 pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};

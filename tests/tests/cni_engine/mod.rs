@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Cases 45, 47 and 52: the interface plugin with the engine up, down and hanging.
 
+mod posing;
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;

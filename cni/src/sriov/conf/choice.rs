@@ -46,8 +46,8 @@ pub enum PickConf {
     FirstFree,
 }
 
-/// Keys that are about a VF.
-const VF_KEYS: [&str; 11] = [
+/// Keys that are about a VF alone. `spoofchk` and `trust` speak of any attachment on the engine.
+const VF_KEYS: [&str; 9] = [
     "if0",
     "vf",
     "if0name",
@@ -55,8 +55,6 @@ const VF_KEYS: [&str; 11] = [
     "vlanProto",
     "min_tx_rate",
     "max_tx_rate",
-    "spoofchk",
-    "trust",
     "link_state",
     "l2enable",
 ];

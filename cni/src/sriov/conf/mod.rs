@@ -3,15 +3,17 @@
 
 mod choice;
 mod mac;
+mod pose;
 mod settings;
 #[cfg(test)]
 mod tests;
 mod vlan;
 
+use std::net::IpAddr;
 use std::path::PathBuf;
 
 use serde_json::Value;
-use sluice_api::{PriorityRequest, Role, Vid, VlanRequest};
+use sluice_api::{Pose, PriorityRequest, Role, Vid, VlanRequest};
 use sluice_sriov::PciAddr;
 use sluice_sriov::claim::Mode;
 use sluice_sriov::settings::VfSettings;
@@ -32,12 +34,17 @@ pub struct VfConf {
     /// `uplink`, or `if0` with `vf`, or `deviceID`.
     pub choice: UplinkChoice,
     /// Settings of the VF that its PF applies: `vlan` with `vlanQoS` and `vlanProto`, `spoofchk`, `trust`,
-    /// `min_tx_rate`, `max_tx_rate`, `link_state`. The MAC address is in `mac`.
+    /// `min_tx_rate`, `max_tx_rate`, `link_state`. The MAC address is in `mac`. On the engine, `spoofchk`
+    /// and `trust` follow `pose`.
     pub settings: VfSettings,
     /// In engine mode: `vlan`, or `vlans` with `native`; and `qinq`.
     pub vlan: VlanRequest,
     /// In engine mode: `roles`.
     pub roles: Vec<Role>,
+    /// In engine mode: `antiSpoof`, `allowedAddressPairs` and `promiscuous`.
+    pub pose: Pose,
+    /// In engine mode: `multicastGroups`.
+    pub multicast_groups: Vec<IpAddr>,
     /// In engine mode: `priority`.
     pub priority: PriorityRequest,
     /// In engine mode: `firewall`.
@@ -60,8 +67,20 @@ pub struct VfConf {
 }
 
 /// Keys of engine attachments.
-const ENGINE_KEYS: [&str; 9] = [
-    "uplink", "vlans", "native", "qinq", "roles", "priority", "firewall", "tap", "memif",
+const ENGINE_KEYS: [&str; 13] = [
+    "uplink",
+    "vlans",
+    "native",
+    "qinq",
+    "roles",
+    "antiSpoof",
+    "allowedAddressPairs",
+    "promiscuous",
+    "multicastGroups",
+    "priority",
+    "firewall",
+    "tap",
+    "memif",
 ];
 
 impl VfConf {
@@ -90,6 +109,10 @@ impl VfConf {
                 qinq: false,
             }
         };
+        let pose = match mode {
+            Mode::Engine => pose::read(&fields)?,
+            Mode::Kernel | Mode::Vfio => Pose::default(),
+        };
         let l2enable = choice::switch(&fields, "l2enable")?.unwrap_or_default();
         let ipam = fields
             .object("ipam")?
@@ -98,10 +121,12 @@ impl VfConf {
             .flatten();
         let read = VfConf {
             mode,
-            settings: settings::read(&fields, mode, &choice, &vlan)?,
+            settings: settings::read(&fields, mode, &choice, &vlan, &pose)?,
             choice,
             vlan,
             roles: roles(&fields)?,
+            pose,
+            multicast_groups: pose::multicast_groups(&fields)?,
             priority: priority(&fields)?,
             firewall: firewall(&fields)?,
             mac: mac::asked(&fields, runtime.as_ref(), call)?,

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Settings of a VF that its PF applies.
 
-use sluice_api::VlanRequest;
+use sluice_api::{Pose, VlanRequest};
 use sluice_sriov::claim::Mode;
 use sluice_sriov::settings::{VfLink, VfSettings, VfVlan};
 
@@ -15,6 +15,7 @@ pub(super) fn read(
     mode: Mode,
     choice: &UplinkChoice,
     vlan: &VlanRequest,
+    pose: &Pose,
 ) -> Result<VfSettings, Error> {
     if matches!(choice, UplinkChoice::Uplink(_)) {
         return Ok(VfSettings::default());
@@ -34,11 +35,15 @@ pub(super) fn read(
     {
         return Err(fields.wrong("min_tx_rate", "at most max_tx_rate"));
     }
+    // The NIC's own check knows of one MAC address, and its filters take further ones of trusted VFs
+    // alone. The engine drives the VF: neither gives the pod anything.
+    let has_other_macs = pose.is_learned().then_some(false);
+    let named_macs = pose.pairs.iter().any(|pair| pair.mac.is_some());
     Ok(VfSettings {
         mac: None,
         vlan: port_vlan,
-        spoofchk: switch(fields, "spoofchk")?,
-        trust: switch(fields, "trust")?,
+        spoofchk: switch(fields, "spoofchk")?.or(has_other_macs),
+        trust: switch(fields, "trust")?.or(named_macs.then_some(true)),
         min_tx_rate,
         max_tx_rate,
         link_state: match fields.string("link_state")? {

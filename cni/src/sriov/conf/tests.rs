@@ -109,7 +109,7 @@ fn what_is_wrong_is_7() {
         json!({"memif": {"secret": "0123456789012345678901234"}}),
         json!({"memif": {"socketDir": "rel"}}),
         json!({"if0": "enp2s0"}),
-        json!({"spoofchk": "on"}),
+        json!({"vlanQoS": 1}),
         json!({"deviceID": "0000:af:06.0"}),
         json!({"deviceID": "../x"}),
         json!({"runtimeConfig": {"CNIDeviceInfoFile": "rel"}}),

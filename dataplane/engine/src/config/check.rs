@@ -2,6 +2,7 @@
 //! Checks of the configuration's values. All problems are collected.
 
 mod limits;
+mod posing;
 mod uplinks;
 
 use std::fmt::Display;
@@ -28,7 +29,8 @@ pub(super) fn check(
         problems: Vec::new(),
     };
     let workers = check.workers(raw.workers.unwrap_or_default());
-    let uplinks = check.uplinks(raw.uplinks, workers.len());
+    let posing = check.posing(raw.posing.unwrap_or_default());
+    let uplinks = check.uplinks(raw.uplinks, workers.len(), posing.all);
     let memory = check.memory(raw.memory.unwrap_or_default(), workers.len());
     let idle = check.idle(raw.idle.unwrap_or_default());
     let limits = check.limits(raw.limits.unwrap_or_default());
@@ -40,11 +42,13 @@ pub(super) fn check(
     let mut problems = check.problems;
     if problems.is_empty() {
         let config = Config {
+            file: file.to_owned(),
             uplinks,
             workers,
             memory,
             idle,
             limits,
+            posing,
             policies,
             vfs: file.with_file_name(sluice_sriov::create::FILE_NAME),
             state_dir,

@@ -6,6 +6,7 @@
 
 mod check;
 pub mod cores;
+mod posing;
 mod problem;
 mod raw;
 #[cfg(test)]
@@ -17,6 +18,7 @@ use std::time::Duration;
 use sluice_datapath::{LeastMbufs, Limits};
 use sluice_packet::Vid;
 
+pub use posing::{PosingConfig, PosingLimits};
 pub use problem::{Problem, Problems};
 
 /// Default path of the configuration file; `--config` names another.
@@ -25,6 +27,8 @@ pub const DEFAULT_FILE: &str = "/etc/sluicegate/sluiced.yaml";
 /// Configuration that passed all checks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
+    /// File that it was read from, for messages.
+    pub file: PathBuf,
     /// Uplinks, names unique; there may be none.
     pub uplinks: Vec<UplinkConfig>,
     /// Core of each worker, 1 to 64 of them; `None`: wherever the kernel puts it.
@@ -35,6 +39,8 @@ pub struct Config {
     pub idle: IdleConfig,
     /// Limits of what one source may cause others to receive.
     pub limits: Limits,
+    /// Limits of what pods on VFs may pose as.
+    pub posing: PosingConfig,
     /// Folder of the policies, one `*.yaml` each.
     pub policies: PathBuf,
     /// File beside this one that says which PF is to have how many VFs; it need not be there.
@@ -62,6 +68,8 @@ pub struct UplinkConfig {
     pub tpids: Vec<u16>,
     /// Number of the worker that polls it; `None`: the engine chooses.
     pub worker: Option<usize>,
+    /// Limits of what its attachments may pose as.
+    pub posing: PosingLimits,
 }
 
 /// Driver of an uplink and the device or files it reads and writes.

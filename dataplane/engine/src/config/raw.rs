@@ -20,6 +20,7 @@ pub(super) struct RawConfig {
     pub(super) memory: Option<RawMemory>,
     pub(super) idle: Option<RawIdle>,
     pub(super) limits: Option<RawLimits>,
+    pub(super) posing: Option<RawPosing>,
     pub(super) policies: Option<Scalar>,
     pub(super) state_dir: Option<Scalar>,
     pub(super) run_dir: Option<Scalar>,
@@ -40,6 +41,7 @@ pub(super) struct RawUplink {
     pub(super) native: Option<Scalar>,
     pub(super) tpids: Option<Spanned<Vec<Scalar>>>,
     pub(super) worker: Option<Scalar>,
+    pub(super) posing: Option<RawPosingLimits>,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -97,6 +99,29 @@ pub(super) struct RawWireLimits {
 pub(super) struct RawRate {
     pub(super) rate: Option<Scalar>,
     pub(super) burst: Option<Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPosing {
+    pub(super) loosest: Option<Scalar>,
+    pub(super) promiscuous: Option<Scalar>,
+    pub(super) pfs: Option<Vec<Spanned<RawPf>>>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPosingLimits {
+    pub(super) loosest: Option<Scalar>,
+    pub(super) promiscuous: Option<Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawPf {
+    pub(super) name: Option<Scalar>,
+    pub(super) loosest: Option<Scalar>,
+    pub(super) promiscuous: Option<Scalar>,
 }
 
 /// Parses the structure of the file.

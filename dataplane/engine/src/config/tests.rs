@@ -5,6 +5,7 @@ use std::path::Path;
 
 use proptest::prelude::*;
 use sluice_datapath::Rate;
+use sluice_packet::pose::AntiSpoof;
 
 use super::*;
 
@@ -44,6 +45,7 @@ fn the_least_there_can_be() {
             native: None,
             tpids: vec![0x8100, 0x88a8],
             worker: None,
+            posing: PosingLimits::default(),
         }]
     );
     assert_eq!(config.workers, [Some(3)]);
@@ -65,6 +67,8 @@ uplinks:
     native: 5
     tpids: [0x88a8, 33024]
     worker: 1
+    posing: {promiscuous: true}
+posing: {loosest: strict, pfs: [{name: enp2s0, loosest: off}]}
 workers: {count: 2, cores: [1, 2-3]}
 memory: {small_mbufs: 8192, large_mbufs: 512, huge_pages: off}
 idle: {pause_after: 10, sleep_after: never, sleep_cap_us: 500}
@@ -102,6 +106,14 @@ log: info,sluiced=debug
         Rate::new(10, defaults.wire_groups.burst)
     );
     assert_eq!(config.socket, Path::new("/r/control/sluiced.sock"));
+    let limits = |loosest, promiscuous| PosingLimits {
+        loosest,
+        promiscuous,
+    };
+    assert_eq!(uplink.posing, limits(AntiSpoof::Strict, true));
+    assert_eq!(config.posing.all, limits(AntiSpoof::Strict, false));
+    let vfs = limits(AntiSpoof::Off, false);
+    assert_eq!(config.posing.pfs, [("enp2s0".to_owned(), vfs)].into());
 }
 
 #[test]
@@ -121,6 +133,7 @@ idle: {sleep_after: soon}
 limits: {wire: {multicast: {rate: 0, burst: many}}}
 run_dir: run/x
 log: shout=loud=
+posing: {loosest: none, promiscuous: yes, pfs: [{loosest: mac}, {name: a}, {name: a}]}
 ";
     let expected = [
         "sluiced.yaml:2:11: uplinks[0].name: \"-x\" cannot be a name",
@@ -139,6 +152,10 @@ log: shout=loud=
         "sluiced.yaml:12:45: limits.wire.multicast.burst: \"many\" is not allowed: use a number from",
         "sluiced.yaml:13:10: run_dir: \"run/x\" is not an absolute path",
         "sluiced.yaml:14:6: log: \"shout=loud=\" is not allowed",
+        "sluiced.yaml:15:19: posing.loosest: \"none\" is not allowed: use strict or mac or off",
+        "sluiced.yaml:15:38: posing.promiscuous: \"yes\" is not allowed: use true or false",
+        "sluiced.yaml:15:49: posing.pfs[0].name: it is missing",
+        "sluiced.yaml:15:83: posing.pfs[2].name: PF a is there twice",
     ];
     let complaints = complaints(text);
     assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");
@@ -296,6 +313,7 @@ fn the_sample_is_good_and_shows_the_defaults() {
     };
     assert_eq!(said.uplinks, [uplink]);
     let same = Config {
+        file: sample.file.clone(),
         workers: sample.workers.clone(),
         uplinks: sample.uplinks.clone(),
         ..said

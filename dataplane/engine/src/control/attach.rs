@@ -7,7 +7,6 @@ use std::sync::{Arc, Mutex};
 use sluice_api::{ApiError, AttachReply, AttachRequest, PriorityRequest, derived_mac};
 use sluice_datapath::{Attached, AttachmentId, AttachmentSpec, Error};
 use sluice_packet::Mac;
-use sluice_packet::pose::Pose;
 
 use super::key::AttachmentKey;
 use super::keyed_lock::KeyGuard;
@@ -34,6 +33,7 @@ impl Control {
         let key = AttachmentKey::new(&request.container_id, &request.ifname)?;
         let uplink = self.choose_uplink(request)?;
         let checked = CheckedRequest::new(request, uplink.max_mtu())?;
+        self.posing.check(request)?;
         let guard = self.attachments.lock(key)?;
         // Once more: what began before the shutdown must not add to what is shut down.
         self.is_ready()?;
@@ -132,11 +132,7 @@ impl Control {
                 addresses: links::addresses(&checked.request.addresses),
                 groups: checked.request.multicast_groups.clone(),
                 roles: checked.request.roles.iter().copied().collect(),
-                pose: Pose {
-                    anti_spoof: checked.request.anti_spoof,
-                    pairs: checked.request.allowed_address_pairs.clone(),
-                    promiscuous: checked.request.promiscuous,
-                },
+                pose: checked.request.pose(),
                 keeps_priority: checked.request.priority == PriorityRequest::Keep,
                 policy: checked.request.firewall.clone(),
                 mtu: checked.mtu,

@@ -48,6 +48,7 @@ mod live;
 mod log_shares;
 mod own_vfs;
 mod policies;
+mod posing;
 mod request;
 mod restore;
 mod shutdown;
@@ -84,6 +85,7 @@ use sluice_policies::PolicyFolder;
 
 pub use self::events::EventThread;
 pub use self::policies::no_problems;
+pub use self::posing::Posing;
 pub use self::request::check_attach;
 pub use self::restore::Restored;
 pub use self::watch::WatchThread;
@@ -102,6 +104,7 @@ pub struct Control {
     attachments: KeyedLock<LiveAttachment>,
     records: Records,
     policies: PolicyFolder,
+    posing: Posing,
     /// Locked while policies change.
     in_force: Mutex<InForce>,
     boot_id: String,
@@ -125,6 +128,8 @@ pub struct ControlParts {
     pub records: Records,
     /// Folder of policies.
     pub policies: PolicyFolder,
+    /// Limits of what attachments may pose as.
+    pub posing: Posing,
     /// Boot id of the machine, as it is now.
     pub boot_id: String,
     /// Problems so far that did not keep the engine from starting, by the object they are about.
@@ -143,6 +148,7 @@ impl Control {
             attachments: KeyedLock::default(),
             records: parts.records,
             policies: parts.policies,
+            posing: parts.posing,
             in_force: Mutex::default(),
             boot_id: parts.boot_id,
             started: Instant::now(),

@@ -6,10 +6,10 @@ use std::path::Path;
 
 use sluice_api::{
     ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VfRequest, VlanRequest,
+    check_address_pairs, check_multicast_groups,
 };
 use sluice_datapath::VlanSet;
-use sluice_packet::membership::is_snooped;
-use sluice_packet::{FlowKey, Mac};
+use sluice_packet::Mac;
 
 use super::key::AttachmentKey;
 use crate::refusal::invalid;
@@ -65,7 +65,8 @@ impl<'a> CheckedRequest<'a> {
             check_vf(request, vf)?;
         }
         addresses(request)?;
-        multicast_groups(request)?;
+        check_multicast_groups(&request.multicast_groups).map_err(invalid)?;
+        check_address_pairs(&request.allowed_address_pairs).map_err(invalid)?;
         check_backend(request)?;
         Ok(CheckedRequest {
             request,
@@ -170,30 +171,6 @@ fn vlans(vlan: &VlanRequest) -> Result<(VlanSet, bool), ApiError> {
             let native = *native;
             Ok((VlanSet::Trunk { vids, native }, *qinq))
         }
-    }
-}
-
-/// Multicast groups that a request may give an attachment.
-const MAX_GROUPS: usize = 64;
-
-fn multicast_groups(request: &AttachRequest) -> Result<(), ApiError> {
-    let groups = &request.multicast_groups;
-    if groups.len() > MAX_GROUPS {
-        return Err(invalid(format!(
-            "{} multicast groups are too many: name at most {MAX_GROUPS}",
-            groups.len()
-        )));
-    }
-    let octets = |group: &IpAddr| match group {
-        IpAddr::V4(v4) => FlowKey::mapped(v4.octets()),
-        IpAddr::V6(v6) => v6.octets(),
-    };
-    match groups.iter().find(|group| !is_snooped(&octets(group))) {
-        Some(group) => Err(invalid(format!(
-            "{group} is not a multicast group that can be given: name groups beyond 224.0.0.0/24 \
-             and ff02::/16, which reach every attachment"
-        ))),
-        None => Ok(()),
     }
 }
 

@@ -88,6 +88,8 @@ impl Control {
         }
         let uplink = self.choose_uplink(request)?.though_away();
         let mut checked = CheckedRequest::new(request, uplink.max_mtu().max(record.mtu))?;
+        // What was allowed when it was made may not be any more.
+        self.posing.check(request)?;
         // What the pod was told holds, whatever would be derived today.
         checked.mtu = record.mtu;
         let mac = record.mac.parse();

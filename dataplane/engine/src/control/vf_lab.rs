@@ -17,10 +17,10 @@ use sluice_datapath::{
 use sluice_mem::{Burst, HugePages};
 use sluice_vfio::{PciAddr, ReleaseRequest};
 
-use super::ControlParts;
 use super::request::CheckedRequest;
 use super::uplink_choice::UplinkGuard;
 use super::*;
+use super::{ControlParts, Posing};
 use crate::uplinks::{UplinkHost, Uplinks};
 use crate::vfs::{OpenVf, OpenedVf, VfSpec};
 use sluice_policies::PolicyFolder;
@@ -159,6 +159,7 @@ pub(super) fn lab() -> Lab {
         vfs: Box::new(vfs.clone()),
         records: Records::open(dir.path().join("attachments")).unwrap(),
         policies: PolicyFolder::new(dir.path().join("policies")),
+        posing: Posing::default(),
         boot_id: "boot".into(),
         problems: BTreeMap::new(),
     });

@@ -11,7 +11,7 @@ use tokio::sync::mpsc::UnboundedSender;
 
 use super::{DaemonError, system};
 use crate::config::Config;
-use crate::control::{Control, ControlParts, EventThread, WatchThread, World, no_problems};
+use crate::control::{Control, ControlParts, EventThread, Posing, WatchThread, World, no_problems};
 use crate::engine::SharedEngine;
 use crate::records;
 use crate::server;
@@ -93,6 +93,7 @@ impl Running {
             vfs: Box::new(VfDevices::new(&config.state_dir)),
             records: attachment_records,
             policies: PolicyFolder::new(config.policies.clone()),
+            posing: Posing::new(config),
             boot_id,
             problems,
         }));

@@ -5,7 +5,7 @@ use serde_saphyr::{Location, Spanned};
 use sluice_packet::Vid;
 
 use super::super::raw::{RawUplink, Scalar};
-use super::super::{UplinkConfig, UplinkDriver};
+use super::super::{PosingLimits, UplinkConfig, UplinkDriver};
 use super::Check;
 
 /// TPIDs unless the configuration names others: 802.1Q and 802.1ad.
@@ -25,6 +25,7 @@ impl Check<'_> {
         &mut self,
         raw: Option<Vec<Spanned<RawUplink>>>,
         workers: usize,
+        posing: PosingLimits,
     ) -> Vec<UplinkConfig> {
         let raw = raw.unwrap_or_default();
         let mut uplinks: Vec<UplinkConfig> = Vec::new();
@@ -36,7 +37,8 @@ impl Check<'_> {
                 .map_or(raw.referenced, |name| name.referenced);
             let device = raw.value.device.as_ref().or(raw.value.write.as_ref());
             let device = device.map(|device| device.referenced);
-            let Some(uplink) = self.uplink(&format!("uplinks[{index}]"), raw, workers) else {
+            let Some(uplink) = self.uplink(&format!("uplinks[{index}]"), raw, workers, posing)
+            else {
                 continue;
             };
             if uplinks.iter().any(|other| other.name == uplink.name) {
@@ -60,6 +62,7 @@ impl Check<'_> {
         key: &str,
         raw: Spanned<RawUplink>,
         workers: usize,
+        posing: PosingLimits,
     ) -> Option<UplinkConfig> {
         let place = raw.referenced;
         let raw = raw.value;
@@ -100,16 +103,19 @@ impl Check<'_> {
         let worker = raw
             .worker
             .map(|raw| self.number(&format!("{key}.worker"), Some(raw), 0, (0, last)));
+        let own = raw.posing.unwrap_or_default();
+        let posing = self.posing_limits(&format!("{key}.posing"), own, posing);
         Some(UplinkConfig {
             name: name?.value,
             driver: driver?,
             native,
             tpids,
             worker,
+            posing,
         })
     }
 
-    fn required(
+    pub(super) fn required(
         &mut self,
         place: Location,
         key: &str,

@@ -21,6 +21,10 @@ const RUN: &[(&str, &str)] = &[
         "docs/sriov.md",
         "the case sriov-page-from-pf-to-pod of sriov-cases",
     ),
+    (
+        "docs/virtual-firewall.md",
+        "commands_of_the_virtual_firewall_page_work",
+    ),
 ];
 
 fn checkout() -> PathBuf {

@@ -54,7 +54,7 @@ pub struct Args {
     /// Configuration file; in place of --memif, --route, --policies and --log-rate
     #[arg(long, value_name = "FILE", conflicts_with_all = ["memifs", "routes", "policies"])]
     config: Option<PathBuf>,
-    /// One leg; see below. May be given up to eight times
+    /// Leg, one of at most eight; see below
     #[arg(
         long = "memif",
         value_name = "KEY=VALUE,...",

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What neighbours say: ARP (RFC 826) and neighbour discovery (RFC 4861), as far as it can be true.
+//! Messages of neighbours: ARP (RFC 826) and neighbour discovery (RFC 4861), as far as it can be true.
 
 use std::net::{IpAddr, Ipv6Addr};
 

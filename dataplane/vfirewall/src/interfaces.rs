@@ -13,7 +13,7 @@ pub type InterfaceId = u16;
 /// Most interfaces, over all legs.
 pub const MAX_INTERFACES: usize = 64;
 
-/// One VLAN of one leg, with the firewall's addresses in it.
+/// Interface: a VLAN of a leg, with the firewall's addresses in it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Interface {
     /// Name: the leg's on an access leg, with `.VID` behind it on a trunk.

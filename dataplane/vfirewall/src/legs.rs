@@ -8,7 +8,7 @@ use crate::burst::Burst;
 use crate::config::LegConfig;
 use crate::context::{Links, Sent};
 
-/// One leg with its memif, open.
+/// Leg with its open memif.
 #[derive(Debug)]
 pub struct Leg {
     config: LegConfig,

@@ -188,6 +188,9 @@ impl Worker {
     }
 
     fn sleep(&mut self) {
+        if self.wait == Wait::Poll {
+            return;
+        }
         self.wait.wait(self.legs.memifs(), &self.wake, None);
         // Private to this process: it cannot be made to block.
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);

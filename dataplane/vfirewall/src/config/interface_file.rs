@@ -8,7 +8,7 @@ use serde::Deserialize;
 /// Largest file that is read.
 const MAX_BYTES: u64 = 1 << 20;
 
-/// What the file says, as far as it is needed here. Keys that are not known are left out.
+/// Keys of the file that are needed here; all others are passed over.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 pub(super) struct InterfaceFile {

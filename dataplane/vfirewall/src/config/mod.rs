@@ -81,7 +81,7 @@ pub struct Problem {
     pub column: u64,
     /// Key that it is about: `legs[0].mac`; empty where none applies.
     pub key: String,
-    /// What is wrong, and what is allowed.
+    /// Message: what is wrong, and what is allowed.
     pub message: String,
 }
 

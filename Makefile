@@ -11,7 +11,7 @@ build: ## the binaries, optimised
 	$(CARGO) build --release --locked --bins --examples
 
 demo: install-needs ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
-	$(CARGO) build --release --locked -p sluiced -p sluicectl -p sluicegate -p sluice-memif --bins --example vnf
+	$(CARGO) build --release --locked -p sluiced -p sluicectl -p sluicegate -p sluice-memif -p sluice-vfirewall --bins --example vnf
 	sh tests/as-root.sh $${CARGO_TARGET_DIR:-target}/release/sluicectl demo
 
 check: lint ## lint and the tests that need no root: for before every commit

@@ -11,7 +11,9 @@
 //!   wire              node                                    pods
 //!  trunk0 ═══════ uplink0 ── sluiced ─┬─ @sluicegate/net0 ── vnf   VLAN 210, policy voice
 //!  raw socket,                        ├─ @sluicegate/net1 ── vnf   VLAN 220, policy data
-//!  own tagger                         ├─ @sluicegate/net1 ── a     VLAN 230, policy hundred
+//!  own tagger                         ├─ @sluicegate/net1 ── vfirewall   VLAN 210, its own policies
+//!                                     ├─ @sluicegate/net2 ── vfirewall   VLAN 220
+//!                                     ├─ @sluicegate/net1 ── a     VLAN 230, policy hundred
 //!                                     └─ @sluicegate/net1 ── b
 //!                 bridge ── veth ─────────────────────────── eth0 of vnf's pod
 //! ```
@@ -56,7 +58,7 @@ const LOG_LINES: usize = 25;
 /// Options of `sluicectl demo`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Folder of sluiced, sluicegate and sluicegate-vf (and vnf, there or in `examples`); otherwise
+    /// Folder of sluiced, sluicegate, sluicegate-vf and vfirewall (and vnf, there or in `examples`); otherwise
     /// they are looked for beside this program and in PATH
     #[arg(long, value_name = "DIR")]
     bin_dir: Option<PathBuf>,
@@ -202,6 +204,10 @@ fn perform(stage: &mut Stage<'_>) -> Result<(), Failure> {
     stage.step("eth0 works as it would without the engine", |findings| {
         steps::primary::show(scene, &testbed, &pod, findings)
     })?;
+    stage.step(
+        "a virtual firewall in a pod, between two VLANs",
+        |findings| steps::vfirewall::show(scene, &mut testbed, findings),
+    )?;
     let mut pair = stage.step("two more pods; one of them lies about itself", |findings| {
         steps::pair::show(scene, &testbed, findings)
     })?;

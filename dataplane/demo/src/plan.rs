@@ -97,8 +97,10 @@ pub(super) fn voice(echo: &str) -> String {
          \x20 - {{name: echo-tcp, direction: ingress, from: {net}, protocol: tcp, ports: {ECHO_PORT}, verdict: accept}}\n\
          \x20 - {{name: echo-tcp-answer, direction: egress, protocol: tcp, source-ports: {ECHO_PORT}, verdict: accept}}\n\
          \x20 - {{name: no-syslog, direction: ingress, protocol: udp, ports: {DENIED_PORT}, verdict: drop}}\n\
-         \x20 - {{name: no-telnet, direction: ingress, protocol: tcp, ports: {REJECTED_PORT}, verdict: reject}}\n",
+         \x20 - {{name: no-telnet, direction: ingress, protocol: tcp, ports: {REJECTED_PORT}, verdict: reject}}\n\
+         \x20 - {{name: to-firewall, direction: ingress, from: {net}, to: {data}, protocol: udp, verdict: accept}}\n",
         vid = VOICE.vid,
+        data = DATA.prefix(),
         arp = ARP_RULE,
         ping = PING_RULES,
     )
@@ -112,9 +114,32 @@ pub(super) fn data() -> String {
          \x20 - {{name: echo, direction: ingress, protocol: udp, ports: {ECHO_PORT}, verdict: accept}}\n\
          \x20 - {{name: echo-answer, direction: egress, protocol: udp, source-ports: {ECHO_PORT}, verdict: accept}}\n\
          \x20 - {{name: echo-tcp, direction: ingress, protocol: tcp, ports: {ECHO_PORT}, verdict: accept}}\n\
-         \x20 - {{name: echo-tcp-answer, direction: egress, protocol: tcp, source-ports: {ECHO_PORT}, verdict: accept}}\n",
-        DATA.vid
+         \x20 - {{name: echo-tcp-answer, direction: egress, protocol: tcp, source-ports: {ECHO_PORT}, verdict: accept}}\n\
+         \x20 - {{name: from-firewall, direction: egress, from: {voice}, protocol: udp, verdict: accept}}\n",
+        DATA.vid,
+        voice = VOICE.prefix(),
     )
+}
+
+/// UDP port that the virtual firewall lets through.
+pub(super) const FIREWALL_ALLOWED: u16 = 8443;
+/// UDP port that a rule of the virtual firewall's own drops.
+pub(super) const FIREWALL_DENIED: u16 = 8444;
+
+/// The virtual firewall's own policies: file and text.
+pub(super) fn firewall_policies() -> [(&'static str, String); 2] {
+    let inside = format!(
+        "name: inside\nvlans: [{}]\ndefault: {{ingress: drop, egress: drop}}\nrules:\n{ARP_RULE}\
+         \x20 - {{name: service, direction: ingress, protocol: udp, ports: {FIREWALL_ALLOWED}, verdict: accept}}\n\
+         \x20 - {{name: no-backup, direction: ingress, protocol: udp, ports: {FIREWALL_DENIED}, verdict: drop}}\n",
+        VOICE.vid
+    );
+    let outside = format!(
+        "name: outside\nvlans: [{}]\ndefault: {{ingress: drop, egress: drop}}\nrules:\n{ARP_RULE}\
+         \x20 - {{name: service, direction: egress, protocol: udp, ports: {FIREWALL_ALLOWED}-{FIREWALL_DENIED}, verdict: accept}}\n",
+        DATA.vid
+    );
+    [("inside.yaml", inside), ("outside.yaml", outside)]
 }
 
 /// The policy of the measurement: a hundred rules, of which the last is the one that accepts.
@@ -172,6 +197,15 @@ pub(super) fn bridge(home: &Home) -> String {
     format!("{}br", home.mark())
 }
 
+/// The configuration of an engine attachment without addresses: a router's, which sends others'.
+pub(super) fn router_attachment(home: &Home, segment: Segment) -> Value {
+    let mut conf = attachment(home, segment);
+    if let Some(conf) = conf.as_object_mut() {
+        conf.remove("ipam");
+    }
+    conf
+}
+
 /// The configuration of one engine attachment in a VLAN.
 pub(super) fn attachment(home: &Home, segment: Segment) -> Value {
     json!({
@@ -199,6 +233,10 @@ mod tests {
             .map(|text| Policy::parse("demo.yaml", text).unwrap())
             .collect();
         for policy in &policies {
+            assert!(policy.warnings().is_empty(), "{:?}", policy.warnings());
+        }
+        for (file, text) in firewall_policies() {
+            let policy = Policy::parse(file, &text).unwrap();
             assert!(policy.warnings().is_empty(), "{:?}", policy.warnings());
         }
         assert_eq!(policies[3].rules.len(), RATE_RULES);

@@ -17,6 +17,7 @@ pub(super) struct Programs {
     pub(super) sluicegate: PathBuf,
     pub(super) sluicegate_vf: PathBuf,
     pub(super) vnf: PathBuf,
+    pub(super) vfirewall: PathBuf,
     pub(super) ip: PathBuf,
     pub(super) ping: PathBuf,
     pub(super) nft: PathBuf,
@@ -27,7 +28,14 @@ pub(super) struct Programs {
 }
 
 /// The programs of this build.
-pub(super) const OURS: [&str; 5] = ["sluicectl", "sluiced", "sluicegate", "sluicegate-vf", "vnf"];
+pub(super) const OURS: [&str; 6] = [
+    "sluicectl",
+    "sluiced",
+    "sluicegate",
+    "sluicegate-vf",
+    "vnf",
+    "vfirewall",
+];
 
 impl Programs {
     /// Finds them: this build's in `bin_dir` if given, else beside this program, in `examples` there,
@@ -40,7 +48,14 @@ impl Programs {
         let path = search_path();
         let folders = own_folders(bin_dir);
         let mut not_built = Vec::new();
-        let [sluicectl, sluiced, sluicegate, sluicegate_vf, vnf] = OURS.map(|name| {
+        let [
+            sluicectl,
+            sluiced,
+            sluicegate,
+            sluicegate_vf,
+            vnf,
+            vfirewall,
+        ] = OURS.map(|name| {
             let found = folders.iter().find_map(|dir| program(dir, name));
             found.or_else(|| in_path(&path, name)).unwrap_or_else(|| {
                 not_built.push(name);
@@ -85,6 +100,7 @@ impl Programs {
             sluicegate,
             sluicegate_vf,
             vnf,
+            vfirewall,
             ip,
             ping,
             nft,

@@ -11,4 +11,5 @@ pub(super) mod pod;
 pub(super) mod primary;
 pub(super) mod rate;
 pub(super) mod testbed;
+pub(super) mod vfirewall;
 pub(super) mod vnf;

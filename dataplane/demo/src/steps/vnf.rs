@@ -21,7 +21,7 @@ use crate::report::Findings;
 const LIMIT: Duration = Duration::from_secs(20);
 
 /// The user and group `nobody`: the VNF gets no privilege at all.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 /// The VNF; ended on drop.
 #[derive(Debug)]
@@ -52,7 +52,7 @@ pub(crate) fn start(
     pod: &Pod<'_>,
     findings: &mut Findings,
 ) -> Result<Vnf, Failure> {
-    let mut command = Command::new(for_nobody(scene)?);
+    let mut command = Command::new(for_nobody(scene, &scene.programs.vnf)?);
     for interface in [&pod.voice, &pod.data] {
         let Interface {
             socket,
@@ -110,21 +110,20 @@ pub(crate) fn start(
 
 /// The program at a place where everybody may execute it, as in a container's image: where it is, or
 /// a copy of it if that is below somebody's private folder.
-fn for_nobody(scene: &Scene) -> Result<PathBuf, Failure> {
-    let installed = &scene.programs.vnf;
+pub(super) fn for_nobody(scene: &Scene, installed: &Path) -> Result<PathBuf, Failure> {
     let open = |path: &Path, bits: u32| {
         path.metadata()
             .is_ok_and(|found| found.permissions().mode() & bits == bits)
     };
     let mut folders = installed.ancestors().skip(1);
     if open(installed, 0o005) && folders.all(|folder| open(folder, 0o001)) {
-        return Ok(installed.clone());
+        return Ok(installed.to_owned());
     }
     let image = scene.home.path("image");
-    let copy = image.join("vnf");
+    let copy = image.join(installed.file_name().unwrap_or_default());
     let mode =
         |path: &Path, bits| std::fs::set_permissions(path, std::fs::Permissions::from_mode(bits));
-    let copied = std::fs::create_dir(&image)
+    let copied = std::fs::create_dir_all(&image)
         .and_then(|()| std::fs::copy(installed, &copy))
         .and_then(|_| mode(&copy, 0o755))
         .and_then(|()| mode(&image, 0o755))

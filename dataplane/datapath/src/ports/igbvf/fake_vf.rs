@@ -27,6 +27,8 @@ pub(super) struct Vf {
     pub(super) missed: usize,
     /// Whether the device does not answer: reads are all ones, writes are lost.
     pub(super) removed: bool,
+    /// Frames received since the last reset of the function by others.
+    pub(super) received: u32,
     /// Whether the NIC sends nothing of what it is given, and is never done.
     pub(super) stuck: bool,
 }
@@ -178,6 +180,7 @@ impl Vf {
 
     /// Root resets the function alone (FLR).
     pub(super) fn function_reset(&mut self) {
+        self.received = 0;
         self.reset_function();
     }
 
@@ -212,6 +215,7 @@ impl Vf {
         let room = (self.register(SRRCTL) & 0x7f) as usize * 1024;
         assert!(frame.len() <= room, "a frame longer than a buffer");
         assert!(bus.write(Iova(buffer), frame));
+        self.received += 1;
         self.done(RX_DD | RX_EOP | (frame.len() as u64) << 32 | stripped, bus);
     }
 
@@ -280,6 +284,7 @@ impl RegisterModel for Vf {
                 self.memory[(at - VMBMEM.0) as usize / 4]
             }
             // The counts of a VF never clear.
+            GPRC => self.received,
             GPTC => u32::try_from(self.wire.len())
                 .unwrap_or(0)
                 .wrapping_add(u32::MAX - 2),

@@ -28,13 +28,16 @@ const REGISTERS: [(RegOffset, Counter); 5] = [
 ];
 
 impl Stats {
-    /// Adds what has been counted since the last reading. Between two of them no register may wrap
-    /// twice: at 10 Gbit/s bytes take more than 3 seconds to wrap.
+    /// Adds what has been counted since the last reading. Between two of them a register may go half its way
+    /// round at most, for which bytes take 17 seconds at 1 Gbit/s: one that seems to have gone further was
+    /// cleared by a reset that nobody told of, and counts from 0.
     pub(super) fn read(&mut self, registers: &impl Registers) {
         let now = REGISTERS.map(|(register, _)| registers.read32(register));
         if let Some(last) = self.last {
             for (((_, counter), now), last) in REGISTERS.iter().zip(now).zip(last) {
-                *counter(&mut self.counters) += u64::from(now.wrapping_sub(last));
+                let counted = now.wrapping_sub(last);
+                let was_cleared = counted > u32::MAX / 2;
+                *counter(&mut self.counters) += u64::from(if was_cleared { now } else { counted });
             }
         }
         self.last = Some(now);

@@ -181,8 +181,11 @@ fn reset(rig: &Rig) -> Result<()> {
     let served = served(rig, &engine, "vf-reset")?;
     fs::write(vf.device().join("reset"), "1")?;
     ping(served.far.netns(), served.net0.ip())?;
-    let resets = uplink(&engine, vf)?.nic.context("no counters of the NIC")?;
-    rig.note(format!("counters of the NIC after the reset: {resets:?}"));
+    let nic = uplink(&engine, vf)?.nic.context("no counters of the NIC")?;
+    ensure!(
+        nic.resets >= 1 && nic.rx_frames < 1 << 31 && nic.rx_bytes < 1 << 31,
+        "counters of the NIC after the reset: {nic:?}"
+    );
     balanced(&engine)?;
     end(rig, served)?;
     vf.expect(&before)

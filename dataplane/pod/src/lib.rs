@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What programs in a pod share: memif arguments, signals, sleeping.
+//! Parts that programs in a pod share: memif arguments, signals, sleeping.
 //!
 //! Used by the examples of `sluice-memif` and by the virtual firewall. Like them it is not for the
 //! datapath: errors are for people.

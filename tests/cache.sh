@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Prints the folder in which the rigs keep what takes minutes to fetch or build and depends on no source
-# here: the virtual machine's kernel, kube-apiserver and kubelet. It lies outside the clone, so that the
-# next clone finds it: SLUICE_CACHE, else sluicegate in the user's cache folder.
+# here: the virtual machine's kernel, kube-apiserver, kubelet and flannel's plugin. It lies outside the clone, so
+# that the next clone finds it: SLUICE_CACHE, else sluicegate in the user's cache folder.
 set -eu
 if [ -n "${SLUICE_CACHE:-}" ]; then
     cache=$SLUICE_CACHE

@@ -8,16 +8,12 @@
 #![allow(clippy::unwrap_used, reason = "a bench that cannot go on says so")]
 #![allow(missing_docs, reason = "a program")]
 
-#[path = "../tests/cluster_rig/mod.rs"]
-mod cluster_rig;
-
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use cluster_rig::Node;
-use cluster_rig::kube::Cluster;
 use serde_json::{Value, json};
+use sluice_tests::cluster::{ADMIN, Cluster, IMAGE, Node, Setup};
 use sluice_tests::{Netns, bin};
 
 const ROUNDS: usize = 40;
@@ -164,7 +160,11 @@ fn main() {
         println!("SLUICE_CLUSTER is not set: nothing was measured against an API server");
         return;
     };
-    let node = Node::start(|_| json!({"cniVersion": "1.0.0", "name": "n", "plugins": []})).unwrap();
+    let node = Node::start(
+        Setup::new().unwrap(),
+        |_| json!({"cniVersion": "1.0.0", "name": "n", "plugins": []}),
+    )
+    .unwrap();
     let cluster = Cluster::start(&node, &programs).unwrap();
     let state = memory.path();
     let (first, second) = (
@@ -175,14 +175,10 @@ fn main() {
     let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"namespace": "default",
         "name": "bench", "annotations": {"k8s.v1.cni.cncf.io/networks": "second"}},
         "spec": {"automountServiceAccountToken": false,
-            "containers": [{"name": "c", "image": cluster_rig::IMAGE}]}});
+            "containers": [{"name": "c", "image": IMAGE}]}});
     cluster.create(&node.netns, &pod).unwrap();
     let mut conf = meta(state, &first);
-    conf["kubeconfig"] = json!(
-        cluster
-            .kubeconfig("admin", cluster_rig::kube::ADMIN)
-            .unwrap()
-    );
+    conf["kubeconfig"] = json!(cluster.kubeconfig("admin", ADMIN).unwrap());
     let twice = vec![
         (BRIDGE.into(), eth0(), first.clone()),
         (BRIDGE.into(), "net1".to_owned(), second),

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 # Installs what the cluster's cases need: etcd, containerd and runc from the distribution, and kube-apiserver and
 # kubelet, which no package holds: they are built once from the distribution's source package of Kubernetes, into
-# the cache folder of tests/cache.sh. Prints the folder that holds the two.
+# the cache folder of tests/cache.sh. Prints the folder that holds the two and, where it can be had, flannel's CNI
+# plugin (flannel.sh).
 #
 # usage: needs.sh [packages]
 # With `packages` it ends before it builds.
@@ -49,9 +50,17 @@ fi
 # A second run waits for the one that builds.
 exec 9>"$cache/lock"
 flock 9
-if [ -x "$cache/bin/kube-apiserver" ] && [ -x "$cache/bin/kubelet" ]; then
+ready() {
+    # What flannel.sh says stays beside the programs, for the cases that are skipped without it.
+    if plugin=$(sh "$(dirname "$0")/flannel.sh" 2>"$cache/flannel.log" 9>&-); then
+        ln -sf "$plugin" "$cache/bin/flannel"
+    fi
+    cat "$cache/flannel.log" >&2
     echo "$cache/bin"
     exit 0
+}
+if [ -x "$cache/bin/kube-apiserver" ] && [ -x "$cache/bin/kubelet" ]; then
+    ready
 fi
 command -v apt-get >/dev/null 2>&1 || cannot "needs kube-apiserver and kubelet in $cache/bin, and there is no apt-get here to build them from"
 . /etc/os-release
@@ -115,4 +124,4 @@ mv "$cache/bin.new" "$cache/bin"
 # Tree and caches take 2 GB and are not needed again.
 chmod -R u+w "$go" "$cache/source" "$cache/gocache" 2>/dev/null || true
 rm -rf "$cache/source" "$go" "$cache/gocache"
-echo "$cache/bin"
+ready

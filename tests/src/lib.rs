@@ -4,6 +4,7 @@
 //! reported.
 #![forbid(unsafe_code)]
 
+pub mod cluster;
 pub mod cni;
 mod netns;
 mod process;

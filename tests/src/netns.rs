@@ -16,6 +16,15 @@ use crate::run;
 #[derive(Debug)]
 pub struct Netns {
     name: String,
+    /// Whether it is the namespace that this process is in, of which the name alone was made.
+    here: bool,
+}
+
+/// Makes a name that no other namespace has.
+fn unique(role: &str) -> String {
+    static NEXT: AtomicU32 = AtomicU32::new(0);
+    let serial = NEXT.fetch_add(1, Ordering::Relaxed);
+    format!("sg-{role}-{}-{serial}", std::process::id())
 }
 
 impl Netns {
@@ -24,13 +33,32 @@ impl Netns {
     /// # Errors
     /// `ip netns add` failed: not root, or no iproute2.
     pub fn new(role: &str) -> Result<Netns> {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let serial = NEXT.fetch_add(1, Ordering::Relaxed);
-        let name = format!("sg-{role}-{}-{serial}", std::process::id());
+        let name = unique(role);
         run(Command::new("ip").args(["netns", "add", &name]))?;
-        let netns = Netns { name };
+        let netns = Netns { name, here: false };
         netns.ip(&["link", "set", "lo", "up"])?;
         Ok(netns)
+    }
+
+    /// Names the namespace that this process is in, where netdevs of the machine are needed. Only the name goes
+    /// on drop.
+    ///
+    /// # Errors
+    /// `ip netns attach` failed: not root, or no iproute2.
+    pub fn here(role: &str) -> Result<Netns> {
+        let mut netns = Netns::of(role, std::process::id())?;
+        netns.here = true;
+        Ok(netns)
+    }
+
+    /// Names the namespace that process `pid` is in. Only the name goes on drop.
+    ///
+    /// # Errors
+    /// As [`Netns::here`]; there is no such process.
+    pub fn of(role: &str, pid: u32) -> Result<Netns> {
+        let name = unique(role);
+        run(Command::new("ip").args(["netns", "attach", &name, &pid.to_string()]))?;
+        Ok(Netns { name, here: false })
     }
 
     /// Returns the name, for `ip netns`.
@@ -59,8 +87,11 @@ impl Netns {
     }
 
     /// Makes a command that runs `program` in this namespace and a mount namespace of its own, with `/sys` as
-    /// it is: its mounts go with it.
+    /// it is: its mounts go with it. In the namespace that this process is in, the program shares its mounts too.
     pub fn daemon(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
+        if self.here {
+            return Command::new(program);
+        }
         let mut command = Command::new("nsenter");
         command
             .arg(format!("--net={}", self.path().display()))

@@ -4,17 +4,14 @@
 //! aloud.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
-mod cluster_rig;
-
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use cluster_rig::kube::Cluster;
-use cluster_rig::{IMAGE, Node, deployed, programs_or_skip};
 use serde_json::{Value, json};
-use sluice_tests::wait_for;
+use sluice_tests::cluster::{Cluster, IMAGE, Node, Setup, deployed, programs_or_skip};
+use sluice_tests::{skip, wait_for};
 
 const NETWORKS: &str = "k8s.v1.cni.cncf.io/networks";
 
@@ -75,10 +72,10 @@ fn containerd_gives_pods_one_two_and_three_networks_by_annotation() {
         return;
     };
     let annotations = json!({"capabilities": {"io.kubernetes.cri.pod-annotations": true}});
-    let node = Node::start(|dir| conflist(dir, &annotations)).unwrap();
+    let node = Node::start(Setup::new().unwrap(), |dir| conflist(dir, &annotations)).unwrap();
     networks(node.dir())
         .iter()
-        .for_each(|conf| node.network(conf));
+        .for_each(|conf| node.network(conf).unwrap());
     let one = node.cri.pod("one", &[]).unwrap();
     let two = node.cri.pod("two", &[(NETWORKS, "second")]).unwrap();
     let three = node
@@ -116,7 +113,7 @@ fn containerd_gives_pods_one_two_and_three_networks_by_annotation() {
         node.cri.stop(&pod.sandbox).unwrap();
         node.cri.remove(&pod.sandbox).unwrap();
     }
-    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+    assert_eq!((node.leftovers(), node.veths().unwrap()), (Vec::new(), 0));
 }
 
 #[test]
@@ -126,10 +123,10 @@ fn a_plugin_killed_in_the_middle_of_add_leaves_nothing_after_the_runtimes_del() 
         return;
     };
     let annotations = json!({"capabilities": {"io.kubernetes.cri.pod-annotations": true}});
-    let node = Node::start(|dir| conflist(dir, &annotations)).unwrap();
+    let node = Node::start(Setup::new().unwrap(), |dir| conflist(dir, &annotations)).unwrap();
     networks(node.dir())
         .iter()
-        .for_each(|conf| node.network(conf));
+        .for_each(|conf| node.network(conf).unwrap());
     // A delegate that kills the meta plugin above it, and then goes on as if nothing had happened.
     let script = format!(
         "#!/bin/sh\nPATH=/usr/bin:/bin:/usr/sbin:/sbin\nif [ \"$CNI_COMMAND\" = ADD ]; then\n\
@@ -142,16 +139,100 @@ fn a_plugin_killed_in_the_middle_of_add_leaves_nothing_after_the_runtimes_del() 
     let mut killer = bridge(node.dir());
     killer["name"] = "killer".into();
     killer["type"] = "killer".into();
-    node.network(&killer);
+    node.network(&killer).unwrap();
     let error = node
         .cri
         .sandbox("dies", &[(NETWORKS, "second,killer")])
         .unwrap_err();
     assert!(!format!("{error:#}").is_empty());
-    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+    assert_eq!((node.leftovers(), node.veths().unwrap()), (Vec::new(), 0));
     // And the node goes on.
     let pod = node.cri.pod("lives", &[(NETWORKS, "second")]).unwrap();
     assert!(addresses(&node, &pod.container).contains("net1"));
+}
+
+/// One of flannel's overlay networks: its subnet file as flanneld or an operator writes it, and the plugin's conf.
+/// The plugin keeps one file a container in its `dataDir`, so that two networks of one pod need two.
+fn overlay(dir: &Path, name: &str, subnet: &str) -> Value {
+    let file = dir.join(format!("{name}.env"));
+    let (network, _) = subnet.split_once(".1.1/").unwrap();
+    let text = format!(
+        "FLANNEL_NETWORK={network}.0.0/16\nFLANNEL_SUBNET={subnet}\nFLANNEL_MTU=1450\nFLANNEL_IPMASQ=true\n"
+    );
+    fs::write(&file, text).unwrap();
+    let bridge = format!("{name}0");
+    json!({"name": name, "cniVersion": "0.3.1", "type": "flannel", "subnetFile": file,
+        "dataDir": dir.join("flannel").join(name),
+        "ipam": {"type": "host-local", "dataDir": dir.join("ipam")},
+        "delegate": {"bridge": bridge, "isDefaultGateway": name == "red"}})
+}
+
+#[test]
+fn flannels_own_plugin_gives_pods_one_and_two_overlay_networks() {
+    let case = "flannels_own_plugin_gives_pods_one_and_two_overlay_networks";
+    let Some(programs) = programs_or_skip(case) else {
+        return;
+    };
+    let flannel = programs.join("flannel");
+    if !flannel.exists() {
+        skip(
+            case,
+            "needs flannel's plugin, which tests/cluster/flannel.sh fetches from Debian 11's archive",
+        );
+        return;
+    }
+    let mut setup = Setup::new().unwrap();
+    setup.plugins = vec![("flannel".to_owned(), flannel)];
+    let node = Node::start(setup, |dir| {
+        let mut red = overlay(dir, "red", "10.244.1.1/24");
+        red["masterplugin"] = true.into();
+        let more = json!({"capabilities": {"io.kubernetes.cri.pod-annotations": true},
+            "delegates": [red]});
+        conflist(dir, &more)
+    })
+    .unwrap();
+    let blue = overlay(node.dir(), "blue", "10.245.1.1/24");
+    node.network(&blue).unwrap();
+    let one = node.cri.pod("one", &[]).unwrap();
+    let two = node.cri.pod("two", &[(NETWORKS, "blue")]).unwrap();
+    let three = node.cri.pod("three", &[(NETWORKS, "blue@north")]).unwrap();
+    assert_eq!(addresses(&node, &one.container), "eth0 10.244.1.2/24");
+    assert_eq!(
+        addresses(&node, &two.container),
+        "eth0 10.244.1.3/24, net1 10.245.1.2/24"
+    );
+    assert_eq!(
+        addresses(&node, &three.container),
+        "eth0 10.244.1.4/24, north 10.245.1.3/24"
+    );
+    for peer in ["10.244.1.2", "10.244.1.3", "10.245.1.2", "10.244.1.1"] {
+        let ping = ["/bin/ping", "-c", "1", "-W", "5", peer];
+        node.cri.exec(&three.container, &ping).expect(peer);
+    }
+    let routes = node
+        .cri
+        .exec(&two.container, &["/bin/ip", "route"])
+        .unwrap();
+    assert!(
+        routes.contains("default via 10.244.1.1 dev eth0"),
+        "{routes}"
+    );
+    let mtu = node
+        .cri
+        .exec(&two.container, &["/bin/cat", "/sys/class/net/net1/mtu"])
+        .unwrap();
+    assert_eq!(mtu.trim(), "1450", "of the overlay's subnet file");
+    let records = |name: &str| {
+        let folder = node.dir().join("flannel").join(name);
+        fs::read_dir(folder).unwrap().count()
+    };
+    assert_eq!((records("red"), records("blue")), (3, 2));
+    for pod in [one, two, three] {
+        node.cri.stop(&pod.sandbox).unwrap();
+        node.cri.remove(&pod.sandbox).unwrap();
+    }
+    assert_eq!((node.leftovers(), node.veths().unwrap()), (Vec::new(), 0));
+    assert_eq!((records("red"), records("blue")), (0, 0));
 }
 
 /// A pod for the kubelet.
@@ -187,13 +268,13 @@ fn real_node(programs: &Path) -> (Node, Cluster) {
         json!({"kubeconfig": dir.join("kube/sluicegate.kubeconfig"),
             "kubeletDir": dir.join("kubelet")})
     };
-    let node = Node::start(|dir| conflist(dir, &of_cluster(dir))).unwrap();
+    let node = Node::start(Setup::new().unwrap(), |dir| conflist(dir, &of_cluster(dir))).unwrap();
     let cluster = Cluster::start(&node, programs).unwrap();
     let netns = &node.netns;
-    for object in deployed("rbac.yaml") {
+    for object in deployed("rbac.yaml").unwrap() {
         cluster.create(netns, &object).unwrap();
     }
-    for object in deployed("crds.yaml") {
+    for object in deployed("crds.yaml").unwrap() {
         let is_old = object["metadata"]["name"] == "networks.kubernetes.com";
         let object = if is_old {
             printed_crd("kubernetes.com")
@@ -227,31 +308,25 @@ fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
             &nad("second", &json!({"config": second.to_string()})),
         )
         .unwrap();
-    node.network(&third);
+    node.network(&third).unwrap();
     cluster.create(netns, &nad("third", &json!({}))).unwrap();
     let group = "kubernetes.com";
-    let flannel = old_network(
-        group,
-        "flannel-conf",
-        "bridge",
-        &json!([bridge(node.dir())]),
-    );
-    let mut sriov = third.clone();
-    sriov["if0name"] = "north".into();
-    let sriov = old_network(group, "sriov-vlanid-l2enable-conf", "ptp", &json!([sriov]));
+    let primary = old_network(group, "bridge-conf", "bridge", &json!([bridge(node.dir())]));
+    let mut third_old = third.clone();
+    third_old["if0name"] = "north".into();
+    let third_old = old_network(group, "third-old", "ptp", &json!([third_old]));
     let other = old_network(
         "kubernetes-network.cni.cncf.io",
         "second-old",
         "bridge",
         &json!([second]),
     );
-    for object in [&flannel, &sriov, &other] {
+    for object in [&primary, &third_old, &other] {
         cluster.create(netns, object).unwrap();
     }
     cluster.kubelet(&node).unwrap();
 
-    let list = r#"[{"name": "flannel-conf"}, {"name": "second-old"},
-        {"name": "sriov-vlanid-l2enable-conf"}]"#;
+    let list = r#"[{"name": "bridge-conf"}, {"name": "second-old"}, {"name": "third-old"}]"#;
     let pods = [
         ("plain", json!({}), vec!["eth0"]),
         (
@@ -260,13 +335,13 @@ fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
             vec!["eth0", "net1", "up"],
         ),
         (
-            "multus-multi-net-poc",
+            "bare-networks",
             json!({"networks": list}),
             vec!["eth0", "net0", "north"],
         ),
         (
             "tke",
-            json!({"tke.cloud.tencent.com/networks": "flannel-conf,second"}),
+            json!({"tke.cloud.tencent.com/networks": "bridge-conf,second"}),
             vec!["eth0", "eth1"],
         ),
     ];
@@ -311,7 +386,7 @@ fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
     cluster.delete(netns, "default", "missing").unwrap();
 
     // The API server dies: the runtime still takes pods down, and at once.
-    let legacy = node.cri.find("multus-multi-net-poc").unwrap();
+    let legacy = node.cri.find("bare-networks").unwrap();
     cluster.kill();
     let start = Instant::now();
     node.cri.stop(&legacy.sandbox).unwrap();
@@ -334,7 +409,7 @@ fn pods_of_two_generations_on_one_node_of_a_real_cluster() {
         node.cri.stop(&sandbox).unwrap();
         node.cri.remove(&sandbox).unwrap();
     }
-    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+    assert_eq!((node.leftovers(), node.veths().unwrap()), (Vec::new(), 0));
 }
 
 /// The kubelet of this version names its socket's path as HTTP/2 authority when it calls a device plugin, which
@@ -369,7 +444,7 @@ fn the_kubelets_own_socket_is_asked_for_devices() {
     );
     cluster.delete(netns, "default", "short").unwrap();
     drop(cluster);
-    assert_eq!((node.leftovers(), node.veths()), (Vec::new(), 0));
+    assert_eq!((node.leftovers(), node.veths().unwrap()), (Vec::new(), 0));
 }
 
 #[test]

@@ -15,13 +15,13 @@ use tonic_prost::ProstCodec;
 
 /// Name of a pod sandbox or container. Fields are numbered as in `runtime/v1/api.proto` of Kubernetes.
 #[derive(Clone, PartialEq, Message)]
-pub(crate) struct Metadata {
+struct Metadata {
     #[prost(string, tag = "1")]
-    pub(crate) name: String,
+    name: String,
     #[prost(string, tag = "2")]
-    pub(crate) uid: String,
+    uid: String,
     #[prost(string, tag = "3")]
-    pub(crate) namespace: String,
+    namespace: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -104,6 +104,18 @@ struct ExecAnswer {
 }
 
 #[derive(Clone, PartialEq, Message)]
+struct StatusRequest {
+    #[prost(bool, tag = "1")]
+    verbose: bool,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct StatusAnswer {
+    #[prost(map = "string, string", tag = "2")]
+    info: HashMap<String, String>,
+}
+
+#[derive(Clone, PartialEq, Message)]
 struct Sandboxes {
     #[prost(message, repeated, tag = "1")]
     items: Vec<Sandbox>,
@@ -115,6 +127,9 @@ struct Sandbox {
     id: String,
     #[prost(message, optional, tag = "2")]
     metadata: Option<Metadata>,
+    /// 0 while it runs.
+    #[prost(int32, tag = "3")]
+    state: i32,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -131,22 +146,29 @@ struct Container {
     sandbox: String,
 }
 
-/// A running pod sandbox with one container in it.
+/// Running pod sandbox with one container in it.
 #[derive(Debug, Clone)]
-pub(crate) struct Pod {
-    pub(crate) sandbox: String,
-    pub(crate) container: String,
+pub struct Pod {
+    /// Id of the sandbox.
+    pub sandbox: String,
+    /// Id of the container.
+    pub container: String,
 }
 
-/// A connection to a runtime.
-pub(crate) struct Cri {
+/// Connection to a container runtime.
+#[derive(Debug)]
+pub struct Cri {
     runtime: tokio::runtime::Runtime,
     channel: Channel,
     logs: PathBuf,
 }
 
 impl Cri {
-    pub(crate) fn connect(socket: &Path, logs: &Path) -> Result<Cri> {
+    /// Connects to the runtime at `socket`; containers log into the folder `logs`.
+    ///
+    /// # Errors
+    /// It does not answer.
+    pub fn connect(socket: &Path, logs: &Path, patience: Duration) -> Result<Cri> {
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()?;
@@ -161,7 +183,7 @@ impl Cri {
         });
         let channel = runtime.block_on(
             Endpoint::from_static("http://localhost")
-                .timeout(Duration::from_secs(90))
+                .timeout(patience * 3 / 2)
                 .connect_with_connector(connector),
         )?;
         let cri = Cri {
@@ -209,7 +231,10 @@ impl Cri {
     }
 
     /// Calls RunPodSandbox and returns the sandbox's id.
-    pub(crate) fn sandbox(&self, name: &str, annotations: &[(&str, &str)]) -> Result<String> {
+    ///
+    /// # Errors
+    /// The runtime refuses; the error holds its message.
+    pub fn sandbox(&self, name: &str, annotations: &[(&str, &str)]) -> Result<String> {
         let config = Some(self.sandbox_config(name, annotations));
         Ok(self
             .ask::<_, Id>("RunPodSandbox", RunRequest { config })?
@@ -217,7 +242,10 @@ impl Cri {
     }
 
     /// Starts a sandbox with a container that sleeps.
-    pub(crate) fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
+    ///
+    /// # Errors
+    /// The runtime refuses; the error holds its message.
+    pub fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
         let sandbox = self.sandbox(name, annotations)?;
         let create = CreateRequest {
             sandbox: sandbox.clone(),
@@ -242,7 +270,10 @@ impl Cri {
     }
 
     /// Calls ExecSync and returns the command's output.
-    pub(crate) fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
+    ///
+    /// # Errors
+    /// The command cannot be run, or does not end with 0.
+    pub fn exec(&self, container: &str, command: &[&str]) -> Result<String> {
         let request = ExecRequest {
             container: container.to_owned(),
             command: command.iter().map(|word| (*word).to_owned()).collect(),
@@ -254,20 +285,42 @@ impl Cri {
         Ok(text(&answer.stdout))
     }
 
-    pub(crate) fn stop(&self, sandbox: &str) -> Result<()> {
+    /// Calls StopPodSandbox.
+    ///
+    /// # Errors
+    /// The runtime refuses; the error holds its message.
+    pub fn stop(&self, sandbox: &str) -> Result<()> {
         let id = sandbox.to_owned();
         self.ask::<_, Empty>("StopPodSandbox", Id { id })?;
         Ok(())
     }
 
-    pub(crate) fn remove(&self, sandbox: &str) -> Result<()> {
+    /// Calls RemovePodSandbox.
+    ///
+    /// # Errors
+    /// The runtime refuses; the error holds its message.
+    pub fn remove(&self, sandbox: &str) -> Result<()> {
         let id = sandbox.to_owned();
         self.ask::<_, Empty>("RemovePodSandbox", Id { id })?;
         Ok(())
     }
 
+    /// Returns the network configuration that the runtime has loaded, as JSON.
+    ///
+    /// # Errors
+    /// The runtime does not answer, or has none.
+    pub fn network_conf(&self) -> Result<String> {
+        let request = StatusRequest { verbose: true };
+        let mut answer: StatusAnswer = self.ask("Status", request)?;
+        let conf = answer.info.remove("cniconfig");
+        conf.context("the runtime has no network configuration")
+    }
+
     /// Lists the ids of the sandboxes with their pods' names.
-    pub(crate) fn sandboxes(&self) -> Result<Vec<(String, String)>> {
+    ///
+    /// # Errors
+    /// The runtime does not answer.
+    pub fn sandboxes(&self) -> Result<Vec<(String, String)>> {
         let list: Sandboxes = self.ask("ListPodSandbox", Empty {})?;
         let name = |sandbox: &Sandbox| sandbox.metadata.clone().unwrap_or_default().name;
         Ok(list
@@ -277,8 +330,22 @@ impl Cri {
             .collect())
     }
 
+    /// Lists the pods' names of the sandboxes that run.
+    ///
+    /// # Errors
+    /// The runtime does not answer.
+    pub fn ready_sandboxes(&self) -> Result<Vec<String>> {
+        let list: Sandboxes = self.ask("ListPodSandbox", Empty {})?;
+        let running = list.items.into_iter().filter(|one| one.state == 0);
+        let names = running.map(|one| one.metadata.unwrap_or_default().name);
+        Ok(names.collect())
+    }
+
     /// Finds sandbox and first container of a pod that the kubelet runs.
-    pub(crate) fn find(&self, name: &str) -> Result<Pod> {
+    ///
+    /// # Errors
+    /// There is none.
+    pub fn find(&self, name: &str) -> Result<Pod> {
         let sandboxes = self.sandboxes()?;
         let (sandbox, _) = sandboxes
             .into_iter()

@@ -34,7 +34,7 @@ mkdir -p /lib/modules
 mount --bind "$kernel/lib/modules" /lib/modules
 hostname sriov-node
 ip link set lo up
-for module in af_packet virtio_net igb vfio-pci igbvf 8021q; do
+for module in af_packet virtio_net igb vfio-pci igbvf 8021q tun; do
     modprobe "$module" || echo "guest: cannot load module $module"
 done
 name() {
@@ -56,6 +56,10 @@ for pf in enp12s0f0 enp12s0f1 enp2s0 enp4s0f3; do
     ip link set "wire$((index - 1))" promisc on
     index=$((index + 1))
 done
+if grep -q 52:54:00:cc:00:01 /sys/class/net/*/address; then
+    name 52:54:00:cc:00:01 api0
+    ip address add 10.0.2.15/24 dev api0
+fi
 : >"$out/up"
 # The console shows tasks that hang in the kernel for a minute, and processors that are stuck.
 for setting in hung_task_timeout_secs=60 hung_task_warnings=20 softlockup_panic=1 hung_task_all_cpu_backtrace=0; do

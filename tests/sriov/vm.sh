@@ -10,7 +10,8 @@
 #
 # In the guest: the PFs enp12s0f0, enp12s0f1, enp2s0 and enp4s0f3 up under `igb`, with wire0 to wire3 at
 # the other ends of their cables (raw netdevs, promiscuous, without addresses), vfio-pci and igbvf loaded,
-# N VFs (of enp12s0f0 unless named) on igbvf, hugepages of 2 MB mounted on /dev/hugepages.
+# N VFs (of enp12s0f0 unless named) on igbvf, hugepages of 2 MB mounted on /dev/hugepages. With SLUICE_SRIOV_NETNS,
+# the name of a network namespace here, also api0, through which 10.0.2.2 is that namespace's loopback address.
 set -eu
 here=$(cd "$(dirname "$0")" && pwd)
 repository=$(cd "$here/../.." && pwd)
@@ -64,7 +65,7 @@ quote() {
     printf "'"
 }
 {
-    for variable in SLUICE_BIN_DIR RUST_LOG RUST_BACKTRACE; do
+    for variable in SLUICE_BIN_DIR SLUICE_CLUSTER SLUICE_SRIOV_API RUST_LOG RUST_BACKTRACE; do
         eval "value=\${$variable:-}"
         [ -z "$value" ] || echo "export $variable=$(quote "$value")"
     done
@@ -94,6 +95,11 @@ while [ $index -lt 4 ]; do
         -device "virtio-net-pci,netdev=wire$index,mac=52:54:00:bb:00:0$((index + 1)),romfile="
     index=$((index + 1))
 done
+within=
+if [ -n "${SLUICE_SRIOV_NETNS:-}" ]; then
+    within="nsenter --net=/run/netns/$SLUICE_SRIOV_NETNS --"
+    set -- "$@" -netdev user,id=api -device virtio-net-pci,netdev=api,mac=52:54:00:cc:00:01,romfile=
+fi
 end() {
     [ -z "${qemu:-}" ] || kill "$qemu" 2>/dev/null || true
     [ -z "$work" ] || rm -rf "$work"
@@ -104,7 +110,8 @@ trap 'exit 130' INT TERM HUP
 # mailbox messages of its VFs (the interrupt comes once and never again).
 boot() {
     rm -f "$out/exit-code" "$out/up" "$out/alive"
-    setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
+    # shellcheck disable=SC2086
+    $within setpriv --pdeathsig KILL timeout -k 5 "$limit" setpriv --pdeathsig KILL \
         qemu-system-x86_64 -machine q35,kernel-irqchip=split -accel tcg,thread=multi -cpu max -smp 2 -m 2560M \
         -nodefaults -display none -serial stdio -no-reboot \
         -kernel "$kernel/boot/vmlinuz-$release" -initrd "$cache/initrd.gz" \

@@ -42,7 +42,7 @@ pub(crate) fn start(rig: &Rig) -> Result<Sluiced> {
 }
 
 /// Path of the engine's control socket.
-fn socket(rig: &Rig) -> std::path::PathBuf {
+pub(crate) fn socket(rig: &Rig) -> std::path::PathBuf {
     rig.path("run/control/sluiced.sock")
 }
 

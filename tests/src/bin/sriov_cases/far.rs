@@ -4,7 +4,7 @@
 
 use std::process::Command;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use sluice_tests::{Netns, run, wait_for};
 
 use crate::rig::{PATIENCE, Rig};
@@ -18,7 +18,12 @@ pub(crate) struct Far {
 impl Far {
     /// Moves the wire's netdev into a namespace and gives it the untagged `address` (`10.0.0.1/24`), if any.
     pub(crate) fn new(rig: &Rig, address: Option<&str>) -> Result<Far> {
-        let wire = rig.wire_name()?.to_owned();
+        Far::on(rig.wire_name()?, address)
+    }
+
+    /// Makes a station as [`Far::new`] does, at the other end of another PF's cable.
+    pub(crate) fn on(wire: &str, address: Option<&str>) -> Result<Far> {
+        let wire = wire.to_owned();
         let netns = Netns::new("far")?;
         run(Command::new("ip").args(["link", "set", &wire, "netns", netns.name()]))?;
         netns.ip(&["link", "set", &wire, "up"])?;
@@ -26,6 +31,20 @@ impl Far {
             netns.ip(&["address", "add", address, "dev", &wire])?;
         }
         Ok(Far { netns, wire })
+    }
+
+    /// Reads the counts of frames that the station's interface in VLAN `vid` received and sent.
+    pub(crate) fn frames(&self, vid: u16) -> Result<(u64, u64)> {
+        let text = self
+            .netns
+            .ip(&["-j", "-s", "link", "show", "dev", &format!("vlan{vid}")])?;
+        let links: serde_json::Value = serde_json::from_str(&text)?;
+        let count = |direction: &str| {
+            links[0]["stats64"][direction]["packets"]
+                .as_u64()
+                .with_context(|| format!("no count in {text}"))
+        };
+        Ok((count("rx")?, count("tx")?))
     }
 
     /// Adds an address in VLAN `vid`.

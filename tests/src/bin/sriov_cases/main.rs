@@ -8,6 +8,7 @@
 mod cases;
 mod engine;
 mod far;
+mod kubernetes;
 mod report;
 mod results;
 mod rig;
@@ -55,6 +56,15 @@ struct Args {
     /// Runs this case in this process; the runner calls itself with it.
     #[arg(long, hide = true)]
     one: Option<String>,
+    /// Runs the node's part of Kubernetes and tells of it in this file; the runner calls itself with it.
+    #[arg(long, hide = true, value_name = "FILE")]
+    node: Option<PathBuf>,
+    /// Runs etcd and kube-apiserver on the host, with their state in this folder, until standard input ends.
+    #[arg(long, hide = true, value_name = "FOLDER")]
+    api_server: Option<PathBuf>,
+    /// Leaves out the cases that need Kubernetes on the machine.
+    #[arg(long)]
+    without_cluster: bool,
 }
 
 fn main() -> ExitCode {
@@ -77,6 +87,14 @@ fn real_main() -> Result<ExitCode> {
         }
         return Ok(ExitCode::SUCCESS);
     }
+    if let Some(folder) = &args.api_server {
+        kubernetes::serve(folder)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    if let Some(running) = &args.node {
+        kubernetes::node(running)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     let rig = Rig::new(&args.pf, args.wire.as_deref(), args.vm)?;
     if let Some(name) = &args.one {
         let case = all.iter().find(|case| case.name == name);
@@ -88,11 +106,12 @@ fn real_main() -> Result<ExitCode> {
         let mut names = args.only.iter();
         names.any(|only| case.name.starts_with(only.as_str()))
     };
-    let chosen: Vec<_> = if args.only.is_empty() {
+    let mut chosen: Vec<_> = if args.only.is_empty() {
         all
     } else {
         all.into_iter().filter(named).collect()
     };
+    chosen.retain(|case| !(args.without_cluster && case.cluster));
     anyhow::ensure!(!chosen.is_empty(), "no case has such a name: see --list");
     let mut results = Results::new(args.results.as_deref(), args.resume)?;
     if !run::all(&rig, &chosen, &mut results)? {

@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use sluice_tests::wait_for;
 
 use crate::cases::Case;
+use crate::kubernetes::Keeper;
 use crate::results::Results;
 use crate::rig::Rig;
 use crate::stuck;
@@ -97,12 +98,18 @@ pub(crate) fn this(rig: &Rig, case: &Case) -> ExitCode {
 /// can run another case: false if a case's process cannot be ended.
 pub(crate) fn all(rig: &Rig, cases: &[&Case], results: &mut Results) -> Result<bool> {
     let folder = tempfile::tempdir()?;
+    let mut cluster = None;
     for case in cases {
         let Some(begun) = results.begin(case.name)? else {
             continue;
         };
+        if case.cluster && cluster.is_none() {
+            cluster = Keeper::start(rig, folder.path())?;
+        } else if !case.cluster {
+            cluster = None;
+        }
         println!("== {}: {}", case.name, case.what);
-        let (mut ran, good) = one(rig, case, &folder.path().join(case.name))?;
+        let (mut ran, good) = one(rig, case, &folder.path().join(case.name), cluster.as_ref())?;
         ran.begun = begun;
         match ran.outcome {
             Outcome::Passed => println!("   passed in {:.1} s", ran.seconds),
@@ -122,7 +129,7 @@ pub(crate) fn all(rig: &Rig, cases: &[&Case], results: &mut Results) -> Result<b
     Ok(true)
 }
 
-fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<(Ran, bool)> {
+fn one(rig: &Rig, case: &Case, verdict: &Path, cluster: Option<&Keeper>) -> Result<(Ran, bool)> {
     let program = std::env::current_exe().context("where this program is")?;
     let mut command = Command::new(program);
     command.args(["--one", case.name, "--pf", &rig.pf]);
@@ -133,6 +140,9 @@ fn one(rig: &Rig, case: &Case, verdict: &Path) -> Result<(Ran, bool)> {
         command.arg("--vm");
     }
     command.env(VERDICT, verdict).process_group(0);
+    if let Some(cluster) = cluster {
+        cluster.tell(&mut command);
+    }
     let start = Instant::now();
     let mut child = command.spawn().context("cannot start the case")?;
     let group = Pid::from_child(&child);

@@ -2,6 +2,7 @@
 //! The cases, in the order in which they run: first whether the rig itself works.
 
 mod crash;
+mod document_pods;
 mod documents;
 mod driver;
 mod engine;
@@ -28,6 +29,16 @@ pub(crate) struct Case {
     /// Seconds after which the case has failed: many times its usual time, since the machine may be busy.
     pub(crate) limit: u64,
     pub(crate) run: fn(&Rig) -> Result<()>,
+    /// Whether the case needs Kubernetes on the machine.
+    pub(crate) cluster: bool,
+}
+
+impl Case {
+    /// Marks a case that needs Kubernetes on the machine.
+    const fn in_cluster(mut self) -> Case {
+        self.cluster = true;
+        self
+    }
 }
 
 /// Creates an entry of a table of cases.
@@ -42,6 +53,7 @@ const fn case(
         what,
         limit,
         run,
+        cluster: false,
     }
 }
 
@@ -61,6 +73,8 @@ pub(crate) fn all() -> Vec<&'static Case> {
         engine::CASES,
         vf_life::CASES,
         sriov_page::CASES,
+        // Last, as Kubernetes runs from the first of them on.
+        document_pods::CASES,
     ]
     .into_iter()
     .flatten()

@@ -72,10 +72,10 @@ pub(crate) const CASES: &[Case] = &[
     ),
 ];
 
-/// Whether UDP to `port` of the pod is answered, from inside the far namespace.
-fn udp_echo(far: &Far, to: &str, port: u16) -> Result<bool> {
+/// Whether UDP to `port` of the pod is answered, from inside namespace `netns`.
+pub(super) fn udp_echo(netns: &Netns, to: &str, port: u16) -> Result<bool> {
     let to = format!("{to}:{port}");
-    far.netns().enter(move || {
+    netns.enter(move || {
         let socket = UdpSocket::bind("0.0.0.0:0")?;
         socket.set_read_timeout(Some(Duration::from_secs(2)))?;
         socket.connect(&to)?;
@@ -108,7 +108,7 @@ fn vlan(rig: &Rig) -> Result<()> {
     let peer = vnf(rig, &pod, &[&net0])?;
     engine.wait_link("engine-vlan", "net0")?;
     ping(far.netns(), net0.ip())?;
-    ensure!(udp_echo(&far, net0.ip(), 7)?, "no UDP echo");
+    ensure!(udp_echo(far.netns(), net0.ip(), 7)?, "no UDP echo");
     let (passed, dropped) = (
         engine.rule("net-210", "ingress", "echo")?,
         engine.rule("net-210", "ingress", "default")?,
@@ -116,7 +116,7 @@ fn vlan(rig: &Rig) -> Result<()> {
     ensure!(passed >= 1, "the rule that let UDP through counted nothing");
     for _ in 0..3 {
         ensure!(
-            !udp_echo(&far, net0.ip(), 9)?,
+            !udp_echo(far.netns(), net0.ip(), 9)?,
             "UDP to a port that no rule allows was answered"
         );
     }

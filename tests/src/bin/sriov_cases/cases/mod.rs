@@ -11,6 +11,7 @@ mod many;
 mod node;
 mod selfcheck;
 mod sriov_page;
+mod switch;
 mod teardown;
 mod vf_life;
 mod vfio;
@@ -71,6 +72,7 @@ pub(crate) fn all() -> Vec<&'static Case> {
         documents::CASES,
         driver::CASES,
         engine::CASES,
+        switch::CASES,
         vf_life::CASES,
         sriov_page::CASES,
         // Last, as Kubernetes runs from the first of them on.

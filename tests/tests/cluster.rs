@@ -151,7 +151,7 @@ fn a_plugin_killed_in_the_middle_of_add_leaves_nothing_after_the_runtimes_del() 
     assert!(addresses(&node, &pod.container).contains("net1"));
 }
 
-/// One of flannel's overlay networks: its subnet file as flanneld or an operator writes it, and the plugin's conf.
+/// Overlay network of flannel: its subnet file as flanneld or an operator writes it, and the plugin's conf.
 /// The plugin keeps one file a container in its `dataDir`, so that two networks of one pod need two.
 fn overlay(dir: &Path, name: &str, subnet: &str) -> Value {
     let file = dir.join(format!("{name}.env"));

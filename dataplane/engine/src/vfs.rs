@@ -50,7 +50,7 @@ pub struct VfSpec {
 
 /// Open VF.
 pub struct OpenedVf {
-    /// Its port. Dropping it closes the VF.
+    /// Port of the VF. Dropping it closes the VF.
     pub port: Box<dyn Uplink>,
     /// Warnings for the operator.
     pub warnings: Vec<String>,

@@ -137,7 +137,7 @@ pub enum Error {
         /// Driver of the VF.
         driver: String,
     },
-    /// Another device than the one on record.
+    /// Device other than the one on record.
     #[error(
         "what is at {device} now is not the VF that was there: another NIC, or another VF of the PF; delete the pod that had it"
     )]
@@ -150,7 +150,7 @@ pub enum Error {
     IsVf {
         /// The function.
         device: PciAddr,
-        /// Its PF.
+        /// PF that it is of.
         pf: PciAddr,
     },
     /// The function cannot have VFs.
@@ -211,9 +211,9 @@ pub enum Error {
         file: std::path::PathBuf,
         /// The PF.
         pf: PciAddr,
-        /// One of its names there.
+        /// First of its names there.
         first: String,
-        /// The other.
+        /// Second of its names there.
         second: String,
     },
     /// File that says which PF has how many VFs, and that cannot be used.

@@ -81,7 +81,7 @@ impl Away {
     }
 }
 
-/// What a look at a VF came to.
+/// Result of a look at a VF.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Renewed {
     /// The VF is open.
@@ -93,7 +93,7 @@ pub(super) enum Renewed {
         /// Whether it was given up just now.
         now: bool,
     },
-    /// Its attachment is gone.
+    /// VF of an attachment that is gone.
     Closed,
 }
 

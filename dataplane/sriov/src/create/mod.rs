@@ -51,7 +51,7 @@ pub enum Outcome {
     Unchanged,
     /// The VFs were made.
     Created,
-    /// They would be made.
+    /// VFs would be made.
     WouldCreate,
 }
 
@@ -181,7 +181,7 @@ impl<H: Host> Node<H> {
         })
     }
 
-    /// Who uses a VF, as the rest of a sentence about it.
+    /// Returns who uses a VF, as the rest of a sentence about it.
     fn user(&self, vf: PciAddr, given_out: &[PciAddr]) -> Result<Option<String>, Error> {
         if let Some(holder) = users::by_journal(&self.host, &self.journal, vf)? {
             return Ok(Some(holder));

@@ -112,7 +112,7 @@ pub struct AttachmentSpec {
     pub groups: Vec<IpAddr>,
     /// Roles that the attachment may have besides that of a host.
     pub roles: Roles,
-    /// Whom it may send as, and whose frames it may be given.
+    /// Pose: whom it may send as, and whose frames it may be given.
     pub pose: Pose,
     /// Whether the priority of its tags is kept on the wire; else it is 0.
     pub keeps_priority: bool,

@@ -120,7 +120,7 @@ fn prefix<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<IpNet>, D:
 pub struct Pose {
     /// Check of its sender addresses.
     pub anti_spoof: AntiSpoof,
-    /// What it may use besides its own where that is [`AntiSpoof::Strict`]; MAC addresses among them count
+    /// Addresses besides its own that it may use where that is [`AntiSpoof::Strict`]; MAC addresses among them count
     /// with [`AntiSpoof::Mac`] too.
     pub pairs: Vec<AddressPair>,
     /// Whether it is given what is for a MAC address that nobody in the segment is known to have.

@@ -22,7 +22,7 @@ pub(crate) enum Notice {
     Left(Group, AttachmentId),
     /// All memberships of the sending worker's attachments follow.
     All,
-    /// They were all: what was not among them is over.
+    /// End of them: what was not among them is over.
     Told,
 }
 

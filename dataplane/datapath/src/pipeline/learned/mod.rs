@@ -82,11 +82,11 @@ impl Holder {
 pub(crate) enum Learned {
     /// The sender has it already.
     Known,
-    /// The sender has it now. `from` had it before, or lost an old entry for it.
+    /// Change: the sender has it now. `from` had it before, or lost an old entry for it.
     Taken { from: Option<Holder> },
-    /// It has moved too often, and stays where it is.
+    /// Refusal: the address has moved too often, and stays where it is.
     Flapping,
-    /// There is no room.
+    /// Refusal: no room.
     Full,
 }
 

@@ -43,18 +43,12 @@ fn stages(c: &mut Criterion) {
     }
     let mut bursts: Vec<Burst> = frames
         .chunks_exact(BURST)
-        .filter_map(|frames| {
+        .map(|frames| {
             let mut burst = fill(&mut worker, frames);
             worker.parse(sender, &mut burst);
-            // The cache's hash is another one in each run: a bucket may have more flows than it holds.
-            if worker.lookup(&mut burst) {
-                return Some(burst);
-            }
-            worker.pools().free_burst(&mut burst);
-            None
+            burst
         })
         .collect();
-    assert!(!bursts.is_empty(), "no burst's flows are all in the cache");
     let mut next = 0;
     let mut round = || {
         next = (next + 1) % bursts.len();

@@ -8,6 +8,10 @@ use sluice_firewall::Policy;
 use sluice_packet::build::FrameBuilder;
 use sluice_packet::{FlowKey, InnerTag, Mac, parse};
 
+/// First of the destination ports, behind those of DHCP and DHCPv6: the engine reads what goes there, and
+/// no such flow is cached.
+const FIRST_PORT: u16 = 10_000;
+
 /// Flows from one host to another that differ in their destination port, visited in pseudo-random order.
 #[derive(Debug, Clone)]
 pub struct Flows {
@@ -27,11 +31,12 @@ impl Flows {
         let z = splitmix64(&mut self.state);
         let low = u16::try_from(z & 0xffff).unwrap_or(0);
         let tenth = (self.ports / 10).max(1);
-        if z & 1 << 20 == 0 {
-            low % self.ports
-        } else {
-            self.ports - 1 - low % tenth
-        }
+        FIRST_PORT
+            + if z & 1 << 20 == 0 {
+                low % self.ports
+            } else {
+                self.ports - 1 - low % tenth
+            }
     }
 }
 
@@ -60,7 +65,7 @@ pub fn udp_frame(to: Mac, from: Mac, port: u16) -> Vec<u8> {
 pub fn policy_of(rules: u16) -> Policy {
     let mut yaml =
         String::from("name: bench\nvlans: [210]\ndefault: {ingress: drop, egress: drop}\nrules:\n");
-    for port in 0..rules {
+    for port in FIRST_PORT..FIRST_PORT + rules {
         let _ = writeln!(
             yaml,
             "  - {{direction: both, from: [10.0.0.0/8], protocol: udp, ports: [{port}], \

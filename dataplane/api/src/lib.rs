@@ -56,7 +56,8 @@ pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{
     AttachmentCounters, AttachmentStatus, Counters, Group, GroupStatus, Health, MbufCounts,
-    MemoryStatus, RequestStatus, RuleCounter, SegmentStatus, Status, UplinkStatus, WorkerStatus,
+    MemoryStatus, RequestStatus, RuleCounter, SegmentStatus, SpoofedFrame, Status, UplinkStatus,
+    WorkerStatus,
 };
 
 /// Default path of the engine's control socket.

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 use sluice_stats::{LinkState, NicCounters, Traffic};
 
-use crate::{AttachRequest, Backend, Connections, VlanRequest};
+use crate::{AttachRequest, Backend, Connections, Mac, VlanRequest};
 
 /// Answer of `GET /v1/health`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -229,6 +229,12 @@ pub struct AttachmentStatus {
     /// the MAC address and those of the request.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub link_locals: BTreeMap<u16, Vec<Ipv6Addr>>,
+    /// MAC addresses besides its own that the pod sends from now, by VID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub learned: BTreeMap<u16, Vec<Mac>>,
+    /// First frame of each drop reason that the pod sent from addresses it may not use.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub spoofed: Vec<SpoofedFrame>,
     /// Connections of the pod, made and refused; absent for a tap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub connections: Option<Connections>,
@@ -240,6 +246,24 @@ pub struct AttachmentStatus {
     pub lines_left_out: u64,
     /// Counters of the attachment.
     pub counters: AttachmentCounters,
+}
+
+/// Frame of a pod that was dropped for the addresses it came from.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SpoofedFrame {
+    /// The drop reason that it was counted under.
+    pub reason: String,
+    /// The VID; 0 is untagged.
+    pub vid: u16,
+    /// Source MAC address; of ARP and neighbour discovery, the one that they announce.
+    pub mac: Mac,
+    /// Source IP address; of ARP and neighbour discovery, the one that they announce.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ip: Option<IpAddr>,
+    /// Sentence that says what was sent.
+    pub sent: String,
+    /// Sentences that say what the pod may send, and what would allow this frame.
+    pub advice: String,
 }
 
 /// Multicast group that an attachment is a member of.
@@ -275,7 +299,6 @@ pub struct AttachmentCounters {
     /// Log records of its rules that were left out of the log.
     #[serde(default)]
     pub lost_log_records: u64,
-    /// Multicast groups that it reported and was not let into.
     /// Visits of its port that were put off because its share of a ring, of the wire or of the worker's
     /// time was used up: its frames waited in the pod's own ring.
     #[serde(default)]
@@ -289,6 +312,9 @@ pub struct AttachmentCounters {
     /// Multicast groups that it reported and was not let into: one too many, or too fast.
     #[serde(default)]
     pub refused_groups: u64,
+    /// Moves of MAC addresses besides its own to it or away from it: to another attachment, or to the wire.
+    #[serde(default)]
+    pub mac_moves: u64,
 }
 
 /// Answer of `GET /v1/counters`.

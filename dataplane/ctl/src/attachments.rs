@@ -122,14 +122,12 @@ fn details(attachment: &AttachmentStatus, style: Style) -> String {
         // One a line: four of a VLAN would not fit one.
         let taken = attachment.link_locals.iter();
         let lines = taken.flat_map(|(vid, addresses)| {
-            let vlan = match vid {
-                0 => "untagged".to_owned(),
-                vid => format!("VLAN {vid}"),
-            };
+            let vlan = segment(*vid);
             addresses.iter().map(move |ip| format!("{ip} in {vlan}"))
         });
         row("link-locals", lines.collect::<Vec<_>>().join("\n"));
     }
+    pose_rows(attachment, &mut row);
     row(
         "own policy",
         request
@@ -172,6 +170,46 @@ fn details(attachment: &AttachmentStatus, style: Style) -> String {
     render(table)
 }
 
+/// Adds what the pod may pose as, what it has learned, and what it was not let send.
+fn pose_rows(attachment: &AttachmentStatus, row: &mut impl FnMut(&str, String)) {
+    let request = &attachment.request;
+    let mut poses = vec![request.anti_spoof.to_string()];
+    if request.promiscuous {
+        poses.push("promiscuous".to_owned());
+    }
+    poses.extend(request.roles.iter().map(ToString::to_string));
+    row("may pose as", poses.join(", "));
+    if !request.allowed_address_pairs.is_empty() {
+        let pairs = request.allowed_address_pairs.iter();
+        let lines: Vec<String> = pairs.map(ToString::to_string).collect();
+        row("address pairs", lines.join("\n"));
+    }
+    let learned: Vec<String> = attachment
+        .learned
+        .iter()
+        .flat_map(|(vid, macs)| macs.iter().map(|mac| format!("{mac} in {}", segment(*vid))))
+        .collect();
+    if !learned.is_empty() {
+        row("sends as well as", learned.join("\n"));
+    }
+    if attachment.counters.mac_moves > 0 {
+        row("moves of these", attachment.counters.mac_moves.to_string());
+    }
+    for frame in &attachment.spoofed {
+        row(
+            &frame.reason,
+            format!("{}: dropped. {}", frame.sent, frame.advice),
+        );
+    }
+}
+
+fn segment(vid: u16) -> String {
+    match vid {
+        0 => "untagged".to_owned(),
+        vid => format!("VLAN {vid}"),
+    }
+}
+
 /// Lines about what an operator should look at.
 fn notices(attachment: &AttachmentStatus) -> Vec<String> {
     let mut notices = Vec::new();
@@ -188,6 +226,9 @@ fn notices(attachment: &AttachmentStatus) -> Vec<String> {
         if !notable.is_empty() {
             notices.push(format!("dropped {way}: {}", reasons(&notable)));
         }
+    }
+    for frame in &attachment.spoofed {
+        notices.push(format!("{}: dropped as {}", frame.sent, frame.reason));
     }
     if counters.refused_groups > 0 {
         notices.push(format!(

@@ -88,3 +88,35 @@ fn link_local_addresses_are_shown_one_a_line() {
         assert!(line.len() <= 80, "{text}");
     }
 }
+
+#[test]
+fn what_a_pod_may_pose_as_and_what_it_was_not_let_send() {
+    let mut status = attachment(json!({
+        "learned": {"210": ["02:00:00:00:00:77"]},
+        "counters": {"port": {"rx_frames": 1, "rx_bytes": 1, "tx_frames": 1, "tx_bytes": 1},
+                     "ingress_drops": {}, "egress_drops": {"spoofed_mac": 3}, "mac_moves": 5},
+        "spoofed": [{"reason": "spoofed_mac", "vid": 210, "mac": "02:00:00:00:00:99",
+                     "sent": "sends from MAC address 02:00:00:00:00:99 in VLAN 210",
+                     "advice": "Its own is 02:00:00:00:00:01."}]
+    }));
+    status.request.anti_spoof = sluice_api::AntiSpoof::Mac;
+    status.request.promiscuous = true;
+    status.request.roles = vec![sluice_api::Role::Router];
+    status.request.allowed_address_pairs = vec![sluice_api::AddressPair {
+        mac: None,
+        ip: Some("10.0.0.1/32".parse().unwrap()),
+    }];
+    let text = table(std::slice::from_ref(&status), false, Style::plain());
+    let notice =
+        "net1: sends from MAC address 02:00:00:00:00:99 in VLAN 210: dropped as spoofed_mac\n";
+    assert!(text.contains(notice), "{text}");
+    let text = table(&[status], true, Style::plain());
+    for part in [
+        "mac, promiscuous, router",
+        "own=10.0.0.1/32",
+        "02:00:00:00:00:77 in VLAN 210",
+        "Its own is 02:00:00:00:00:01.",
+    ] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}

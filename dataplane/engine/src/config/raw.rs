@@ -75,6 +75,7 @@ pub(super) struct RawLimits {
     pub(super) attachment: Option<RawFloodLimits>,
     pub(super) wire: Option<RawWireLimits>,
     pub(super) groups: Option<Scalar>,
+    pub(super) macs: Option<Scalar>,
 }
 
 #[derive(Debug, Default, Deserialize)]

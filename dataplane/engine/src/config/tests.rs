@@ -76,6 +76,7 @@ limits:
   attachment: {broadcast: {rate: 5}, arp_nd: {rate: 6, burst: 7}}
   wire: {multicast: {burst: 8}, groups: {rate: 10}}
   groups: 9
+  macs: 10
 policies: /etc/p
 state_dir: /s
 run_dir: /r
@@ -100,6 +101,7 @@ log: info,sluiced=debug
     assert_eq!(limits.attachment.arp_nd, Rate::new(6, 7));
     assert_eq!(limits.attachment.multicast, defaults.attachment.multicast);
     assert_eq!((limits.wire.multicast.burst, limits.groups), (8, 9));
+    assert_eq!(limits.macs, 10);
     assert_eq!(limits.wire.broadcast, defaults.wire.broadcast);
     assert_eq!(
         limits.wire_groups,

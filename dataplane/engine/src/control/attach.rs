@@ -100,6 +100,7 @@ impl Control {
             attached,
             vf: uplink.keep(),
             link: Mutex::new(Some(link)),
+            spoofed: Mutex::default(),
         };
         let mut reply = live.reply();
         reply.warnings.extend(self.warnings_of_vf(&live));

@@ -3,6 +3,7 @@
 
 use sluice_api::{ApiError, AttachmentStatus};
 use sluice_datapath::{Engine, GroupMembership};
+use sluice_packet::{Mac, Vid};
 
 use super::Control;
 use super::key::AttachmentKey;
@@ -18,7 +19,7 @@ impl Control {
         let snapshot = self.engine.with(Engine::snapshot)?;
         let all = self.attachments.all();
         let groups = self.groups();
-        let status = |live: &LiveAttachment| live.status(&snapshot, &groups);
+        let status = |live: &LiveAttachment| live.status(&snapshot, &groups, &self.learned(live));
         Ok(all.iter().map(|(_, live)| status(live)).collect())
     }
 
@@ -37,7 +38,19 @@ impl Control {
         let live = live.ok_or_else(|| {
             refusal::not_found(format!("there is no attachment {container_id}/{ifname}"))
         })?;
-        Ok(live.status(&self.engine.with(Engine::snapshot)?, &self.groups()))
+        let snapshot = self.engine.with(Engine::snapshot)?;
+        Ok(live.status(&snapshot, &self.groups(), &self.learned(&live)))
+    }
+
+    /// MAC addresses that an attachment sends from besides its own; none of one that goes just now.
+    fn learned(&self, live: &LiveAttachment) -> Vec<(Vid, Mac)> {
+        if !live.request().pose().is_learned() {
+            return Vec::new();
+        }
+        let learned = self
+            .engine
+            .try_with(|engine| engine.learned(live.attached.id));
+        learned.unwrap_or_default()
     }
 
     /// Memberships of all attachments; none while a worker does not answer, which keeps nobody from seeing

@@ -129,6 +129,7 @@ pub(super) fn attachment_counters(found: &AttachmentSnapshot) -> AttachmentCount
         late_visits: found.late_visits,
         longest_visit_ns: found.longest_visit_ns,
         refused_groups: found.refused_groups,
+        mac_moves: found.moves,
     }
 }
 

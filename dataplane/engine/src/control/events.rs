@@ -7,10 +7,10 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use sluice_datapath::{AttachmentId, Engine, Event, LogRecord, Spoofed};
-use sluice_packet::Vid;
+use sluice_packet::{Mac, Vid};
 
 use super::log_shares::LogShares;
-use super::{Control, locked};
+use super::{Control, locked, spoofed};
 
 /// Interval at which events are collected from the workers.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -130,18 +130,29 @@ impl Control {
         );
     }
 
-    fn spoofed(&self, spoofed: &Spoofed) {
-        let from = match spoofed.ip {
-            Some(ip) => format!("{} with {ip}", spoofed.mac),
-            None => spoofed.mac.to_string(),
+    /// Says why the first frame of a kind that a pod sends from other addresses goes no further. A pod has
+    /// a line for each drop reason at most.
+    fn spoofed(&self, frame: &Spoofed) {
+        let all = self.attachments.all();
+        let Some((key, live)) = all
+            .iter()
+            .find(|(_, found)| found.attached.id == frame.attachment)
+        else {
+            return;
         };
+        let own = live.record.mac.parse().unwrap_or(Mac::ZERO);
+        let told = spoofed::describe(live.request(), own, frame);
+        let pod = live.request().pod.as_ref();
+        let pod = pod.map_or_else(String::new, |pod| {
+            format!(" ({}/{})", pod.namespace, pod.name)
+        });
         tracing::warn!(
-            "{}: frames from {from} in VLAN {} are dropped, and counted as {}: the attachment may not \
-             use these addresses",
-            self.name_of(spoofed.attachment),
-            spoofed.vid,
-            spoofed.reason.name()
+            "{key}{pod}: {}: dropped, and counted as {}. {}",
+            told.sent,
+            told.reason,
+            told.advice
         );
+        locked(&live.spoofed).push(told);
     }
 
     /// Says how many lines each limit of control has left out of the log.

@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
 use std::sync::Mutex;
 
-use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, Connections, Group, LinkState};
+use sluice_api::{
+    AntiSpoof, AttachReply, AttachRequest, AttachmentStatus, Connections, Group, LinkState,
+    SpoofedFrame,
+};
 use sluice_datapath::{Attached, GroupMembership, Snapshot, UplinkId};
 use sluice_memif::EndpointCounts;
-use sluice_packet::Vid;
+use sluice_packet::{Mac, Vid};
 
 use super::counters::attachment_counters;
 use super::locked;
@@ -27,6 +30,8 @@ pub(super) struct LiveAttachment {
     pub(super) vf: Option<UplinkId>,
     /// `None` once a detach has begun.
     pub(super) link: Mutex<Option<Link>>,
+    /// First frame of each drop reason that the pod was not let send; the datapath tells of no second.
+    pub(super) spoofed: Mutex<Vec<SpoofedFrame>>,
 }
 
 impl LiveAttachment {
@@ -52,11 +57,13 @@ impl LiveAttachment {
         }
     }
 
-    /// Status, with the counters of `snapshot` and those of `groups` that are its own.
+    /// Status, with the counters of `snapshot`, those of `groups` that are its own, and the MAC addresses
+    /// that it has `learned`.
     pub(super) fn status(
         &self,
         snapshot: &Snapshot,
         groups: &[GroupMembership],
+        learned: &[(Vid, Mac)],
     ) -> AttachmentStatus {
         let (link, connections) = match locked(&self.link).as_ref() {
             Some(link) => (link.report(), link.connections()),
@@ -85,6 +92,10 @@ impl LiveAttachment {
         for (vid, address) in found.iter().flat_map(|found| &found.link_locals) {
             link_locals.entry(vid.get()).or_default().push(*address);
         }
+        let mut macs: BTreeMap<u16, Vec<Mac>> = BTreeMap::new();
+        for (vid, mac) in learned {
+            macs.entry(vid.get()).or_default().push(*mac);
+        }
         AttachmentStatus {
             id: self.attached.id.to_u32(),
             request: self.request().clone(),
@@ -96,6 +107,8 @@ impl LiveAttachment {
             last_down,
             peer,
             link_locals,
+            learned: macs,
+            spoofed: locked(&self.spoofed).clone(),
             connections: connections.map(|counts| connections_of(&counts, refusals)),
             groups: groups
                 .iter()
@@ -110,19 +123,29 @@ impl LiveAttachment {
         }
     }
 
-    /// Warnings for the caller: segments that carried nothing when the attachment was made.
+    /// Warnings for the caller: segments that carried nothing when the attachment was made, and frames
+    /// that do not reach its VF.
     fn warnings(&self) -> Vec<String> {
         let segments = self.attached.segments_without_policy.iter();
-        segments
-            .map(|vid| {
-                format!(
-                    "{} of {} has no policy, so it carries nothing: apply a policy for it \
-                     (`sluicectl policies apply FILE`)",
-                    segment(*vid),
-                    self.request().uplink
-                )
-            })
-            .collect()
+        let without_policy = segments.map(|vid| {
+            format!(
+                "{} of {} has no policy, so it carries nothing: apply a policy for it \
+                 (`sluicectl policies apply FILE`)",
+                segment(*vid),
+                self.request().uplink
+            )
+        });
+        let request = self.request();
+        let bridge = request.vf.as_ref();
+        let bridge = bridge.filter(|_| request.anti_spoof == AntiSpoof::Off);
+        let not_reached = bridge.map(|vf| {
+            format!(
+                "antiSpoof off: frames for further MAC addresses of the pod do not reach VF {}, which \
+                 gets those for its own alone; use an uplink for a bridge",
+                vf.address
+            )
+        });
+        without_policy.chain(not_reached).collect()
     }
 }
 

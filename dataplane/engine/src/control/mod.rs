@@ -52,6 +52,7 @@ mod posing;
 mod request;
 mod restore;
 mod shutdown;
+mod spoofed;
 mod state_folder;
 mod status;
 mod uplink_choice;

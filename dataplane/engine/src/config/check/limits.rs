@@ -29,7 +29,7 @@ impl Check<'_> {
             wire: self.flood_limits("limits.wire", floods, &defaults.wire),
             wire_groups: self.rate("limits.wire.groups", wire.groups, defaults.wire_groups),
             groups: self.number("limits.groups", raw.groups, defaults.groups, (0, 1024)),
-            macs: defaults.macs,
+            macs: self.number("limits.macs", raw.macs, defaults.macs, (1, 1024)),
         }
     }
 

@@ -68,7 +68,7 @@ fn allowed(request: &AttachRequest, own: Mac) -> String {
     format!("{text} (antiSpoof: {}).", request.anti_spoof)
 }
 
-/// What would let the frame pass.
+/// Returns what would let the frame pass.
 fn remedy(request: &AttachRequest, own: Mac, frame: &Spoofed) -> String {
     let mac = frame.mac;
     let named = |mac: Mac| {

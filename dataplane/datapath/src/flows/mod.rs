@@ -274,12 +274,19 @@ impl FlowCache {
         let bucket = self.buckets.get_mut(at)?;
         let base = at * WAYS;
         let entries = self.entries.get_mut(base..base + WAYS)?;
-        if let Some(way) = entries.iter().position(|entry| entry.is_of(info)) {
-            // What was learned has changed: the frame goes elsewhere now.
-            if entries[way].is_to_be_confirmed() {
-                entries[way] = FlowEntry::new(info, action);
+        let mut ways = bucket.ways(tag(hash));
+        while !ways.is_empty() {
+            let way = ways.first();
+            if let Some(entry) = entries.get_mut(way)
+                && entry.is_of(info)
+            {
+                // What was learned has changed: the frame goes elsewhere now.
+                if entry.is_to_be_confirmed() {
+                    *entry = FlowEntry::new(info, action);
+                }
+                return Some((FlowNumber::of(base + way), false));
             }
-            return Some((FlowNumber::of(base + way), false));
+            ways = ways.rest();
         }
         self.left = self.left.checked_sub(1)?;
         let version = self.version;

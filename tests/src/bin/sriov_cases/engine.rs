@@ -25,6 +25,11 @@ fn policy(vid: u16) -> String {
 /// Starts an engine on the rig's node, without an uplink of its own, with policies for VLANs 0, 210 and
 /// 220.
 pub(crate) fn start(rig: &Rig) -> Result<Sluiced> {
+    start_with(rig, "")
+}
+
+/// Starts an engine as [`start`] does, with `more` lines in its configuration.
+pub(crate) fn start_with(rig: &Rig, more: &str) -> Result<Sluiced> {
     let policies = rig.path("policies");
     fs::create_dir_all(&policies)?;
     for vid in [0, 210, 220] {
@@ -33,7 +38,7 @@ pub(crate) fn start(rig: &Rig) -> Result<Sluiced> {
     let config = format!(
         "workers: {{count: 1, pin: false}}\n\
          memory: {{small_mbufs: 4096, large_mbufs: 256}}\n\
-         policies: {0}/policies\nstate_dir: {0}/state\nrun_dir: {0}/run\nlog: info\n",
+         policies: {0}/policies\nstate_dir: {0}/state\nrun_dir: {0}/run\nlog: info\n{more}",
         rig.path("").display()
     );
     let path = rig.path("sluiced.yaml");

@@ -9,6 +9,7 @@ mod engine;
 mod kernel;
 mod many;
 mod node;
+mod pose;
 mod selfcheck;
 mod sriov_page;
 mod switch;
@@ -16,6 +17,7 @@ mod teardown;
 mod vf_life;
 mod vfio;
 mod vfs_create;
+mod virtual_firewall;
 mod wire;
 
 use anyhow::Result;
@@ -73,6 +75,8 @@ pub(crate) fn all() -> Vec<&'static Case> {
         driver::CASES,
         engine::CASES,
         switch::CASES,
+        virtual_firewall::CASES,
+        pose::CASES,
         vf_life::CASES,
         sriov_page::CASES,
         // Last, as Kubernetes runs from the first of them on.

@@ -19,7 +19,7 @@ pub const CHECKPOINT: &str = "/var/lib/kubelet/device-plugins/kubelet_internal_c
 ///
 /// # Errors
 /// [`Error::TryAgain`]: it is there and makes no sense, so that any VF might be somebody's. The
-/// kubelet renames a new one into choice whenever something changes.
+/// kubelet renames a new one into place whenever something changes.
 pub(super) fn read(path: &Path) -> Result<Vec<PciAddr>, Error> {
     let root = checkpoint(path)?;
     let mut found = allocated(&root);
@@ -32,7 +32,7 @@ pub(super) fn read(path: &Path) -> Result<Vec<PciAddr>, Error> {
 /// The PCI addresses of devices that pods have, by the checkpoint at `path`.
 ///
 /// # Errors
-/// As of [`read`].
+/// Those of reading a kubelet checkpoint: a file that is not readable, or not of that form.
 pub fn given_out(path: &Path) -> Result<Vec<PciAddr>, Error> {
     Ok(allocated(&checkpoint(path)?))
 }

@@ -73,7 +73,7 @@ pub(super) fn read(
         if let Some(key) = key.or(address.map(|_| "deviceID")) {
             return Err(Error::Config(format!(
                 "{key} is about a VF, and an attachment on uplink {uplink} has none: give if0 in \
-                 choice of uplink, or remove {key}"
+                 place of uplink, or remove {key}"
             )));
         }
         return Ok(UplinkChoice::Uplink(uplink.to_owned()));

@@ -49,11 +49,11 @@ pub struct VfConf {
     pub priority: PriorityRequest,
     /// In engine mode: `firewall`.
     pub firewall: Option<String>,
-    /// `mac`, or what the runtime asks for in its choice.
+    /// `mac`, or what the runtime asks for in its place.
     pub mac: Option<String>,
     /// `mtu`.
     pub mtu: Option<u32>,
-    /// In engine mode: `tap`, a kernel interface in choice of a memif.
+    /// In engine mode: `tap`, a kernel interface in place of a memif.
     pub tap: bool,
     /// In engine mode: `memif`.
     pub memif: MemifConf,

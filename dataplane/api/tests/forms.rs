@@ -256,7 +256,7 @@ fn forms_of_answers() {
             "port": {"rx_frames": 0, "rx_bytes": 0, "tx_frames": 0, "tx_bytes": 0},
             "ingress_drops": {"denied": 1}, "egress_drops": {},
             "held_back": 1, "late_visits": 2, "longest_visit_ns": 50_000, "refused_groups": 3,
-            "lost_log_records": 4}},
+            "lost_log_records": 4, "mac_moves": 5}},
         "workers": [{"id": 0, "core": 3, "loops": 1, "empty_loops": 2, "sleeps": 3, "known": 4,
             "learned": 5, "drops": {"no_mbuf": 6}, "lost_log_records": 7, "copies": 8, "flooded": 9,
             "answers": 10, "handed_off": 11, "taken_over": 12,

@@ -49,7 +49,6 @@ fn from_pf_to_pod(rig: &Rig) -> Result<()> {
     far.ip(&["link", "set", "vlan210", "up"])?;
     far.ip(&["address", "add", "10.21.0.250/24", "dev", "vlan210"])?;
 
-    // The binaries under test may lie elsewhere than a release build's.
     let mut script = String::from("set -ex\npids=\ntrap 'kill $pids' EXIT\n");
     for block in &blocks {
         if block.starts_with(FAR) {
@@ -57,16 +56,12 @@ fn from_pf_to_pod(rig: &Rig) -> Result<()> {
         } else {
             for line in block.lines() {
                 script += &format!("{line}\n");
+                if line.starts_with("PATH=$PWD") {
+                    script += &path_to_tested()?;
+                }
                 if line.ends_with(" &") {
                     script += "pids=\"$pids $!\"\n";
                 }
-            }
-        }
-        if block.contains("PATH=$PWD") {
-            for name in ["sluiced", "examples/vnf"] {
-                let folder = bin(name);
-                let folder = folder.parent().context("no folder")?;
-                script += &format!("PATH={}:$PATH\n", folder.display());
             }
         }
     }
@@ -98,6 +93,18 @@ fn from_pf_to_pod(rig: &Rig) -> Result<()> {
         vf.pf_line()?
     );
     Ok(())
+}
+
+/// Returns the lines that put the programs under test first in PATH: they may lie elsewhere than a release
+/// build's.
+fn path_to_tested() -> Result<String> {
+    let mut lines = String::new();
+    for name in ["sluiced", "examples/vnf"] {
+        let folder = bin(name);
+        let folder = folder.parent().context("no folder")?;
+        lines += &format!("PATH={}:$PATH\n", folder.display());
+    }
+    Ok(lines)
 }
 
 /// Returns the shell blocks of the section.

@@ -67,6 +67,7 @@ impl Rig {
         });
         let log = self.node.log();
         assert!(reached.is_ok(), "{:?}; log:\n{log}", self.uplink());
+        self.is_told(&format!("uplink wire0 is {link}"));
         let uplink = self.uplink();
         assert!(uplink.link_seconds.is_some_and(|seconds| seconds < 60));
         let health = self.node.client().health().unwrap();
@@ -78,13 +79,14 @@ impl Rig {
             .any(|told| told.starts_with(&problem) && told.contains(why));
         assert_eq!(told, link != LinkState::Up, "{:?}", health.problems);
         assert_eq!(health.degraded, link != LinkState::Up, "{health:?}");
-        assert!(log.contains(&format!("uplink wire0 is {link}")), "{log}");
     }
 
-    /// Number of lines of the log that contain `what`.
-    fn lines(&self, what: &str) -> usize {
-        let log = self.node.log();
-        log.lines().filter(|line| line.contains(what)).count()
+    /// Waits until the log contains `what`.
+    fn is_told(&self, what: &str) {
+        let told = wait_for(what, PATIENCE, || {
+            self.node.log().contains(what).then_some(())
+        });
+        assert!(told.is_ok(), "{what}: {}", self.node.log());
     }
 
     /// Checks that an ADD is refused for now, and that the one that made the pod's attachment can be repeated.
@@ -193,8 +195,8 @@ fn an_uplink_without_a_carrier_says_so_and_mends() {
         rig.wait_for(LinkState::Up, "");
         rig.wait_for_frames();
         rig.takes_attachments();
-        assert_eq!(rig.lines("uplink wire0 is down"), round);
-        assert_eq!(rig.lines("uplink wire0 is up"), round);
+        rig.node.says("uplink wire0 is down", round);
+        rig.node.says("uplink wire0 is up", round);
     }
     rig.end();
 }
@@ -211,7 +213,7 @@ fn an_uplink_that_is_set_down_says_so_and_mends() {
     rig.wait_for(LinkState::Up, "");
     rig.wait_for_frames();
     rig.takes_attachments();
-    assert_eq!(rig.lines("uplink wire0 is down"), 1);
+    rig.node.says("uplink wire0 is down", 1);
     rig.end();
 }
 
@@ -228,7 +230,7 @@ fn a_netdev_that_is_deleted_and_made_again_is_taken_up() {
     rig.wait_for(LinkState::Up, "");
     rig.wait_for_frames();
     rig.takes_attachments();
-    assert_eq!(rig.lines("uplink wire0 is gone"), 1);
+    rig.node.says("uplink wire0 is gone", 1);
     let guarded = rig.node.uplink_state();
     assert!(guarded.contains("sluicegate_up0"), "{guarded}");
 
@@ -319,7 +321,7 @@ fn an_mtu_that_changes_is_said_and_holds() {
         health.problems.iter().any(|told| told.starts_with(problem)),
         "{health:?}"
     );
-    assert_eq!(rig.lines("the MTU of up0 is 1000 now, was 1500"), 1);
+    rig.node.says("the MTU of up0 is 1000 now, was 1500", 1);
     let (long, short) = (udp(&rig, 1200), udp(&rig, 900));
     (0..10).for_each(|_| rig.memif.send(&long));
     wait_for("long frames to be counted", PATIENCE, || {
@@ -367,10 +369,8 @@ fn a_mac_address_that_changes_is_said_and_matters_to_nobody() {
         return;
     };
     rig.ip("link set up0 address 02:00:00:00:77:01");
-    wait_for("a line in the log", PATIENCE, || {
-        (rig.lines("the MAC address of up0 is 02:00:00:00:77:01 now") == 1).then_some(())
-    })
-    .unwrap();
+    rig.node
+        .says("the MAC address of up0 is 02:00:00:00:77:01 now", 1);
     rig.wait_for_frames();
     assert!(!rig.node.client().health().unwrap().degraded);
     rig.end();
@@ -431,7 +431,7 @@ fn the_host_is_kept_off_again_when_somebody_lets_it_on() {
         (rig.node.uplink_state() == guarded).then_some(())
     })
     .unwrap();
-    assert_eq!(rig.lines("somebody removed the nftables table"), 1);
-    assert_eq!(rig.lines("IPv6 was enabled on netdev up0"), 1);
+    rig.node.says("somebody removed the nftables table", 1);
+    rig.node.says("IPv6 was enabled on netdev up0", 1);
     rig.end();
 }

@@ -24,13 +24,6 @@ fn wait_for_problem(node: &Node, what: &str, there: bool) {
     assert!(reached.is_ok(), "{what}: {}", node.log());
 }
 
-fn lines(node: &Node, what: &str) -> usize {
-    node.log()
-        .lines()
-        .filter(|line| line.contains(what))
-        .count()
-}
-
 #[test]
 fn a_control_socket_and_a_lock_that_are_removed_are_made_again() {
     if !root_or_skip("a_control_socket_and_a_lock_that_are_removed_are_made_again") {
@@ -49,9 +42,9 @@ fn a_control_socket_and_a_lock_that_are_removed_are_made_again() {
             (answers && node.path("run/engine.lock").exists()).then_some(())
         });
         assert!(again.is_ok(), "{}", node.log());
-        assert_eq!(lines(&node, "somebody removed the control socket"), round);
+        node.says("somebody removed the control socket", round);
     }
-    assert_eq!(lines(&node, "somebody removed the engine's lock file"), 1);
+    node.says("somebody removed the engine's lock file", 1);
     let pod = pod();
     node.attach(&pod, "net1", json!({}));
     assert_eq!(
@@ -102,11 +95,7 @@ fn a_state_folder_that_is_removed_is_made_again_and_the_next_engine_serves_what_
                 fs::set_permissions(node.path("state"), fs::Permissions::from_mode(0o700)).unwrap();
             }
         }
-        let told = "somebody removed the state folder";
-        let again = wait_for("the folder", PATIENCE, || {
-            (lines(&node, told) == round).then_some(())
-        });
-        assert!(again.is_ok(), "{}", node.log());
+        node.says("somebody removed the state folder", round);
         assert_eq!(kept(&node), before, "round {round}");
     }
     // What is detached meanwhile does not come back.
@@ -136,7 +125,7 @@ fn a_folder_of_policies_that_is_removed_is_a_problem_until_it_is_back() {
     assert_eq!(node.client().policies().unwrap().len(), 1, "in force");
     fs::rename(node.path("elsewhere"), node.path("policies")).unwrap();
     wait_for_problem(&node, "the folder of policies", false);
-    assert_eq!(lines(&node, "the folder of policies"), 2, "gone, and back");
+    node.says("the folder of policies", 2);
 }
 
 #[test]
@@ -161,11 +150,8 @@ fn a_namespace_that_dies_without_a_del_is_said() {
     assert_eq!(node.files("state/attachments").len(), 2);
     assert!(node.client().detach(&name, "net1").unwrap().existed);
     wait_for_problem(&node, &name, false);
-    assert_eq!(
-        lines(&node, "the network namespace is gone"),
-        2,
-        "told, and over"
-    );
+    // Told, and over.
+    node.says("the network namespace is gone", 2);
 }
 
 #[test]

@@ -171,6 +171,19 @@ impl Node {
         fs::read_to_string(self.path("log")).unwrap_or_default()
     }
 
+    /// Waits until `count` lines of the log contain `what`, and checks that there are no more. The log tells of a
+    /// change a moment after it can be seen.
+    pub(crate) fn says(&self, what: &str, count: usize) {
+        let lines = || {
+            self.log()
+                .lines()
+                .filter(|line| line.contains(what))
+                .count()
+        };
+        let said = wait_for(what, PATIENCE, || (lines() >= count).then_some(()));
+        assert!(said.is_ok() && lines() == count, "{what}: {}", self.log());
+    }
+
     /// Makes a valid request for `pod` on VLAN 210; members of `with` replace others.
     pub(crate) fn request(&self, pod: &Netns, ifname: &str, with: Value) -> AttachRequest {
         let file = fs::metadata(pod.path()).unwrap();

@@ -3,16 +3,17 @@
 .PHONY: help demo check test test-sriov test-cluster fuzz soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
 
 CARGO ?= cargo
+release := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release
 
 help: ## says what there is
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-build: ## the binaries, optimised
-	$(CARGO) build --release --locked --bins --examples
+build: ## the programs of a node, optimised, static and stripped, in target/dist
+	sh deploy/build.sh
 
 demo: install-needs ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
 	$(CARGO) build --release --locked -p sluiced -p sluicectl -p sluicegate -p sluice-memif -p sluice-vfirewall --bins --example vnf
-	sh tests/as-root.sh $${CARGO_TARGET_DIR:-target}/release/sluicectl demo
+	sh tests/as-root.sh $(release)/sluicectl demo
 
 check: lint ## lint and the tests that need no root: for before every commit
 	sh tests/check.sh
@@ -38,11 +39,11 @@ bench-peers: ## figures under the names that programs for other data planes prin
 
 bench-instructions: ## instructions of each stage per frame or value (INSTRUCTIONS_ARGS; needs valgrind)
 	$(CARGO) build --release --locked -p sluice-benches --bin instructions
-	$${CARGO_TARGET_DIR:-target}/release/instructions $(INSTRUCTIONS_ARGS)
+	$(release)/instructions $(INSTRUCTIONS_ARGS)
 
 soak: ## pods that ping each other beside one that floods: nothing may be lost (SOAK_SECONDS, an hour; SOAK_WORKERS)
 	$(CARGO) build --release --locked -p sluice-benches --bin soak
-	$${CARGO_TARGET_DIR:-target}/release/soak
+	$(release)/soak
 
 bench-cni: install-needs build ## what the meta plugin adds to a call, with and without an API server (root)
 	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) bench --locked -p sluice-tests --bench cni

@@ -4,7 +4,7 @@
 # nice counts only within one autogroup, so the autogroup itself is raised for the time of the run.
 # As root, else at ordinary priority.
 set -eu
-program=${CARGO_TARGET_DIR:-target}/release/peers
+program=${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release/peers
 group=/proc/self/autogroup
 old=$(sed -n 's/.*nice //p' "$group" 2>/dev/null || true)
 back() { echo "${old:-0}" >"$group" 2>/dev/null || true; }

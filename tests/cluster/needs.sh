@@ -1,16 +1,17 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Installs what the cluster's cases need: etcd, containerd and runc from the distribution, and kube-apiserver and
-# kubelet, which no package holds: they are built once from the distribution's source package of Kubernetes, into
-# the cache folder of tests/cache.sh. Prints the folder that holds the two and, where it can be had, flannel's CNI
-# plugin (flannel.sh).
+# Installs what the cluster's cases need: etcd, containerd and runc from the distribution, and Kubernetes' own
+# programs (kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kubectl), which no package holds: they
+# are built once from the distribution's source package, into the cache folder of tests/cache.sh. Prints the folder
+# that holds them and, where it can be had, flannel's CNI plugin (flannel.sh).
 #
 # usage: needs.sh [packages]
 # With `packages` it ends before it builds.
 # Exit code 3: the cluster cannot run here; the last line of standard error says why.
 set -eu
-# The number counts up with every change to how the two are built.
-cache=$(sh "$(dirname "$0")/../cache.sh")/kubernetes-1.20.2-1
+programs="kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl"
+# The number counts up with every change to how they are built.
+cache=$(sh "$(dirname "$0")/../cache.sh")/kubernetes-1.20.2-2
 mkdir -p "$cache"
 PATH=$PATH:/usr/sbin:/sbin
 export DEBIAN_FRONTEND=noninteractive
@@ -59,15 +60,17 @@ ready() {
     echo "$cache/bin"
     exit 0
 }
-if [ -x "$cache/bin/kube-apiserver" ] && [ -x "$cache/bin/kubelet" ]; then
-    ready
-fi
-command -v apt-get >/dev/null 2>&1 || cannot "needs kube-apiserver and kubelet in $cache/bin, and there is no apt-get here to build them from"
+missing=
+for name in $programs; do
+    [ -x "$cache/bin/$name" ] || missing=1
+done
+[ "$missing" ] || ready
+command -v apt-get >/dev/null 2>&1 || cannot "needs $programs in $cache/bin, and there is no apt-get here to build them from"
 . /etc/os-release
-[ "${VERSION_CODENAME:-}" = bookworm ] || cannot "kube-apiserver and kubelet are built from Debian 12's source package; put both into $cache/bin to run elsewhere"
+[ "${VERSION_CODENAME:-}" = bookworm ] || cannot "Kubernetes is built from Debian 12's source package; put $programs into $cache/bin to run elsewhere"
 log=$cache/build.log
 : >"$log"
-quietly() { "$@" >>"$log" 2>&1 9>&- || { tail -5 "$log" >&2; cannot "could not build kube-apiserver and kubelet: $1 failed ($log)"; }; }
+quietly() { "$@" >>"$log" 2>&1 9>&- || { tail -5 "$log" >&2; cannot "could not build Kubernetes: $1 failed ($log)"; }; }
 
 # This machine's apt sources, with their source packages.
 sources=$cache/sources.d
@@ -84,7 +87,7 @@ for file in /etc/apt/sources.list /etc/apt/sources.list.d/*.list; do
     sed -nE 's/^deb( .*)/deb-src\1/p' "$file" >"$sources/${name%.list}-src.list"
 done
 set -- -o DPkg::Lock::Timeout=300 -o Dir::Etc::sourceparts="$sources" -o Dir::Etc::sourcelist=/dev/null
-echo "building kube-apiserver and kubelet (about seven minutes, once; $log)" >&2
+echo "building Kubernetes (about ten minutes, once; $log)" >&2
 quietly $sudo apt-get "$@" update -qq
 quietly $sudo apt-get "$@" install -y -qq --no-install-recommends golang-1.19-go rsync jq make dpkg-dev golang-github-modern-go-reflect2-dev
 rm -rf "$cache/source"
@@ -95,6 +98,11 @@ tree=$(find "$cache/source" -mindepth 1 -maxdepth 1 -type d | head -1)
 # The vendored reflect2 does not work with this Go: the server crashes at the first custom resource.
 rm -rf "$tree/vendor/github.com/modern-go/reflect2"
 cp -r /usr/share/gocode/src/github.com/modern-go/reflect2 "$tree/vendor/github.com/modern-go/reflect2"
+# This kubelet names its socket's path as HTTP/2 authority when it calls a device plugin, which servers other than
+# Go's take for malformed. Kubernetes 1.26 names localhost (kubernetes#112597): so does this one.
+endpoint=$tree/pkg/kubelet/cm/devicemanager/endpoint.go
+sed -i 's/grpc\.DialContext(ctx, unixSocketPath, /&grpc.WithAuthority("localhost"), /' "$endpoint"
+grep -q 'WithAuthority("localhost")' "$endpoint" || cannot "the kubelet's source is another than was expected: $endpoint"
 go=$cache/go
 rm -rf "$go"
 mkdir -p "$go/src/k8s.io"
@@ -110,11 +118,12 @@ END
     cd "$go/src/k8s.io/kubernetes"
     export PATH=/usr/lib/go-1.19/bin:$PATH GOPATH="$go" GOCACHE="$cache/gocache" GO111MODULE=off CGO_ENABLED=0 GOPROXY=off KUBE_GIT_VERSION_FILE="$cache/version"
     unset MAKEFLAGS MFLAGS MAKELEVEL
-    quietly make WHAT="cmd/kube-apiserver cmd/kubelet"
+    # shellcheck disable=SC2086
+    quietly make WHAT="$(printf 'cmd/%s ' $programs)"
 )
 rm -rf "$cache/bin.new"
 mkdir -p "$cache/bin.new"
-for name in kube-apiserver kubelet; do
+for name in $programs; do
     built=$(find "$tree/_output" -type f -name "$name" | head -1)
     [ "$built" ] || cannot "the build left no $name ($log)"
     mv "$built" "$cache/bin.new/$name"

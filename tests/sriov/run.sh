@@ -26,7 +26,7 @@ if [ -z "${SLUICE_BIN_DIR:-}" ]; then
     sh tests/install-needs.sh
     $cargo build --release --locked --bins --examples
 fi
-bin=${SLUICE_BIN_DIR:-$target/release}
+bin=${SLUICE_BIN_DIR:-$target/x86_64-unknown-linux-gnu/release}
 
 if [ -n "${SLUICEGATE_PF:-}" ]; then
     exec sh tests/as-root.sh env SLUICEGATE_PF="$SLUICEGATE_PF" SLUICEGATE_WIRE="${SLUICEGATE_WIRE:-}" \
@@ -61,7 +61,7 @@ serve() {
     SLUICE_SRIOV_NETNS=$(cat "$server/netns")
 }
 if [ "$(id -u)" = 0 ]; then
-    cluster=$(sh tests/cache.sh)/kubernetes-1.20.2-1/bin
+    cluster=$(sh tests/cache.sh)/kubernetes-1.20.2-2/bin
     if [ -x "$cluster/kubelet" ]; then serve; else later=1; fi
 fi
 # Emulation may freeze a machine whatever runs in it: the next machine continues with the cases that are not done.

@@ -149,7 +149,7 @@ fn commands_of_node_and_policies_work() {
     let release = bin("sluiced").parent().unwrap().to_owned();
     let target = work.path().join("target");
     fs::create_dir(&target).unwrap();
-    symlink(release, target.join("release")).unwrap();
+    symlink(release, target.join("dist")).unwrap();
     symlink(root.join("deploy"), work.path().join("deploy")).unwrap();
     let policy = &blocks(&policies_page, "yaml")[0];
     fs::write(work.path().join("voice.yaml"), policy).unwrap();

@@ -5,17 +5,16 @@ mod limits;
 mod posing;
 mod uplinks;
 
-use std::fmt::Display;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 use std::time::Duration;
 
-use serde_saphyr::Location;
 use sluice_datapath::LeastMbufs;
+use sluice_yaml::{Checker, Problems, Scalar};
 
 use super::cores::{self, CoreRequest};
-use super::raw::{RawConfig, RawIdle, RawMemory, RawWorkers, Scalar};
-use super::{Config, IdleConfig, MemoryConfig, Problem, Problems, Surroundings};
+use super::raw::{RawConfig, RawIdle, RawMemory, RawWorkers};
+use super::{Config, IdleConfig, MemoryConfig, Surroundings};
 
 /// Checks every value.
 pub(super) fn check(
@@ -24,9 +23,8 @@ pub(super) fn check(
     around: &Surroundings,
 ) -> Result<Config, Problems> {
     let mut check = Check {
-        file,
+        checker: Checker::new(file),
         around,
-        problems: Vec::new(),
     };
     let workers = check.workers(raw.workers.unwrap_or_default());
     let posing = check.posing(raw.posing.unwrap_or_default());
@@ -39,108 +37,45 @@ pub(super) fn check(
     let run_dir = check.path("run_dir", raw.run_dir, "/run/sluicegate");
     let socket = check.socket(raw.socket, &run_dir);
     let log = check.log(raw.log);
-    let mut problems = check.problems;
-    if problems.is_empty() {
-        let config = Config {
-            file: file.to_owned(),
-            uplinks,
-            workers,
-            memory,
-            idle,
-            limits,
-            posing,
-            policies,
-            vfs: file.with_file_name(sluice_sriov::create::FILE_NAME),
-            state_dir,
-            run_dir,
-            socket,
-            log,
-        };
-        return Ok(config);
-    }
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    Err(Problems(problems))
+    check.checker.finish(Config {
+        file: file.to_owned(),
+        uplinks,
+        workers,
+        memory,
+        idle,
+        limits,
+        posing,
+        policies,
+        vfs: file.with_file_name(sluice_sriov::create::FILE_NAME),
+        state_dir,
+        run_dir,
+        socket,
+        log,
+    })
 }
 
 struct Check<'a> {
-    file: &'a Path,
+    checker: Checker<'a>,
     around: &'a Surroundings,
-    problems: Vec<Problem>,
+}
+
+impl<'a> Deref for Check<'a> {
+    type Target = Checker<'a>;
+
+    fn deref(&self) -> &Checker<'a> {
+        &self.checker
+    }
+}
+
+impl<'a> DerefMut for Check<'a> {
+    fn deref_mut(&mut self) -> &mut Checker<'a> {
+        &mut self.checker
+    }
 }
 
 impl Check<'_> {
-    fn problem(
-        &mut self,
-        at: Option<Location>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-    ) {
-        self.problems.push(Problem {
-            file: self.file.to_owned(),
-            line: at.map_or(0, |at| at.line()),
-            column: at.map_or(0, |at| at.column()),
-            key: key.into(),
-            message: message.into(),
-        });
-    }
-
-    /// Parses a number and checks its range; the default where it is absent or wrong.
-    fn number<T>(&mut self, key: &str, raw: Option<Scalar>, default: T, range: (T, T)) -> T
-    where
-        T: FromStr + PartialOrd + Display + Copy,
-    {
-        let Some(raw) = raw else { return default };
-        match raw.value.parse::<T>() {
-            Ok(value) if value >= range.0 && value <= range.1 => value,
-            _ => {
-                let message = format!(
-                    "\"{}\" is not allowed: use a number from {} to {} (default {default})",
-                    raw.value, range.0, range.1
-                );
-                self.problem(Some(raw.referenced), key, message);
-                default
-            }
-        }
-    }
-
-    /// Looks a word up among those allowed; `None` where it is absent or wrong.
-    fn word<T: Copy>(&mut self, key: &str, raw: Option<&Scalar>, words: &[(&str, T)]) -> Option<T> {
-        let raw = raw?;
-        let found = words
-            .iter()
-            .find(|(word, _)| *word == raw.value)
-            .map(|(_, value)| *value);
-        if found.is_none() {
-            let allowed: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
-            let message = format!(
-                "\"{}\" is not allowed: use {}",
-                raw.value,
-                allowed.join(" or ")
-            );
-            self.problem(Some(raw.referenced), key, message);
-        }
-        found
-    }
-
-    /// Parses an absolute path without `..`.
-    fn path(&mut self, key: &str, raw: Option<Scalar>, default: &str) -> PathBuf {
-        let Some(raw) = raw else {
-            return PathBuf::from(default);
-        };
-        let path = PathBuf::from(&raw.value);
-        if !path.is_absolute() || path.components().any(|part| part.as_os_str() == "..") {
-            let message = format!(
-                "\"{}\" is not an absolute path: write it from / on and without `..` (default: \
-                 {default})",
-                raw.value
-            );
-            self.problem(Some(raw.referenced), key, message);
-        }
-        path
-    }
-
     fn workers(&mut self, raw: RawWorkers) -> Vec<Option<usize>> {
-        let before = self.problems.len();
+        let before = self.count();
         let place = raw.cores.as_ref().map(|cores| cores.referenced);
         let place = place.or(raw.count.as_ref().map(|count| count.referenced));
         let has_count = raw.count.is_some();
@@ -161,7 +96,7 @@ impl Check<'_> {
                 Vec::new()
             })
         });
-        if self.problems.len() > before {
+        if self.count() > before {
             // What follows from a wrong value would only repeat the complaint.
             return vec![None; cores::MAX_WORKERS];
         }

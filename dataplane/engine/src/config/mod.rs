@@ -7,7 +7,6 @@
 mod check;
 pub mod cores;
 mod posing;
-mod problem;
 mod raw;
 #[cfg(test)]
 mod tests;
@@ -19,7 +18,7 @@ use sluice_datapath::{LeastMbufs, Limits};
 use sluice_packet::Vid;
 
 pub use posing::{PosingConfig, PosingLimits};
-pub use problem::{Problem, Problems};
+pub use sluice_yaml::{Problem, Problems};
 
 /// Default path of the configuration file; `--config` names another.
 pub const DEFAULT_FILE: &str = "/etc/sluicegate/sluiced.yaml";

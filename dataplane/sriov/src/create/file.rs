@@ -13,8 +13,8 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize, Serializer};
-use serde_saphyr::{Location, Spanned};
 use sluice_host::FileError;
+use sluice_yaml::{Checker, Location, Problems, Scalar, Spanned};
 
 use crate::{Error, PciAddr};
 
@@ -43,9 +43,10 @@ impl FromStr for PfName {
         // The kernel's rules of netdevs' names (dev_valid_name), IFNAMSIZ among them.
         let bad = |c: char| c.is_whitespace() || c == '/' || c == ':';
         if text.is_empty() || text.len() > 15 || text.contains(bad) || text == "." || text == ".." {
-            return Err(format!(
-                "\"{text}\" is neither a PCI address (0000:01:00.0) nor a netdev's name (enp1s0)"
-            ));
+            return Err(
+                "it is neither a PCI address (0000:01:00.0) nor a netdev's name (enp1s0)"
+                    .to_owned(),
+            );
         }
         Ok(PfName::Netdev(text.to_owned()))
     }
@@ -77,7 +78,7 @@ pub struct VfCount {
     pub autoprobe: Option<bool>,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawFile {
     vfs: Option<Vec<Spanned<RawPf>>>,
@@ -86,9 +87,9 @@ struct RawFile {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPf {
-    pf: Option<Spanned<String>>,
-    count: Option<Spanned<String>>,
-    autoprobe: Option<Spanned<String>>,
+    pf: Option<Scalar>,
+    count: Option<Scalar>,
+    autoprobe: Option<Scalar>,
 }
 
 /// Reads the file.
@@ -105,113 +106,63 @@ pub fn read(path: &Path) -> Result<Vec<VfCount>, Error> {
 /// # Errors
 /// [`Error::VfsFile`] with all problems.
 pub fn parse(path: &Path, text: &str) -> Result<Vec<VfCount>, Error> {
-    let mut problems = Problems {
-        path,
-        found: Vec::new(),
+    let wrong = |problems: Problems| Error::VfsFile {
+        problems: problems.0.iter().map(ToString::to_string).collect(),
     };
-    let options = serde_saphyr::options! { with_snippet: false };
-    let raw = match serde_saphyr::from_str_with_options::<Option<RawFile>>(text, options) {
-        Ok(raw) => raw.and_then(|raw| raw.vfs).unwrap_or_default(),
-        Err(error) => {
-            let at = error.location();
-            let text = error.without_snippet().to_string();
-            let line = text.lines().next().unwrap_or_default();
-            let line = line.strip_prefix("error: ").unwrap_or(line);
-            let line = line.split(" at line ").next().unwrap_or(line);
-            problems.add(
-                at,
-                format!("{line}; write a list `vfs` of entries with pf, count and, if need be, autoprobe"),
-            );
-            return Err(problems.error());
-        }
-    };
+    let raw: RawFile = sluice_yaml::parse(path, text, "sluicectl vfs create --help")
+        .map_err(|problem| wrong(Problems(vec![problem])))?;
+    let mut checker = Checker::new(path);
     let mut all: Vec<VfCount> = Vec::new();
-    for entry in raw {
+    for (index, entry) in raw.vfs.unwrap_or_default().into_iter().enumerate() {
         let at = entry.referenced;
-        if let Some(one) = problems.entry(at, entry.value) {
+        let key = format!("vfs[{index}]");
+        if let Some(one) = check(&mut checker, &key, at, &entry.value) {
             if all.iter().any(|other| other.pf == one.pf) {
-                problems.add(Some(at), format!("PF {} is here twice: keep one", one.pf));
+                let message = format!("PF {} is here twice: keep one", one.pf);
+                checker.problem(Some(at), key, message);
             } else {
                 all.push(one);
             }
         }
     }
-    if problems.found.is_empty() {
-        Ok(all)
-    } else {
-        Err(problems.error())
-    }
+    checker.finish(all).map_err(wrong)
 }
 
-struct Problems<'a> {
-    path: &'a Path,
-    found: Vec<String>,
-}
-
-impl Problems<'_> {
-    fn add(&mut self, at: Option<Location>, message: impl fmt::Display) {
-        let path = self.path.display();
-        self.found.push(match at {
-            Some(at) => format!("{path}:{}:{}: {message}", at.line(), at.column()),
-            None => format!("{path}: {message}"),
-        });
-    }
-
-    fn error(self) -> Error {
-        Error::VfsFile {
-            problems: self.found,
+/// Checks one entry.
+fn check(checker: &mut Checker<'_>, key: &str, at: Location, raw: &RawPf) -> Option<VfCount> {
+    let pf = match &raw.pf {
+        None => {
+            let message = "there is no `pf`: name its PCI address or netdev";
+            checker.problem(Some(at), key, message);
+            None
         }
-    }
-
-    fn entry(&mut self, at: Location, raw: RawPf) -> Option<VfCount> {
-        let pf = match &raw.pf {
-            None => {
-                self.add(Some(at), "there is no `pf`: name its PCI address or netdev");
+        Some(pf) => checker.parsed::<PfName>(&format!("{key}.pf"), pf),
+    };
+    let count = match &raw.count {
+        None => {
+            let message = "there is no `count`: write the number of VFs, from 0";
+            checker.problem(Some(at), key, message);
+            None
+        }
+        // As many as PCI has room for (SR-IOV 1.1, TotalVFs is 16 bits).
+        Some(count) => match count.value.parse::<u16>() {
+            Ok(number) => Some(u32::from(number)),
+            Err(_) => {
+                let message = format!("\"{}\" is not a number from 0 to 65535", count.value);
+                checker.problem(Some(count.referenced), format!("{key}.count"), message);
                 None
             }
-            Some(pf) => pf
-                .value
-                .parse::<PfName>()
-                .map_err(|why| self.add(Some(pf.referenced), format!("pf: {why}")))
-                .ok(),
-        };
-        let count = match &raw.count {
-            None => {
-                self.add(
-                    Some(at),
-                    "there is no `count`: write the number of VFs, from 0",
-                );
-                None
-            }
-            // As many as PCI has room for (SR-IOV 1.1, TotalVFs is 16 bits).
-            Some(count) => match count.value.parse::<u16>() {
-                Ok(number) => Some(u32::from(number)),
-                Err(_) => {
-                    let message =
-                        format!("count: \"{}\" is not a number from 0 to 65535", count.value);
-                    self.add(Some(count.referenced), message);
-                    None
-                }
-            },
-        };
-        let autoprobe = match &raw.autoprobe {
-            None => Some(None),
-            Some(word) => match word.value.as_str() {
-                "true" => Some(Some(true)),
-                "false" => Some(Some(false)),
-                other => {
-                    let message = format!("autoprobe: \"{other}\" is neither true nor false");
-                    self.add(Some(word.referenced), message);
-                    None
-                }
-            },
-        };
-        Some(VfCount {
-            pf: pf?,
-            count: count?,
-            autoprobe: autoprobe?,
-        })
-    }
+        },
+    };
+    let words = [("true", true), ("false", false)];
+    let before = checker.count();
+    let autoprobe = checker.word(&format!("{key}.autoprobe"), raw.autoprobe.as_ref(), &words);
+    (checker.count() == before).then_some(())?;
+    Some(VfCount {
+        pf: pf?,
+        count: count?,
+        autoprobe,
+    })
 }
 
 #[cfg(test)]
@@ -262,11 +213,11 @@ mod tests {
         let text = "vfs:\n  - {pf: a/b, count: many}\n  - {count: 1, autoprobe: maybe}\n  - {pf: enp1s0}\n";
         let found = problems(text);
         let starts = [
-            "vfs.yaml:2:10: pf: \"a/b\" is neither",
-            "vfs.yaml:2:22: count: \"many\" is not a number",
-            "vfs.yaml:3:5: there is no `pf`",
-            "vfs.yaml:3:27: autoprobe: \"maybe\"",
-            "vfs.yaml:4:5: there is no `count`",
+            "vfs.yaml:2:10: vfs[0].pf: \"a/b\": it is neither",
+            "vfs.yaml:2:22: vfs[0].count: \"many\" is not a number",
+            "vfs.yaml:3:5: vfs[1]: there is no `pf`",
+            "vfs.yaml:3:27: vfs[1].autoprobe: \"maybe\"",
+            "vfs.yaml:4:5: vfs[2]: there is no `count`",
         ];
         assert_eq!(found.len(), starts.len(), "{found:?}");
         for (found, start) in found.iter().zip(starts) {

@@ -3,16 +3,15 @@
 
 mod legs;
 
-use std::fmt::Display;
 use std::net::IpAddr;
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
-use std::str::FromStr;
 
 use ipnet::IpNet;
-use serde_saphyr::{Location, Spanned};
+use sluice_yaml::{Checker, Location, Problems, Scalar, Spanned};
 
-use super::raw::{RawConfig, RawLog, RawRoute, Scalar};
-use super::{Config, Problem, Problems};
+use super::Config;
+use super::raw::{RawConfig, RawLog, RawRoute};
 use crate::interfaces::{Interface, InterfaceId};
 use crate::neighbours::NeighbourLimits;
 use crate::routes::Route;
@@ -24,10 +23,7 @@ const DEFAULT_LOG_RATE: u32 = 100;
 
 /// Checks every value.
 pub(super) fn check(file: &Path, raw: RawConfig) -> Result<Config, Problems> {
-    let mut check = Check {
-        file,
-        problems: Vec::new(),
-    };
+    let mut check = Check(Checker::new(file));
     let (legs, interfaces) = check.legs(raw.legs.unwrap_or_default());
     let routes = check.routes(raw.routes.unwrap_or_default(), &interfaces);
     let policies = check.policies(raw.policies);
@@ -41,80 +37,37 @@ pub(super) fn check(file: &Path, raw: RawConfig) -> Result<Config, Problems> {
         default,
         (16, 1 << 20),
     );
-    let mut problems = check.problems;
-    if problems.is_empty() {
-        return Ok(Config {
-            legs,
-            interfaces,
-            routes,
-            policies,
-            log_file,
-            log_rate,
-            neighbours,
-        });
-    }
-    problems.sort_by_key(|problem| (problem.line, problem.column));
-    Err(Problems(problems))
+    check.0.finish(Config {
+        legs,
+        interfaces,
+        routes,
+        policies,
+        log_file,
+        log_rate,
+        neighbours,
+    })
 }
 
-struct Check<'a> {
-    file: &'a Path,
-    problems: Vec<Problem>,
+struct Check<'a>(Checker<'a>);
+
+impl<'a> Deref for Check<'a> {
+    type Target = Checker<'a>;
+
+    fn deref(&self) -> &Checker<'a> {
+        &self.0
+    }
+}
+
+impl<'a> DerefMut for Check<'a> {
+    fn deref_mut(&mut self) -> &mut Checker<'a> {
+        &mut self.0
+    }
 }
 
 impl Check<'_> {
-    fn problem(
-        &mut self,
-        at: Option<Location>,
-        key: impl Into<String>,
-        message: impl Into<String>,
-    ) {
-        self.problems.push(Problem {
-            file: self.file.to_owned(),
-            line: at.map_or(0, |at| at.line()),
-            column: at.map_or(0, |at| at.column()),
-            key: key.into(),
-            message: message.into(),
-        });
-    }
-
-    /// Parses a value; `None`, and a problem, if it is wrong.
-    fn parsed<T: FromStr<Err: Display>>(&mut self, key: &str, raw: &Scalar) -> Option<T> {
-        match raw.value.parse() {
-            Ok(value) => Some(value),
-            Err(error) => {
-                self.problem(
-                    Some(raw.referenced),
-                    key,
-                    format!("\"{}\": {error}", raw.value),
-                );
-                None
-            }
-        }
-    }
-
-    /// Parses a number and checks its range; the default where it is absent or wrong.
-    fn number<T>(&mut self, key: &str, raw: Option<&Scalar>, default: T, range: (T, T)) -> T
-    where
-        T: FromStr + PartialOrd + Display + Copy,
-    {
-        let Some(raw) = raw else { return default };
-        match raw.value.parse::<T>() {
-            Ok(value) if value >= range.0 && value <= range.1 => value,
-            _ => {
-                let message = format!(
-                    "\"{}\" is not allowed: use a number from {} to {} (default {default})",
-                    raw.value, range.0, range.1
-                );
-                self.problem(Some(raw.referenced), key, message);
-                default
-            }
-        }
-    }
-
     /// Path relative to the file.
     fn beside(&self, path: &str) -> PathBuf {
-        self.file.parent().unwrap_or(Path::new("")).join(path)
+        self.file().parent().unwrap_or(Path::new("")).join(path)
     }
 
     fn policies(&mut self, raw: Option<Scalar>) -> PathBuf {

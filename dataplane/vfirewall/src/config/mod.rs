@@ -11,7 +11,6 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
@@ -22,6 +21,7 @@ use crate::interfaces::{Interface, InterfaceTable};
 use crate::routes::Route;
 
 pub use load::load_tables;
+pub use sluice_yaml::{Problem, Problems};
 
 /// Most legs.
 pub const MAX_LEGS: usize = 8;
@@ -67,56 +67,6 @@ impl LegConfig {
         // Both are plain values without a notion of equality of their own.
         let plain = |leg: &LegConfig| format!("{} {:?} {:?}", leg.name, leg.address, leg.memif);
         plain(self) == plain(other)
-    }
-}
-
-/// Problem of the configuration.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
-    /// File that it is in; empty for arguments.
-    pub file: PathBuf,
-    /// Line, from 1; 0 where none applies.
-    pub line: u64,
-    /// Column, from 1; 0 where none applies.
-    pub column: u64,
-    /// Key that it is about: `legs[0].mac`; empty where none applies.
-    pub key: String,
-    /// Message: what is wrong, and what is allowed.
-    pub message: String,
-}
-
-impl fmt::Display for Problem {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if self.file.as_os_str().is_empty() {
-            f.write_str("arguments")?;
-        } else {
-            write!(f, "{}", self.file.display())?;
-        }
-        if self.line > 0 {
-            write!(f, ":{}:{}", self.line, self.column)?;
-        }
-        if !self.key.is_empty() {
-            write!(f, ": {}", self.key)?;
-        }
-        write!(f, ": {}", self.message)
-    }
-}
-
-/// Every problem of a configuration and its policies.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problems(pub Vec<Problem>);
-
-impl std::error::Error for Problems {}
-
-impl fmt::Display for Problems {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, problem) in self.0.iter().enumerate() {
-            if at > 0 {
-                writeln!(f)?;
-            }
-            problem.fmt(f)?;
-        }
-        Ok(())
     }
 }
 

@@ -4,12 +4,7 @@
 use std::path::Path;
 
 use serde::Deserialize;
-use serde_saphyr::{Error, Location, Spanned};
-
-use super::Problem;
-
-/// Value as written, with its position in the file.
-pub(super) type Scalar = Spanned<String>;
+use sluice_yaml::{Problem, Scalar, Spanned, unplaced};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -66,56 +61,9 @@ pub(super) struct RawLog {
     pub(super) rate: Option<Scalar>,
 }
 
-/// Value that stands in no file.
-pub(super) fn unplaced<T>(value: T) -> Spanned<T> {
-    Spanned::new(value, Location::UNKNOWN, Location::UNKNOWN)
-}
-
 /// Parses the structure of a file.
 pub(super) fn parse(file: &Path, text: &str) -> Result<RawConfig, Problem> {
-    let options = serde_saphyr::options! { with_snippet: false };
-    serde_saphyr::from_str_with_options::<Option<RawConfig>>(text, options)
-        .map(Option::unwrap_or_default)
-        .map_err(|error| problem(file, &error))
-}
-
-/// First problem of the structure.
-fn problem(file: &Path, error: &Error) -> Problem {
-    let (line, column) = error
-        .location()
-        .map_or((0, 0), |at| (at.line(), at.column()));
-    let (key, message) = match error.without_snippet() {
-        Error::SerdeUnknownField {
-            field, expected, ..
-        } => (
-            field.clone(),
-            format!(
-                "there is no such key here: use one of {}",
-                expected.join(", ")
-            ),
-        ),
-        Error::DuplicateMappingKey { key, .. } => (
-            key.clone().unwrap_or_default(),
-            "this key is here twice: keep one of them".to_owned(),
-        ),
-        other => {
-            let text = other.to_string();
-            let first = text.lines().next().unwrap_or_default();
-            let first = first.strip_prefix("error: ").unwrap_or(first);
-            let first = first.split(" at line ").next().unwrap_or(first);
-            (
-                String::new(),
-                format!("{first}; see `vfirewall --help` for the form of the file"),
-            )
-        }
-    };
-    Problem {
-        file: file.to_owned(),
-        line,
-        column,
-        key,
-        message,
-    }
+    sluice_yaml::parse(file, text, "vfirewall --help")
 }
 
 /// Builds the same from arguments.

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks of the configuration's uplinks. There may be none: the pods of such a node have VFs.
 
-use serde_saphyr::{Location, Spanned};
 use sluice_packet::Vid;
+use sluice_yaml::{Location, Scalar, Spanned};
 
-use super::super::raw::{RawUplink, Scalar};
+use super::super::raw::RawUplink;
 use super::super::{PosingLimits, UplinkConfig, UplinkDriver};
 use super::Check;
 
@@ -161,9 +161,9 @@ impl Check<'_> {
 
     fn ring_frames(&mut self, key: &str, raw: Option<Scalar>) -> u32 {
         let place = raw.as_ref().map(|raw| raw.referenced);
-        let before = self.problems.len();
+        let before = self.count();
         let frames = self.number(key, raw, DEFAULT_RING_FRAMES, (64, 16_384));
-        if self.problems.len() == before && !frames.is_power_of_two() {
+        if self.count() == before && !frames.is_power_of_two() {
             let message = format!(
                 "{frames} is not a power of two: use {}, or {}",
                 frames.next_power_of_two() / 2,

@@ -2,13 +2,13 @@
 //! Checks of legs and their interfaces.
 
 use ipnet::IpNet;
-use serde_saphyr::{Location, Spanned};
 use sluice_packet::{Mac, Vid};
 use sluice_pod::MemifArg;
+use sluice_yaml::{Location, Scalar, Spanned, unplaced};
 
 use super::Check;
 use crate::config::interface_file::InterfaceFile;
-use crate::config::raw::{RawLeg, RawVlan, Scalar, unplaced};
+use crate::config::raw::{RawLeg, RawVlan};
 use crate::config::{LegConfig, MAX_LEGS};
 use crate::interfaces::{Interface, MAX_INTERFACES};
 

@@ -4,10 +4,10 @@
 use std::fmt;
 use std::path::PathBuf;
 
-/// Problem of one key of the configuration file.
+/// Problem of one key of a configuration file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Path of the configuration file.
+    /// Path of the file; empty for arguments.
     pub file: PathBuf,
     /// Line, from 1; 0 where none applies.
     pub line: u64,
@@ -21,7 +21,11 @@ pub struct Problem {
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", self.file.display())?;
+        if self.file.as_os_str().is_empty() {
+            f.write_str("arguments")?;
+        } else {
+            write!(f, "{}", self.file.display())?;
+        }
         if self.line > 0 {
             write!(f, ":{}:{}", self.line, self.column)?;
         }

@@ -1,0 +1,90 @@
+// SPDX-License-Identifier: Apache-2.0
+//! The agent; see [`sluice_agent`].
+#![forbid(unsafe_code)]
+
+use std::io::IsTerminal;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use sluice_agent::config::{AgentConfig, DEFAULT_FILE};
+use sluice_agent::context::Context;
+use sluice_agent::parts;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing_subscriber::EnvFilter;
+
+/// Exit code: the agent could not start.
+const EXIT_FAILED: u8 = 1;
+/// Exit code: the command line or the configuration is wrong (clap's own code).
+const EXIT_USAGE: u8 = 2;
+
+/// The node's agent: installs the plugins, serves devices to the kubelet, metrics and a page
+#[derive(Debug, Parser)]
+#[command(name = "sluice-agent", version)]
+struct Args {
+    /// The configuration, a YAML file
+    #[arg(long, value_name = "FILE", default_value = DEFAULT_FILE)]
+    config: PathBuf,
+
+    /// Name of the node in the cluster, unless the file has it
+    #[arg(long, value_name = "NAME", env = "NODE_NAME")]
+    node: Option<String>,
+
+    /// Check the configuration, change nothing, and exit
+    #[arg(long)]
+    check: bool,
+}
+
+fn main() -> ExitCode {
+    // The plugins of a DEL start as this program.
+    if let Some(code) = sluicegate::spec::exec::become_plugin() {
+        return code;
+    }
+    let args = Args::parse();
+    let config = match AgentConfig::load(&args.config, args.node.as_deref()) {
+        Ok(config) => config,
+        Err(problems) => {
+            eprintln!("{problems}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    if args.check {
+        println!("{}: good", args.config.display());
+        return ExitCode::SUCCESS;
+    }
+    tracing_subscriber::fmt()
+        .with_env_filter(EnvFilter::builder().parse_lossy(&config.log))
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .init();
+    match run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::from(EXIT_FAILED)
+        }
+    }
+}
+
+/// Runs the parts until SIGTERM or SIGINT.
+fn run(config: AgentConfig) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let context = Arc::new(Context::new(config));
+        let stop = async {
+            tokio::select! {
+                _ = terminate.recv() => {}
+                _ = interrupt.recv() => {}
+            }
+            tracing::info!("stopping");
+        };
+        parts::run(&context, &parts::PARTS, stop).await;
+        Ok(())
+    })
+}

@@ -2,8 +2,10 @@
 //! What the parts of the agent share.
 
 use crate::config::AgentConfig;
+use crate::devices::DevicesStatus;
 use crate::engine::Engine;
 use crate::parts::Health;
+use crate::reaper::ReaperStatus;
 
 /// Shared state of one agent.
 #[derive(Debug)]
@@ -14,6 +16,10 @@ pub struct Context {
     pub engine: Engine,
     /// Health of every part.
     pub health: Health,
+    /// Status of the device plugins.
+    pub devices: DevicesStatus,
+    /// Status of the reaper.
+    pub reaper: ReaperStatus,
 }
 
 impl Context {
@@ -22,6 +28,8 @@ impl Context {
         Context {
             engine: Engine::new(&config.engine_socket),
             health: Health::default(),
+            devices: DevicesStatus::default(),
+            reaper: ReaperStatus::default(),
             config,
         }
     }

@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Part `devices` of the agent.
 
+mod status;
+
 use crate::parts::Part;
+
+pub use status::{DevicesStatus, PoolStatus};
 
 /// The part.
 pub const PART: Part = Part {

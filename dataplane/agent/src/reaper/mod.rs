@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Part `reaper` of the agent.
 
+mod status;
+
 use crate::parts::Part;
+
+pub use status::{ReaperCounts, ReaperStatus};
 
 /// The part.
 pub const PART: Part = Part {

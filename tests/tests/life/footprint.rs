@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+//! What an engine holds of the machine.
+
+use std::fs;
+
+use sluice_tests::wait_for;
+
+use crate::engine_rig::{Node, PATIENCE};
+
+/// Kibibytes by which resident memory may have grown: allocators keep some.
+const ROOM_KIB: u64 = 64 << 10;
+
+/// What an engine without attachments holds.
+#[derive(Debug)]
+pub(super) struct Footprint {
+    files: usize,
+    threads: usize,
+    resident_kib: u64,
+    mbufs: u64,
+}
+
+impl Footprint {
+    /// Measures the engine once its threads and files do not change any more.
+    pub(super) fn when_calm(node: &Node, pid: u32) -> Footprint {
+        let mut last = (0, 0);
+        let mut same = 0;
+        wait_for("the engine to be calm", PATIENCE, || {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            let now = (count(pid, "fd"), count(pid, "task"));
+            same = if now == last { same + 1 } else { 0 };
+            last = now;
+            (same >= 10).then_some(())
+        })
+        .unwrap();
+        let memory = node.client().status().unwrap().memory;
+        Footprint {
+            files: last.0,
+            threads: last.1,
+            resident_kib: resident_kib(pid),
+            mbufs: memory.small.in_flight + memory.large.in_flight,
+        }
+    }
+
+    /// Checks that it has no more than another; resident memory may vary a little.
+    pub(super) fn assert_no_more_than(&self, fresh: &Footprint) {
+        assert!(self.files <= fresh.files, "files");
+        assert!(self.threads <= fresh.threads, "threads");
+        assert!(self.mbufs <= fresh.mbufs, "mbufs");
+        assert!(
+            self.resident_kib <= fresh.resident_kib + ROOM_KIB,
+            "resident memory"
+        );
+    }
+}
+
+fn count(pid: u32, folder: &str) -> usize {
+    fs::read_dir(format!("/proc/{pid}/{folder}"))
+        .unwrap()
+        .count()
+}
+
+fn resident_kib(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find(|line| line.starts_with("VmRSS:"));
+    let words = line.unwrap().split_whitespace().nth(1).unwrap();
+    words.parse().unwrap()
+}

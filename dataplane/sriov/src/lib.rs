@@ -4,6 +4,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`sysfs`] | PCI functions, PFs and VFs as the kernel lists them |
+//! | [`view`] | what sysfs shows to those who give VFs out: links, PFs, device files of VFIO |
 //! | [`settings`] | settings that a PF keeps for each of its VFs, and how two sets of them differ |
 //! | [`links`] | netdevs and VF settings, read and changed through rtnetlink |
 //! | [`create`] | VFs made from a PF, as a file or an operator asks |
@@ -19,6 +20,7 @@ mod error;
 pub mod links;
 pub mod settings;
 pub mod sysfs;
+pub mod view;
 
 pub use error::Error;
 pub use sluice_vfio::{BadPciAddr, ErrorKind, PciAddr};

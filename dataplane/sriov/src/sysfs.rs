@@ -51,6 +51,11 @@ impl Sysfs {
         Sysfs { root: root.into() }
     }
 
+    /// Root of the tree.
+    pub(crate) fn root(&self) -> &Path {
+        &self.root
+    }
+
     /// A function's folder.
     pub fn folder(&self, addr: PciAddr) -> PathBuf {
         self.root.join("bus/pci/devices").join(addr.to_string())

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Real kube-apiserver over etcd, and a kubelet over the node's containerd.
+//! Real kube-apiserver over etcd.
 
 use std::fs;
 use std::ops::Deref;
@@ -7,10 +7,10 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
-use super::{Api, IMAGE, Node};
+use super::{Api, Kubelet, Node};
 use crate::{Netns, Process, run, wait_for};
 use anyhow::Result;
-use serde_json::{Value, json};
+use serde_json::Value;
 
 /// Bearer token of the administrator.
 pub const ADMIN: &str = "admin-token";
@@ -157,93 +157,7 @@ impl Drop for Cluster {
     }
 }
 
-/// Running kubelet. What it sets for the whole machine is put back on drop.
-#[derive(Debug)]
-pub struct Kubelet {
-    process: Process,
-    sysctls: Vec<(&'static str, String)>,
-}
-
-/// Sysctls that the kubelet sets for the whole machine.
-const SYSCTLS: [&str; 5] = [
-    "vm/overcommit_memory",
-    "vm/panic_on_oom",
-    "kernel/panic",
-    "kernel/panic_on_oops",
-    "kernel/keys/root_maxkeys",
-];
-
-impl Kubelet {
-    /// Starts a kubelet, named `node`, from the folder `programs`.
-    ///
-    /// # Errors
-    /// It does not start, or the node is not ready in time.
-    pub fn start(node: &Node, api: &Api, programs: &Path) -> Result<Kubelet> {
-        let mut sysctls = Vec::new();
-        for key in SYSCTLS {
-            if let Ok(value) = fs::read_to_string(Path::new("/proc/sys").join(key)) {
-                sysctls.push((key, value));
-            }
-        }
-        let config = json!({"kind": "KubeletConfiguration",
-            "apiVersion": "kubelet.config.k8s.io/v1beta1", "cgroupDriver": "cgroupfs",
-            "cgroupsPerQOS": false, "enforceNodeAllocatable": [], "failSwapOn": false,
-            "makeIPTablesUtilChains": false, "authentication": {"anonymous": {"enabled": true},
-            "webhook": {"enabled": false}}, "authorization": {"mode": "AlwaysAllow"},
-            "readOnlyPort": 0, "address": "127.0.0.1", "syncFrequency": "2s",
-            "evictionHard": {"memory.available": "1Mi"}});
-        let file = node.dir().join("kubelet.json");
-        fs::write(&file, config.to_string())?;
-        let root = node.dir().join("kubelet");
-        let mut command = node.netns.daemon(programs.join("kubelet"));
-        command
-            .arg("--config")
-            .arg(&file)
-            .arg("--kubeconfig")
-            .arg(api.kubeconfig("admin", ADMIN)?)
-            .arg("--root-dir")
-            .arg(&root)
-            .arg("--cert-dir")
-            .arg(root.join("pki"))
-            .args([
-                "--container-runtime",
-                "remote",
-                "--container-runtime-endpoint",
-            ])
-            .arg(format!("unix://{}", node.socket().display()))
-            .args([
-                "--hostname-override",
-                "node",
-                "--pod-infra-container-image",
-                IMAGE,
-            ])
-            .args(["--runtime-cgroups", "/", "--kubelet-cgroups", "/"]);
-        let log = node.dir().join("kubelet.log");
-        let process = Process::start(logged(&mut command, &log)?)?;
-        let kubelet = Kubelet { process, sysctls };
-        let ready = || {
-            let node = api
-                .must(&node.netns, "GET", "/api/v1/nodes/node", &Value::Null)
-                .ok()?;
-            let conditions = node["status"]["conditions"].as_array()?.clone();
-            let mut ready = conditions.iter().filter(|one| one["type"] == "Ready");
-            ready.any(|one| one["status"] == "True").then_some(())
-        };
-        wait_for("the kubelet to be ready", node.patience, ready)?;
-        Ok(kubelet)
-    }
-}
-
-impl Drop for Kubelet {
-    fn drop(&mut self) {
-        self.process.kill();
-        for (key, value) in &self.sysctls {
-            let _ = fs::write(Path::new("/proc/sys").join(key), value);
-        }
-    }
-}
-
-fn logged<'a>(command: &'a mut Command, path: &Path) -> Result<&'a mut Command> {
+pub(super) fn logged<'a>(command: &'a mut Command, path: &Path) -> Result<&'a mut Command> {
     let log = fs::File::options().create(true).append(true).open(path)?;
     Ok(command
         .stdout(Stdio::from(log.try_clone()?))

@@ -6,10 +6,12 @@ mod api;
 mod cri;
 mod image;
 mod kube;
+mod kubelet;
 
 pub use api::Api;
 pub use cri::{Cri, Pod};
-pub use kube::{ADMIN, Cluster, Kubelet, PORT};
+pub use kube::{ADMIN, Cluster, PORT};
+pub use kubelet::Kubelet;
 
 use std::fs;
 use std::os::unix::fs::symlink;

@@ -43,14 +43,16 @@ pub fn programs_or_skip(case: &str) -> Option<PathBuf> {
     folder
 }
 
-/// Reads the objects in a file of deploy/.
+/// Reads the objects in a file of deploy/ or deploy/base/.
 ///
 /// # Errors
 /// The file cannot be read, or is no YAML.
 pub fn deployed(file: &str) -> Result<Vec<Value>> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../deploy")
-        .join(file);
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
+    let mut path = deploy.join(file);
+    if !path.exists() {
+        path = deploy.join("base").join(file);
+    }
     let text =
         fs::read_to_string(&path).with_context(|| format!("cannot read {}", path.display()))?;
     serde_saphyr::from_multiple(&text).with_context(|| path.display().to_string())

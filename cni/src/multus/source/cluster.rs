@@ -311,7 +311,7 @@ impl Cluster {
                 "{said}: the credentials of kubeconfig are not (or no more) good: renew them"
             ))),
             403 => Refusal::Final(Error::Config(format!(
-                "{said}: the user of kubeconfig lacks the right: see deploy/rbac.yaml"
+                "{said}: the user of kubeconfig lacks the right: see deploy/base/rbac.yaml"
             ))),
             409 | 429 | 500..=599 => {
                 let seconds = status.details.as_ref().map(|d| d.retry_after_seconds);

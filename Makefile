@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo check test test-sriov test-cluster fuzz soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build install-needs
+.PHONY: help demo check test test-sriov test-cluster fuzz soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs
 
 CARGO ?= cargo
 release := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release
@@ -10,6 +10,12 @@ help: ## says what there is
 
 build: ## the programs of a node, optimised, static and stripped, in target/dist
 	sh deploy/build.sh
+
+image: build ## the image of a node's programs, in target/image: an OCI archive, its parts and their sums (IMAGE_ARGS)
+	sh deploy/image/build.sh $(IMAGE_ARGS)
+
+deb: build ## a Debian package of a node's programs, units and pages, in target/deb
+	sh deploy/deb/build.sh
 
 demo: install-needs ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
 	$(CARGO) build --release --locked -p sluiced -p sluicectl -p sluicegate -p sluice-memif -p sluice-vfirewall --bins --example vnf
@@ -24,8 +30,8 @@ test: install-needs ## every test there is, told against those that were skipped
 test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> [SLUICEGATE_WIRE=<netdev>]: on that PF
 	sh tests/sriov/run.sh
 
-test-cluster: install-needs build ## the plugins under containerd, and in a cluster of kube-apiserver, etcd and kubelet
-	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) test --locked -p sluice-tests --test cluster
+test-cluster: install-needs build ## the plugins under containerd, and the whole in clusters of one node by image and manifests
+	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) test --locked -p sluice-tests --test cluster --test on_a_cluster
 
 fuzz: ## every fuzz target for a minute each (FUZZ_SECONDS); needs a nightly compiler
 	sh fuzz/run.sh

@@ -15,6 +15,9 @@ keepalived:keepalived:a virtual address that two pods share
 dpdk-testpmd:dpdk-dev:the DPDK peer
 /usr/lib/cni/bridge:containernetworking-plugins:the primary network of a pod
 cc:gcc:linking
+buildah:buildah:the image, without a daemon
+/usr/lib/python3.11/ensurepip/__init__.py:python3-venv:checking manifests
+systemd-analyze:systemd:checking units
 '
 
 packages=

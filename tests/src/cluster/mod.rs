@@ -3,15 +3,19 @@
 //! kubelet. All real, all with state of their own.
 
 mod api;
+mod control;
 mod cri;
 mod image;
 mod kube;
 mod kubelet;
+mod machine;
 
 pub use api::Api;
+pub use control::{ADMIN_CONFIG, WholeCluster};
 pub use cri::{Cri, Pod};
 pub use kube::{ADMIN, Cluster, PORT};
 pub use kubelet::Kubelet;
+pub use machine::{Daemon, Machine, NODE_ADDRESS};
 
 use std::fs;
 use std::os::unix::fs::symlink;

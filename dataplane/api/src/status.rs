@@ -18,6 +18,9 @@ pub struct Health {
     /// without link, an attachment that is not served; `problems` says what.
     #[serde(default)]
     pub degraded: bool,
+    /// Whether the engine drains: it takes no new attachments, and goes on serving those it has.
+    #[serde(default)]
+    pub draining: bool,
     /// Reasons why not, and problems that an operator should look at.
     pub problems: Vec<String>,
     /// The engine's version.
@@ -80,6 +83,25 @@ pub struct WorkerStatus {
     pub empty_loops: u64,
     /// Times it slept.
     pub sleeps: u64,
+    /// NUMA node of its core; absent where it is not pinned, or the machine has no nodes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
+    /// Time of the loops that found frames, in units of the CPU's time stamp counter.
+    #[serde(default)]
+    pub busy_cycles: u64,
+    /// Time of the loops that found none, and of sleeps, in the same units.
+    #[serde(default)]
+    pub idle_cycles: u64,
+    /// Units of that counter in a millisecond, as the worker has measured them; 0 before.
+    #[serde(default)]
+    pub cycles_per_ms: u64,
+    /// Bursts that it received from uplinks and pods, by size: of 1 frame, 2 to 3, 4 to 7, 8 to 15, 16 to
+    /// 31, 32 to 63, 64. Empty ones are in `empty_loops` alone. No entry: an engine that does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub burst_frames: Vec<u64>,
+    /// Frames in all these bursts.
+    #[serde(default)]
+    pub burst_frames_sum: u64,
     /// Frames that went by what the flow cache knew.
     #[serde(default)]
     pub known: u64,
@@ -165,6 +187,9 @@ pub struct UplinkStatus {
     pub driver: String,
     /// The netdev or file it stands on.
     pub device: String,
+    /// NUMA node of the NIC; absent where it has none or nobody knows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub numa: Option<u32>,
     /// The worker that polls it.
     pub worker: usize,
     /// MTU in bytes.

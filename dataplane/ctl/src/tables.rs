@@ -47,7 +47,7 @@ pub(super) fn status(status: &Status, style: Style) -> String {
     }
 
     let mut workers = style.table(&[
-        "WORKER", "CORE", "LOOPS", "EMPTY", "SLEEPS", "KNOWN", "LEARNED", "DROPPED",
+        "WORKER", "CORE", "NUMA", "BUSY", "LOOPS", "EMPTY", "SLEEPS", "KNOWN", "LEARNED", "DROPPED",
     ]);
     for worker in &status.workers {
         workers.add_row(vec![
@@ -57,6 +57,11 @@ pub(super) fn status(status: &Status, style: Style) -> String {
                     .core
                     .map_or("any".to_owned(), |core| core.to_string()),
             ),
+            style.number(worker.numa.map_or("-".to_owned(), |node| node.to_string())),
+            style.number(share(
+                worker.busy_cycles,
+                worker.busy_cycles.saturating_add(worker.idle_cycles),
+            )),
             style.number(short(worker.loops)),
             style.number(share(worker.empty_loops, worker.loops)),
             style.number(short(worker.sleeps)),

@@ -10,7 +10,7 @@ fn status_of(ready: bool) -> Status {
         "health": {"ready": ready, "problems": ["VLAN 9 has no policy"], "version": "0.1.0", "pid": 42},
         "uptime_seconds": 3725,
         "workers": [{"id": 0, "core": 3, "loops": 200, "empty_loops": 150, "sleeps": 7,
-                     "known": 900, "learned": 12, "drops": {"no_mbuf": 4}}],
+                     "numa": 1, "busy_cycles": 300, "idle_cycles": 700, "known": 900, "learned": 12, "drops": {"no_mbuf": 4}}],
         "memory": {"small": {"all": 16384, "free": 16380, "in_flight": 4},
                    "large": {"all": 1024, "free": 1024, "in_flight": 0}, "backing": "hugetlb"},
         "uplinks": [{"name": "wire0", "network": "wire0", "driver": "af_packet", "device": "eth1", "worker": 0,
@@ -37,8 +37,8 @@ policies    version 4
 problem: VLAN 9 has no policy
 notice: 2 control connections were closed, as their peers were too slow
 
-WORKER CORE LOOPS EMPTY SLEEPS KNOWN LEARNED DROPPED
-     0    3   200   75%      7   900      12       4
+WORKER CORE NUMA BUSY LOOPS EMPTY SLEEPS KNOWN LEARNED DROPPED
+     0    3    1  30%   200   75%      7   900      12       4
 
 MBUFS  ALL   FREE  IN FLIGHT ON
 2 KiB  16384 16380         4 hugetlb

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Counters that one worker writes and anyone reads: no lock, no atomic read-modify-write.
 
+mod bursts;
 mod late;
 
 use std::sync::Arc;
@@ -10,6 +11,8 @@ use sluice_stats::{LinkState, NicCounters, Traffic};
 
 use crate::drops::DropCounts;
 use crate::ports::seam::UplinkReport;
+pub use bursts::BURST_CLASSES;
+pub(crate) use bursts::BurstCounts;
 pub use late::LateCounts;
 
 /// Counter of one writer: a load and a store lose nothing, and cost less than an atomic add.
@@ -208,6 +211,12 @@ pub(crate) struct WorkerCounts {
     pub(crate) loops: Count,
     pub(crate) empty_loops: Count,
     pub(crate) sleeps: Count,
+    /// Time of the loops that found frames and of those that found none, sleeps included, in units of
+    /// [`sluice_mem::cycles`].
+    pub(crate) busy_cycles: Count,
+    pub(crate) idle_cycles: Count,
+    /// Bursts received from uplinks and pods.
+    pub(crate) bursts: BurstCounts,
     /// Frames that hit in the flow cache.
     pub(crate) flow_hits: Count,
     /// Flows inserted into the flow cache.

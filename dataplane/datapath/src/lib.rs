@@ -43,7 +43,7 @@ pub use control::figures::{
     RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot, WorkerSnapshot,
 };
 pub use control::memory::LeastMbufs;
-pub use counters::LateCounts;
+pub use counters::{BURST_CLASSES, LateCounts};
 pub use drops::{DropCounts, DropReason};
 pub use error::{ConfigError, Error};
 pub use frame::FrameInfo;

@@ -8,6 +8,7 @@
 //! | [`netns`] | network namespaces: identity (path, device, inode, moment, boot), opening, running code inside |
 //! | [`boot`] | identity of this boot of the machine |
 //! | [`error`] | failure at a file: what was being done, which path, what the kernel said |
+//! | [`topology`] | NUMA nodes, and cores that are threads of one physical core |
 //! | [`engine`] | the engine's files: their names, its lock, its records |
 #![forbid(unsafe_code)]
 
@@ -17,6 +18,7 @@ pub mod error;
 pub mod lock;
 pub mod netns;
 pub mod store;
+pub mod topology;
 
 pub use boot::boot_id;
 pub use error::FileError;

@@ -9,6 +9,7 @@ use sluice_mem::{Backing, Conservation};
 use sluice_packet::{FlowKey, Vid};
 use sluice_stats::Traffic;
 
+use crate::counters::BURST_CLASSES;
 use crate::drops::DropCounts;
 use crate::ids::{AttachmentId, SegmentId, UplinkId};
 use crate::pipeline::event::Spoofed;
@@ -98,6 +99,16 @@ pub struct WorkerSnapshot {
     pub empty_loops: u64,
     /// Sleeps.
     pub sleeps: u64,
+    /// Time of the loops that found frames, in units of the CPU's counter.
+    pub busy_cycles: u64,
+    /// Time of the loops that found none, and of sleeps.
+    pub idle_cycles: u64,
+    /// Units of the CPU's counter in a millisecond; 0 until they are measured.
+    pub cycles_per_ms: u64,
+    /// Bursts received from ports, of 1, 2 to 3, 4 to 7, ... frames.
+    pub bursts: [u64; BURST_CLASSES],
+    /// Frames in these bursts.
+    pub burst_frames: u64,
     /// Frames that hit in the flow cache.
     pub flow_hits: u64,
     /// Flows inserted into the flow cache.

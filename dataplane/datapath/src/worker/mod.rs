@@ -5,6 +5,7 @@
 //! |---|---|
 //! | `mod.rs` | the loop |
 //! | `idle.rs` | the idle ladder and the doorbell; `sleep.rs`, the worker's last rung |
+//! | `usage.rs` | busy and idle time |
 //! | `visits.rs` | the time that each visit of a pod's port takes |
 //! | `housekeeping.rs` | the uplinks' housekeeping, every 10 ms |
 //! | `commands.rs` | messages from control and back; `handle_command.rs`, what they do |
@@ -14,6 +15,7 @@ mod handle_command;
 mod housekeeping;
 pub(crate) mod idle;
 mod sleep;
+mod usage;
 mod visits;
 
 use std::sync::Arc;
@@ -30,6 +32,7 @@ use crate::pipeline::tables::Tables;
 use crate::pipeline::tx_shares::begin_round;
 use commands::{Answer, Command, Numbered};
 use idle::{Doorbell, Idle};
+use usage::Usage;
 use visits::Visits;
 
 /// Everything that runs on a worker's thread.
@@ -47,6 +50,7 @@ pub(crate) struct Worker {
     /// being first, or the drawback of being last.
     turn: usize,
     visits: Visits,
+    usage: Usage,
     /// Uplinks that this worker polls.
     uplinks: Vec<UplinkId>,
     /// Time of the last housekeeping, by the clock of [`WorkerState::now_ms`].
@@ -73,6 +77,7 @@ impl Worker {
             polled: Vec::with_capacity(MAX_ATTACHMENTS),
             turn: 0,
             visits: Visits::new(),
+            usage: Usage::default(),
             uplinks: Vec::with_capacity(MAX_UPLINKS),
             housekeeping_ms: 0,
         }
@@ -113,10 +118,15 @@ impl Worker {
             send_answers(&self.tables, &mut self.state);
         }
         for &uplink in &self.uplinks {
-            frames += ingress(&self.tables, &mut self.state, uplink);
+            let received = ingress(&self.tables, &mut self.state, uplink);
+            self.state.counts.bursts.received(received);
+            frames += received;
             send_answers(&self.tables, &mut self.state);
         }
-        frames += self.visit_pods();
+        self.usage.found(frames);
+        let received = self.visit_pods();
+        self.usage.found(received);
+        frames += received;
         flush(&self.tables, &mut self.state);
         self.wake_others();
         self.count_loop(frames);
@@ -134,7 +144,8 @@ impl Worker {
             0
         };
         let (before, after) = self.polled.split_at(self.turn.min(self.polled.len()));
-        self.visits.begin();
+        let now = self.visits.begin();
+        self.usage.end_span(now, &self.state.counts);
         for &slot in after.iter().chain(before) {
             let received = egress(&self.tables, &mut self.state, slot);
             send_answers(&self.tables, &mut self.state);
@@ -143,6 +154,7 @@ impl Worker {
                 && let Some(Some(attachment)) = self.state.attachments.get(slot)
             {
                 attachment.counts.visited(took, self.visits.budget());
+                self.state.counts.bursts.received(received);
             }
             frames += received;
         }

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Sleep of a worker: arming every port's wake-up, and going to sleep unless one has frames.
 
+use sluice_mem::cycles;
+
 use super::Worker;
 use super::idle::Slept;
 use crate::ports::seam::Wake;
@@ -32,6 +34,7 @@ impl Worker {
                         .flatten()
                         .all(|ring| ring.is_empty())
             });
+            self.usage.end_span(cycles(), &self.state.counts);
             if slept != Slept::NotAtAll {
                 self.state.counts.sleeps.add(1);
             }

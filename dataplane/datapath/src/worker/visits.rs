@@ -32,10 +32,11 @@ impl Visits {
         }
     }
 
-    /// Begins the first visit of a round.
+    /// Begins the first visit of a round. Returns the counter's reading.
     #[inline(always)]
-    pub(super) fn begin(&mut self) {
+    pub(super) fn begin(&mut self) -> u64 {
         self.last = cycles();
+        self.last
     }
 
     /// Ends a visit, and begins the next. Returns what it took.

@@ -8,6 +8,8 @@ use sluice_api::{
 };
 use sluice_datapath::{AttachmentSnapshot, Drops, Engine, Snapshot, UplinkSnapshot};
 
+use sluice_host::topology::node_of_device;
+
 use super::Control;
 use super::status::workers;
 
@@ -111,6 +113,7 @@ pub(super) fn uplink_status(found: &UplinkSnapshot, owner: Option<String>) -> Up
         nic: found.report.nic,
         driver: found.driver.to_owned(),
         device: found.device.clone(),
+        numa: node_of_device(&found.device),
         worker: found.worker,
         mtu: found.mtu,
         counters: found.traffic,

@@ -25,6 +25,7 @@ impl Control {
         Health {
             ready: ready.is_ok(),
             degraded: ready.is_ok() && !problems.is_empty(),
+            draining: false,
             problems,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

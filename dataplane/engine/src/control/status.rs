@@ -7,6 +7,7 @@ use sluice_api::{
     ApiError, GroupStatus, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerStatus,
 };
 use sluice_datapath::{Engine, GroupMembership, MemorySnapshot, SegmentId, Snapshot};
+use sluice_host::topology::Topology;
 use sluice_mem::Backing;
 
 use super::Control;
@@ -77,12 +78,19 @@ fn groups_of(
 
 /// Status and counters of the workers.
 pub(super) fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
+    let topology = Topology::default();
     let worker = |(id, found): (usize, &sluice_datapath::WorkerSnapshot)| WorkerStatus {
         id,
         core: found.core,
         loops: found.loops,
         empty_loops: found.empty_loops,
         sleeps: found.sleeps,
+        numa: found.core.and_then(|core| topology.node_of(core)),
+        busy_cycles: found.busy_cycles,
+        idle_cycles: found.idle_cycles,
+        cycles_per_ms: found.cycles_per_ms,
+        burst_frames: found.bursts.to_vec(),
+        burst_frames_sum: found.burst_frames,
         known: found.flow_hits,
         learned: found.flow_inserts,
         drops: drops(&found.drops),

@@ -25,6 +25,7 @@ fn start() -> Engine {
         large_mbufs: 1024,
         flow_cache: 1024,
         huge_pages: HugePages::Off,
+        numa_node: None,
         idle: IdleConfig::default(),
         limits: Limits::default(),
     })

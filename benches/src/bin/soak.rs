@@ -126,6 +126,7 @@ fn main() -> Result<()> {
 fn start(workers: usize) -> Result<(Engine, UplinkId)> {
     let least = LeastMbufs::new(workers, 0);
     let engine = Engine::start(EngineConfig {
+        numa_node: None,
         workers: vec![WorkerConfig::default(); workers],
         small_mbufs: least.small.max(8192),
         large_mbufs: least.large,

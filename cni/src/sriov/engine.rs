@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! The engine, asked through its control socket, and what is done about it when it is down.
 
+use std::os::fd::AsFd;
 use std::time::Duration;
 
 use sluice_api::client::{Client, ClientError};
 use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, ErrorCode};
+use sluice_host::Netns;
 use sluice_host::engine::{EngineLock, forget_attachment};
 
 use super::paths::PluginPaths;
@@ -70,7 +72,13 @@ impl<'a> Engine<'a> {
     /// # Errors
     /// See [`error`]. After [`Error::TryAgain`] it may have been made, or be made later.
     pub(super) fn attach(&self, request: &AttachRequest) -> Result<AttachReply, Error> {
-        self.client(ATTACH).attach(request).map_err(error)
+        let client = self.client(ATTACH);
+        // What is wrong with a namespace that cannot be opened, the engine says.
+        let reply = match Netns::open(&request.netns) {
+            Ok(netns) => client.attach_in(request, netns.as_fd()),
+            Err(_) => client.attach(request),
+        };
+        reply.map_err(error)
     }
 
     /// Finds an attachment.

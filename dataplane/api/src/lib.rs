@@ -10,6 +10,8 @@
 //! | `GET /v1/attachments` | | `[`[`AttachmentStatus`]`]` |
 //! | `GET /v1/attachments/{container_id}/{ifname}` | | [`AttachmentStatus`] |
 //! | `DELETE /v1/attachments/{container_id}/{ifname}` | | [`DetachReply`] |
+//! | `POST /v1/drain`, `DELETE /v1/drain` | | [`DrainReply`] |
+//! | `POST /v1/reload` | | [`ReloadReport`] |
 //! | `GET /v1/counters` | | [`Counters`] |
 //! | `GET /v1/balance` | | [`Balance`] |
 //! | `GET /v1/policies` | | `[`[`PolicyStatus`]`]` |
@@ -34,6 +36,7 @@ mod host_errors;
 mod mac;
 mod policies;
 mod pose;
+mod reload;
 mod status;
 
 pub use attach::{
@@ -50,6 +53,7 @@ pub use policies::{
 pub use pose::{
     MAX_ADDRESS_PAIRS, MAX_MULTICAST_GROUPS, check_address_pairs, check_multicast_groups,
 };
+pub use reload::{ChangedSetting, DrainReply, KeptSetting, ReloadReport};
 pub use sluice_packet::pose::{AddressPair, AntiSpoof, Pose, parse_prefix};
 pub use sluice_packet::role::Role;
 pub use sluice_packet::{Mac, MacError, Vid, VidError, VidRange};

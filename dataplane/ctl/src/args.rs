@@ -103,6 +103,21 @@ pub enum Command {
         #[command(subcommand)]
         command: RecordCommand,
     },
+    /// Have the engine take no new attachments; those that are there go on. It holds over a restart of the
+    /// engine, until it is undone or the machine is started again
+    Drain {
+        /// Take attachments again
+        #[arg(long)]
+        undo: bool,
+        /// Return when nothing is attached any more
+        #[arg(long, conflicts_with = "undo")]
+        wait: bool,
+    },
+    /// Have the engine read its configuration and its policies again, and say what changed and what stays
+    Reload,
+    /// Send the engine SIGTERM and wait for its end, `--timeout` at most: for a preStop hook whose container's
+    /// first process forwards no signal
+    Stop,
     /// Whether this node has what VFs and memifs need, and the command that mends what is missing
     Doctor,
     /// Show the whole path on this machine, in network namespaces of its own, and clean up (root)

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `sluicectl doctor`: whether this node has what VFs and pods' memifs need, each with the command
-//! that mends it. It looks and changes nothing.
+//! that mends it. It looks and changes nothing. A running engine is asked for its workers and uplinks.
+
+mod process;
 
 use std::path::Path;
 
 use comfy_table::Cell;
 use rustix::process::{Resource, getrlimit};
 use serde::Serialize;
+use sluice_api::client::Client;
 use sluice_sriov::create;
 use sluice_sriov::sysfs::Sysfs;
 
@@ -44,12 +47,21 @@ struct Node<'a> {
 }
 
 /// Shows what was found; fails if VFs cannot be used here.
-pub(super) fn run(output: &mut Output) -> Result<(), Failure> {
+pub(super) fn run(client: &Client, output: &mut Output) -> Result<(), Failure> {
     let node = Node {
         root: Path::new("/"),
         memlock: getrlimit(Resource::Memlock).current,
     };
-    let findings = node.examine();
+    let mut findings = node.examine();
+    let process = process::Process {
+        root: Path::new("/"),
+        cmk: std::env::var("CMK_CPUS_ASSIGNED")
+            .ok()
+            .filter(|value| !value.trim().is_empty()),
+        // An engine that does not run is no fault of the node.
+        status: client.status().ok(),
+    };
+    findings.extend(process.examine());
     output.show(&findings, |findings, style| table(findings, style))?;
     if findings.iter().any(|finding| finding.state == State::Bad) {
         return Err(Failure::Shown);

@@ -10,9 +10,11 @@ mod attachments;
 mod check;
 mod counters;
 mod doctor;
+mod drain;
 mod output;
 mod policies;
 mod records;
+mod reload;
 mod tables;
 mod vfs;
 mod vfs_create;
@@ -77,6 +79,9 @@ pub enum Failure {
         /// Path of the folder.
         path: PathBuf,
     },
+    /// Engine that was not stopped.
+    #[error("{0}")]
+    Stop(String),
     /// Standard output is gone.
     #[error("cannot write the answer: {0}")]
     Output(#[from] std::io::Error),
@@ -170,7 +175,10 @@ fn run(args: &Args) -> Result<(), Failure> {
             vfs::run(&client, state_dir, pf.as_deref(), &mut output)?;
         }
         Command::Records { command } => records::run(command, &mut output)?,
-        Command::Doctor => doctor::run(&mut output)?,
+        Command::Drain { undo, wait } => drain::run(&client, *undo, *wait, &mut output)?,
+        Command::Reload => reload::run(&client, &mut output)?,
+        Command::Stop => drain::stop(&client, args.timeout(), &mut output)?,
+        Command::Doctor => doctor::run(&client, &mut output)?,
         Command::Demo(options) => {
             if !sluice_demo::run(options, args.json) {
                 return Err(Failure::Shown);

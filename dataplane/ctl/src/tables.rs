@@ -17,6 +17,8 @@ pub(super) fn status(status: &Status, style: Style) -> String {
     let mut head = style.table(&[]);
     let state = if health.ready {
         style.good("ready")
+    } else if health.draining {
+        style.bad("drained")
     } else {
         style.bad("not ready")
     };

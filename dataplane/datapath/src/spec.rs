@@ -26,6 +26,8 @@ pub struct EngineConfig {
     pub flow_cache: usize,
     /// Whether the mempools may use huge pages.
     pub huge_pages: sluice_mem::HugePages,
+    /// NUMA node of the mempools; `None`: wherever the kernel puts them.
+    pub numa_node: Option<u32>,
     /// Idle ladder of the workers.
     pub idle: IdleConfig,
     /// Limits of what one source may cause others to receive.

@@ -6,6 +6,7 @@
 //! unjudged. The shutdown is the reverse, and gives the host everything back.
 
 mod affinity;
+mod memory;
 mod privileges;
 mod running;
 
@@ -15,14 +16,15 @@ use std::time::Duration;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use sluice_api::ApiError;
+use sluice_log::LogHandle;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use self::running::Running;
-use crate::config::Config;
-use crate::control::Control;
+use crate::config::{Config, Surroundings};
+use crate::control::{Control, InService};
 use crate::records::RecordError;
 use crate::server::{self, SocketError};
 use sluice_host::engine::EngineLockError;
@@ -79,26 +81,36 @@ pub enum DaemonError {
 ///
 /// # Errors
 /// A step of the start or the shutdown failed; the host has back all that could be given back.
-pub fn run(config: &Config) -> Result<(), DaemonError> {
+pub fn run(config: &Config, log: LogHandle) -> Result<(), DaemonError> {
     raise_open_files();
     privileges::drop_others()?;
+    // Control's threads will have other cores; a netdev that is not there is no problem.
+    let around = Surroundings {
+        netdevs: None,
+        ..Surroundings::of_this_process()
+    };
+    let in_service = InService {
+        config: config.clone(),
+        around,
+        log: Some(log),
+    };
     affinity::keep_off(&config.workers);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(system("cannot create the runtime of the control side"))?;
-    let result = runtime.block_on(live(config.clone()));
+    let result = runtime.block_on(live(in_service));
     // A request that hangs is not waited for any longer.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
 }
 
-async fn live(config: Config) -> Result<(), DaemonError> {
+async fn live(in_service: InService) -> Result<(), DaemonError> {
     // Before the start, so that a signal does not cut it short halfway.
     let mut signals = Signals::listen()?;
-    let config_socket = config.socket.clone();
+    let config_socket = in_service.config.socket.clone();
     let (listeners, new_listeners) = unbounded_channel();
-    let started = tokio::task::spawn_blocking(move || Running::start(&config, listeners)).await;
+    let started = tokio::task::spawn_blocking(move || Running::start(in_service, listeners)).await;
     let running = started.map_err(|error| DaemonError::System {
         what: "internal error at start",
         source: std::io::Error::other(error),
@@ -152,7 +164,12 @@ async fn serve(
             }
             _ = signals.reload.recv() => {
                 let control = Arc::clone(control);
-                tokio::task::spawn_blocking(move || control.reload_policies());
+                tokio::task::spawn_blocking(move || {
+                    tracing::info!("SIGHUP: reading the configuration again");
+                    if let Err(error) = control.reload() {
+                        tracing::error!("{error}");
+                    }
+                });
             }
         }
     }

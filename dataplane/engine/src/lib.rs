@@ -10,6 +10,7 @@
 //! | [`uplinks`] | netdevs taken from the host and given back |
 //! | [`records`] | the records of attachments, which outlive an engine; locks and namespaces are `sluice-host`'s |
 //! | [`server`], [`peer`], [`refusal`] | the control socket, who may ask, and what is refused |
+//! | [`sysctl`] | settings below `/proc/sys/net`, also where that is read-only |
 //! | [`log_limit`] | the log lines that a pod or a peer can cause |
 //!
 //! Nothing here runs per packet. What does is in `sluice-datapath`, behind [`engine`].
@@ -24,10 +25,12 @@ pub mod control;
 pub mod daemon;
 pub mod engine;
 pub mod links;
+mod log_identity;
 pub mod log_limit;
 pub mod peer;
 pub mod records;
 pub mod refusal;
 pub mod server;
+pub mod sysctl;
 pub mod uplinks;
 pub mod vfs;

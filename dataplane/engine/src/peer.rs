@@ -40,7 +40,7 @@ pub enum PeerError {
     /// User namespace that cannot be looked at.
     #[error(
         "the user namespace of pid {pid} cannot be seen ({why}): the engine must run in the pid \
-         namespace of those who ask (`hostPID: true`)"
+         namespace of those who ask (`hostPID: true`), and have CAP_SYS_PTRACE"
     )]
     Hidden {
         /// Process id of the peer; 0 for one outside this pid namespace.

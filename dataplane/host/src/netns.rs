@@ -3,7 +3,7 @@
 
 use std::fs::{self, File};
 use std::io;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -145,7 +145,11 @@ impl NetnsIdentity {
 #[derive(Debug, thiserror::Error)]
 pub enum NetnsError {
     /// Path leads nowhere.
-    #[error("there is no network namespace at {}: its pod is gone", path.display())]
+    #[error(
+        "there is no network namespace at {}: its pod is gone, or this process does not see it (a \
+         container needs /run/netns mounted with `mountPropagation: HostToContainer`, and /var/run linked \
+         to /run in its image)", path.display()
+    )]
     Gone {
         /// Path asked for.
         path: PathBuf,
@@ -162,7 +166,10 @@ pub enum NetnsError {
         found: (u64, u64),
     },
     /// File is not a network namespace.
-    #[error("{} is not a network namespace: give the path of a namespace file", path.display())]
+    #[error(
+        "{} is not a network namespace: give the path of a namespace file; if it is one on the host, this \
+         container's mount of its folder lacks `mountPropagation: HostToContainer`", path.display()
+    )]
     NotOne {
         /// Path asked for.
         path: PathBuf,
@@ -199,7 +206,25 @@ impl Netns {
     /// # Errors
     /// [`NetnsError`]: it is gone, another one, none at all, or this process's own.
     pub fn open(asked: &NetnsRef) -> Result<Netns, NetnsError> {
-        let netns = Netns::open_path(&asked.path)?;
+        Netns::open_path(&asked.path)?.verify(asked)
+    }
+
+    /// Takes a namespace that somebody else has opened, and verifies its identity as [`Netns::open`] does. Its
+    /// path need lead nowhere here.
+    ///
+    /// # Errors
+    /// [`NetnsError`]: it is another one, none at all, or this process's own.
+    pub fn from_fd(fd: OwnedFd, asked: &NetnsRef) -> Result<Netns, NetnsError> {
+        Netns::of_file(File::from(fd), &asked.path)?.verify(asked)
+    }
+
+    /// Whether its path leads to it, as this process sees that path.
+    pub fn is_at_its_path(&self) -> bool {
+        NetnsRef::of(&self.path).is_ok_and(|there| (there.dev, there.ino) == self.id)
+    }
+
+    fn verify(self, asked: &NetnsRef) -> Result<Netns, NetnsError> {
+        let netns = self;
         if netns.id != (asked.dev, asked.ino) {
             return Err(NetnsError::Other {
                 asked: asked.clone(),
@@ -239,6 +264,18 @@ impl Netns {
                 },
                 _ => system("cannot open")(source),
             })?;
+        Netns::of_file(file, path)
+    }
+
+    /// Takes an open file, which may be anything.
+    fn of_file(file: File, path: &Path) -> Result<Netns, NetnsError> {
+        let system = |action| {
+            move |source| NetnsError::System {
+                action,
+                path: path.to_owned(),
+                source,
+            }
+        };
         let kind =
             rustix::fs::fstatfs(&file).map_err(|errno| system("cannot look at")(errno.into()))?;
         if kind.f_type != NSFS_MAGIC {
@@ -299,6 +336,12 @@ impl Netns {
             path: path.clone(),
             source,
         }
+    }
+}
+
+impl AsFd for Netns {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.file.as_fd()
     }
 }
 

@@ -16,7 +16,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_api::client::Client;
-use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, LinkState};
+use sluice_api::{AttachReply, AttachRequest, AttachmentStatus, Health, LinkState};
 use sluice_tests::{Netns, Process, assert_conserved, bin, wait_for};
 use tempfile::TempDir;
 
@@ -140,8 +140,17 @@ impl Node {
         self.start_as(Command::new(bin("sluiced")))
     }
 
+    /// Starts the engine and waits until its health is as `is_up` says.
+    pub(crate) fn start_when(&self, is_up: impl Fn(&Health) -> bool) -> Engine {
+        self.start_until(Command::new(bin("sluiced")), is_up)
+    }
+
     /// Starts an engine as [`Node::start`] does, by `command`.
-    pub(crate) fn start_as(&self, mut command: Command) -> Engine {
+    pub(crate) fn start_as(&self, command: Command) -> Engine {
+        self.start_until(command, |health| health.ready)
+    }
+
+    fn start_until(&self, mut command: Command, is_up: impl Fn(&Health) -> bool) -> Engine {
         let log = fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -157,7 +166,7 @@ impl Node {
             .enter(move || Process::start(&mut command))
             .unwrap();
         let ready = wait_for("the engine to take attachments", PATIENCE, || {
-            self.client().health().ok().filter(|health| health.ready)
+            self.client().health().ok().filter(|health| is_up(health))
         });
         assert!(ready.is_ok(), "log of the engine:\n{}", self.log());
         Engine {

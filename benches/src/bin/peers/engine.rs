@@ -13,6 +13,7 @@ use sluice_mem::HugePages;
 /// Starts an engine with one worker for each of `cores` and a policy of `rules` rules for VLAN 210.
 pub(crate) fn start(cores: &[usize], rules: u16, idle: IdleConfig) -> Result<(Engine, UplinkId)> {
     let engine = Engine::start(EngineConfig {
+        numa_node: None,
         workers: cores
             .iter()
             .map(|&core| WorkerConfig { core: Some(core) })

@@ -3,6 +3,7 @@
 
 use std::error::Error as _;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full, Limited};
@@ -12,6 +13,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
+use super::fd_stream::FdStream;
 use super::{Client, ClientError, DownReason};
 use crate::{ApiError, ErrorCode};
 
@@ -21,19 +23,20 @@ const MAX_ANSWER_BYTES: usize = 64 << 20;
 /// Delay before a connect is retried while the engine's queue of connections is full.
 const BACKLOG_RETRY: Duration = Duration::from_millis(20);
 
-/// Sends one request and reads its whole answer.
+/// Sends one request, `fd` with its first byte, and reads its whole answer.
 pub(super) fn exchange(
     client: &Client,
     method: &str,
     path: &str,
     body: Option<Vec<u8>>,
+    fd: Option<OwnedFd>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| client.protocol(format!("no runtime for the request: {error}")))?;
     runtime.block_on(async {
-        match timeout(client.timeout, converse(client, method, path, body)).await {
+        match timeout(client.timeout, converse(client, method, path, body, fd)).await {
             Ok(answer) => answer,
             Err(_) => Err(ClientError::TimedOut {
                 socket: client.socket.clone(),
@@ -48,8 +51,9 @@ async fn converse(
     method: &str,
     path: &str,
     body: Option<Vec<u8>>,
+    fd: Option<OwnedFd>,
 ) -> Result<(StatusCode, Bytes), ClientError> {
-    let stream = connect(client).await?;
+    let stream = FdStream::new(connect(client).await?, fd);
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
         .await
         .map_err(|error| broken(client, &error))?;

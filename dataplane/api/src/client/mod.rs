@@ -7,7 +7,9 @@
 
 mod error;
 mod exchange;
+mod fd_stream;
 
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -17,8 +19,8 @@ use serde::de::DeserializeOwned;
 pub use error::{ClientError, DownReason};
 
 use crate::{
-    AttachReply, AttachRequest, AttachmentStatus, Balance, Counters, DetachReply, Health,
-    PolicyFiles, PolicyReport, PolicyStatus, Status,
+    AttachReply, AttachRequest, AttachmentStatus, Balance, Counters, DetachReply, DrainReply,
+    Health, PolicyFiles, PolicyReport, PolicyStatus, ReloadReport, Status,
 };
 
 /// Default of the longest time for a call; [`Client::timeout`] sets another.
@@ -84,6 +86,23 @@ impl Client {
         self.send("POST", "/v1/attachments", request)
     }
 
+    /// Makes an attachment as [`Client::attach`] does, and sends the pod's network namespace along: the
+    /// engine then need not see the namespace's path. An older engine leaves it unread.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn attach_in(
+        &self,
+        request: &AttachRequest,
+        netns: BorrowedFd<'_>,
+    ) -> Result<AttachReply, ClientError> {
+        let netns = netns.try_clone_to_owned().map_err(|error| {
+            self.protocol(format!("the network namespace cannot be sent: {error}"))
+        })?;
+        let body = self.body_of(request)?;
+        self.ask_with("POST", "/v1/attachments", Some(body), Some(netns))
+    }
+
     /// Removes an attachment; one that is not there is a success.
     ///
     /// # Errors
@@ -110,6 +129,30 @@ impl Client {
         ifname: &str,
     ) -> Result<AttachmentStatus, ClientError> {
         self.get(&attachment_path(container_id, ifname))
+    }
+
+    /// Has the engine take no new attachments, until [`Client::undo_drain`].
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn drain(&self) -> Result<DrainReply, ClientError> {
+        self.ask("POST", "/v1/drain", None)
+    }
+
+    /// Has the engine take attachments again.
+    ///
+    /// # Errors
+    /// See [`ClientError`].
+    pub fn undo_drain(&self) -> Result<DrainReply, ClientError> {
+        self.ask("DELETE", "/v1/drain", None)
+    }
+
+    /// Has the engine read its configuration and its policies again.
+    ///
+    /// # Errors
+    /// See [`ClientError`]; problems of the files are in the report.
+    pub fn reload(&self) -> Result<ReloadReport, ClientError> {
+        self.ask("POST", "/v1/reload", None)
     }
 
     /// All counters.
@@ -173,10 +216,14 @@ impl Client {
         path: &str,
         body: &impl Serialize,
     ) -> Result<T, ClientError> {
-        let body = serde_json::to_vec(body).map_err(|error| {
-            self.protocol(format!("the request cannot be written as JSON: {error}"))
-        })?;
+        let body = self.body_of(body)?;
         self.ask(method, path, Some(body))
+    }
+
+    fn body_of(&self, body: &impl Serialize) -> Result<Vec<u8>, ClientError> {
+        serde_json::to_vec(body).map_err(|error| {
+            self.protocol(format!("the request cannot be written as JSON: {error}"))
+        })
     }
 
     fn ask<T: DeserializeOwned>(
@@ -185,7 +232,17 @@ impl Client {
         path: &str,
         body: Option<Vec<u8>>,
     ) -> Result<T, ClientError> {
-        let (status, body) = exchange::exchange(self, method, path, body)?;
+        self.ask_with(method, path, body, None)
+    }
+
+    fn ask_with<T: DeserializeOwned>(
+        &self,
+        method: &str,
+        path: &str,
+        body: Option<Vec<u8>>,
+        fd: Option<OwnedFd>,
+    ) -> Result<T, ClientError> {
+        let (status, body) = exchange::exchange(self, method, path, body, fd)?;
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|error| {
                 self.protocol(format!(

@@ -26,7 +26,7 @@ use crate::ids::{AttachmentId, UplinkId, WorkerId};
 use crate::pipeline::attachment::Attachment;
 use crate::pipeline::state::UplinkState;
 use crate::ports::seam::{PodPort, Uplink, UplinkReport};
-use crate::spec::{AttachmentSpec, EngineConfig, UplinkSpec};
+use crate::spec::{AttachmentSpec, EngineConfig, IdleConfig, UplinkSpec};
 use crate::worker::commands::{Answer, Change, Command, Removed};
 
 /// Workers that the engine can have: bits of a mask.
@@ -81,7 +81,7 @@ impl Engine {
             Mempool::new(PoolConfig {
                 buffers,
                 size,
-                numa_node: None,
+                numa_node: config.numa_node,
                 huge_pages: config.huge_pages,
             })
         };
@@ -365,6 +365,18 @@ impl Engine {
             }
         }
         Ok(balances)
+    }
+
+    /// Changes the thresholds at which idle workers pause and sleep.
+    ///
+    /// # Errors
+    /// [`Error::WorkerSilent`]; the workers before that one have the new ones.
+    pub fn set_idle(&self, config: IdleConfig) -> Result<(), Error> {
+        let mut inner = self.lock();
+        for link in &mut inner.links {
+            link.ask(Command::SetIdle(config))?;
+        }
+        Ok(())
     }
 
     /// Memberships in multicast groups, as they are known at this moment, in no order.

@@ -12,6 +12,7 @@ use crate::pipeline::groups::group_room::GroupRoom;
 use crate::pipeline::state::UplinkState;
 use crate::pipeline::tables::Tables;
 use crate::ports::seam::{PodPort, Uplink};
+use crate::spec::IdleConfig;
 
 /// Command that a worker handles between two bursts.
 pub(crate) enum Command {
@@ -29,6 +30,8 @@ pub(crate) enum Command {
     },
     /// The peer of an attachment has gone.
     Disconnect { id: AttachmentId },
+    /// Idle by these thresholds from now on.
+    SetIdle(IdleConfig),
     /// Add the counters up.
     Balance,
     /// List memberships in multicast groups, from a number on, as far as the capacity of `found` goes.
@@ -66,6 +69,8 @@ pub(crate) enum Answer {
         old: Option<Box<dyn PodPort>>,
         known: bool,
     },
+    /// It is done.
+    Done,
     /// The worker's part of the balance.
     Balance(Balance),
     /// Memberships, and the number to go on from.

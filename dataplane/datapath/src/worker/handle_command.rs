@@ -40,6 +40,10 @@ impl Worker {
                 let next = self.state.groups.list(from, &mut found);
                 Answer::Groups { next, found }
             }
+            Command::SetIdle(config) => {
+                self.idle.set_config(config);
+                Answer::Done
+            }
             Command::Balance => Answer::Balance(self.balance()),
             Command::Stop => self.shut_down(),
         };

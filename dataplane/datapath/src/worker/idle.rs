@@ -107,6 +107,13 @@ impl Idle {
         })
     }
 
+    /// Changes the thresholds.
+    pub(crate) fn set_config(&mut self, config: IdleConfig) {
+        self.config = config;
+        self.empty_loops = 0;
+        self.timed_out = 0;
+    }
+
     /// Adds a port's fd to those that wake this worker.
     pub(crate) fn watch(&self, fd: BorrowedFd<'_>) {
         let data = epoll::EventData::new_u64(1);

@@ -230,6 +230,7 @@ impl Lab {
             large_mbufs: 1024,
             flow_cache,
             huge_pages: HugePages::Off,
+            numa_node: None,
             idle: IdleConfig {
                 pause_after: 0,
                 sleep_after: Some(16),

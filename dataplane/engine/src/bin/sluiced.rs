@@ -2,7 +2,6 @@
 //! The engine; see [`sluiced::daemon`].
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -10,7 +9,6 @@ use clap::Parser;
 use sluice_policies as policies;
 use sluiced::config::{Config, DEFAULT_FILE, Surroundings};
 use sluiced::daemon;
-use tracing_subscriber::EnvFilter;
 
 /// Exit code of a run that ended by a signal, in order.
 const EXIT_OK: u8 = 0;
@@ -20,7 +18,7 @@ const EXIT_FAILED: u8 = 1;
 const EXIT_USAGE: u8 = 2;
 
 const EXAMPLE: &str = concat!(
-    "SIGHUP reads the policies again; SIGTERM and SIGINT end the engine, which then gives the host \
+    "SIGHUP reads the configuration and the policies again; SIGTERM and SIGINT end the engine, which then gives the host \
      everything back. Attachments stay recorded: the next engine serves them again.\n\n\
      Exit codes: 0 ended as told, 1 failed, 2 bad command line or configuration.\n\n\
      The configuration file, all of it:\n\n",
@@ -106,17 +104,17 @@ fn count(number: usize, one: &str, many: &str) -> String {
 }
 
 fn run(config: &Config) -> u8 {
-    // The text was checked with the configuration.
-    let filter = EnvFilter::builder().parse_lossy(&config.log);
-    tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    let log = match sluice_log::init(&config.log, config.log_format) {
+        Ok(log) => log,
+        Err(error) => {
+            eprintln!("sluiced: {error}");
+            return EXIT_FAILED;
+        }
+    };
     if cfg!(feature = "mutations") {
         tracing::warn!("this build can be told to leave out checks: it is for tests alone");
     }
-    match daemon::run(config) {
+    match daemon::run(config, log) {
         Ok(()) => {
             tracing::info!("ended");
             EXIT_OK

@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sluice_datapath::LeastMbufs;
+use sluice_log::LogFormat;
 use sluice_yaml::{Checker, Problems, Scalar};
 
 use super::cores::{self, CoreRequest};
@@ -37,6 +38,7 @@ pub(super) fn check(
     let run_dir = check.path("run_dir", raw.run_dir, "/run/sluicegate");
     let socket = check.socket(raw.socket, &run_dir);
     let log = check.log(raw.log);
+    let log_format = check.word("log_format", raw.log_format.as_ref(), &LogFormat::NAMES);
     check.checker.finish(Config {
         file: file.to_owned(),
         uplinks,
@@ -51,6 +53,7 @@ pub(super) fn check(
         run_dir,
         socket,
         log,
+        log_format: log_format.unwrap_or_default(),
     })
 }
 
@@ -106,6 +109,7 @@ impl Check<'_> {
             pin: pin.unwrap_or(true),
             cmk: self.around.cmk.clone(),
             allowed: self.around.cores.clone(),
+            siblings: self.around.siblings.clone(),
         };
         match cores::assign(&request) {
             Ok(workers) if (1..=cores::MAX_WORKERS).contains(&workers.len()) => return workers,
@@ -220,13 +224,8 @@ impl Check<'_> {
         let Some(raw) = raw else {
             return "info".to_owned();
         };
-        if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&raw.value) {
-            let message = format!(
-                "\"{}\" is not allowed ({error}): use error, warn, info, debug or trace, also per \
-                 module as in \"info,sluice_memif=debug\"",
-                raw.value
-            );
-            self.problem(Some(raw.referenced), "log", message);
+        if let Err(error) = sluice_log::check_filter(&raw.value) {
+            self.problem(Some(raw.referenced), "log", error.to_string());
         }
         raw.value
     }

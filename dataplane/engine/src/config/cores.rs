@@ -1,6 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Assignment of cores to workers: those of the configuration, else those that CMK assigned
 //! (`CMK_CPUS_ASSIGNED`), else those that this process may run on.
+//!
+//! CMK names both hyperthreads of each physical core. By default one of them has a worker; the other stays
+//! idle, as whatever ran there would take its share of the worker's core.
 
 use std::collections::BTreeSet;
 
@@ -23,6 +26,8 @@ pub struct CoreRequest {
     pub cmk: Option<String>,
     /// Cores that this process may run on.
     pub allowed: Vec<usize>,
+    /// Cores that are threads of one physical core, a set for each; one that is in none is alone.
+    pub siblings: Vec<BTreeSet<usize>>,
 }
 
 /// Reason why cores could not be assigned; each message names the value and what is allowed.
@@ -38,6 +43,20 @@ pub enum CoreError {
     )]
     NotAllowed {
         /// Core that was named.
+        core: usize,
+        /// Cores that this process may run on.
+        allowed: Vec<usize>,
+    },
+    /// Core of CMK's outside the affinity mask of this process.
+    #[error(
+        "{CMK_VARIABLE} is \"{value}\", and core {core} of these is not one that this process may run on: \
+         those are {} (see the cpuset of its cgroup; CMK's cores must not be taken from the container \
+         by the kubelet's static CPU manager or by another cpuset)", list(.allowed)
+    )]
+    CmkNotAllowed {
+        /// Value of the variable.
+        value: String,
+        /// Core that CMK assigned.
         core: usize,
         /// Cores that this process may run on.
         allowed: Vec<usize>,
@@ -96,7 +115,7 @@ pub fn assign(request: &CoreRequest) -> Result<Vec<Option<usize>>, CoreError> {
         }
         return Ok(vec![None; request.count.unwrap_or(1)]);
     }
-    let (cores, source, all) = match (&request.cores, &request.cmk) {
+    let (cores, source, default) = match (&request.cores, &request.cmk) {
         (Some(cores), _) => {
             if let Some(core) = cores.iter().find(|core| !request.allowed.contains(core)) {
                 return Err(CoreError::NotAllowed {
@@ -104,24 +123,23 @@ pub fn assign(request: &CoreRequest) -> Result<Vec<Option<usize>>, CoreError> {
                     allowed: request.allowed.clone(),
                 });
             }
-            (cores.clone(), "named in `cores`", true)
+            (cores.clone(), "named in `cores`", cores.len())
         }
         (None, Some(cmk)) => {
-            let cores = parse_list(cmk).map_err(|source| CoreError::Cmk {
-                value: cmk.clone(),
-                source: Box::new(source),
-            })?;
-            (cores, "assigned by CMK", true)
+            let cores = of_cmk(cmk, &request.allowed)?;
+            let (first, rest) = by_physical_core(&cores, &request.siblings);
+            let default = first.len();
+            ([first, rest].concat(), "assigned by CMK", default)
         }
         // These may be everybody's, so by default only one is taken; the highest first, since
         // core 0 tends to serve interrupts.
-        (None, None) => (
-            request.allowed.clone(),
-            "that this process may run on",
-            false,
-        ),
+        (None, None) => {
+            let highest_first: Vec<usize> = request.allowed.iter().rev().copied().collect();
+            let (first, rest) = by_physical_core(&highest_first, &request.siblings);
+            ([first, rest].concat(), "that this process may run on", 1)
+        }
     };
-    let count = request.count.unwrap_or(if all { cores.len() } else { 1 });
+    let count = request.count.unwrap_or(default);
     if count > cores.len() {
         return Err(CoreError::TooFew {
             count,
@@ -129,11 +147,39 @@ pub fn assign(request: &CoreRequest) -> Result<Vec<Option<usize>>, CoreError> {
             cores,
         });
     }
-    let first = if all { 0 } else { cores.len() - count };
-    Ok(cores[first..first + count]
-        .iter()
-        .map(|&core| Some(core))
-        .collect())
+    let mut taken = cores[..count].to_vec();
+    if request.cores.is_none() {
+        taken.sort_unstable();
+    }
+    Ok(taken.into_iter().map(Some).collect())
+}
+
+/// Parses CMK's list, and checks that this process may run on its cores.
+fn of_cmk(value: &str, allowed: &[usize]) -> Result<Vec<usize>, CoreError> {
+    let cores = parse_list(value).map_err(|source| CoreError::Cmk {
+        value: value.to_owned(),
+        source: Box::new(source),
+    })?;
+    match cores.iter().find(|core| !allowed.contains(core)) {
+        None => Ok(cores),
+        Some(&core) => Err(CoreError::CmkNotAllowed {
+            value: value.to_owned(),
+            core,
+            allowed: allowed.to_vec(),
+        }),
+    }
+}
+
+/// Divides cores into the first of each physical core and the others, each in their order.
+fn by_physical_core(cores: &[usize], siblings: &[BTreeSet<usize>]) -> (Vec<usize>, Vec<usize>) {
+    let mut first: Vec<usize> = Vec::new();
+    let mut rest = Vec::new();
+    for &core in cores {
+        let of_core = siblings.iter().find(|set| set.contains(&core));
+        let is_taken = of_core.is_some_and(|set| first.iter().any(|other| set.contains(other)));
+        if is_taken { &mut rest } else { &mut first }.push(core);
+    }
+    (first, rest)
 }
 
 /// Parses a list of cores as Linux writes it: `2,4-7`. Each once; the order is kept.
@@ -244,16 +290,59 @@ mod tests {
     #[test]
     fn then_cmk() {
         let wish = CoreRequest {
-            cmk: Some("8,9".into()),
+            cmk: Some("2,3".into()),
             ..wish()
         };
-        assert_eq!(assign(&wish).unwrap(), [Some(8), Some(9)]);
+        assert_eq!(assign(&wish).unwrap(), [Some(2), Some(3)]);
+        let foreign = assign(&CoreRequest {
+            cmk: Some("3,8".into()),
+            ..wish.clone()
+        });
+        let foreign = foreign.unwrap_err().to_string();
+        for word in ["\"3,8\"", "core 8", "0-3"] {
+            assert!(foreign.contains(word), "{foreign}");
+        }
         let bad = assign(&CoreRequest {
             cmk: Some("x".into()),
             ..wish
         })
         .unwrap_err();
         assert!(bad.to_string().contains(CMK_VARIABLE), "{bad}");
+    }
+
+    #[test]
+    fn a_worker_has_a_physical_core() {
+        // As on a machine of eight cores with two threads each.
+        let siblings = (0..8)
+            .map(|core| BTreeSet::from([core, core + 8]))
+            .collect();
+        let wish = CoreRequest {
+            cmk: Some("4,12,5,13".into()),
+            allowed: (0..16).collect(),
+            siblings,
+            ..wish()
+        };
+        assert_eq!(assign(&wish).unwrap(), [Some(4), Some(5)]);
+        let count = |count, cmk: Option<&str>| {
+            let request = CoreRequest {
+                count: Some(count),
+                cmk: cmk.map(str::to_owned),
+                ..wish.clone()
+            };
+            assign(&request).unwrap()
+        };
+        // Who asks for more than there are physical cores gets their threads.
+        assert_eq!(count(2, Some("4,12")), [Some(4), Some(12)]);
+        assert_eq!(count(3, Some("4,12,5,13")), [Some(4), Some(5), Some(12)]);
+        assert_eq!(count(2, None), [Some(14), Some(15)]);
+        assert_eq!(count(9, None).len(), 9);
+        let of_one_core = CoreRequest {
+            allowed: vec![3, 11, 2],
+            cmk: None,
+            count: Some(2),
+            ..wish.clone()
+        };
+        assert_eq!(assign(&of_one_core).unwrap(), [Some(2), Some(11)]);
     }
 
     #[test]

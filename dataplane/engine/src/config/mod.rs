@@ -11,10 +11,13 @@ mod raw;
 #[cfg(test)]
 mod tests;
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use sluice_datapath::{LeastMbufs, Limits};
+use sluice_host::topology::Topology;
+use sluice_log::LogFormat;
 use sluice_packet::Vid;
 
 pub use posing::{PosingConfig, PosingLimits};
@@ -52,6 +55,8 @@ pub struct Config {
     pub socket: PathBuf,
     /// Log filter, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
+    /// Form of the log's lines.
+    pub log_format: LogFormat,
 }
 
 /// Configuration of one uplink.
@@ -114,6 +119,17 @@ pub struct IdleConfig {
     pub sleep_after: Option<u32>,
     /// Longest sleep while a wake-up can be lost.
     pub sleep_cap: Duration,
+}
+
+impl IdleConfig {
+    /// Returns the thresholds as the workers take them.
+    pub fn for_workers(self) -> sluice_datapath::IdleConfig {
+        sluice_datapath::IdleConfig {
+            pause_after: self.pause_after,
+            sleep_after: self.sleep_after,
+            sleep_cap: self.sleep_cap,
+        }
+    }
 }
 
 impl Config {
@@ -187,6 +203,8 @@ impl Config {
 pub struct Surroundings {
     /// Cores that the process may run on.
     pub cores: Vec<usize>,
+    /// Cores that are threads of one physical core, a set for each.
+    pub siblings: Vec<BTreeSet<usize>>,
     /// Cores that CMK assigned, as it writes them.
     pub cmk: Option<String>,
     /// Netdevs in the process's network namespace; `None`: not to be checked.
@@ -196,9 +214,13 @@ pub struct Surroundings {
 impl Surroundings {
     /// Reads the facts of this process.
     pub fn of_this_process() -> Surroundings {
+        // Without a mask nothing can be pinned; the check then says so.
+        let cores = cores::allowed().unwrap_or_default();
+        let topology = Topology::default();
+        let siblings: BTreeSet<_> = cores.iter().map(|&core| topology.siblings(core)).collect();
         Surroundings {
-            // Without a mask nothing can be pinned; the check then says so.
-            cores: cores::allowed().unwrap_or_default(),
+            siblings: siblings.into_iter().collect(),
+            cores,
             cmk: std::env::var(cores::CMK_VARIABLE)
                 .ok()
                 .filter(|value| !value.trim().is_empty()),

@@ -21,6 +21,7 @@ pub(super) struct RawConfig {
     pub(super) run_dir: Option<Scalar>,
     pub(super) socket: Option<Scalar>,
     pub(super) log: Option<Scalar>,
+    pub(super) log_format: Option<Scalar>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -12,6 +12,7 @@ use super::*;
 fn around() -> Surroundings {
     Surroundings {
         cores: vec![0, 1, 2, 3],
+        siblings: Vec::new(),
         cmk: None,
         netdevs: Some(vec!["lo".into(), "eth1".into(), "eth2".into()]),
     }

@@ -2,6 +2,7 @@
 //! Attaching: an attachment is made whole or not at all. A failure undoes the steps before it in
 //! reverse.
 
+use std::os::fd::OwnedFd;
 use std::sync::{Arc, Mutex};
 
 use sluice_api::{ApiError, AttachReply, AttachRequest, PriorityRequest, derived_mac};
@@ -15,6 +16,7 @@ use super::request::CheckedRequest;
 use super::uplink_choice::{UplinkChoice, UplinkGuard};
 use super::{Control, locked};
 use crate::links::{self, Link, LinkSpec};
+use crate::log_identity::attachment_event;
 use crate::records::{self, AttachmentRecord, RecordError};
 use crate::refusal;
 use sluice_host::Netns;
@@ -29,6 +31,18 @@ impl Control {
     /// A wrong request, a conflict with another attachment, or a step that failed; nothing is left
     /// of the attempt.
     pub fn attach(&self, request: &AttachRequest) -> Result<AttachReply, ApiError> {
+        self.attach_in(request, None)
+    }
+
+    /// Makes an attachment of a pod whose network namespace came with the request as a file descriptor.
+    ///
+    /// # Errors
+    /// As [`Control::attach`].
+    pub fn attach_in(
+        &self,
+        request: &AttachRequest,
+        netns: Option<OwnedFd>,
+    ) -> Result<AttachReply, ApiError> {
         self.is_ready()?;
         let key = AttachmentKey::new(&request.container_id, &request.ifname)?;
         let uplink = self.choose_uplink(request)?;
@@ -43,8 +57,13 @@ impl Control {
             reply.warnings.extend(self.warnings_of_vf(&live));
             return Ok(reply);
         }
+        self.check_drain()?;
         self.check_link(request)?;
-        self.attach_new(&guard, &checked, &uplink)
+        let netns = match netns {
+            Some(netns) => Netns::from_fd(netns, &request.netns)?,
+            None => Netns::open(&request.netns)?,
+        };
+        self.attach_new(&guard, &checked, &uplink, &netns)
     }
 
     /// Makes an attachment whose key has none.
@@ -53,9 +72,9 @@ impl Control {
         guard: &KeyGuard<'_, LiveAttachment>,
         checked: &CheckedRequest<'_>,
         uplink: &UplinkChoice,
+        netns: &Netns,
     ) -> Result<AttachReply, ApiError> {
         let (key, request) = (guard.key(), checked.request);
-        let netns = Netns::open(&request.netns)?;
         let name = self.record_name(key)?;
         // Its VF is closed again if what follows fails.
         let uplink = self.open_uplink(uplink, checked)?;
@@ -65,7 +84,8 @@ impl Control {
             mac: mac.to_string(),
             mtu: checked.mtu,
             boot_id: self.boot_id.clone(),
-            netns_ctime_ns: records::ctime_of(&netns),
+            netns_ctime_ns: records::ctime_of(netns),
+            netns_unseen: !netns.is_at_its_path(),
         };
         if let Err(error) = self.records.put(&name, &record) {
             self.leave(key, attached.id);
@@ -74,7 +94,7 @@ impl Control {
         let link = Link::start(&LinkSpec {
             engine: &self.engine,
             id: attached.id,
-            netns: &netns,
+            netns,
             request,
             mac,
             mtu: checked.mtu,
@@ -89,11 +109,6 @@ impl Control {
                 return Err(error);
             }
         };
-        tracing::info!(
-            "{key}: attached to {} with MAC address {mac}, worker {}",
-            request.uplink,
-            attached.worker
-        );
         self.clear_problem(&name);
         let live = LiveAttachment {
             record,
@@ -102,6 +117,13 @@ impl Control {
             link: Mutex::new(Some(link)),
             spoofed: Mutex::default(),
         };
+        attachment_event!(
+            info,
+            live.log_identity(),
+            "{key}: attached to {} with MAC address {mac}, worker {}",
+            request.uplink,
+            live.attached.worker
+        );
         let mut reply = live.reply();
         reply.warnings.extend(self.warnings_of_vf(&live));
         guard.set(Some(Arc::new(live)));

@@ -6,6 +6,7 @@ use sluice_datapath::Error;
 
 use super::Control;
 use super::key::AttachmentKey;
+use crate::log_identity::attachment_event;
 use crate::refusal;
 
 impl Control {
@@ -40,8 +41,8 @@ impl Control {
         };
         guard.set(None);
         self.clear_problem(&key.record_name());
-        if live.is_some() {
-            tracing::info!("{key}: detached");
+        if let Some(live) = &live {
+            attachment_event!(info, live.log_identity(), "{key}: detached");
         }
         Ok(DetachReply {
             existed: live.is_some() || recorded,

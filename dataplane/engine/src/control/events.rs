@@ -11,6 +11,7 @@ use sluice_packet::{Mac, Vid};
 
 use super::log_shares::LogShares;
 use super::{Control, locked, spoofed};
+use crate::log_identity::attachment_event;
 
 /// Interval at which events are collected from the workers.
 const INTERVAL: Duration = Duration::from_millis(50);
@@ -106,7 +107,8 @@ impl Control {
         };
         if let Some(link) = locked(&attachment.link).as_ref() {
             if link.status().may_log() {
-                tracing::warn!("{key}: out of service: {reason}");
+                let identity = attachment.log_identity();
+                attachment_event!(warn, identity, "{key}: out of service: {reason}");
             }
             link.fault(reason);
         }
@@ -121,7 +123,9 @@ impl Control {
         if !link.as_ref().is_none_or(|link| link.status().may_log()) {
             return;
         }
-        tracing::warn!(
+        attachment_event!(
+            warn,
+            attachment.log_identity(),
             "{key}: frames with its MAC address {} come in from the wire in VLAN {vid}: the network \
              has a loop, or another host has the address; they are dropped, and counted as \
              local_source at uplink {}",
@@ -146,7 +150,9 @@ impl Control {
         let pod = pod.map_or_else(String::new, |pod| {
             format!(" ({}/{})", pod.namespace, pod.name)
         });
-        tracing::warn!(
+        attachment_event!(
+            warn,
+            live.log_identity(),
             "{key}{pod}: {}: dropped, and counted as {}. {}",
             told.sent,
             told.reason,
@@ -163,7 +169,9 @@ impl Control {
                 .as_ref()
                 .and_then(|link| link.status().lines_left_out());
             if let Some(lines) = lines {
-                tracing::warn!(
+                attachment_event!(
+                    warn,
+                    attachment.log_identity(),
                     "{key}: {lines} further lines about its connections were left out; \
                      `sluicectl attachments --verbose` counts the connections"
                 );
@@ -172,15 +180,27 @@ impl Control {
     }
 
     fn log(&self, record: &LogRecord) {
-        let attachment = self.name_of(record.attachment);
+        let all = self.attachments.all();
+        let found = all
+            .iter()
+            .find(|(_, found)| found.attached.id == record.attachment);
+        let Some((key, live)) = found else { return };
+        let identity = live.log_identity();
         tracing::info!(
             target: "firewall",
-            attachment,
+            container_id = identity.container_id.as_str(),
+            interface = identity.interface.as_str(),
+            attachment = identity.attachment,
+            pod = identity.pod(),
+            namespace = identity.namespace(),
+            uplink = identity.uplink.as_str(),
+            vlan = identity.vlan.as_str(),
             direction = %record.direction,
             policy = record.policy,
             rule = record.rule,
             verdict = %record.verdict,
             frame = %record.key,
+            "{key}"
         );
     }
 }

@@ -11,21 +11,23 @@ impl Control {
     /// Returns whether attachments are accepted, and the problems that an operator should look at.
     pub fn health(&self) -> Health {
         let ready = self.is_ready();
+        let draining = self.drain.is_on();
         let mut problems: Vec<String> = ready
             .as_ref()
             .err()
             .map(|error| error.message.clone())
             .into_iter()
             .collect();
+        problems.extend(self.drain.problem());
         problems.extend(locked(&self.problems).values().cloned());
         problems.extend(self.uplink_problems());
         if let Ok(snapshot) = self.engine.with(Engine::snapshot) {
             problems.extend(silent_segments(&snapshot));
         }
         Health {
-            ready: ready.is_ok(),
-            degraded: ready.is_ok() && !problems.is_empty(),
-            draining: false,
+            ready: ready.is_ok() && !draining,
+            degraded: ready.is_ok() && !draining && !problems.is_empty(),
+            draining,
             problems,
             version: env!("CARGO_PKG_VERSION").to_owned(),
             pid: std::process::id(),

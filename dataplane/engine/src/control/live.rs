@@ -17,6 +17,7 @@ use super::counters::attachment_counters;
 use super::locked;
 use super::world::has_namespace;
 use crate::links::{self, Link, LinkReport, Refusals};
+use crate::log_identity::LogIdentity;
 use crate::records::AttachmentRecord;
 
 /// Attachment between its attach and its detach.
@@ -38,6 +39,11 @@ impl LiveAttachment {
     /// Request that the attachment was made by.
     pub(super) fn request(&self) -> &AttachRequest {
         &self.record.request
+    }
+
+    /// Identity of the attachment in log events.
+    pub(super) fn log_identity(&self) -> LogIdentity {
+        LogIdentity::new(self.request(), Some(self.attached.id.to_u32()))
     }
 
     /// Takes the link out, to be stopped.
@@ -145,7 +151,15 @@ impl LiveAttachment {
                 vf.address
             )
         });
-        without_policy.chain(not_reached).collect()
+        let unseen = self.record.netns_unseen.then(|| {
+            format!(
+                "the engine does not see the pod's network namespace at {}: the attachment works, and an \
+                 engine that is started again will not find it; mount /run/netns into its container with \
+                 `mountPropagation: HostToContainer`, and link /var/run to /run in its image",
+                request.netns.path.display()
+            )
+        });
+        without_policy.chain(not_reached).chain(unseen).collect()
     }
 }
 

@@ -14,7 +14,9 @@
 //! | `POST /v1/policies/check` | [`Control::check_policies`] | `policies::check` |
 //! | `PUT /v1/policies` | [`Control::apply_policies`] | `policies::apply` |
 //! | `DELETE /v1/policies/{name}` | [`Control::remove_policy`] | `policies::remove` |
-//! | SIGHUP, and the start | [`Control::reload_policies`], [`Control::load_policies`] | `policies::reload` |
+//! | `POST /v1/drain`, `DELETE /v1/drain` | [`Control::drain`], [`Control::undo_drain`] | `drain` |
+//! | `POST /v1/reload`, SIGHUP | [`Control::reload`] | `reload` |
+//! | these, and the start | [`Control::reload_policies`], [`Control::load_policies`] | `policies::reload` |
 //! | the start | [`Control::restore`] | `restore` |
 //! | SIGTERM | [`Control::refuse_requests`], [`Control::shut_down`] | `shutdown` |
 //! | what workers report | [`EventThread`] | `events` |
@@ -40,6 +42,7 @@ mod attach;
 mod attachments;
 mod counters;
 mod detach;
+mod drain;
 mod events;
 mod health;
 mod key;
@@ -49,6 +52,7 @@ mod log_shares;
 mod own_vfs;
 mod policies;
 mod posing;
+mod reload;
 mod request;
 mod restore;
 mod shutdown;
@@ -63,6 +67,7 @@ mod watch;
 mod world;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Instant;
@@ -72,10 +77,12 @@ use sluice_api::ApiError;
 use sluice_datapath::Attached;
 use sluice_datapath::UplinkId;
 
+use self::drain::Drain;
 use self::keyed_lock::KeyedLock;
 use self::live::LiveAttachment;
 use self::own_vfs::OwnVf;
 use self::policies::InForce;
+use self::posing::PosingInForce;
 use crate::engine::SharedEngine;
 use crate::records::Records;
 use crate::refusal;
@@ -87,6 +94,7 @@ use sluice_policies::PolicyFolder;
 pub use self::events::EventThread;
 pub use self::policies::no_problems;
 pub use self::posing::Posing;
+pub use self::reload::InService;
 pub use self::request::check_attach;
 pub use self::restore::Restored;
 pub use self::watch::WatchThread;
@@ -105,7 +113,10 @@ pub struct Control {
     attachments: KeyedLock<LiveAttachment>,
     records: Records,
     policies: PolicyFolder,
-    posing: Posing,
+    posing: PosingInForce,
+    drain: Drain,
+    /// Configuration in force; `None` during the start. Locked while it is read again.
+    in_service: Mutex<Option<InService>>,
     /// Locked while policies change.
     in_force: Mutex<InForce>,
     boot_id: String,
@@ -131,6 +142,8 @@ pub struct ControlParts {
     pub policies: PolicyFolder,
     /// Limits of what attachments may pose as.
     pub posing: Posing,
+    /// Folder of the engine's lock, for the file that says that it drains.
+    pub run_dir: PathBuf,
     /// Boot id of the machine, as it is now.
     pub boot_id: String,
     /// Problems so far that did not keep the engine from starting, by the object they are about.
@@ -149,7 +162,9 @@ impl Control {
             attachments: KeyedLock::default(),
             records: parts.records,
             policies: parts.policies,
-            posing: parts.posing,
+            posing: PosingInForce::new(parts.posing),
+            drain: Drain::new(parts.run_dir.join(drain::DRAINED_FILE)),
+            in_service: Mutex::default(),
             in_force: Mutex::default(),
             boot_id: parts.boot_id,
             started: Instant::now(),
@@ -157,6 +172,11 @@ impl Control {
             requests: RequestCounts::default(),
             problems: Mutex::new(parts.problems),
         }
+    }
+
+    /// Has the configuration read again from now on when that is asked for.
+    pub fn serve_reloads(&self, in_service: InService) {
+        *locked(&self.in_service) = Some(in_service);
     }
 
     /// Accepts attachments from now on.

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::{PoisonError, RwLock};
 
 use sluice_api::{AntiSpoof, ApiError, AttachRequest};
 
@@ -17,6 +18,27 @@ pub struct Posing {
     uplinks: BTreeMap<String, PosingLimits>,
     /// Section `posing`, for VFs.
     section: PosingConfig,
+}
+
+/// Limits in force, which a reload replaces.
+#[derive(Debug, Default)]
+pub(super) struct PosingInForce(RwLock<Posing>);
+
+impl PosingInForce {
+    pub(super) fn new(posing: Posing) -> PosingInForce {
+        PosingInForce(RwLock::new(posing))
+    }
+
+    /// Puts other limits into force, for attachments that are made from now on.
+    pub(super) fn replace(&self, posing: Posing) {
+        *self.0.write().unwrap_or_else(PoisonError::into_inner) = posing;
+    }
+
+    /// Checks a request, as [`Posing::check`].
+    pub(super) fn check(&self, request: &AttachRequest) -> Result<(), ApiError> {
+        let posing = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        posing.check(request)
+    }
 }
 
 impl Posing {
@@ -43,7 +65,7 @@ impl Posing {
         let refuse = |asked: &str, has: String, instead: &str| {
             Err(invalid(format!(
                 "{asked} is more than {whose} may have: {file} says posing.{has}; {instead}, or have the \
-                 node's owner allow it there and restart the engine",
+                 node's owner allow it there and `sluicectl reload`",
                 file = self.file.display(),
             )))
         };

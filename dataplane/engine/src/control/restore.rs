@@ -11,9 +11,14 @@ use super::live::LiveAttachment;
 use super::request::CheckedRequest;
 use super::uplink_choice::UplinkChoice;
 use super::world::has_namespace;
+use crate::log_identity::{LogIdentity, attachment_event};
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
 use sluice_host::{Netns, NetnsError};
+
+/// Addition to the error of an attachment that was made by a file descriptor alone.
+const UNSEEN: &str = "it was attached by a file descriptor, as the engine before did not see that path \
+                      either: mount it and restart the engine, or delete the pod";
 
 /// Counts of records by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -45,7 +50,11 @@ impl Control {
                 }
             };
             if let Some(reason) = self.outdated(&record) {
-                tracing::warn!("the record of {name} is removed: {reason}");
+                attachment_event!(
+                    warn,
+                    LogIdentity::new(&record.request, None),
+                    "the record of {name} is removed: {reason}"
+                );
                 self.records.remove(&name)?;
                 restored.removed += 1;
             } else if let Err(error) = self.restore_one(&name, &record) {
@@ -64,6 +73,8 @@ impl Control {
             return Some("it is from before the machine was started".to_owned());
         }
         match Netns::open(&record.request.netns) {
+            // It was made by an engine that did not see the path either: nothing follows from that.
+            Err(NetnsError::Gone { .. } | NetnsError::NotOne { .. }) if record.netns_unseen => None,
             Err(
                 error @ (NetnsError::Gone { .. }
                 | NetnsError::Other { .. }
@@ -111,7 +122,14 @@ impl Control {
         checked: &CheckedRequest<'_>,
         uplink: &UplinkChoice,
     ) -> Result<(), ApiError> {
-        self.attach_new(guard, checked, uplink)
+        let netns = Netns::open(&record.request.netns).map_err(|error| {
+            if record.netns_unseen {
+                refusal::unavailable(format!("{error}; {UNSEEN}"))
+            } else {
+                error.into()
+            }
+        })?;
+        self.attach_new(guard, checked, uplink, &netns)
             .map(drop)
             .inspect_err(|_| {
                 let key = guard.key();

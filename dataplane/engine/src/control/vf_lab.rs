@@ -145,6 +145,7 @@ pub(super) fn lab() -> Lab {
         large_mbufs: 512,
         flow_cache: 64,
         huge_pages: HugePages::Off,
+        numa_node: None,
         idle: IdleConfig::default(),
         limits: Limits::default(),
     });
@@ -160,6 +161,7 @@ pub(super) fn lab() -> Lab {
         records: Records::open(dir.path().join("attachments")).unwrap(),
         policies: PolicyFolder::new(dir.path().join("policies")),
         posing: Posing::default(),
+        run_dir: dir.path().to_owned(),
         boot_id: "boot".into(),
         problems: BTreeMap::new(),
     });

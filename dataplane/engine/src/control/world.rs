@@ -109,9 +109,10 @@ pub(super) fn file_identity(path: &Path) -> Option<(u64, u64)> {
     Some((found.dev(), found.ino()))
 }
 
-/// Whether the network namespace of an attachment is still at its path. What cannot be told counts as there.
+/// Whether the network namespace of an attachment is still at its path. What cannot be told counts as there,
+/// as does one whose path the engine never saw.
 pub(super) fn has_namespace(record: &AttachmentRecord) -> bool {
-    records::netns_of(record).is_there().unwrap_or(true)
+    record.netns_unseen || records::netns_of(record).is_there().unwrap_or(true)
 }
 
 impl Control {

@@ -5,13 +5,15 @@ use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use sluice_datapath::{Engine, EngineConfig, IdleConfig, WorkerConfig};
-use sluice_mem::HugePages;
+use sluice_datapath::Engine;
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::memory::start_engine;
 use super::{DaemonError, system};
 use crate::config::Config;
-use crate::control::{Control, ControlParts, EventThread, Posing, WatchThread, World, no_problems};
+use crate::control::{
+    Control, ControlParts, EventThread, InService, Posing, WatchThread, World, no_problems,
+};
 use crate::engine::SharedEngine;
 use crate::records;
 use crate::server;
@@ -36,9 +38,10 @@ pub(super) struct Running {
 impl Running {
     /// Starts everything, or leaves nothing.
     pub(super) fn start(
-        config: &Config,
+        in_service: InService,
         listeners: UnboundedSender<UnixListener>,
     ) -> Result<(Running, Arc<Control>, UnixListener), DaemonError> {
+        let config = in_service.config.clone();
         sluice_mem::sigbus::install()?;
         let lock = EngineLock::take(&config.run_dir, &config.state_dir)?;
         if let Some(pid) = lock.took_over() {
@@ -54,8 +57,11 @@ impl Running {
             socket: None,
             run_dir: config.run_dir.clone(),
         };
-        match running.go(config, listeners) {
-            Ok((control, listener)) => Ok((running, control, listener)),
+        match running.go(&config, listeners) {
+            Ok((control, listener)) => {
+                control.serve_reloads(in_service);
+                Ok((running, control, listener))
+            }
             Err(error) => {
                 if let Err(error) = running.end() {
                     tracing::error!("{error}");
@@ -76,7 +82,7 @@ impl Running {
         let mut problems = uplinks::recover(&uplink_records, &boot_id);
         problems.extend(vfs::recover(&config.state_dir));
 
-        let engine = Engine::start(engine_config(config))?;
+        let engine = start_engine(config)?;
         let engine = self.engine.insert(Arc::new(SharedEngine::new(engine)));
         let host = UplinkHost {
             engine: Arc::clone(engine),
@@ -94,6 +100,7 @@ impl Running {
             records: attachment_records,
             policies: PolicyFolder::new(config.policies.clone()),
             posing: Posing::new(config),
+            run_dir: config.run_dir.clone(),
             boot_id,
             problems,
         }));
@@ -180,33 +187,6 @@ fn load_policies(control: &Control, folder: &Path) -> Result<(), DaemonError> {
         count => tracing::info!("{count} policies in force"),
     }
     Ok(())
-}
-
-fn engine_config(config: &Config) -> EngineConfig {
-    for warning in config.warnings() {
-        tracing::warn!("{warning}");
-    }
-    EngineConfig {
-        workers: config
-            .workers
-            .iter()
-            .map(|&core| WorkerConfig { core })
-            .collect(),
-        small_mbufs: config.memory.small_mbufs,
-        large_mbufs: config.memory.large_mbufs,
-        flow_cache: config.memory.flow_cache as usize,
-        huge_pages: if config.memory.huge_pages {
-            HugePages::Auto
-        } else {
-            HugePages::Off
-        },
-        idle: IdleConfig {
-            pause_after: config.idle.pause_after,
-            sleep_after: config.idle.sleep_after,
-            sleep_cap: config.idle.sleep_cap,
-        },
-        limits: config.limits,
-    }
 }
 
 /// Removes the control socket, and its folder if that lies in the run folder and is empty.

@@ -15,6 +15,7 @@ use super::pod_socket::PodSocket;
 use super::status::LinkStatus;
 use super::{LinkSpec, default_name};
 use crate::engine::SharedEngine;
+use crate::log_identity::{LogIdentity, attachment_event};
 use crate::refusal;
 
 /// Running memif.
@@ -46,6 +47,7 @@ impl MemifLink {
             engine: Arc::clone(spec.engine),
             id: spec.id,
             name: format!("{}/{ifname}", spec.request.container_id),
+            identity: LogIdentity::new(spec.request, Some(spec.id.to_u32())),
             shared: Arc::clone(&shared),
         };
         let endpoint =
@@ -88,6 +90,7 @@ struct Events {
     engine: Arc<SharedEngine>,
     id: AttachmentId,
     name: String,
+    identity: LogIdentity,
     shared: Arc<Shared>,
 }
 
@@ -101,18 +104,22 @@ impl Events {
                 let reason = reason.to_string();
                 self.shared.status.down(&reason);
                 if self.shared.status.may_log() {
-                    tracing::info!("{name}: connection {id} ended: {reason}");
+                    attachment_event!(
+                        info,
+                        self.identity,
+                        "{name}: connection {id} ended: {reason}"
+                    );
                 }
                 // The port dies here, on this attachment's own thread.
                 if let Err(error) = self.engine.try_with(|engine| engine.disconnect(self.id)) {
-                    tracing::debug!("{name}: {error}");
+                    attachment_event!(debug, self.identity, "{name}: {error}");
                 }
             }
             Event::Waiting(error) => {
                 let error = error.to_string();
                 self.shared.status.waiting(&error);
                 if self.shared.status.may_log() {
-                    tracing::debug!("{name}: {error}");
+                    attachment_event!(debug, self.identity, "{name}: {error}");
                 }
             }
             Event::Refused { peer, reason } => {
@@ -120,7 +127,7 @@ impl Events {
                 let reason = format!("{who} was refused: {reason}");
                 self.shared.status.refused(&reason);
                 if self.shared.status.may_log() {
-                    tracing::warn!("{name}: {reason}");
+                    attachment_event!(warn, self.identity, "{name}: {reason}");
                 }
             }
         }
@@ -146,7 +153,11 @@ impl Events {
         match self.engine.try_with(|engine| engine.connect(self.id, port)) {
             Ok(_) => {
                 if self.shared.status.may_log() {
-                    tracing::info!("{name}: connection {number} with {peer}, {pairs} queue pairs");
+                    attachment_event!(
+                        info,
+                        self.identity,
+                        "{name}: connection {number} with {peer}, {pairs} queue pairs"
+                    );
                 }
                 self.shared
                     .status
@@ -154,7 +165,11 @@ impl Events {
             }
             Err(error) => {
                 if self.shared.status.may_log() {
-                    tracing::warn!("{name}: connection {number} cannot be used: {error}");
+                    attachment_event!(
+                        warn,
+                        self.identity,
+                        "{name}: connection {number} cannot be used: {error}"
+                    );
                 }
                 self.shared.status.waiting(&error.to_string());
             }

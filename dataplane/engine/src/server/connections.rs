@@ -23,6 +23,7 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
 
+use super::fd_intake::{FdIntake, SentFd};
 use super::intake::{PEER_LIMIT, Phase};
 use super::routes;
 use crate::control::Control;
@@ -212,15 +213,18 @@ impl Connection {
         } = self;
         let mut watched = phase.subscribe();
         let routes = TowerToHyperService::new(routes);
+        let sent = SentFd::default();
+        let intake = FdIntake::new(stream, (peer == Peer::Allowed).then(|| sent.clone()));
         let service = service_fn(move |mut request: hyper::Request<Incoming>| {
             request.extensions_mut().insert(peer.clone());
             request.extensions_mut().insert(phase.clone());
+            request.extensions_mut().insert(sent.clone());
             routes.call(request)
         });
         let connection = http1::Builder::new()
             .keep_alive(false)
             .max_buf_size(MAX_HEAD_BYTES)
-            .serve_connection(TokioIo::new(stream), service);
+            .serve_connection(TokioIo::new(intake), service);
         let mut connection = pin!(connection);
         let mut deadline = Instant::now() + PEER_LIMIT;
         loop {

@@ -6,11 +6,13 @@
 //! | `mod.rs` | the routes |
 //! | `socket.rs` | the socket's file |
 //! | `connections.rs` | who may have how many connections, and for how long |
+//! | `fd_intake.rs` | the file descriptor that may come with a request |
 //! | `intake.rs` | the reading of one request: who asks, how much, how slowly |
 //! | `counts.rs` | what was refused, turned away or given up |
 
 mod connections;
 mod counts;
+mod fd_intake;
 mod intake;
 mod socket;
 
@@ -18,7 +20,7 @@ use std::sync::Arc;
 
 use axum::Router;
 use axum::body::{Body, Bytes};
-use axum::extract::{DefaultBodyLimit, Path as Segments, Query, Request, State};
+use axum::extract::{DefaultBodyLimit, Extension, Path as Segments, Query, Request, State};
 use axum::http::{StatusCode, header};
 use axum::middleware;
 use axum::response::Response;
@@ -31,6 +33,7 @@ pub use self::connections::serve;
 pub use self::counts::RequestCounts;
 pub use self::socket::{SocketError, bind};
 
+use self::fd_intake::SentFd;
 use self::intake::{Intake, one_request};
 use crate::control::Control;
 use crate::refusal;
@@ -45,6 +48,8 @@ fn routes(control: Arc<Control>) -> Router {
             "/v1/attachments/{container_id}/{ifname}",
             get(attachment).delete(detach),
         )
+        .route("/v1/drain", post(drain).delete(undo_drain))
+        .route("/v1/reload", post(reload))
         .route("/v1/counters", get(counters))
         .route("/v1/balance", get(balance))
         .route("/v1/policies", get(policies).put(apply_policies))
@@ -76,15 +81,31 @@ async fn attachment(State(control): Shared, Segments((id, ifname)): Name) -> Res
     answer(control, move |control| control.attachment(&id, &ifname)).await
 }
 
-async fn attach(State(control): Shared, body: Bytes) -> Response {
-    answer_to(control, &body, |control, request: AttachRequest| {
-        control.attach(&request)
+async fn attach(
+    State(control): Shared,
+    Extension(sent): Extension<SentFd>,
+    body: Bytes,
+) -> Response {
+    answer_to(control, &body, move |control, request: AttachRequest| {
+        control.attach_in(&request, sent.take())
     })
     .await
 }
 
 async fn detach(State(control): Shared, Segments((id, ifname)): Name) -> Response {
     answer(control, move |control| control.detach(&id, &ifname)).await
+}
+
+async fn drain(State(control): Shared) -> Response {
+    answer(control, Control::drain).await
+}
+
+async fn undo_drain(State(control): Shared) -> Response {
+    answer(control, Control::undo_drain).await
+}
+
+async fn reload(State(control): Shared) -> Response {
+    answer(control, Control::reload).await
 }
 
 async fn counters(State(control): Shared) -> Response {

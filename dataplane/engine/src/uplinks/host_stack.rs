@@ -126,8 +126,11 @@ impl HostStackRecord {
         let set = ipv6::set_disabled(&self.device, disabled);
         let there = matches!(set, Ok(true));
         errors.extend(
-            set.map_err(self.refused("put back the IPv6 setting of"))
-                .err(),
+            set.map_err(HostStackError::setting(
+                "put back the IPv6 setting of",
+                &self.device,
+            ))
+            .err(),
         );
         if disabled || !there {
             return;
@@ -154,7 +157,8 @@ impl HostStackRecord {
             result => result.map(|()| true),
         }?;
         if self.ipv6_disabled.is_some() {
-            ipv6::set_disabled(&self.device, true).map_err(self.refused("disable IPv6 on"))?;
+            let refused = HostStackError::setting("disable IPv6 on", &self.device);
+            ipv6::set_disabled(&self.device, true).map_err(refused)?;
         }
         if !found.up {
             netdev::set_up(found.index, true).map_err(self.refused("set up"))?;
@@ -214,7 +218,8 @@ impl HostStackGuard {
         let refused = |what| HostStackError::kernel(what, device);
         let enabled = ipv6::disabled(device).map_err(refused("read the IPv6 setting of"))?;
         if self.record.ipv6_disabled.is_some() && enabled == Some(false) {
-            ipv6::set_disabled(device, true).map_err(refused("disable IPv6 on"))?;
+            let refused = HostStackError::setting("disable IPv6 on", device);
+            ipv6::set_disabled(device, true).map_err(refused)?;
             tracing::warn!("IPv6 was enabled on netdev {device}: it is disabled again");
         }
         if thorough && !nft::is_blocked(device)? {

@@ -33,6 +33,7 @@ use sluice_datapath::UplinkId;
 use crate::config::UplinkConfig;
 use crate::engine::SharedEngine;
 use crate::records::{RecordError, Records};
+use crate::refusal;
 
 pub use self::record::{UplinkRecord, recover};
 pub use self::state::UplinkState;
@@ -84,6 +85,29 @@ impl Uplinks {
         let uplink = Arc::new(Uplink::open(config.clone(), &self.host)?);
         let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
         all.insert(config.name.clone(), uplink);
+        Ok(())
+    }
+
+    /// Takes an uplink out that nothing is attached to, and gives the host back what it took.
+    ///
+    /// # Errors
+    /// It has attachments, or there is none of that name.
+    pub fn remove(&self, name: &str) -> Result<(), ApiError> {
+        // Held until it is gone: nobody finds it meanwhile.
+        let mut all = self.all.write().unwrap_or_else(PoisonError::into_inner);
+        let Some(uplink) = all.get(name).cloned() else {
+            return Err(refusal::not_found(format!("there is no uplink {name}")));
+        };
+        let id = uplink.info().id;
+        let port = self
+            .host
+            .engine
+            .try_with(|engine| engine.remove_uplink(id))?;
+        all.remove(name);
+        drop(all);
+        drop(port);
+        uplink.close(&self.host);
+        tracing::info!("uplink {name} is removed");
         Ok(())
     }
 

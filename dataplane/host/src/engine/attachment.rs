@@ -25,6 +25,10 @@ pub struct AttachmentRecord<R> {
     /// [`NetnsIdentity`](crate::NetnsIdentity). Absent in records of older engines.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub netns_ctime_ns: Option<i64>,
+    /// Whether the engine that made it did not see the path of its network namespace, and had the
+    /// namespace as a file descriptor alone.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub netns_unseen: bool,
 }
 
 impl<R> AttachmentRecord<R> {

@@ -26,22 +26,26 @@ impl Control {
     }
 
     /// Reads the folder again after somebody changed it. A failure is logged and kept as a problem; the old
-    /// policies stay in force.
-    pub fn reload_policies(&self) {
+    /// policies stay in force. Returns the number of those in force.
+    ///
+    /// # Errors
+    /// That problem.
+    pub fn reload_policies(&self) -> Result<usize, String> {
         // Held until the outcome is kept: of two reloads at once the later one's must stay.
         let mut in_force = locked(&self.in_force);
         let outcome = match self.load(&mut in_force) {
             Ok(report) if report.problems.is_empty() => {
                 let count = report.policies.len();
                 tracing::info!("{count} policies reloaded, version {}", report.version);
-                None
+                Ok(count)
             }
-            Ok(report) => Some(list(&report.problems)),
-            Err(error) => Some(error.to_string()),
+            Ok(report) => Err(not_in_force(&list(&report.problems))),
+            Err(error) => Err(not_in_force(&error)),
         };
-        match outcome {
-            Some(problem) => self.report_problem(POLICIES, not_in_force(&problem)),
-            None => self.clear_problem(POLICIES),
+        match &outcome {
+            Err(problem) => self.report_problem(POLICIES, problem.clone()),
+            Ok(_) => self.clear_problem(POLICIES),
         }
+        outcome
     }
 }

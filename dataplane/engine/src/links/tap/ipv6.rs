@@ -18,30 +18,21 @@
 //! * IPv4's `accept_redirects` and `rp_filter`: the kernel joins them with the value of `all`, so that a netdev's
 //!   own does not decide, and `all` is about the pod's other interfaces too.
 
-use std::io;
 use std::path::Path;
 
 use ipnet::IpNet;
 
-/// Folder of IPv6's settings, of the calling thread's network namespace.
-const SETTINGS: &str = "/proc/sys/net/ipv6/conf";
-
-/// A setting that cannot be written.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "{path} cannot be written: {source}; the engine's container needs /proc/sys mounted read-write"
-)]
-pub(super) struct SettingError {
-    path: String,
-    source: io::Error,
-}
+use crate::sysctl::{self, SysctlError};
 
 /// Sets what the netdev `ifname` of the calling thread's namespace does of itself, before it is up.
 ///
 /// # Errors
 /// A setting cannot be written. A kernel without IPv6 has none.
-pub(super) fn configure(ifname: &str, addresses: &[IpNet]) -> Result<(), SettingError> {
-    write(Path::new(SETTINGS), ifname, settings(addresses))
+pub(super) fn configure(ifname: &str, addresses: &[IpNet]) -> Result<(), SysctlError> {
+    for (name, value) in settings(addresses) {
+        sysctl::write(&Path::new("ipv6/conf").join(ifname).join(name), value)?;
+    }
+    Ok(())
 }
 
 /// Names and values of the settings.
@@ -61,21 +52,6 @@ fn settings(addresses: &[IpNet]) -> &'static [(&'static str, &'static str)] {
     }
 }
 
-fn write(folder: &Path, ifname: &str, settings: &[(&str, &str)]) -> Result<(), SettingError> {
-    for (name, value) in settings {
-        let path = folder.join(ifname).join(name);
-        match std::fs::write(&path, value) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(source) => {
-                let path = path.display().to_string();
-                return Err(SettingError { path, source });
-            }
-            Ok(()) => {}
-        }
-    }
-    Ok(())
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
 mod tests {
@@ -93,20 +69,5 @@ mod tests {
         assert_eq!(names(&["2001:db8::2/64"]), given);
         assert_eq!(names(&["10.0.0.2/24", "2001:db8::2/64"]), given);
         assert_eq!(names(&["10.0.0.2/24"])[3..], ["disable_ipv6"]);
-    }
-
-    #[test]
-    fn a_setting_that_is_not_there_is_none_and_one_that_cannot_be_written_is_named() {
-        let dir = tempfile::tempdir().unwrap();
-        write(dir.path(), "net1", &[("accept_ra", "0")]).unwrap();
-        std::fs::create_dir_all(dir.path().join("net1/accept_ra")).unwrap();
-        let error = write(dir.path(), "net1", &[("accept_ra", "0")]).unwrap_err();
-        assert!(
-            error
-                .to_string()
-                .contains("net1/accept_ra cannot be written"),
-            "{error}"
-        );
-        assert!(error.to_string().contains("read-write"), "{error}");
     }
 }

@@ -3,6 +3,8 @@
 
 use std::io;
 
+use crate::sysctl::SysctlError;
+
 /// Failure to keep the host's stack off a device, or to put it back.
 #[derive(Debug, thiserror::Error)]
 pub enum HostStackError {
@@ -55,6 +57,16 @@ pub enum HostStackError {
         /// Error of the kernel.
         source: io::Error,
     },
+    /// A setting of the netdev that cannot be written.
+    #[error("cannot {what} {device}: {source}")]
+    Setting {
+        /// Action that failed.
+        what: &'static str,
+        /// The device.
+        device: String,
+        /// Reason why.
+        source: SysctlError,
+    },
     /// More than one thing could not be put back.
     #[error("{}", texts(.0))]
     Several(Vec<HostStackError>),
@@ -67,6 +79,18 @@ impl HostStackError {
         device: &str,
     ) -> impl FnOnce(io::Error) -> HostStackError {
         move |source| HostStackError::Kernel {
+            what,
+            device: device.to_owned(),
+            source,
+        }
+    }
+
+    /// A setting of `device` that was to be written to do `what`.
+    pub(super) fn setting(
+        what: &'static str,
+        device: &str,
+    ) -> impl FnOnce(SysctlError) -> HostStackError {
+        move |source| HostStackError::Setting {
             what,
             device: device.to_owned(),
             source,

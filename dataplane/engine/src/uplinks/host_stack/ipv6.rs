@@ -5,9 +5,11 @@ use std::io;
 use std::net::Ipv6Addr;
 use std::path::PathBuf;
 
+use crate::sysctl::{self, SysctlError};
+
 /// Whether IPv6 is disabled on `device`; `None` if the kernel has no IPv6, or none there.
 pub(super) fn disabled(device: &str) -> io::Result<Option<bool>> {
-    match std::fs::read_to_string(sysctl(device)) {
+    match std::fs::read_to_string(PathBuf::from("/proc/sys/net").join(setting(device))) {
         Ok(text) => Ok(Some(text.trim() != "0")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
         Err(error) => Err(error),
@@ -16,19 +18,13 @@ pub(super) fn disabled(device: &str) -> io::Result<Option<bool>> {
 
 /// Disables IPv6 on `device`, which takes its addresses away, or enables it. Returns whether there is IPv6 at
 /// all: below an MTU of 1280 bytes the kernel takes it off a netdev.
-pub(super) fn set_disabled(device: &str, disabled: bool) -> io::Result<bool> {
-    match std::fs::write(sysctl(device), if disabled { "1" } else { "0" }) {
-        Ok(()) => Ok(true),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(false),
-        Err(error) => Err(error),
-    }
+pub(super) fn set_disabled(device: &str, disabled: bool) -> Result<bool, SysctlError> {
+    sysctl::write(&setting(device), if disabled { "1" } else { "0" })
 }
 
-/// /proc/sys/net shows the namespace of the thread that opens it.
-fn sysctl(device: &str) -> PathBuf {
-    PathBuf::from("/proc/sys/net/ipv6/conf")
-        .join(device)
-        .join("disable_ipv6")
+/// Path of the setting below /proc/sys/net.
+fn setting(device: &str) -> PathBuf {
+    PathBuf::from("ipv6/conf").join(device).join("disable_ipv6")
 }
 
 /// The permanent addresses of device number `index`, with their prefix lengths.

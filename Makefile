@@ -31,7 +31,7 @@ test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> 
 	sh tests/sriov/run.sh
 
 test-cluster: install-needs build ## the plugins under containerd, and the whole in clusters of one node by image and manifests
-	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) test --locked -p sluice-tests --test cluster --test on_a_cluster
+	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) test --locked -p sluice-tests --test cluster --test container --test on_a_cluster
 
 fuzz: ## every fuzz target for a minute each (FUZZ_SECONDS); needs a nightly compiler
 	sh fuzz/run.sh

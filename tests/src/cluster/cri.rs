@@ -1,6 +1,10 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Client of the container runtime interface (CRI), for the calls that the kubelet makes.
 
+mod container;
+
+pub use container::{HostPath, NodeContainer};
+
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;

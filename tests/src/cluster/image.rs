@@ -23,19 +23,26 @@ pub(super) fn import(dir: &Path, socket: &Path) -> Result<()> {
     for name in ["sh", "sleep", "ip", "ping", "cat"] {
         symlink("busybox", root.join("bin").join(name))?;
     }
+    pack(dir, socket, IMAGE, &["bin"])
+}
+
+/// Packs `names` in the folder `root` of `dir` as an image of one layer, imports it into the containerd at `socket`,
+/// and removes `dir`.
+pub(super) fn pack(dir: &Path, socket: &Path, name: &str, names: &[&str]) -> Result<()> {
+    let root = dir.join("root");
     let tar = |from: &Path, to: &Path, names: &[&str]| {
         let mut command = Command::new("tar");
         command.arg("-C").arg(from).arg("-cf").arg(to).args(names);
         run(&mut command)
     };
-    tar(&root, &dir.join("layer.tar"), &["bin"])?;
+    tar(&root, &dir.join("layer.tar"), names)?;
     let sum = run(Command::new("sha256sum").arg(dir.join("layer.tar")))?;
     let sum = sum.split_whitespace().next().unwrap_or_default();
     let config = json!({"architecture": "amd64", "os": "linux",
-        "config": {"Cmd": ["/bin/sleep", "100000"], "Env": ["PATH=/bin"]},
+        "config": {"Cmd": ["/bin/sleep", "100000"], "Env": ["PATH=/bin:/usr/bin"]},
         "rootfs": {"type": "layers", "diff_ids": [format!("sha256:{sum}")]}});
     fs::write(dir.join("config.json"), config.to_string())?;
-    let manifest = json!([{"Config": "config.json", "RepoTags": [IMAGE], "Layers": ["layer.tar"]}]);
+    let manifest = json!([{"Config": "config.json", "RepoTags": [name], "Layers": ["layer.tar"]}]);
     fs::write(dir.join("manifest.json"), manifest.to_string())?;
     let all = dir.join("image.tar");
     tar(dir, &all, &["manifest.json", "config.json", "layer.tar"])?;

@@ -5,6 +5,7 @@
 mod api;
 mod control;
 mod cri;
+mod files_image;
 mod image;
 mod kube;
 mod kubelet;
@@ -12,7 +13,7 @@ mod machine;
 
 pub use api::Api;
 pub use control::{ADMIN_CONFIG, WholeCluster};
-pub use cri::{Cri, Pod};
+pub use cri::{Cri, HostPath, NodeContainer, Pod};
 pub use kube::{ADMIN, Cluster, PORT};
 pub use kubelet::Kubelet;
 pub use machine::{Daemon, Machine, NODE_ADDRESS};

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo check test test-sriov test-cluster fuzz soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs
+.PHONY: help demo check test test-sriov test-cluster fuzz life soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs
 
 CARGO ?= cargo
 release := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release
@@ -46,6 +46,10 @@ bench-peers: ## figures under the names that programs for other data planes prin
 bench-instructions: ## instructions of each stage per frame or value (INSTRUCTIONS_ARGS; needs valgrind)
 	$(CARGO) build --release --locked -p sluice-benches --bin instructions
 	$(release)/instructions $(INSTRUCTIONS_ARGS)
+
+life: install-needs ## an engine's life at random, for an hour (SLUICE_LIFE_SECONDS): nothing may be left of it
+	$(CARGO) build --locked -p sluiced -p sluicectl --bins
+	SLUICE_LIFE_SECONDS=$${SLUICE_LIFE_SECONDS:-3600} $(CARGO) test --locked -p sluice-tests --test whole_life -- --nocapture
 
 soak: ## pods that ping each other beside one that floods: nothing may be lost (SOAK_SECONDS, an hour; SOAK_WORKERS)
 	$(CARGO) build --release --locked -p sluice-benches --bin soak

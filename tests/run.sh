@@ -135,6 +135,8 @@ sh tests/leftovers.sh >"$work/before"
 
 # The machine goes before what is built beside it: its cases have deadlines.
 begin sriov 'sh tests/sriov/run.sh'
+# Ten minutes of an engine's life at random; a moment of it is among the tests too.
+begin life "SLUICE_LIFE_SECONDS=${SLUICE_LIFE_SECONDS:-600} nice -n 5 $cargo test --locked --workspace $features --test whole_life -- --nocapture"
 part models "nice -n 10 sh tests/models.sh" || status=1
 if [ "$landing" ]; then
     part rustdoc "RUSTDOCFLAGS='-D warnings' nice -n 10 $cargo doc --locked --workspace --no-deps" || status=1
@@ -145,6 +147,7 @@ if finish needs; then
     export SLUICE_CLUSTER
 fi
 finish sriov || status=$?
+finish life || status=$?
 
 printf '\n== %s tests\n' "$listed" >&2
 # Tests that make network namespaces and start engines share two cores with them: a few at a time.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the parts of the agent share.
+//! State that the parts of the agent share.
 
 use crate::config::AgentConfig;
 use crate::devices::DevicesStatus;

@@ -48,7 +48,7 @@ pub const PARTS: [Part; 5] = [
 pub struct PartHealth {
     /// Whether it does what it is for, at this moment.
     pub ready: bool,
-    /// Why not, or what an operator should look at; empty if nothing is wrong.
+    /// Reason why not, or what an operator should look at; empty if nothing is wrong.
     pub problem: String,
     /// Times that it was started again.
     pub restarts: u64,

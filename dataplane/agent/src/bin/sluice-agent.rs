@@ -41,6 +41,10 @@ fn main() -> ExitCode {
     if let Some(code) = sluicegate::spec::exec::become_plugin() {
         return code;
     }
+    // And so does the part of the reaper that runs in the host's mount namespace.
+    if let Some(code) = sluice_agent::reaper::become_child() {
+        return code;
+    }
     let args = Args::parse();
     let config = match AgentConfig::load(&args.config, args.node.as_deref()) {
         Ok(config) => config,

@@ -75,7 +75,7 @@ pub struct DevicesConfig {
     pub state_dir: PathBuf,
     /// Folder of CDI specifications.
     pub cdi_dir: PathBuf,
-    /// Where the host's sysfs is.
+    /// Root of the host's sysfs.
     pub sysfs: PathBuf,
     /// Configuration of the SR-IOV network device plugin, served as it is.
     pub config_file: Option<PathBuf>,
@@ -356,6 +356,13 @@ mod tests {
         };
         assert_eq!((*count, uplinks.as_slice()), (4, &["wire0".to_owned()][..]));
         assert_eq!(parse("devices: {}\n").unwrap().pools, [default_pool()]);
+    }
+
+    #[test]
+    fn the_sample_is_good() {
+        let sample = include_str!("../../../../deploy/devices/agent-devices.yaml");
+        let pools = parse(sample).unwrap().pools;
+        assert_eq!(pools.len(), 2);
     }
 
     #[test]

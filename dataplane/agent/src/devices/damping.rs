@@ -14,7 +14,7 @@ const FORGIVEN: Duration = Duration::from_secs(120);
 /// Damped health of one thing.
 #[derive(Debug, Clone)]
 pub(super) struct Damper {
-    /// Why it counts as ill; `None` while it counts as well.
+    /// Reason why it counts as ill; `None` while it counts as well.
     shown: Option<String>,
     /// Time for which it must be ill before it counts as ill.
     patience: Duration,

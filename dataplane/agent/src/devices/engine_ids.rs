@@ -56,7 +56,7 @@ impl EngineHealth {
     }
 }
 
-/// Why uplinks are not up: each that is named must be, or any if none is named.
+/// Returns why uplinks are not up: each that is named must be, or any if none is named.
 fn problem_of_uplinks(status: &Status, names: &[String]) -> Option<String> {
     let shared = || {
         status

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Who still has a device: attachments of the engine in its folder, and records of the plugins that name it. A new pod
+//! Holders of devices: attachments of the engine in its folder, and records of the plugins that name it. A new pod
 //! must not get an id before the old pod's DEL has ended, as that DEL empties the folder of the id.
 
 use std::collections::BTreeMap;

@@ -165,7 +165,7 @@ pub struct CdiDevice {
     pub name: String,
 }
 
-/// What a container gets with its devices.
+/// Answer for one container: all that it gets with its devices.
 #[derive(Clone, PartialEq, Eq, Message)]
 pub struct ContainerAllocateResponse {
     /// Environment variables.

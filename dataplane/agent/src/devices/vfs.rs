@@ -143,7 +143,8 @@ impl VfPools {
                     } else {
                         "it is not there: its PF, or the PF's VFs, went"
                     };
-                    if let Some(damper) = self.dampers.get_mut(&id) {
+                    // One that is there may be well in another pool.
+                    if let Some(damper) = self.dampers.get_mut(&id).filter(|_| !there) {
                         damper.see(Some(why.to_owned()), now);
                     }
                     DeviceState {
@@ -155,5 +156,136 @@ impl VfPools {
             self.members.insert(spec.resource.clone(), devices);
         }
         self.members.clone()
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "tests")]
+mod tests {
+    use super::*;
+    use crate::devices::PoolSpec;
+    use sluice_sriov::sysfs::Function;
+
+    fn vf(index: u32, driver: Option<&str>, up: bool) -> SeenVf {
+        let addr = format!("0000:01:10.{}", index * 2).parse().unwrap();
+        let view = VfView {
+            vf: Function {
+                addr,
+                vendor: 0x8086,
+                device: 0x10ca,
+                driver: driver.map(str::to_owned),
+                driver_override: None,
+                iommu_group: None,
+                numa_node: Some(0),
+                netdevs: Vec::new(),
+                physfn: None,
+                sriov: None,
+            },
+            pf: "0000:01:00.0".parse().unwrap(),
+            index,
+            pf_netdevs: vec!["enp1s0".into()],
+            acpi_index: None,
+        };
+        SeenVf {
+            driver: view.vf.driver.clone(),
+            claimed: false,
+            pf_driver: Some("igb".into()),
+            carriers: vec![("enp1s0".into(), up)],
+            link_type: Some(1),
+            view,
+        }
+    }
+
+    fn spec(resource: &str, driver: &str) -> PoolSpec {
+        let selector = Selector {
+            drivers: vec![driver.to_owned()],
+            ..Selector::default()
+        };
+        PoolSpec {
+            resource: resource.to_owned(),
+            topology: true,
+            kind: PoolKind::Vfs {
+                mode: VfMode::Auto,
+                selectors: vec![selector],
+                additional_info: BTreeMap::new(),
+            },
+        }
+    }
+
+    /// Resource, id and problem of all devices.
+    fn told(all: BTreeMap<String, BTreeMap<String, DeviceState>>) -> Vec<String> {
+        let mut lines = Vec::new();
+        for (resource, devices) in all {
+            for (id, state) in devices {
+                let problem = state.problem.unwrap_or_default();
+                lines.push(format!("{resource} {id} {problem}").trim().to_owned());
+            }
+        }
+        lines
+    }
+
+    #[test]
+    fn vfs_keep_their_ids_whatever_becomes_of_them() {
+        let (kernel, user) = (spec("a/kernel", "igbvf"), spec("a/user", "vfio-pci"));
+        let specs = [&kernel, &user];
+        let at = Duration::from_secs;
+        let mut pools = VfPools::default();
+        let both = [vf(0, Some("igbvf"), true), vf(1, Some("vfio-pci"), true)];
+        let first = told(pools.sort(&specs, &both, at(0)));
+        assert_eq!(first, ["a/kernel 0000:01:10.0", "a/user 0000:01:10.2"]);
+        // Taken for a pod: it has another driver, and stays in its pool.
+        let mut taken = vf(0, Some("vfio-pci"), true);
+        (taken.driver, taken.claimed) = (Some("igbvf".into()), true);
+        let seen = [taken, vf(1, Some("vfio-pci"), true)];
+        assert_eq!(told(pools.sort(&specs, &seen, at(1))), first);
+        // Without a link, then gone, then back.
+        let down = [vf(0, Some("igbvf"), false)];
+        let lines = told(pools.sort(&specs, &down, at(2)));
+        assert!(lines[0].contains("enp1s0 has no link"), "{lines:?}");
+        assert!(lines[1].contains("it is not there"), "{lines:?}");
+        let lines = told(pools.sort(&specs, &both, at(3)));
+        assert!(
+            lines.iter().all(|line| line.contains(" it")),
+            "not well at once: {lines:?}"
+        );
+        pools.sort(&specs, &both, at(60));
+        assert_eq!(told(pools.sort(&specs, &both, at(61))), first);
+        // Bound to another driver by hand: the other pool's now, and ill in the first.
+        let moved = [vf(0, Some("vfio-pci"), true), vf(1, Some("vfio-pci"), true)];
+        let lines = told(pools.sort(&specs, &moved, at(62)));
+        assert!(
+            lines[0].starts_with("a/kernel 0000:01:10.0 the pool's selectors"),
+            "{lines:?}"
+        );
+        assert_eq!(lines[1..], ["a/user 0000:01:10.0", "a/user 0000:01:10.2"]);
+        assert_eq!(
+            told(pools.sort(&specs, &moved, at(63))),
+            lines,
+            "and so it stays"
+        );
+    }
+
+    #[test]
+    fn what_keeps_a_vf_from_pods_is_said() {
+        let fine = vf(0, Some("igbvf"), true);
+        assert_eq!(fine.problem(VfMode::Kernel), None);
+        let no_driver = vf(0, None, true);
+        assert!(
+            no_driver
+                .problem(VfMode::Auto)
+                .unwrap()
+                .contains("no driver")
+        );
+        assert_eq!(no_driver.problem(VfMode::Vfio), None, "it is bound at ADD");
+        let mut no_pf = fine.clone();
+        no_pf.pf_driver = None;
+        assert!(no_pf.problem(VfMode::Vfio).unwrap().contains("PF"));
+        let mut hidden = vf(0, Some("igbvf"), false);
+        hidden.carriers.clear();
+        assert_eq!(
+            hidden.problem(VfMode::Kernel),
+            None,
+            "a link that cannot be told"
+        );
     }
 }

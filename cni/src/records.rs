@@ -144,6 +144,32 @@ pub fn list(cni_dir: &Path) -> Result<Vec<RecordEntry>, Error> {
     Ok(all)
 }
 
+/// Lists the pods that have more than the primary network by these plugins, each by `namespace/name` or, where the
+/// runtime told none, its container id. Only these plugins take such networks away again; a pod whose network
+/// namespace is gone does not count.
+///
+/// # Errors
+/// See [`list`].
+pub fn live_pods(cni_dir: &Path) -> Result<Vec<String>, Error> {
+    let several = |entry: &RecordEntry| {
+        let first = entry.plugins.first().map(|plugin| &plugin.ifname);
+        let mut others = entry.plugins.iter();
+        entry.kind != RecordKind::Pod || others.any(|plugin| Some(&plugin.ifname) != first)
+    };
+    let mut records = list(cni_dir)?;
+    records.retain(|entry| {
+        !entry.torn
+            && entry.kind != RecordKind::Released
+            && entry.netns != NetnsState::Gone
+            && several(entry)
+    });
+    let name = |entry: RecordEntry| entry.pod.unwrap_or(entry.container_id);
+    let mut pods: Vec<String> = records.into_iter().map(name).collect();
+    pods.sort();
+    pods.dedup();
+    Ok(pods)
+}
+
 /// Drops the records of an interface without running anything: what plugins made for it stays as it is.
 /// Returns the files that were removed.
 ///
@@ -394,6 +420,8 @@ mod tests {
             ]
         );
         assert_eq!(all[0].plugins[0].progress, Progress::Added);
+        // One network is the primary one, and a torn record says nothing.
+        assert!(live_pods(dir.path()).unwrap().is_empty());
         // A plugin that is not installed is given up.
         let reaped = reap(dir.path()).unwrap();
         assert_eq!(reaped.len(), 1);

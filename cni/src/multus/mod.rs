@@ -28,6 +28,7 @@ mod status;
 
 pub use conf::{DEFAULT_BIN_DIR, MetaConf};
 pub use record::PodRecord;
+pub use source::api_client;
 
 use pod_context::PodContext;
 use requirements::Requirements;

@@ -74,6 +74,28 @@ fn case_41_no_device_is_left() {
 }
 
 #[test]
+fn devices_of_a_resource_claim_are_found_by_the_pods_name_of_it() {
+    let Some(lab) = lab("claim") else { return };
+    let conf = lab.conf();
+    let kubelet = Kubelet::start(&lab.host.dir().join("kubelet"));
+    let devices = ["0000-01-10-2", "0000-01-10-4"];
+    kubelet.pod_with_claim("p-dra", "p-dra-fast-x7k2q", &devices);
+    let resource = json!({"k8s.v1.cni.cncf.io/resourceName": "fast/vf"});
+    let network = json!({"type": "b", "cniVersion": "1.0.0"});
+    let spec = json!({"config": network.to_string()});
+    lab.api.nad("ns", "claimed", resource, spec);
+    assert_eq!(
+        lab.adds("p-dra", "claimed,claimed", &conf),
+        ["ADD a eth0", "ADD b net1", "ADD b net2"]
+    );
+    for (ifname, id) in [("net1", "0000:01:10.2"), ("net2", "0000:01:10.4")] {
+        assert_eq!(lab.host.conf_of("b", "ADD", ifname)["deviceID"], id);
+    }
+    let said = lab.refused("p-dra", "one", &conf, 7);
+    assert!(said.contains("vendor/vf"), "{said}");
+}
+
+#[test]
 fn without_the_socket_the_checkpoint_says_it() {
     let Some(lab) = lab("checkpoint") else { return };
     let conf = lab.conf();

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Failures and absence of the API server: each kind has its error code, in bounded time, and DEL never waits.
 
-use std::time::{Duration, Instant};
+use std::fs::File;
+use std::time::{Duration, Instant, SystemTime};
 
 use serde_json::json;
 
@@ -18,6 +19,19 @@ fn each_answer_of_the_api_server_has_its_code() {
     let conf = lab.conf();
     lab.api.network("b", &json!({"type": "b"}));
     lab.api.pod("ns", "p", json!({NETWORKS: "b"}));
+    // Just written, it may be unknown as yet, which is asked again; an hour old, nobody renews it.
+    lab.api.trouble("/pods/p", Failure::Status(401), EVER);
+    let said = lab.run("ADD", "p", &conf).refused(11);
+    assert!(said.contains("may not know"), "{said}");
+    lab.api.calm();
+    lab.api.trouble("/pods/p", Failure::Status(401), 2);
+    lab.run("ADD", "p", &conf).ok();
+    lab.run("DEL", "p", &conf).ok();
+    lab.host.take_calls();
+    lab.api.calm();
+    let then = SystemTime::now() - Duration::from_secs(3_600);
+    let file = File::options().write(true).open(&lab.api.kubeconfig);
+    file.unwrap().set_modified(then).unwrap();
     for (status, with, code, hint) in [
         (401, "/pods/p", 7, "renew"),
         (403, "/pods/p", 7, "rbac"),

@@ -43,6 +43,37 @@ pub(crate) struct ContainerResources {
     /// Exclusive cores, which the plugin does not read: a field to be skipped.
     #[prost(int64, repeated, tag = "3")]
     pub(crate) cpu_ids: Vec<i64>,
+    #[prost(message, repeated, tag = "5")]
+    pub(crate) claims: Vec<Claim>,
+}
+
+/// Resources of one ResourceClaim.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Claim {
+    #[prost(string, tag = "2")]
+    pub(crate) name: String,
+    #[prost(string, tag = "3")]
+    pub(crate) namespace: String,
+    #[prost(message, repeated, tag = "4")]
+    pub(crate) devices: Vec<ClaimedDevice>,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct ClaimedDevice {
+    #[prost(message, repeated, tag = "1")]
+    pub(crate) cdi: Vec<CdiDevice>,
+    #[prost(string, tag = "2")]
+    pub(crate) driver: String,
+    #[prost(string, tag = "3")]
+    pub(crate) pool: String,
+    #[prost(string, tag = "4")]
+    pub(crate) device: String,
+}
+
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct CdiDevice {
+    #[prost(string, tag = "1")]
+    pub(crate) name: String,
 }
 
 #[derive(Clone, PartialEq, prost::Message)]
@@ -154,9 +185,37 @@ impl Kubelet {
                     name: format!("c{index}"),
                     devices: given.iter().map(devices).collect(),
                     cpu_ids: vec![1, 2],
+                    claims: Vec::new(),
                 })
                 .collect(),
         };
         self.answer.lock().unwrap().pods.push(pod);
+    }
+
+    /// Adds pod `name` of namespace ns, whose one container has devices of a ResourceClaim.
+    pub(crate) fn pod_with_claim(&self, name: &str, claim: &str, devices: &[&str]) {
+        let device = |device: &&str| ClaimedDevice {
+            cdi: vec![CdiDevice {
+                name: format!("vf.example/vf={device}"),
+            }],
+            driver: "vf.example".to_owned(),
+            pool: "node".to_owned(),
+            device: (*device).to_owned(),
+        };
+        let claim = Claim {
+            name: claim.to_owned(),
+            namespace: "ns".to_owned(),
+            devices: devices.iter().map(device).collect(),
+        };
+        let container = ContainerResources {
+            name: "c".to_owned(),
+            claims: vec![claim],
+            ..ContainerResources::default()
+        };
+        self.answer.lock().unwrap().pods.push(PodResources {
+            name: name.to_owned(),
+            namespace: "ns".to_owned(),
+            containers: vec![container],
+        });
     }
 }

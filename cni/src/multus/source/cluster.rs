@@ -16,8 +16,10 @@ use kube::api::{
 use kube::client::AuthError;
 use serde_json::{Map, Value, json};
 
+use super::credentials::Credentials;
 use super::proxy::Proxy;
 use super::transport::{ProxyError, StrangeAnswer};
+use super::unauthorized::Origin;
 use super::{chain, credentials, transport};
 use crate::Error;
 use crate::spec::budget::Budget;
@@ -64,6 +66,32 @@ pub(in crate::multus) struct Cluster {
     client: Client,
     budget: Budget,
     url: String,
+    origin: Origin,
+}
+
+/// Makes a client for a program that stays: with the credentials of a kubeconfig or, without one, of the pod's
+/// service account, whose token it reads again when it changes. Nothing is asked yet.
+///
+/// # Errors
+/// [`Error::Config`]: the credentials cannot be read or make no sense.
+pub async fn api_client(kubeconfig: Option<&Path>) -> Result<Client, Error> {
+    let Credentials {
+        mut config,
+        proxy,
+        origin,
+    } = credentials::read(kubeconfig).await?;
+    if config.auth_info.token_file.is_some() {
+        // The file counts from here on, not what it held.
+        config.auth_info.token = None;
+    }
+    config.connect_timeout = Some(PATIENCE);
+    transport::client(config, proxy).map_err(|error| {
+        let from = &origin.name;
+        Error::Config(format!(
+            "{from}: no client can be made of it: {}",
+            told(&error)
+        ))
+    })
 }
 
 impl std::fmt::Debug for Cluster {
@@ -79,7 +107,7 @@ impl std::fmt::Debug for Cluster {
 enum Refusal {
     /// Object not found (HTTP 404).
     Absent,
-    /// Permanent failure: a retry gives the same answer.
+    /// Failure that a retry within this call does not mend.
     Final(Error),
     /// Temporary failure: a retry may succeed, at the earliest after the time that the server named.
     Passing(Error, Option<Duration>),
@@ -99,7 +127,13 @@ impl Cluster {
             .enable_all()
             .build()
             .map_err(|error| Error::Internal(format!("no async runtime: {error}")))?;
-        let (mut config, proxy) = runtime.block_on(credentials::read(kubeconfig))?;
+        let Credentials {
+            mut config,
+            proxy,
+            origin,
+        } = runtime.block_on(credentials::read(kubeconfig))?;
+        // Read once: the call is over before a file changes.
+        config.auth_info.token_file = None;
         config.connect_timeout = Some(PATIENCE / 2);
         let url = config.cluster_url.to_string();
         let budget = budget.share(2).at_most(ALL);
@@ -107,9 +141,7 @@ impl Cluster {
             Error::TryAgain("the credential program of the kubeconfig does not end".into())
         })?;
         let client = made.map_err(|error| {
-            let from = kubeconfig.map_or("the service account".to_owned(), |path| {
-                format!("kubeconfig {}", path.display())
-            });
+            let from = &origin.name;
             Error::Config(format!(
                 "{from}: no client can be made of it: {}",
                 told(&error)
@@ -120,6 +152,7 @@ impl Cluster {
             client,
             budget,
             url,
+            origin,
         })
     }
 
@@ -247,8 +280,8 @@ impl Cluster {
     /// thing.
     ///
     /// # Errors
-    /// [`Error::TryAgain`] where asking later helps: no connection, no answer, 409, 429, 5xx.
-    /// [`Error::Config`] where it does not: 401, 403, 400, 422.
+    /// [`Error::TryAgain`] where asking later helps: no connection, no answer, 409, 429, 5xx, and a 401 of
+    /// credentials that somebody renews. [`Error::Config`] where it does not: any other 401, 403, 400, 422.
     fn ask<T>(
         &self,
         what: &str,
@@ -307,9 +340,10 @@ impl Cluster {
         );
         match status.code {
             404 => Refusal::Absent,
-            401 => Refusal::Final(Error::Config(format!(
-                "{said}: the credentials of kubeconfig are not (or no more) good: renew them"
-            ))),
+            401 => match self.origin.judge(&said, SystemTime::now()) {
+                (error, true) => Refusal::Passing(error, None),
+                (error, false) => Refusal::Final(error),
+            },
             403 => Refusal::Final(Error::Config(format!(
                 "{said}: the user of kubeconfig lacks the right: see deploy/base/rbac.yaml"
             ))),

@@ -11,18 +11,31 @@ use serde_json::Value;
 
 use super::chain;
 use super::proxy::Proxy;
+use super::unauthorized::Origin;
 use crate::Error;
 
-/// Configuration of a client, and the proxy on its way.
-pub(super) async fn read(kubeconfig: Option<&Path>) -> Result<(Config, Option<Proxy>), Error> {
-    let of = kubeconfig.map_or_else(
-        || "the pod's service account".to_owned(),
-        |path| format!("kubeconfig {}", path.display()),
-    );
+/// Address and credentials of an API server.
+pub(super) struct Credentials {
+    /// Configuration of a client.
+    pub(super) config: Config,
+    /// Proxy on its way.
+    pub(super) proxy: Option<Proxy>,
+    /// Origin of the token, which is in `config` too.
+    pub(super) origin: Origin,
+}
+
+/// Reads a kubeconfig or, without one, what the pod of this process has.
+pub(super) async fn read(kubeconfig: Option<&Path>) -> Result<Credentials, Error> {
+    let mut origin = kubeconfig.map_or_else(Origin::default, Origin::of_kubeconfig);
+    if kubeconfig.is_none() {
+        "the pod's service account".clone_into(&mut origin.name);
+    }
+    let of = origin.name.clone();
     let wrong = |why: String| Error::Config(format!("{of}: {why}"));
     let (mut config, proxy_url) = match kubeconfig {
         Some(path) => {
             let file = Kubeconfig::read_from(path).map_err(|error| wrong(chain(&error)))?;
+            origin.kept_as(&file);
             let file = as_go_reads(file).map_err(wrong)?;
             let proxy_url = proxy_url(&file);
             let options = KubeConfigOptions::default();
@@ -34,15 +47,27 @@ pub(super) async fn read(kubeconfig: Option<&Path>) -> Result<(Config, Option<Pr
             (config, None)
         }
     };
-    if let Some(path) = config.auth_info.token_file.take() {
+    if let Some(path) = config.auth_info.token_file.clone() {
+        origin.token_is_in(Path::new(&path));
         let token = token(Path::new(&path)).map_err(wrong)?;
         config.auth_info.token = Some(token.into());
     }
+    origin.token = token_of(&config);
     let variable = |name: &str| std::env::var(name).ok();
     let proxy =
         Proxy::choose(&config.cluster_url, proxy_url.as_deref(), variable).map_err(wrong)?;
     config.proxy_url = None;
-    Ok((config, proxy))
+    Ok(Credentials {
+        config,
+        proxy,
+        origin,
+    })
+}
+
+/// Token of a configuration, which keeps it out of what it shows.
+fn token_of(config: &Config) -> Option<String> {
+    let users = serde_json::to_value(&config.auth_info).ok()?;
+    users["token"].as_str().map(str::to_owned)
 }
 
 /// Token in a file. The file may be written anew while it is read, by whoever renews it.
@@ -104,7 +129,8 @@ mod tests {
 
     fn config(kubeconfig: &Path) -> Result<(Config, Option<Proxy>), Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().build();
-        runtime.unwrap().block_on(read(Some(kubeconfig)))
+        let read = runtime.unwrap().block_on(read(Some(kubeconfig)))?;
+        Ok((read.config, read.proxy))
     }
 
     #[test]

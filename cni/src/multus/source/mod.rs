@@ -5,10 +5,13 @@ mod cluster;
 mod credentials;
 mod disk;
 mod kubelet;
+mod names;
 mod object;
 mod proxy;
 mod transport;
+mod unauthorized;
 
+pub use cluster::api_client;
 pub(super) use cluster::{Cluster, Pod};
 pub(super) use disk::{Disk, at};
 pub(super) use kubelet::{Devices, KUBELET_DIR};

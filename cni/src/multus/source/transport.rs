@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! HTTP transport to the API server: kube's own stack, with a connector that knows proxies and a verifier that
-//! takes a certificate for its own authority, both as Go's client does. It also leaves out Nagle's algorithm: with
+//! HTTP transport to the API server: kube's own stack, with a connector that knows proxies and looks names up
+//! without the C library, and a verifier that takes a certificate for its own authority, both as Go's client does. It also leaves out Nagle's algorithm: with
 //! the server's delayed acknowledgement every question would wait 40 ms.
 
 use std::future::Future;
@@ -8,6 +8,7 @@ use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -24,7 +25,13 @@ use tokio::net::TcpStream;
 use tonic::codegen::http::{Response, Uri, header};
 use tower::{BoxError, Service, ServiceBuilder};
 
+use super::names::Names;
 use super::proxy::Proxy;
+
+/// Time limit of a name's lookup where the configuration has none for connections.
+const LOOKUP: Duration = Duration::from_secs(5);
+/// Silence after which a connection is probed.
+const KEEPALIVE: Duration = Duration::from_secs(30);
 
 /// Answer that no API server gives.
 #[derive(Debug, thiserror::Error)]
@@ -85,9 +92,12 @@ pub(super) enum ProxyError {
 
 /// Makes a client of a configuration.
 pub(super) fn client(config: Config, proxy: Option<Proxy>) -> kube::Result<Client> {
-    let mut http = HttpConnector::new();
+    let limit = config.connect_timeout.unwrap_or(LOOKUP);
+    let mut http = HttpConnector::new_with_resolver(Names::new(limit));
     http.enforce_http(false);
     http.set_nodelay(true);
+    // A server that vanished without a word is noticed by those who watch it.
+    http.set_keepalive(Some(KEEPALIVE));
     http.set_connect_timeout(config.connect_timeout);
     let connector = https(&config, Connector { http, proxy })?;
     let service = ServiceBuilder::new()
@@ -218,7 +228,7 @@ impl ServerCertVerifier for OwnAuthority {
 /// Connector of TCP connections, through a proxy if there is one.
 #[derive(Debug, Clone)]
 struct Connector {
-    http: HttpConnector,
+    http: HttpConnector<Names>,
     proxy: Option<Proxy>,
 }
 

@@ -17,6 +17,7 @@ use sluice_tests::cluster::{ADMIN, Cluster, IMAGE, Node, Setup};
 use sluice_tests::{Netns, bin};
 
 const ROUNDS: usize = 40;
+const STARTS: usize = 300;
 const BRIDGE: &str = "/usr/lib/cni/bridge";
 
 /// Sequence of programs that gives a pod its networks.
@@ -132,11 +133,38 @@ fn compare(title: &str, host: &Netns, ways: &mut [Way]) {
     }
 }
 
+/// Prints what a start costs: VERSION of both plugins, which does nothing else.
+fn starts() {
+    println!("start: VERSION of {STARTS} calls in turn, ms");
+    println!("{:>16} {:>9} {:>9} {:>9}", "", "least", "quartile", "bytes");
+    let names = ["sluicegate", "sluicegate-vf"];
+    let mut times = names.map(|_| Vec::new());
+    for _ in 0..STARTS {
+        for (name, times) in names.iter().zip(&mut times) {
+            let start = Instant::now();
+            let mut command = Command::new(bin(name));
+            command.env_clear().env("CNI_COMMAND", "VERSION");
+            command.stdin(Stdio::null()).stdout(Stdio::null());
+            assert!(command.status().unwrap().success());
+            times.push(start.elapsed());
+        }
+    }
+    for (name, mut times) in names.iter().zip(times) {
+        times.sort();
+        let ms = |time: Duration| time.as_secs_f64() * 1e3;
+        let bytes = std::fs::metadata(bin(name)).unwrap().len();
+        let (least, quartile) = (ms(times[0]), ms(times[times.len() / 4]));
+        println!("{name:>16} {least:>9.2} {quartile:>9.2} {bytes:>9}");
+    }
+    println!();
+}
+
 fn main() {
     // `cargo test` runs benches too, with this argument, to see that they start.
     if std::env::args().any(|arg| arg == "--test") || !sluice_tests::root_or_skip("bench cni") {
         return;
     }
+    starts();
     let memory = tempfile::TempDir::with_prefix_in("sg-bench-", "/dev/shm").unwrap();
     let disk = tempfile::TempDir::with_prefix_in("sg-bench-", "/var/tmp").unwrap();
     let sluicegate = || bin("sluicegate");

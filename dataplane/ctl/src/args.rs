@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 
+use super::install::{InstallArgs, UninstallArgs};
 use super::records::RecordCommand;
 use super::vfs_create::CreateArgs;
 
@@ -118,6 +119,10 @@ pub enum Command {
     /// Send the engine SIGTERM and wait for its end, `--timeout` at most: for a preStop hook whose container's
     /// first process forwards no signal
     Stop,
+    /// Put the CNI plugins and their configuration on this node (root)
+    Install(InstallArgs),
+    /// Take off what `install`, or the agent, put on this node (root)
+    Uninstall(UninstallArgs),
     /// Whether this node has what VFs and memifs need, and the command that mends what is missing
     Doctor,
     /// Show the whole path on this machine, in network namespaces of its own, and clean up (root)

@@ -11,6 +11,7 @@ mod check;
 mod counters;
 mod doctor;
 mod drain;
+mod install;
 mod output;
 mod policies;
 mod records;
@@ -73,6 +74,12 @@ pub enum Failure {
     /// Record that is not there, or was not dropped.
     #[error("{0}")]
     Records(String),
+    /// Installation that failed at a file.
+    #[error(transparent)]
+    Install(#[from] sluice_install::InstallError),
+    /// Value of `install` that makes no sense.
+    #[error("{0}")]
+    InstallValue(String),
     /// Folder without policy files.
     #[error("{} has no *.yaml: name files", path.display())]
     NoFiles {
@@ -178,6 +185,8 @@ fn run(args: &Args) -> Result<(), Failure> {
         Command::Drain { undo, wait } => drain::run(&client, *undo, *wait, &mut output)?,
         Command::Reload => reload::run(&client, &mut output)?,
         Command::Stop => drain::stop(&client, args.timeout(), &mut output)?,
+        Command::Install(install) => install::install(install, &mut output)?,
+        Command::Uninstall(uninstall) => install::uninstall(uninstall, &mut output)?,
         Command::Doctor => doctor::run(&client, &mut output)?,
         Command::Demo(options) => {
             if !sluice_demo::run(options, args.json) {

@@ -134,9 +134,11 @@ impl Cluster {
         } = runtime.block_on(credentials::read(kubeconfig))?;
         // Read once: the call is over before a file changes.
         config.auth_info.token_file = None;
-        config.connect_timeout = Some(PATIENCE / 2);
         let url = config.cluster_url.to_string();
         let budget = budget.share(2).at_most(ALL);
+        // Short enough that who is silent is named before the time is over.
+        let limit = budget.left().mul_f32(0.4);
+        config.connect_timeout = Some(limit.min(PATIENCE / 2));
         let made = make_client(&runtime, config, proxy, budget).ok_or_else(|| {
             Error::TryAgain("the credential program of the kubeconfig does not end".into())
         })?;
@@ -288,6 +290,7 @@ impl Cluster {
         question: impl AsyncFn() -> kube::Result<T>,
     ) -> Result<Option<T>, Error> {
         let mut pause = PAUSE;
+        let mut earlier = None;
         for last in (0..TRIES).rev().map(|left| left == 0) {
             let patience = self.budget.at_most(PATIENCE).left();
             let answer = self
@@ -296,12 +299,15 @@ impl Cluster {
             let refusal = match answer {
                 Ok(Ok(value)) => return Ok(Some(value)),
                 Ok(Err(error)) => self.refusal(what, &error),
+                // What was told before says more than the rest of the time that was waited.
                 Err(_) => Refusal::Passing(
-                    Error::TryAgain(format!(
-                        "{what}: {} gave no answer in {:.1} s",
-                        self.url,
-                        patience.as_secs_f64()
-                    )),
+                    earlier.take().unwrap_or_else(|| {
+                        Error::TryAgain(format!(
+                            "{what}: {} gave no answer in {:.1} s",
+                            self.url,
+                            patience.as_secs_f64()
+                        ))
+                    }),
                     None,
                 ),
             };
@@ -315,6 +321,7 @@ impl Cluster {
                     }
                     std::thread::sleep(wait);
                     pause *= 2;
+                    earlier = Some(error);
                 }
             }
         }

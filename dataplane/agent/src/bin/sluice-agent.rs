@@ -34,6 +34,15 @@ struct Args {
     /// Check the configuration, change nothing, and exit
     #[arg(long)]
     check: bool,
+
+    /// Take the plugins, the kubeconfig and the CNI configuration off this node again, and exit; stop the agent that
+    /// runs here first, it would put them back
+    #[arg(long, conflicts_with = "check")]
+    uninstall: bool,
+
+    /// Uninstall even if pods have networks that only the plugins take away again
+    #[arg(long, requires = "uninstall")]
+    force: bool,
 }
 
 fn main() -> ExitCode {
@@ -62,13 +71,26 @@ fn main() -> ExitCode {
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal())
         .init();
-    match run(config) {
+    let done = if args.uninstall {
+        uninstall(&config, args.force)
+    } else {
+        run(config)
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
             ExitCode::from(EXIT_FAILED)
         }
     }
+}
+
+/// Takes off what part `install` put on the node.
+fn uninstall(config: &AgentConfig, force: bool) -> anyhow::Result<()> {
+    for change in sluice_agent::install::uninstall(config, force)? {
+        println!("{} {:?}", change.path.display(), change.done);
+    }
+    Ok(())
 }
 
 /// Runs the parts until SIGTERM or SIGINT.

@@ -154,7 +154,7 @@ async fn look_up(name: &str, limit: Duration) -> Result<Vec<IpAddr>, NameError> 
         .map_err(unusable)?;
     match tokio::time::timeout(limit, addresses(&resolver, name)).await {
         Ok(Ok(found)) => Ok(found),
-        Ok(Err(error)) if matches!(error, NetError::Timeout) => Err(NameError::Silent {
+        Ok(Err(NetError::Timeout)) | Err(_) => Err(NameError::Silent {
             name: name.to_owned(),
             servers,
             limit,
@@ -163,11 +163,6 @@ async fn look_up(name: &str, limit: Duration) -> Result<Vec<IpAddr>, NameError> 
             name: name.to_owned(),
             servers,
             source: Box::new(error),
-        }),
-        Err(_) => Err(NameError::Silent {
-            name: name.to_owned(),
-            servers,
-            limit,
         }),
     }
 }

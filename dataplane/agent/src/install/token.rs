@@ -50,7 +50,7 @@ impl Keeper {
         let there =
             Kubeconfig::read(&config.plan.kubeconfig()).filter(|there| there.keeper == KEEPER);
         let (server, ca) = api_server(context, config).await?;
-        let now = SystemTime::now();
+        let now = wall_clock();
         let times = there.as_ref().and_then(|there| token_times(&there.token));
         let same = there
             .as_ref()
@@ -106,6 +106,14 @@ impl Keeper {
             _ => bail!("the plugins have no token yet: {why}"),
         }
     }
+}
+
+#[allow(
+    clippy::disallowed_methods,
+    reason = "a token's claims are moments of the wall clock"
+)]
+fn wall_clock() -> SystemTime {
+    SystemTime::now()
 }
 
 /// Address and authorities of the API server, for the plugins: those that the agent itself has.

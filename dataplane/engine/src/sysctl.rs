@@ -17,7 +17,7 @@ use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags};
 
 /// Folder of the settings; what it shows is of the namespace of the thread that opens a file there.
 const FOLDER: &str = "/proc/sys/net";
-/// Same folder within a procfs.
+/// Path of that folder within a procfs.
 const WITHIN_PROCFS: &str = "sys/net";
 
 /// Failure to write a setting.

@@ -42,7 +42,7 @@ pub enum LogFormat {
     /// Sentences for people.
     #[default]
     Text,
-    /// One JSON object a line.
+    /// JSON, an object a line.
     Json,
 }
 

@@ -2,7 +2,6 @@
 //! The agent; see [`sluice_agent`].
 #![forbid(unsafe_code)]
 
-use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -12,7 +11,6 @@ use sluice_agent::config::{AgentConfig, DEFAULT_FILE};
 use sluice_agent::context::Context;
 use sluice_agent::parts;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// Exit code: the agent could not start.
 const EXIT_FAILED: u8 = 1;
@@ -66,11 +64,10 @@ fn main() -> ExitCode {
         println!("{}: good", args.config.display());
         return ExitCode::SUCCESS;
     }
-    tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::builder().parse_lossy(&config.log))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal())
-        .init();
+    if let Err(error) = sluice_log::init(&config.log, config.log_format) {
+        eprintln!("sluice-agent: {error}");
+        return ExitCode::from(EXIT_FAILED);
+    }
     let done = if args.uninstall {
         uninstall(&config, args.force)
     } else {

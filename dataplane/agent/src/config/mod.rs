@@ -11,6 +11,7 @@ mod reaper;
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
+use sluice_log::LogFormat;
 use sluice_yaml::{Checker, Problem, Problems, Scalar};
 
 pub use devices::DevicesConfig;
@@ -33,6 +34,8 @@ pub struct AgentConfig {
     pub run_dir: PathBuf,
     /// Log filter, in the syntax of `tracing_subscriber::EnvFilter`.
     pub log: String,
+    /// Form of the log's lines.
+    pub log_format: LogFormat,
     /// Kubeconfig of the agent itself; `None`: the service account of its pod.
     pub kubeconfig: Option<PathBuf>,
     /// Section `install`.
@@ -54,6 +57,7 @@ impl Default for AgentConfig {
             engine_socket: PathBuf::from(sluice_api::DEFAULT_SOCKET),
             run_dir: PathBuf::from("/run/sluicegate"),
             log: "info".to_owned(),
+            log_format: LogFormat::default(),
             kubeconfig: None,
             install: None,
             devices: None,
@@ -71,6 +75,7 @@ struct Raw {
     engine_socket: Option<Scalar>,
     run_dir: Option<Scalar>,
     log: Option<Scalar>,
+    log_format: Option<Scalar>,
     kubeconfig: Option<Scalar>,
     install: Option<install::Raw>,
     devices: Option<devices::Raw>,
@@ -110,15 +115,12 @@ impl AgentConfig {
         let socket = default.engine_socket.to_string_lossy();
         let run_dir = default.run_dir.to_string_lossy();
         let log = raw.log.map_or(default.log, |log| {
-            if let Err(error) = tracing_subscriber::EnvFilter::builder().parse(&log.value) {
-                let message = format!(
-                    "\"{}\" is not allowed ({error}): use error, warn, info, debug or trace",
-                    log.value
-                );
-                checker_ref.problem(Some(log.referenced), "log", message);
+            if let Err(error) = sluice_log::check_filter(&log.value) {
+                checker_ref.problem(Some(log.referenced), "log", error.to_string());
             }
             log.value
         });
+        let log_format = checker.word("log_format", raw.log_format.as_ref(), &LogFormat::NAMES);
         let config = AgentConfig {
             node: raw
                 .node
@@ -128,6 +130,7 @@ impl AgentConfig {
             engine_socket: checker.path("engine_socket", raw.engine_socket, &socket),
             run_dir: checker.path("run_dir", raw.run_dir, &run_dir),
             log,
+            log_format: log_format.unwrap_or_default(),
             kubeconfig: raw
                 .kubeconfig
                 .map(|raw| checker.path("kubeconfig", Some(raw), "none")),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What the engine's process, or the container that this runs in, has: cores, mounts, NUMA nodes.
+//! Findings about the engine's process and the container that this runs in: cores, mounts, NUMA nodes.
 
 use std::collections::BTreeSet;
 use std::path::Path;

@@ -69,7 +69,7 @@ pub(crate) enum Answer {
         old: Option<Box<dyn PodPort>>,
         known: bool,
     },
-    /// It is done.
+    /// Acknowledgement without anything to hand back.
     Done,
     /// The worker's part of the balance.
     Balance(Balance),

@@ -184,7 +184,7 @@ posing:
             answer("plain", json!({"anti_spoof": "off"})),
             "antiSpoof: off (or spoofchk: off) is more than pods on uplink plain may have: \
              /etc/sluicegate/sluiced.yaml says posing.loosest: mac; ask for antiSpoof: mac, or have the \
-             node's owner allow it there and restart the engine"
+             node's owner allow it there and `sluicectl reload`"
         );
         let pairs = json!({"allowed_address_pairs": [{"mac": "02:00:00:00:00:01"}]});
         let text = answer("tight", pairs);

@@ -2,14 +2,17 @@
 //! Reading the configuration again, on SIGHUP and by `POST /v1/reload`: what can change does, the rest stays
 //! and is named. A file with a problem, or a policy with one, changes nothing at all.
 
+mod describe;
+
 use std::fmt::Display;
 
 use sluice_api::{ApiError, ChangedSetting, KeptSetting, ReloadReport};
 use sluice_log::LogHandle;
 
+use self::describe::{describe, describe_limits, describe_poses, describe_posing, workers};
 use super::posing::Posing;
 use super::{Control, locked};
-use crate::config::{Config, Problems, Surroundings, UplinkConfig, UplinkDriver, cores};
+use crate::config::{Config, Problems, Surroundings};
 use crate::refusal;
 
 /// Key of the problem that a reload leaves.
@@ -160,16 +163,15 @@ impl Changes<'_> {
                 huge(new.huge_pages).to_owned(),
             ),
             (
-                "limits",
-                format!("{:?}", config.limits),
-                format!("{:?}", wanted.limits),
-            ),
-            (
                 "log_format",
                 config.log_format.name().to_owned(),
                 wanted.log_format.name().to_owned(),
             ),
         ];
+        let limits = describe_limits(&config.limits)
+            .into_iter()
+            .zip(describe_limits(&wanted.limits));
+        settings.extend(limits.map(|((key, is), (_, new))| (key, is, new)));
         for ((key, is), (_, new)) in paths(&config).into_iter().zip(paths(wanted)) {
             settings.push((key, is.display().to_string(), new.display().to_string()));
         }
@@ -272,9 +274,9 @@ impl Changes<'_> {
     /// Limits of what pods may pose as: they hold for attachments that are made from now on.
     fn posing(&mut self, wanted: &Config) {
         if self.config.posing != wanted.posing {
-            let was = format!("{:?}", self.config.posing);
+            let was = describe_posing(&self.config.posing);
             self.config.posing = wanted.posing.clone();
-            self.changed("posing", &was, &format!("{:?}", wanted.posing));
+            self.changed("posing", &was, &describe_posing(&wanted.posing));
         }
         for index in 0..self.config.uplinks.len() {
             let Some(uplink) = self.config.uplinks.get_mut(index) else {
@@ -282,46 +284,11 @@ impl Changes<'_> {
             };
             let new = wanted.uplinks.iter().find(|new| new.name == uplink.name);
             if let Some(new) = new.filter(|new| new.posing != uplink.posing) {
-                let was = format!("{:?}", uplink.posing);
+                let was = describe_poses(&uplink.posing);
                 let key = format!("uplinks.{}.posing", uplink.name);
                 uplink.posing = new.posing;
-                self.changed(key, &was, &format!("{:?}", new.posing));
+                self.changed(key, &was, &describe_poses(&new.posing));
             }
         }
     }
-}
-
-/// Workers as the report has them: how many, and their cores.
-fn workers(workers: &[Option<usize>]) -> String {
-    let cores: Vec<usize> = workers.iter().flatten().copied().collect();
-    match cores.as_slice() {
-        [] => format!("{} not pinned", workers.len()),
-        cores => format!("{} on cores {}", cores.len(), cores::list(cores)),
-    }
-}
-
-/// Uplink as the report has it, without what it may pose as.
-fn describe(uplink: &UplinkConfig) -> String {
-    let mut text = match &uplink.driver {
-        UplinkDriver::AfPacket {
-            device,
-            ring_frames,
-        } => format!("af_packet on {device}, ring_frames {ring_frames}"),
-        UplinkDriver::Pcap { read, write, mtu } => {
-            let path = |path: &Option<std::path::PathBuf>| {
-                let path = path.as_ref();
-                path.map_or("nothing".to_owned(), |path| path.display().to_string())
-            };
-            format!("pcap from {} to {}, mtu {mtu}", path(read), path(write))
-        }
-    };
-    if let Some(native) = uplink.native {
-        text.push_str(&format!(", native {native}"));
-    }
-    let tpids = uplink.tpids.iter().map(|tpid| format!("{tpid:#06x}"));
-    text.push_str(&format!(", tpids {}", tpids.collect::<Vec<_>>().join(" ")));
-    if let Some(worker) = uplink.worker {
-        text.push_str(&format!(", worker {worker}"));
-    }
-    text
 }

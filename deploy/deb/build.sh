@@ -33,7 +33,7 @@ for name in sluiced sluicectl sluice-agent vfirewall; do
 done
 # `sluicectl install` puts these where the container runtime looks for them.
 for name in sluicegate sluicegate-vf; do
-    install -D -m 755 "$programs/$name" "$tree/usr/libexec/sluicegate/$name"
+    install -D -m 755 "$programs/$name" "$tree/usr/lib/sluicegate/$name"
 done
 for unit in "$checkout"/deploy/systemd/*; do
     install -D -m 644 "$unit" "$tree/lib/systemd/system/${unit##*/}"

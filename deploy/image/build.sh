@@ -43,9 +43,9 @@ for name in sluiced sluicectl sluice-agent vfirewall; do
     install -m 755 "$programs/$name" "$root/usr/bin/$name"
 done
 # Copied to the node by the agent, never executed here.
-mkdir -p "$root/usr/libexec/sluicegate"
+mkdir -p "$root/usr/lib/sluicegate"
 for name in sluicegate sluicegate-vf; do
-    install -m 755 "$programs/$name" "$root/usr/libexec/sluicegate/$name"
+    install -m 755 "$programs/$name" "$root/usr/lib/sluicegate/$name"
 done
 # The engine runs it.
 with_libraries "$(command -v nft)"

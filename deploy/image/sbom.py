@@ -22,7 +22,7 @@ PROGRAMS = {
     "sluicectl": "usr/bin/sluicectl",
     "sluice-agent": "usr/bin/sluice-agent",
     "sluice-vfirewall": "usr/bin/vfirewall",
-    "sluicegate": "usr/libexec/sluicegate/sluicegate",
+    "sluicegate": "usr/lib/sluicegate/sluicegate",
 }
 TARGET = "x86_64-unknown-linux-gnu"
 
@@ -146,7 +146,7 @@ def main():
     name, _, version = options.name.rpartition(":")
     libraries, links = rust(options.checkout)
     programs = []
-    for package, path in [*PROGRAMS.items(), ("sluicegate", "usr/libexec/sluicegate/sluicegate-vf")]:
+    for package, path in [*PROGRAMS.items(), ("sluicegate", "usr/lib/sluicegate/sluicegate-vf")]:
         programs.append(
             {
                 "type": "application",

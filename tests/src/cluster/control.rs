@@ -5,6 +5,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use rustix::process::Signal;
@@ -298,6 +299,30 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
         Ok(last)
     }
 
+    /// Removes the control groups of the node's containers, which outlive them.
+    fn remove_cgroups(&self) {
+        let mut list = Command::new("ctr");
+        let socket = self.machine.path("/run/containerd/containerd.sock");
+        list.arg("-a")
+            .arg(socket)
+            .args(["-n", "k8s.io", "containers", "list", "--quiet"]);
+        let containers = run(&mut list).unwrap_or_default();
+        self.machine.end();
+        for controller in fs::read_dir("/sys/fs/cgroup")
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            for container in containers.split_whitespace() {
+                let group = controller.path().join("k8s.io").join(container);
+                let gone = || fs::remove_dir(&group).is_ok() || !group.exists();
+                let _ = wait_for("a control group", Duration::from_secs(5), || {
+                    gone().then_some(())
+                });
+            }
+        }
+    }
+
     /// Returns the end of a daemon's log.
     pub fn tail(&self, name: &str) -> String {
         let log = self.machine.log(name);
@@ -340,6 +365,7 @@ impl Drop for WholeCluster {
             self.show();
         }
         self.kubelet = None;
+        self.remove_cgroups();
         for (key, value) in &self.sysctls {
             let _ = fs::write(Path::new("/proc/sys").join(key), value);
         }

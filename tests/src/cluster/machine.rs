@@ -190,12 +190,18 @@ impl Machine {
     }
 }
 
-impl Drop for Machine {
-    fn drop(&mut self) {
-        // Pid 1 takes everything on the machine with it.
+impl Machine {
+    /// Ends every process of the machine: pid 1 takes all others with it.
+    pub(super) fn end(&self) {
         if let Some(init) = Pid::from_raw(self.init.cast_signed()) {
             let _ = kill_process(init, Signal::KILL);
         }
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        self.end();
         self.holder.kill();
     }
 }

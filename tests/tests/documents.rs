@@ -15,6 +15,10 @@ use tempfile::TempDir;
 /// in a block marked `text`.
 const RUN: &[(&str, &str)] = &[
     ("README.md", "the_demo_proves_the_whole_path, and .ci/run"),
+    (
+        "docs/cluster.md",
+        "from_a_bare_node_to_a_pod_behind_its_firewall of on_a_cluster.rs",
+    ),
     ("docs/node.md", "commands_of_node_and_policies_work"),
     ("docs/policies.md", "commands_of_node_and_policies_work"),
     (

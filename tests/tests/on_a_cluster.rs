@@ -1,23 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The whole of it on a cluster of one node, by image and manifests alone: API server, controller-manager, scheduler,
-//! containerd and kubelet are the real ones.
+//! The whole of it on a cluster of one node, by image and manifests alone, as docs/cluster.md says: API server,
+//! controller-manager, scheduler, containerd and kubelet are the real ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::collections::BTreeSet;
+use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
-use sluice_tests::cluster::{Machine, WholeCluster, programs_or_skip};
+use sluice_tests::cluster::{ADMIN_CONFIG, Machine, WholeCluster, programs_or_skip};
 use sluice_tests::{Process, bin, program_or_skip, run, wait_for};
 use tempfile::TempDir;
 
-/// Label of the engine's pods.
-const ENGINE: &str = "app.kubernetes.io/component=engine";
-/// Label of the agent's pods.
-const AGENT: &str = "app.kubernetes.io/component=agent";
 /// Programs of a node, as deploy/build.sh lists them.
 const PROGRAMS: [&str; 6] = [
     "sluiced",
@@ -33,11 +31,64 @@ fn deploy() -> PathBuf {
     path.canonicalize().unwrap()
 }
 
-/// Copies the programs under test into a folder as they are shipped: stripped.
-fn shipped(folder: &Path) {
-    for name in PROGRAMS {
-        let mut strip = Command::new("strip");
-        run(strip.arg("-o").arg(folder.join(name)).arg(bin(name))).unwrap();
+/// Folder in which a reader of docs/cluster.md is: a checkout in which the images have been made.
+struct Checkout(TempDir);
+
+impl Checkout {
+    fn new() -> Checkout {
+        let work = TempDir::with_prefix("sluice-on-a-cluster-").unwrap();
+        symlink(deploy(), work.path().join("deploy")).unwrap();
+        let dist = work.path().join("target/dist");
+        fs::create_dir_all(&dist).unwrap();
+        // As they are shipped: stripped.
+        for name in PROGRAMS {
+            let mut strip = Command::new("strip");
+            run(strip.arg("-o").arg(dist.join(name)).arg(bin(name))).unwrap();
+        }
+        let target = work.path().join("target");
+        for script in ["image/build.sh", "samples/testpmd/image.sh"] {
+            let mut build = Command::new("sh");
+            run(build
+                .arg(deploy().join(script))
+                .env("CARGO_TARGET_DIR", &target))
+            .unwrap();
+        }
+        Checkout(work)
+    }
+
+    /// Blocks marked `sh` of one section of the page.
+    fn blocks(section: &str) -> Vec<String> {
+        let page = fs::read_to_string(deploy().join("../docs/cluster.md")).unwrap();
+        let start = page.find(&format!("\n## {section}\n")).expect(section);
+        let text = &page[start + 1..];
+        let text = &text[..text.find("\n## ").unwrap_or(text.len())];
+        let blocks = text.split("\n```sh\n").skip(1);
+        blocks
+            .map(|block| block.split("\n```").next().unwrap().to_owned())
+            .collect()
+    }
+
+    /// Runs a block on the node and returns what it printed.
+    fn run(&self, cluster: &WholeCluster, block: &str) -> String {
+        let path = format!(
+            "{}:{}",
+            cluster.programs().display(),
+            std::env::var("PATH").unwrap_or_default()
+        );
+        let script = format!("cd {} && set -ex\n{block}\n", self.0.path().display());
+        let mut shell = cluster.machine.command("sh");
+        shell.args(["-c", &script]).env("KUBECONFIG", ADMIN_CONFIG);
+        let said = run(shell.env("PATH", path).env("HOME", "/run")).unwrap();
+        println!("{block}\n{said}");
+        said
+    }
+
+    /// Runs all blocks of a section.
+    fn follow(&self, cluster: &WholeCluster, section: &str) -> String {
+        let blocks = Checkout::blocks(section);
+        assert!(!blocks.is_empty(), "{section} has no block");
+        let said = blocks.iter().map(|block| self.run(cluster, block));
+        said.collect()
     }
 }
 
@@ -57,104 +108,73 @@ fn from_a_bare_node_to_a_pod_behind_its_firewall() {
     if !program_or_skip(case, "buildah") || !program_or_skip(case, "dpdk-testpmd") {
         return;
     }
-    let work = TempDir::with_prefix("sluice-on-a-cluster-").unwrap();
-    shipped(work.path());
-    let image = work.path().join("sluicegate.tar");
-    let mut build = Command::new("sh");
-    build
-        .arg(deploy().join("image/build.sh"))
-        .arg("--programs")
-        .arg(work.path());
-    run(build.arg("--out").arg(&image)).unwrap();
-    let testpmd = work.path().join("testpmd.tar");
-    let mut build = Command::new("sh");
-    run(build
-        .arg(deploy().join("samples/testpmd/image.sh"))
-        .arg(&testpmd))
-    .unwrap();
-
+    let checkout = Checkout::new();
     let mut cluster = WholeCluster::start(&programs).unwrap();
-    cluster.import(&image).unwrap();
-    cluster.import(&testpmd).unwrap();
-    let machine = &cluster.machine;
-    let conf = machine.path("/etc/cni/net.d/10-primary.conflist");
-    std::fs::write(conf, primary().to_string()).unwrap();
-    let before = machine.inventory().unwrap();
-    let site = deploy().join("samples/site").display().to_string();
-    println!("{}", cluster.kubectl(&["apply", "-k", &site]).unwrap());
-    ready(&cluster, "engine");
-    ready(&cluster, "agent");
-    println!(
-        "{}",
-        cluster
-            .kubectl(&["get", "pods", "-A", "-o", "wide"])
-            .unwrap()
-    );
-    install_by_hand(&cluster, work.path());
-    let sample = deploy().join("samples/testpmd").display().to_string();
-    let network = format!("{sample}/network.yaml");
-    let pod = format!("{sample}/pod.yaml");
-    cluster
-        .kubectl(&["apply", "-f", &network, "-f", &pod])
-        .unwrap();
-    let running = |pod: &Value| pod["status"]["phase"] == "Running";
-    cluster
-        .wait_until("testpmd to run", &["pod", "testpmd"], running)
-        .unwrap();
-    machine
-        .wire
-        .ip(&["address", "add", "10.21.0.1/24", "dev", "wire0"])
-        .unwrap();
-    let ping = || {
-        run(machine
-            .wire
-            .command("ping")
-            .args(["-c", "1", "-W", "1", "10.21.0.10"]))
-        .ok()
-    };
-    wait_for("an answer from the pod", machine.patience, ping).unwrap();
-    denied_traffic_is_counted_against_its_rule(&cluster);
+    let conf = cluster.machine.path("/etc/cni/net.d/10-primary.conflist");
+    fs::write(conf, primary().to_string()).unwrap();
+    let before = cluster.machine.inventory().unwrap();
 
+    checkout.follow(&cluster, "Image");
+    checkout.follow(&cluster, "Install");
+    let said = checkout.follow(&cluster, "Verify");
+    assert!(said.contains("wire0"), "{said}");
+    checkout.follow(&cluster, "First pod");
+    let wire = &cluster.machine.wire;
+    wire.ip(&["address", "add", "10.21.0.1/24", "dev", "wire0"])
+        .unwrap();
+    answers(&cluster.machine);
+    denied_traffic_is_counted_against_its_rule(&cluster);
     every_manifest_is_accepted(&cluster);
-    let pings = Pings::start(machine);
-    upgrade_agent(&cluster);
+
+    let socket = cluster.machine.path("/run/containerd/containerd.sock");
+    let mut tag = Command::new("ctr");
+    tag.arg("-a")
+        .arg(socket)
+        .args(["-n", "k8s.io", "images", "tag"]);
+    run(tag.args(["localhost/sluicegate:0.1.0", "localhost/sluicegate:0.1.1"])).unwrap();
+    let [agent, engine] = <[String; 2]>::try_from(Checkout::blocks("Upgrade")).unwrap();
+    let pings = Pings::start(&cluster.machine);
+    checkout.run(&cluster, &agent);
     let (sent, lost, _) = pings.end();
     println!("upgrade of the agent: {lost} of {sent} frames lost");
     assert_eq!(lost, 0, "of {sent} frames while the agent was upgraded");
 
-    let pings = Pings::start(machine);
+    let pings = Pings::start(&cluster.machine);
     cluster.stop_kubelet().unwrap();
     cluster.start_kubelet().unwrap();
-    ready(&cluster, "engine");
+    std::thread::sleep(Duration::from_secs(10));
     let (sent, lost, _) = pings.end();
     println!("restart of the kubelet: {lost} of {sent} frames lost");
     assert_eq!(lost, 0, "of {sent} frames while the kubelet was restarted");
 
     let pings = Pings::start(&cluster.machine);
-    restart_engine(&cluster);
-    let machine = &cluster.machine;
-    let ping = || {
-        run(machine
-            .wire
-            .command("ping")
-            .args(["-c", "1", "-W", "1", "10.21.0.10"]))
-        .ok()
-    };
-    wait_for(
-        "an answer after the engine's restart",
-        machine.patience,
-        ping,
-    )
-    .unwrap();
+    checkout.run(&cluster, &engine);
+    answers(&cluster.machine);
     let (sent, lost, gap) = pings.end();
     println!(
-        "restart of the engine: {lost} of {sent} frames lost, one every 20 ms; longest gap {gap} frames"
+        "upgrade of the engine: {lost} of {sent} frames lost, one every 20 ms; longest gap {gap} frames"
     );
 
-    uninstall(&cluster, &site);
-    let mut left = machine.inventory().unwrap();
+    checkout.follow(&cluster, "Rollback");
+    answers(&cluster.machine);
+    checkout.follow(&cluster, "Uninstall");
+    let gone = || {
+        let pods = cluster.get(&["pods", "-n", "kube-system"]).ok()?;
+        pods["items"].as_array()?.is_empty().then_some(())
+    };
+    wait_for("the pods to be gone", cluster.machine.patience, gone).unwrap();
+    let mut left = cluster.machine.inventory().unwrap();
     left.retain(|one| !before.contains(one) && !is_of_the_node(one));
     assert!(left.is_empty(), "left after the uninstall: {left:#?}");
+}
+
+/// Waits until the pod answers a ping from the wire.
+fn answers(machine: &Machine) {
+    let ping = || {
+        let mut ping = machine.wire.command("ping");
+        run(ping.args(["-c", "1", "-W", "1", "10.21.0.10"])).ok()
+    };
+    wait_for("an answer from the pod", machine.patience, ping).unwrap();
 }
 
 /// Whether the primary network, the runtime or the kubelet left it, all of which stay on the node.
@@ -195,7 +215,7 @@ impl Pings {
             (!process.alive()).then_some(())
         })
         .unwrap();
-        let text = std::fs::read_to_string(self.output.path()).unwrap();
+        let text = fs::read_to_string(self.output.path()).unwrap();
         let answered: BTreeSet<u64> = text
             .lines()
             .filter_map(|line| {
@@ -244,7 +264,7 @@ fn sluicectl(cluster: &WholeCluster, arguments: &[&str]) -> Option<String> {
 /// The API server takes every overlay and sample, whose enums and names no schema checks. OpenShift's has a kind that
 /// only OpenShift has.
 fn every_manifest_is_accepted(cluster: &WholeCluster) {
-    let overlays = std::fs::read_dir(deploy().join("overlays")).unwrap();
+    let overlays = fs::read_dir(deploy().join("overlays")).unwrap();
     let mut folders: Vec<PathBuf> = overlays.map(|entry| entry.unwrap().path()).collect();
     folders.retain(|folder| !folder.ends_with("openshift"));
     folders.push(deploy());
@@ -254,153 +274,14 @@ fn every_manifest_is_accepted(cluster: &WholeCluster) {
         cluster.kubectl(&dry).unwrap();
     }
     for folder in ["samples/testpmd", "vfirewall"] {
-        for entry in std::fs::read_dir(deploy().join(folder)).unwrap() {
+        for entry in fs::read_dir(deploy().join(folder)).unwrap() {
             let file = entry.unwrap().path();
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let text = fs::read_to_string(&file).unwrap_or_default();
             if text.lines().any(|line| line.starts_with("kind: ")) {
                 let file = file.display().to_string();
                 let dry = ["apply", "--dry-run=server", "-f", &file];
                 cluster.kubectl(&dry).unwrap();
             }
         }
-    }
-}
-
-/// Another image for the agent, as a rollout brings it.
-fn upgrade_agent(cluster: &WholeCluster) {
-    let next = "localhost/sluicegate:next";
-    let socket = cluster.machine.path("/run/containerd/containerd.sock");
-    let mut tag = Command::new("ctr");
-    tag.arg("-a").arg(socket).args([
-        "-n",
-        "k8s.io",
-        "images",
-        "tag",
-        "localhost/sluicegate:0.1.0",
-        next,
-    ]);
-    run(&mut tag).unwrap();
-    let image = format!("sluice-agent={next}");
-    let of = ["-n", "kube-system", "daemonset/sluice-agent"];
-    cluster
-        .kubectl(&[&["set", "image"], &of[..], &[&image]].concat())
-        .unwrap();
-    cluster
-        .kubectl(&[&["rollout", "status", "--timeout=90s"], &of[..]].concat())
-        .unwrap();
-    let pods = cluster
-        .get(&["pods", "-n", "kube-system", "-l", AGENT])
-        .unwrap();
-    let pods = pods["items"].as_array().unwrap();
-    assert!(
-        pods.iter()
-            .all(|pod| pod["spec"]["containers"][0]["image"] == next),
-        "{pods:#?}"
-    );
-}
-
-/// Deletes the engine's pod, as its owner does for an upgrade, and waits for the next.
-fn restart_engine(cluster: &WholeCluster) {
-    cluster
-        .kubectl(&["delete", "pod", "-n", "kube-system", "-l", ENGINE])
-        .unwrap();
-    ready(cluster, "engine");
-}
-
-/// Takes everything off the cluster and the node again.
-fn uninstall(cluster: &WholeCluster, site: &str) {
-    let pod = ["delete", "pod", "testpmd", "--timeout=60s"];
-    cluster.kubectl(&pod).unwrap();
-    cluster
-        .kubectl(&["delete", "net-attach-def", "testpmd"])
-        .unwrap();
-    uninstall_by_hand(cluster);
-    cluster
-        .kubectl(&["delete", "-k", site, "--timeout=90s"])
-        .unwrap();
-    let gone = || {
-        let pods = cluster.get(&["pods", "-n", "kube-system"]).ok()?;
-        pods["items"].as_array()?.is_empty().then_some(())
-    };
-    wait_for("the pods to be gone", cluster.machine.patience, gone).unwrap();
-    // The record of what was done stays on a node until its owner removes it.
-    for folder in [
-        "/run/sluicegate",
-        "/var/lib/sluicegate",
-        "/var/lib/cni/sluicegate",
-    ] {
-        cluster.machine.run(&["rm", "-r", folder]).unwrap();
-    }
-}
-
-/// Waits until the pods of a DaemonSet are ready.
-fn ready(cluster: &WholeCluster, component: &str) {
-    let label = format!("app.kubernetes.io/component={component}");
-    let wait = [
-        "wait",
-        "--for=condition=Ready",
-        "pod",
-        "-n",
-        "kube-system",
-        "-l",
-        &label,
-        "--timeout=90s",
-    ];
-    let wait = || cluster.kubectl(&wait).ok();
-    wait_for(component, cluster.machine.patience, wait).unwrap();
-}
-
-/// Puts plugins, kubeconfig and configuration on the node.
-fn install_by_hand(cluster: &WholeCluster, programs: &Path) {
-    let machine = &cluster.machine;
-    for name in ["sluicegate", "sluicegate-vf"] {
-        std::fs::copy(
-            programs.join(name),
-            machine.path(&format!("/opt/cni/bin/{name}")),
-        )
-        .unwrap();
-    }
-    let secrets = cluster
-        .get(&[
-            "secrets",
-            "-n",
-            "kube-system",
-            "--field-selector",
-            "type=kubernetes.io/service-account-token",
-        ])
-        .unwrap();
-    let secret = secrets["items"].as_array().unwrap().iter().find(|one| {
-        one["metadata"]["annotations"]["kubernetes.io/service-account.name"] == "sluicegate"
-    });
-    let token = secret.unwrap()["data"]["token"].as_str().unwrap();
-    let decode = machine.path("/run/token");
-    std::fs::write(&decode, token).unwrap();
-    let token = run(Command::new("base64").arg("-d").arg(decode)).unwrap();
-    let config = json!({"apiVersion": "v1", "kind": "Config", "current-context": "c",
-        "clusters": [{"name": "c", "cluster": {"server": "https://10.96.0.1",
-            "certificate-authority": "/etc/kubernetes/pki/apiserver.crt"}}],
-        "users": [{"name": "u", "user": {"token": token}}],
-        "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}]});
-    std::fs::write(
-        machine.path("/etc/cni/net.d/sluicegate.kubeconfig"),
-        config.to_string(),
-    )
-    .unwrap();
-    let conf = json!({"cniVersion": "1.0.0", "name": "node", "plugins": [{"type": "sluicegate",
-        "kubeconfig": "/etc/cni/net.d/sluicegate.kubeconfig", "delegates": [primary()]}]});
-    std::fs::write(
-        machine.path("/etc/cni/net.d/00-sluicegate.conflist"),
-        conf.to_string(),
-    )
-    .unwrap();
-}
-
-/// Takes it off again.
-fn uninstall_by_hand(cluster: &WholeCluster) {
-    let folder = cluster.machine.path("/etc/cni/net.d");
-    std::fs::remove_file(folder.join("00-sluicegate.conflist")).unwrap();
-    std::fs::remove_file(folder.join("sluicegate.kubeconfig")).unwrap();
-    for name in ["sluicegate", "sluicegate-vf"] {
-        std::fs::remove_file(cluster.machine.path(&format!("/opt/cni/bin/{name}"))).unwrap();
     }
 }

@@ -255,6 +255,11 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
         kubelet.end(Signal::TERM, self.machine.patience)
     }
 
+    /// Returns the folder with Kubernetes' programs.
+    pub fn programs(&self) -> &Path {
+        &self.programs
+    }
+
     /// Makes a command of kubectl with the administrator's rights.
     pub fn kubectl_command(&self) -> Command {
         let mut command = self.machine.command(self.programs.join("kubectl"));

@@ -96,6 +96,7 @@ start=$(date +%s)
 begin needs 'sh tests/sriov/needs.sh "$(sh tests/cache.sh)/sriov" || true
     sh tests/cluster/needs.sh packages || true
     : >"$CLUSTER.packages"
+    sh tests/manifests/needs.sh >/dev/null || true
     nice -n 15 sh tests/cluster/needs.sh >"$CLUSTER"'
 
 if [ "$landing" ]; then

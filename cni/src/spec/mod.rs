@@ -12,6 +12,7 @@
 //! | [`progress`] | how far a delegate's plugins came, and when a DEL is not repeated |
 //! | [`netns`] | what can be asked of a pod's network namespace |
 //! | [`budget`], [`log`] | the time a call may take, and what people read |
+//! | [`operations`] | the report of a call, for metrics |
 
 pub mod budget;
 pub mod call;
@@ -22,6 +23,7 @@ pub mod exec;
 pub mod fields;
 pub mod log;
 pub mod netns;
+pub mod operations;
 pub mod progress;
 pub mod protocol;
 pub mod result;

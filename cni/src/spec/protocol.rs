@@ -2,10 +2,13 @@
 //! The CNI conversation: what is asked, who answers, what goes to standard output.
 
 use std::io::{Read, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use serde_json::{Map, Value};
 
+use super::operations::{self, Report};
 use super::{exec, netns};
 use crate::Error;
 use crate::spec::budget::{self, Budget};
@@ -33,6 +36,11 @@ pub trait Plugin {
     const NAME: &'static str;
     /// Summary in one line, printed when the plugin is started by hand.
     const ABOUT: &'static str;
+
+    /// Returns the engine's run folder, below which the agent listens for the report of the call.
+    fn run_dir(&self, conf: &NetConf) -> PathBuf {
+        operations::run_dir(conf)
+    }
 
     /// Makes the interface. The result is in the version asked for.
     ///
@@ -70,6 +78,7 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
     if let Some(code) = exec::become_plugin() {
         return code;
     }
+    let begun = Instant::now();
     let environment = |name: &str| std::env::var_os(name)?.into_string().ok();
     let mut call = match Call::read(environment) {
         Ok(Some(call)) => call,
@@ -98,6 +107,7 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         Err(error) => return refuse(&error, Version::NEWEST),
     };
     let log = Log::new(P::NAME, &conf, &call);
+    let report = Report::new(P::NAME, call.command, begun, plugin.run_dir(&conf));
     let own = if call.command == Command::Add {
         budget::ADD
     } else {
@@ -114,6 +124,7 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
     };
     if let Some(error) = refused {
         log.error(format_args!("failed with code {}: {error}", error.code()));
+        report.send(Some(&error));
         return refuse(&error, conf.version);
     }
     let context = Context {
@@ -122,7 +133,9 @@ pub fn main<P: Plugin>(plugin: &P) -> ExitCode {
         log,
         budget,
     };
-    match serve(plugin, &context) {
+    let served = serve(plugin, &context);
+    report.send(served.as_ref().err());
+    match served {
         Ok(Some(result)) => answer(&Value::Object(result)),
         Ok(None) => ExitCode::SUCCESS,
         Err(error) => {

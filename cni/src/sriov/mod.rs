@@ -34,11 +34,14 @@ pub use memif::MemifConf;
 pub use paths::PluginPaths;
 pub use record::InterfaceRecord;
 
+use std::path::PathBuf;
+
 use interface::Invocation;
 use serde_json::{Map, Value};
 
 use crate::Error;
 use crate::spec::budget;
+use crate::spec::conf::NetConf;
 use crate::spec::protocol::{Context, Plugin};
 use crate::state::lock::ContainerLock;
 
@@ -49,6 +52,10 @@ pub struct SluicegateVf;
 impl Plugin for SluicegateVf {
     const NAME: &'static str = "sluicegate-vf";
     const ABOUT: &'static str = "sluicegate-vf: CNI plugin that gives a pod an SR-IOV VF, or an attachment on the node's packet engine";
+
+    fn run_dir(&self, conf: &NetConf) -> PathBuf {
+        PluginPaths::read(conf).run_dir
+    }
 
     fn add(&self, context: &Context) -> Result<Map<String, Value>, Error> {
         add::run(context)

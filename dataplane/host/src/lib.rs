@@ -10,6 +10,7 @@
 //! | [`error`] | failure at a file: what was being done, which path, what the kernel said |
 //! | [`topology`] | NUMA nodes, and cores that are threads of one physical core |
 //! | [`engine`] | the engine's files: their names, its lock, its records |
+//! | [`operations`] | reports of the CNI plugins to the agent |
 #![forbid(unsafe_code)]
 
 pub mod boot;
@@ -17,6 +18,7 @@ pub mod engine;
 pub mod error;
 pub mod lock;
 pub mod netns;
+pub mod operations;
 pub mod store;
 pub mod topology;
 

@@ -5,6 +5,10 @@
 //! Every call here is one conversation with the kernel on a connection of its own, made in the
 //! network namespace that it is about.
 
+mod vf_traffic;
+
+pub use vf_traffic::vf_traffic;
+
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::path::Path;

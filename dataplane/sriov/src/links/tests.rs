@@ -145,3 +145,35 @@ fn what_the_driver_refuses_is_named_with_its_reason() {
         }
     }
 }
+
+#[test]
+fn traffic_of_a_vf_is_seen_from_the_vf() {
+    let (_, _, answer) = &exchanges()[0];
+    let mut link = link(answer);
+    // This driver does not count.
+    assert!(vf_traffic::traffic_in(&link).is_empty());
+    for attribute in &mut link.attributes {
+        let LinkAttribute::VfInfoList(vfs) = attribute else {
+            continue;
+        };
+        for info in vfs.iter_mut().flat_map(|LinkVfInfo(infos)| infos) {
+            if let VfInfo::Stats(stats) = info {
+                use netlink_packet_route::link::VfStats;
+                *stats = vec![
+                    VfStats::RxPackets(1),
+                    VfStats::TxPackets(2),
+                    VfStats::RxBytes(3),
+                    VfStats::TxBytes(4),
+                    VfStats::Broadcast(5),
+                ];
+            }
+        }
+    }
+    let expected = sluice_stats::Traffic {
+        rx_frames: 1,
+        rx_bytes: 3,
+        tx_frames: 2,
+        tx_bytes: 4,
+    };
+    assert_eq!(vf_traffic::traffic_in(&link), [(0, expected)]);
+}

@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo check test test-sriov test-cluster fuzz life soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs
+.PHONY: help demo check test test-sriov test-cluster fuzz life soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs install-demo-needs
 
 CARGO ?= cargo
 release := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release
@@ -17,7 +17,7 @@ image: build ## the image of a node's programs, in target/image: an OCI archive,
 deb: build ## a Debian package of a node's programs, units and pages, in target/deb
 	sh deploy/deb/build.sh
 
-demo: install-needs ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
+demo: install-demo-needs ## the whole path in network namespaces: CNI ADD, engine, firewall, pod (root; about a minute)
 	$(CARGO) build --release --locked -p sluiced -p sluicectl -p sluicegate -p sluice-memif -p sluice-vfirewall --bins --example vnf
 	sh tests/as-root.sh $(release)/sluicectl demo
 
@@ -75,3 +75,6 @@ typos: ## spelling (needs typos-cli)
 
 install-needs: ## the programs that demo and test run
 	@sh tests/install-needs.sh
+
+install-demo-needs:
+	@sh tests/install-needs.sh demo

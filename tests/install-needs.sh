@@ -1,6 +1,9 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
 # Installs the programs that the demo and the tests run. Without apt, prints what is missing and how to get it.
+#
+# usage: install-needs.sh [demo]
+# With `demo`, only those that the demo runs.
 set -eu
 
 # program or file : Debian package : what it is for
@@ -15,10 +18,17 @@ keepalived:keepalived:a virtual address that two pods share
 dpdk-testpmd:dpdk-dev:the DPDK peer
 /usr/lib/cni/bridge:containernetworking-plugins:the primary network of a pod
 cc:gcc:linking
+'
+if [ "${1:-}" != demo ]; then
+    needs="$needs
 buildah:buildah:the image, without a daemon
 /usr/lib/python3.11/ensurepip/__init__.py:python3-venv:checking manifests
 systemd-analyze:systemd:checking units
-'
+promtool:prometheus:a check of metrics and alerts
+/usr/lib/python3/dist-packages/prometheus_client/openmetrics/parser.py:python3-prometheus-client:another check of metrics
+chromium:chromium:the page of the agent in a browser
+"
+fi
 
 packages=
 report=
@@ -57,6 +67,13 @@ if [ "$(id -u)" != 0 ]; then
 fi
 echo "installing:$packages" >&2
 export DEBIAN_FRONTEND=noninteractive
+# No services: the tests start what they need, with state of their own.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    printf '#!/bin/sh\nexit 101\n' | $sudo tee "$policy" >/dev/null
+    $sudo chmod 755 "$policy"
+    trap '$sudo rm -f "$policy"' EXIT
+fi
 # shellcheck disable=SC2086
 $sudo apt-get -o DPkg::Lock::Timeout=300 update -qq
 # shellcheck disable=SC2086

@@ -4,6 +4,7 @@
 
 mod devices;
 mod install;
+mod listen;
 mod metrics;
 mod page;
 mod reaper;

@@ -1,0 +1,98 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Every family that the agent serves.
+//!
+//! The bounds: A attachments with series of their own (`max_attachments`), U uplinks, V VFs, S segments, W workers,
+//! R rules, P device pools, D drop reasons (those of `docs/drop-reasons.md`; only those that are not 0 have a series).
+
+use super::family::{Family, Kind, families};
+
+families! {
+    UP: Gauge "sluicegate_up" "" [] "1" "Whether the engine answered this scrape; 0: nothing else of the engine is served"
+    SCRAPE_SECONDS: Gauge "sluicegate_scrape" "seconds" [] "1" "Time that the engine took for the answers of this scrape"
+    ENGINE_INFO: Info "sluicegate_engine" "" ["version"] "1" "Version of the engine"
+    ENGINE_READY: Gauge "sluicegate_engine_ready" "" [] "1" "Whether the engine takes new attachments"
+    ENGINE_DEGRADED: Gauge "sluicegate_engine_degraded" "" [] "1" "Whether something that was asked of the engine does not work although it is ready"
+    ENGINE_DRAINING: Gauge "sluicegate_engine_draining" "" [] "1" "Whether the engine drains: it takes no new attachments, and serves those it has"
+    ENGINE_PROBLEMS: Gauge "sluicegate_engine_problems" "" [] "1" "Problems that the health of the engine tells of"
+    ENGINE_UPTIME: Gauge "sluicegate_engine_uptime" "seconds" [] "1" "Time since the engine started"
+    BALANCED: Gauge "sluicegate_balanced" "" [] "1" "Whether every frame is accounted for: sent, dropped or on its way"
+    BALANCE_DIFFERENCE: Gauge "sluicegate_balance_difference_packets" "" [] "1" "Frames that are missing from the balance; below 0: frames counted twice"
+    POLICY_VERSION: Gauge "sluicegate_policy_version" "" [] "1" "Version of the policy set that the workers judge by; 0 before the first"
+    CONTROL_REQUESTS: Counter "sluicegate_control_requests" "" ["outcome"] "4" "Requests at the control socket by what became of them: answered, refused, turned_away, timed_out"
+
+    ATTACHMENTS: Gauge "sluicegate_attachments" "" [] "1" "Attachments of the engine"
+    SERIES_LEFT_OUT: Gauge "sluicegate_series_left_out" "" [] "1" "Attachments beyond max_attachments, whose series are summed up under empty labels"
+    ATTACHMENT_UP: Gauge "sluicegate_attachment_up" "" ["namespace", "pod", "interface", "network", "vlan"] "A + 1" "Attachments under these labels whose pod is connected: 1, or 0 if it is not"
+    ATTACHMENT_RX_PACKETS: Counter "sluicegate_attachment_receive_packets" "" ["namespace", "pod", "interface", "network", "vlan"] "A + 1" "Frames that the pod was given"
+    ATTACHMENT_RX_BYTES: Counter "sluicegate_attachment_receive" "bytes" ["namespace", "pod", "interface", "network", "vlan"] "A + 1" "Bytes of the frames that the pod was given"
+    ATTACHMENT_TX_PACKETS: Counter "sluicegate_attachment_transmit_packets" "" ["namespace", "pod", "interface", "network", "vlan"] "A + 1" "Frames that the pod sent"
+    ATTACHMENT_TX_BYTES: Counter "sluicegate_attachment_transmit" "bytes" ["namespace", "pod", "interface", "network", "vlan"] "A + 1" "Bytes of the frames that the pod sent"
+    ATTACHMENT_DROPS: Counter "sluicegate_attachment_drops" "" ["namespace", "pod", "interface", "direction", "reason"] "2 D (A + 1)" "Frames dropped at the attachment by reason; ingress is towards the pod, egress from it"
+    ATTACHMENT_SPOOFED: Counter "sluicegate_attachment_spoofed" "" ["namespace", "pod", "interface"] "A + 1" "Frames that the pod sent from addresses it may not use; each is among the drops too"
+    ATTACHMENT_HELD_BACK: Counter "sluicegate_attachment_held_back" "" ["namespace", "pod", "interface"] "A + 1" "Visits put off because a share was used up: the frames waited in the ring of the pod"
+    ATTACHMENT_LATE_VISITS: Counter "sluicegate_attachment_late_visits" "" ["namespace", "pod", "interface"] "A + 1" "Visits of the port that took the worker longer than its budget"
+    ATTACHMENT_MAC_MOVES: Counter "sluicegate_attachment_mac_moves" "" ["namespace", "pod", "interface"] "A + 1" "Moves of MAC addresses besides its own to it or away from it"
+    ATTACHMENT_REFUSED_GROUPS: Counter "sluicegate_attachment_refused_groups" "" ["namespace", "pod", "interface"] "A + 1" "Multicast groups that the pod reported and was not let into"
+    ATTACHMENT_CONNECTIONS: Counter "sluicegate_attachment_connections" "" ["namespace", "pod", "interface", "result"] "3 (A + 1)" "Connections to the memif by result: made, broken (made, and ended against the protocol), refused"
+
+    UPLINK_INFO: Info "sluicegate_uplink" "" ["uplink", "network", "driver", "device", "worker"] "U" "Facts about an uplink; that of a VF is named by the PCI address"
+    UPLINK_LINK: Gauge "sluicegate_uplink_link" "" ["uplink", "state"] "4 U" "State of the link, 1 for the one it is in: up, down, waiting (for its PF), gone"
+    UPLINK_RX_PACKETS: Counter "sluicegate_uplink_receive_packets" "" ["uplink"] "U" "Frames received from the wire"
+    UPLINK_RX_BYTES: Counter "sluicegate_uplink_receive" "bytes" ["uplink"] "U" "Bytes of the frames received from the wire"
+    UPLINK_TX_PACKETS: Counter "sluicegate_uplink_transmit_packets" "" ["uplink"] "U" "Frames sent to the wire"
+    UPLINK_TX_BYTES: Counter "sluicegate_uplink_transmit" "bytes" ["uplink"] "U" "Bytes of the frames sent to the wire"
+    UPLINK_DROPS: Counter "sluicegate_uplink_drops" "" ["uplink", "reason"] "D U" "Frames dropped at the uplink by reason"
+    UPLINK_NIC_PACKETS: Counter "sluicegate_uplink_nic_packets" "" ["uplink", "direction"] "2 U" "Frames that the NIC itself counted by direction, receive or transmit, where the engine drives it"
+    UPLINK_NIC_BYTES: Counter "sluicegate_uplink_nic" "bytes" ["uplink", "direction"] "2 U" "Bytes that the NIC itself counted by direction, receive or transmit, where the engine drives it"
+    UPLINK_NIC_MULTICAST: Counter "sluicegate_uplink_nic_receive_multicast_packets" "" ["uplink"] "U" "Multicast frames that the NIC itself counted, where the engine drives it"
+    UPLINK_NIC_RESETS: Counter "sluicegate_uplink_nic_resets" "" ["uplink"] "U" "Times that the driver had to reset the NIC"
+    SEGMENT_ATTACHMENTS: Gauge "sluicegate_segment_attachments" "" ["uplink", "vlan", "policy"] "S" "Attachments in a VLAN of an uplink; an empty policy label: it has none and carries nothing"
+
+    RULE_HITS: Counter "sluicegate_rule_hits" "" ["policy", "rule", "direction", "verdict"] "R" "Frames that a rule decided"
+    RULE_BYTES: Counter "sluicegate_rule" "bytes" ["policy", "rule", "direction", "verdict"] "R" "Bytes of the frames that a rule decided"
+
+    WORKER_INFO: Info "sluicegate_worker" "" ["worker", "cpu", "numa"] "W" "Core of a worker and the NUMA node of the core"
+    WORKER_LOOPS: Counter "sluicegate_worker_loops" "" ["worker"] "W" "Loops that the worker took"
+    WORKER_EMPTY_LOOPS: Counter "sluicegate_worker_empty_loops" "" ["worker"] "W" "Loops among them that found no frame"
+    WORKER_SLEEPS: Counter "sluicegate_worker_sleeps" "" ["worker"] "W" "Times that the worker slept"
+    WORKER_BUSY: Counter "sluicegate_worker_busy_cycles" "" ["worker"] "W" "Time of the loops that found frames, in cycles of the time stamp counter"
+    WORKER_IDLE: Counter "sluicegate_worker_idle_cycles" "" ["worker"] "W" "Time of the loops that found none and of sleeps, in the same cycles"
+    WORKER_CLOCK: Gauge "sluicegate_worker_clock" "hertz" ["worker"] "W" "Rate of the time stamp counter, as the worker measured it"
+    WORKER_BURSTS: Histogram "sluicegate_worker_burst_frames" "" ["worker"] "10 W" "Sizes of the bursts received from uplinks and pods; empty ones are not counted"
+    WORKER_DROPS: Counter "sluicegate_worker_drops" "" ["worker", "reason"] "D W" "Frames dropped at the worker itself by reason, where no port is to blame"
+    WORKER_COPIES: Counter "sluicegate_worker_flood_copies" "" ["worker"] "W" "Copies of frames that flooding made"
+    WORKER_ANSWERS: Counter "sluicegate_worker_reject_answers" "" ["worker"] "W" "Answers that the worker made to rejected frames"
+    WORKER_HANDED_OFF: Counter "sluicegate_worker_handed_off_packets" "" ["worker"] "W" "Frames handed to other workers"
+    WORKER_LOST_RECORDS: Counter "sluicegate_worker_lost_log_records" "" ["worker"] "W" "Records of rules with log that were lost"
+    FLOW_HITS: Counter "sluicegate_flow_cache_hits" "" ["worker"] "W" "Frames that went by what the flow cache knew"
+    FLOW_INSERTIONS: Counter "sluicegate_flow_cache_insertions" "" ["worker"] "W" "Flows inserted into the flow cache"
+    MEMPOOL_SIZE: Gauge "sluicegate_mempool_size" "" ["pool"] "2" "Mbufs of a mempool: small (2 KiB), large (10 KiB)"
+    MEMPOOL_FREE: Gauge "sluicegate_mempool_free" "" ["pool"] "2" "Free mbufs of a mempool"
+
+    VF_INFO: Info "sluicegate_vf" "" ["pci_address", "pf", "vf", "numa_node", "driver"] "V" "VF of the node with its PF, number and driver"
+    VF_RX_PACKETS: Counter "sluicegate_vf_receive_packets" "" ["pci_address", "pf", "vf", "numa_node"] "V" "Frames that the VF received, as its PF or the engine counts them"
+    VF_RX_BYTES: Counter "sluicegate_vf_receive" "bytes" ["pci_address", "pf", "vf", "numa_node"] "V" "Bytes that the VF received, as its PF or the engine counts them"
+    VF_TX_PACKETS: Counter "sluicegate_vf_transmit_packets" "" ["pci_address", "pf", "vf", "numa_node"] "V" "Frames that the VF sent, as its PF or the engine counts them"
+    VF_TX_BYTES: Counter "sluicegate_vf_transmit" "bytes" ["pci_address", "pf", "vf", "numa_node"] "V" "Bytes that the VF sent, as its PF or the engine counts them"
+    KUBEPODDEVICE: Gauge "sriov_kubepoddevice" "" ["pciAddr", "pod", "namespace", "dev_type"] "V" "Pod that has a VF through the engine; only with sriov_kubepoddevice in the configuration"
+
+    CNI_OPERATION_SECONDS: Histogram "sluicegate_cni_operation" "seconds" ["plugin", "command", "outcome"] "130 sets of 15" "Time of the calls of the CNI plugins by outcome: ok, the code of the CNI error, or other"
+    CNI_DELEGATE_FAILURES: Counter "sluicegate_cni_delegate_failures" "" ["delegate"] "33" "Calls that failed because of a plugin that ours ran, by its type; beyond 32 types: other"
+    CNI_REPORTS_REFUSED: Counter "sluicegate_cni_reports_refused" "" [] "1" "Reports of plugins that could not be read"
+
+    BUILD_INFO: Info "sluicegate_build" "" ["version"] "1" "Version of the agent"
+    PART_READY: Gauge "sluicegate_agent_part_ready" "" ["part"] "5" "Whether a part of the agent does what it is for"
+    PART_RESTARTS: Counter "sluicegate_agent_part_restarts" "" ["part"] "5" "Times that a part of the agent was started again"
+
+    POOL_DEVICES: Gauge "sluicegate_device_pool_devices" "" ["resource"] "P" "Devices of a pool"
+    POOL_HEALTHY: Gauge "sluicegate_device_pool_healthy_devices" "" ["resource"] "P" "Devices of a pool that are well"
+    POOL_ALLOCATED: Gauge "sluicegate_device_pool_allocated_devices" "" ["resource"] "P" "Devices of a pool that containers have"
+    POOL_REGISTERED: Gauge "sluicegate_device_pool_registered" "" ["resource"] "P" "Whether the kubelet has the device plugin of the pool on its list"
+    POOL_REGISTRATIONS: Counter "sluicegate_device_pool_registrations" "" ["resource"] "P" "Registrations of the device plugin that the kubelet answered"
+    POOL_ALLOCATIONS: Counter "sluicegate_device_pool_allocations" "" ["resource"] "P" "Containers that got devices of the pool"
+    POOL_ALLOCATION_FAILURES: Counter "sluicegate_device_pool_allocation_failures" "" ["resource"] "P" "Containers that were refused devices of the pool"
+    REAPER_RUNS: Counter "sluicegate_reaper_runs" "" [] "1" "Runs of the reaper that ended"
+    REAPER_RELEASED: Counter "sluicegate_reaper_released" "" [] "1" "Records and attachments of pods that are gone, released by the reaper"
+    REAPER_FAILED: Counter "sluicegate_reaper_failed" "" [] "1" "Releases that failed; the next run tries again"
+    REAPER_LAST_RUN: Gauge "sluicegate_reaper_last_run_timestamp" "seconds" [] "1" "Time at which the last run of the reaper ended, since 1970"
+}

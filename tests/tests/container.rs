@@ -166,7 +166,7 @@ fn conflist(dir: &Path) -> Value {
             "ipam": ipam("10.244.0.0/24")},
         {"type": "sluicegate-vf", "mode": "engine", "uplink": "wire0", "vlan": 0,
             "daemonSocket": dir.join("sg-run/control/sluiced.sock"),
-            "stateDir": dir.join("sg-state"), "cniDir": dir.join("cni"),
+            "stateDir": dir.join("sg-state"), "cniDir": dir.join("cni"), "LogFile": dir.join("cni.log"),
             "ipam": ipam("10.21.0.0/24")}
     ]);
     json!({"cniVersion": "1.0.0", "name": "node-network", "plugins": [

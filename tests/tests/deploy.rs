@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What is shipped, without a cluster: manifests, chart, image, package and units.
+//! Shipped things, without a cluster: manifests, chart, image, package and units.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
 use std::fs;

@@ -23,7 +23,7 @@ fn after(prepare: &str) -> Command {
     command.args([
         "--mount",
         "--propagation",
-        "private",
+        "slave",
         "sh",
         "-ec",
         &script,
@@ -141,7 +141,7 @@ fn a_read_only_proc_sys_is_written_by_a_procfs_of_ones_own() {
 
     // Without CAP_SYS_ADMIN there is none, and the message says what is missing.
     let mut weak = after(&format!(
-        "{READ_ONLY} && exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- sh -ec 'exec {} \"$@\"' sh",
+        "{READ_ONLY} && exec setpriv --bounding-set -sys_admin --inh-caps -sys_admin -- sh -ec 'exec {} \"$@\"' sh \"$@\"",
         bin("sluiced").display()
     ));
     weak.arg("--config").arg(node.path("sluiced.yaml"));

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What Prometheus gets: a scrape of a real agent beside a real engine, the page that lists the metrics, dashboard and
+//! Metrics as Prometheus gets them: a scrape of a real agent beside a real engine, the page that lists the metrics, dashboard and
 //! alert rules.
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! The whole of it on a cluster of one node, by image and manifests alone, as docs/cluster.md says: API server,
+//! Sluicegate as a whole on a cluster of one node, by image and manifests alone, as docs/cluster.md says: API server,
 //! controller-manager, scheduler, containerd and kubelet are the real ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 

@@ -97,6 +97,13 @@ impl Lab {
     fn empty_root(&self, name: &str) -> PathBuf {
         let root = self.host.dir().join(name);
         fs::create_dir_all(root.join("etc")).unwrap();
+        // The kernel's own files of random numbers, which every host has.
+        fs::create_dir_all(root.join("dev")).unwrap();
+        for (name, minor) in [("random", "8"), ("urandom", "9")] {
+            let mut node = Command::new("mknod");
+            node.args(["-m", "666"]).arg(root.join("dev").join(name));
+            run(node.args(["c", "1", minor])).unwrap();
+        }
         for name in ["sluicegate", "sluicegate-vf", "sluicectl", "sluice-agent"] {
             fs::copy(bin(name), root.join(name)).unwrap();
         }

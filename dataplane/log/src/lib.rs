@@ -205,7 +205,7 @@ mod tests {
             tracing::warn!(target: "firewall", verdict = %"drop", rule = "#1", "c0ffee/net1");
             tracing::debug!("not shown");
             handle.set_filter("debug").unwrap();
-            assert!(handle.set_filter("lots=").is_err());
+            assert!(handle.set_filter("[").is_err());
             tracing::debug!("two\nlines");
         });
         let text = sink.0.lock().unwrap().clone();

@@ -19,7 +19,10 @@ impl Node {
     pub fn image_of(&self, name: &str, programs: &[PathBuf]) -> Result<()> {
         let dir = self.dir().join("image-of-files");
         let root = dir.join("root");
-        for folder in ["usr/bin", "var", "run", "proc", "sys", "dev", "etc"] {
+        let folders = [
+            "usr", "var", "run", "proc", "sys", "dev", "etc", "lib", "lib64",
+        ];
+        for folder in folders {
             fs::create_dir_all(root.join(folder))?;
         }
         symlink("/run", root.join("var/run"))?;
@@ -30,12 +33,7 @@ impl Node {
                 copy(&library, &root.join(library.strip_prefix("/")?))?;
             }
         }
-        image::pack(
-            &dir,
-            &self.socket(),
-            name,
-            &["usr", "var", "run", "proc", "sys", "dev", "etc"],
-        )
+        image::pack(&dir, &self.socket(), name, &folders)
     }
 }
 

@@ -28,7 +28,7 @@ pub const NODE_ADDRESS: &str = "192.0.2.10";
 /// Machine with folders of its own, a network of its own, and pid 1 of its own. Its processes end with it.
 #[derive(Debug)]
 pub struct Machine {
-    /// Its network namespace: `eth0` leads to the wire's `lan0`, `eth1` to `wire0`.
+    /// Network namespace of the machine: `eth0` leads to the wire's `lan0`, `eth1` to `wire0`.
     pub netns: Netns,
     /// Far end of its netdevs.
     pub wire: Netns,

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What an engine holds of the machine.
+//! Files, threads and memory that an engine holds.
 
 use std::fs;
 
@@ -10,7 +10,7 @@ use crate::engine_rig::{Node, PATIENCE};
 /// Kibibytes by which resident memory may have grown: allocators keep some.
 const ROOM_KIB: u64 = 64 << 10;
 
-/// What an engine without attachments holds.
+/// Files, threads and memory of an engine without attachments.
 #[derive(Debug)]
 pub(super) struct Footprint {
     files: usize,

@@ -23,7 +23,7 @@ pub(super) struct Picture<'a> {
     /// Time of the figures, from any moment on.
     at_ms: f64,
     engine: Option<EngineFacts<'a>>,
-    /// What an operator should look at.
+    /// Problems that an operator should look at.
     problems: Vec<String>,
     parts: Vec<Part>,
     uplinks: Vec<Uplink<'a>>,

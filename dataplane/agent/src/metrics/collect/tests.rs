@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! What a scrape holds, and that the page's table says the same.
+//! Contents of a scrape, and that the table of the page says the same.
 
 #![allow(clippy::unwrap_used, reason = "tests")]
 

@@ -31,12 +31,10 @@ impl Topology {
 
     /// Returns the NUMA node of a core; `None` where the kernel knows of no nodes.
     pub fn node_of(&self, core: usize) -> Option<u32> {
-        let nodes = self.nodes();
-        let of_core = nodes.into_iter().find(|node| {
+        self.nodes().into_iter().find(|node| {
             let list = self.system.join(format!("node/node{node}/cpulist"));
             read_list(&list).contains(&core)
-        });
-        of_core
+        })
     }
 
     /// Returns the machine's NUMA nodes in ascending order; none where the kernel knows of none.

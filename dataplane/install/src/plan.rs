@@ -58,7 +58,7 @@ pub struct Plan {
 impl Default for Plan {
     fn default() -> Plan {
         Plan {
-            source: PathBuf::from("/usr/libexec/sluicegate"),
+            source: PathBuf::from("/usr/lib/sluicegate"),
             bin_dir: PathBuf::from("/opt/cni/bin"),
             conf_dir: PathBuf::from("/etc/cni/net.d"),
             host_conf_dir: PathBuf::from("/etc/cni/net.d"),

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Part `metrics` of the agent: `/metrics` for Prometheus, `/healthz` and `/readyz` for probes.
 //!
-//! A scrape reads the engine; nothing is kept for the next one. [`families`] has every family, [`collect`] fills them,
-//! [`samples`] writes them in the format that the scraper asks for. [`operations`] counts what the one-shot plugins
+//! A scrape reads the engine; nothing is kept for the next one. `families` has every family, `collect` fills them,
+//! `samples` writes them in the format that the scraper asks for. `operations` counts what the one-shot plugins
 //! report.
 
 mod collect;

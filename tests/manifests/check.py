@@ -159,6 +159,10 @@ def chart(deploy, base):
         if volume["name"] in places:
             volume["hostPath"]["path"] = places[volume["name"]]
     changed["ConfigMap", "kube-system", "sluicegate-policies"]["data"] = {"a.yaml": "name: a\n"}
+    # The configuration that the agent writes names the host's folder, not its own mount.
+    data = changed["ConfigMap", "kube-system", "sluice-agent"]["data"]
+    text = data["sluice-agent.yaml"]
+    data["sluice-agent.yaml"] = text.replace("host_conf_dir: /etc/cni/net.d", "host_conf_dir: /a/net.d")
     differences("the chart's values", rendered(values), changed)
     validate("chart with values", changed.values())
     refused(loaded, {"engine": {"privilged": True}}, "the key is not spelt so")

@@ -67,7 +67,7 @@ fn del_ends_with_0_and_leaves_nothing() {
             // What a hung engine could not do any later call has done.
             let mut gc = engine::conf(&host, "10.82.0.0/22");
             gc["cni.dev/valid-attachments"] = json!([]);
-            let gone = wait_for("the engine to let go", Duration::from_secs(90), || {
+            let gone = wait_for("the engine to let go", Duration::from_secs(20), || {
                 host.call("sluicegate-vf", "GC").conf(&gc).run().ok();
                 engine.client().attachments().ok().filter(Vec::is_empty)
             });

@@ -80,12 +80,12 @@ if [ "$packages" ]; then
     fi
     # Another run may be installing something.
     set -- -o DPkg::Lock::Timeout=300 "$@"
-    $sudo apt-get "$@" update -qq || cannot "needs$packages; the apt sources of this machine could not be read"
+    $sudo apt-get "$@" update -qq || cannot "needs $packages; the apt sources of this machine could not be read"
     # A package that the backports do not have comes from the distribution.
     # shellcheck disable=SC2086
     $sudo apt-get "$@" install -y -qq --no-install-recommends $packages >"$cache/install.log" 2>&1 || {
         tail -5 "$cache/install.log" >&2
-        cannot "needs$packages, and apt-get could not install them"
+        cannot "needs $packages, and apt-get could not install them"
     }
     qemu_is_good || cannot "needs QEMU 8 or later for its igb device; apt offers $(qemu_major || echo none)"
 fi

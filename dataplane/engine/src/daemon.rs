@@ -97,6 +97,9 @@ pub fn run(config: &Config, log: LogHandle) -> Result<(), DaemonError> {
     affinity::keep_off(&config.workers);
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
+        // Requests that block have threads of their own, which go soon: most of the time there are none.
+        .thread_name("request")
+        .thread_keep_alive(Duration::from_secs(1))
         .build()
         .map_err(system("cannot create the runtime of the control side"))?;
     let result = runtime.block_on(live(in_service));

@@ -14,7 +14,8 @@ const ROOM_KIB: u64 = 64 << 10;
 #[derive(Debug)]
 pub(super) struct Footprint {
     files: usize,
-    threads: usize,
+    /// Names of the threads, sorted.
+    threads: Vec<String>,
     resident_kib: u64,
     mbufs: u64,
 }
@@ -22,14 +23,15 @@ pub(super) struct Footprint {
 impl Footprint {
     /// Measures the engine once its threads and files do not change any more.
     pub(super) fn when_calm(node: &Node, pid: u32) -> Footprint {
-        let mut last = (0, 0);
+        let mut last = (0, Vec::new());
         let mut same = 0;
+        // Threads that answered requests end a second after the last one.
         wait_for("the engine to be calm", PATIENCE, || {
             std::thread::sleep(std::time::Duration::from_millis(100));
-            let now = (count(pid, "fd"), count(pid, "task"));
+            let now = (files(pid), threads(pid));
             same = if now == last { same + 1 } else { 0 };
             last = now;
-            (same >= 10).then_some(())
+            (same >= 30).then_some(())
         })
         .unwrap();
         let memory = node.client().status().unwrap().memory;
@@ -44,7 +46,7 @@ impl Footprint {
     /// Checks that it has no more than another; resident memory may vary a little.
     pub(super) fn assert_no_more_than(&self, fresh: &Footprint) {
         assert!(self.files <= fresh.files, "files");
-        assert!(self.threads <= fresh.threads, "threads");
+        assert!(self.threads.len() <= fresh.threads.len(), "threads");
         assert!(self.mbufs <= fresh.mbufs, "mbufs");
         assert!(
             self.resident_kib <= fresh.resident_kib + ROOM_KIB,
@@ -53,10 +55,18 @@ impl Footprint {
     }
 }
 
-fn count(pid: u32, folder: &str) -> usize {
-    fs::read_dir(format!("/proc/{pid}/{folder}"))
-        .unwrap()
-        .count()
+fn files(pid: u32) -> usize {
+    fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count()
+}
+
+fn threads(pid: u32) -> Vec<String> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap();
+    // One that has ended since has no name.
+    let name = |task: fs::DirEntry| fs::read_to_string(task.path().join("comm")).ok();
+    let names = tasks.filter_map(|task| name(task.unwrap()));
+    let mut names: Vec<String> = names.map(|name| name.trim_end().to_owned()).collect();
+    names.sort();
+    names
 }
 
 fn resident_kib(pid: u32) -> u64 {

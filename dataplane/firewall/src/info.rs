@@ -13,6 +13,8 @@ use crate::verdict::{Direction, Verdict};
 pub struct RuleInfo {
     /// Name as written; `None` for rules without one and for the default.
     pub name: Option<String>,
+    /// Comment as written; `None` for rules without one and for the default.
+    pub comment: Option<String>,
     /// Number of the rule in its policy, from 1 and over both directions; 0 for the default.
     pub number: usize,
     /// Line where it begins, from 1; 0 for the default and for rules that come from no file.
@@ -28,6 +30,7 @@ impl RuleInfo {
     pub(crate) fn of(policy: &Policy, direction: Direction) -> Box<[RuleInfo]> {
         let rules = policy.rules_of(direction).map(|(index, rule)| RuleInfo {
             name: rule.name.clone(),
+            comment: rule.comment.clone(),
             number: index + 1,
             line: rule.at.line,
             verdict: rule.verdict,
@@ -35,6 +38,7 @@ impl RuleInfo {
         });
         let default = RuleInfo {
             name: None,
+            comment: None,
             number: 0,
             line: 0,
             verdict: policy.default.of(direction),

@@ -57,6 +57,8 @@
 mod carry;
 mod compile;
 mod info;
+mod masked_mac;
+mod matches;
 pub mod naive;
 mod one_way;
 mod policy;
@@ -69,7 +71,9 @@ mod warnings;
 
 pub use carry::{CarryOver, carry_over};
 pub use info::RuleInfo;
-pub use policy::{Defaults, Directions, Match, Policy, Rule, SegmentRange};
+pub use masked_mac::MaskedMac;
+pub use matches::{Fragments, IcmpTypes, Match};
+pub use policy::{Defaults, Directions, Policy, Rule, SegmentRange};
 pub use problem::{Position, Problem};
 pub use set::{CompiledPolicy, PolicyIndex, PolicySet};
 pub use table::{Hit, Table};

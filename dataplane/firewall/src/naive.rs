@@ -6,9 +6,11 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use sluice_packet::FlowKey;
+use sluice_packet::{FlowKey, Mac};
 
-use crate::policy::{Match, Policy};
+use crate::masked_mac::MaskedMac;
+use crate::matches::{IcmpTypes, Match, has_l4};
+use crate::policy::Policy;
 use crate::table::Hit;
 use crate::verdict::Direction;
 
@@ -38,25 +40,61 @@ pub fn judge(policy: &Policy, direction: Direction, key: &FlowKey) -> Hit {
 
 fn matches(rule: &Match, key: &FlowKey) -> bool {
     let ports = key.has(FlowKey::PORTS);
+    let source_port = ports.then_some(key.src_port);
+    let port = ports.then_some(key.dst_port);
+    let excused = rule.without_ports && !has_l4(key.proto);
     let icmp = key.has(FlowKey::ICMP);
-    (!rule.is_ip_only() || key.is_ip())
-        && (rule.ethertypes.is_empty() || rule.ethertypes.contains(&key.ethertype))
-        && (rule.protocols.is_empty() || key.is_ip() && rule.protocols.contains(&key.proto))
-        && holds(&rule.from, key.src_ip())
-        && holds(&rule.to, key.dst_ip())
-        && within(&rule.source_ports, ports.then_some(key.src_port))
-        && within(&rule.ports, ports.then_some(key.dst_port))
-        && within(&rule.icmp_types, icmp.then_some(key.icmp_type))
-        && (rule.source_macs.is_empty() || rule.source_macs.contains(&key.src_mac()))
-        && (rule.destination_macs.is_empty() || rule.destination_macs.contains(&key.dst_mac()))
+    let icmp = icmp.then_some((key.icmp_type, key.icmp_code));
+    let protocol = key.is_ip().then_some(key.proto);
+    let (source, destination) = (key.src_mac(), key.dst_mac());
+    let in_net = |net: &IpNet, address: &IpAddr| net.contains(address);
+    let in_range = |range: &RangeInclusive<u16>, port: &u16| range.contains(port);
+    let of_type = |one: &IcmpTypes, icmp: &(u8, u8)| one.contains(icmp.0, icmp.1);
+    let in_mask = |one: &MaskedMac, mac: &Mac| one.contains(*mac);
+    !rule.never
+        && (!rule.is_ip_only() || key.is_ip())
+        && holds(
+            &rule.ethertypes,
+            &rule.not_ethertypes,
+            Some(key.ethertype),
+            u16::eq,
+        )
+        && holds(&rule.protocols, &rule.not_protocols, protocol, u8::eq)
+        && rule
+            .fragments
+            .is_none_or(|fragments| key.is_ip() && fragments.include(key))
+        && holds(&rule.from, &rule.not_from, key.src_ip(), in_net)
+        && holds(&rule.to, &rule.not_to, key.dst_ip(), in_net)
+        && holds(
+            &rule.source_ports,
+            &rule.not_source_ports,
+            source_port,
+            in_range,
+        )
+        && (excused || holds(&rule.ports, &rule.not_ports, port, in_range))
+        && holds(&rule.icmp_types, &rule.not_icmp_types, icmp, of_type)
+        && holds(
+            &rule.source_macs,
+            &rule.not_source_macs,
+            Some(source),
+            in_mask,
+        )
+        && holds(
+            &rule.destination_macs,
+            &rule.not_destination_macs,
+            Some(destination),
+            in_mask,
+        )
 }
 
-fn holds(prefixes: &[IpNet], address: Option<IpAddr>) -> bool {
-    prefixes.is_empty()
-        || address.is_some_and(|address| prefixes.iter().any(|net| net.contains(&address)))
-}
-
-fn within<T: PartialOrd>(ranges: &[RangeInclusive<T>], value: Option<T>) -> bool {
-    ranges.is_empty()
-        || value.is_some_and(|value| ranges.iter().any(|range| range.contains(&value)))
+/// Whether a field meets a condition and its negation. A field that the frame does not have meets
+/// neither.
+fn holds<C, T>(wanted: &[C], not: &[C], field: Option<T>, fits: impl Fn(&C, &T) -> bool) -> bool {
+    if wanted.is_empty() && not.is_empty() {
+        return true;
+    }
+    let fits_one = |values: &[C], field: &T| values.iter().any(|value| fits(value, field));
+    field.is_some_and(|field| {
+        (wanted.is_empty() || fits_one(wanted, &field)) && !fits_one(not, &field)
+    })
 }

@@ -6,7 +6,8 @@ use ipnet::IpNet;
 use sluice_packet::{EtherType, IpProto};
 
 use crate::compile::Region;
-use crate::policy::{Match, Policy, Rule};
+use crate::matches::{IcmpTypes, Match};
+use crate::policy::{Policy, Rule};
 use crate::problem::{Position, Problem};
 use crate::verdict::{Direction, Verdict};
 
@@ -114,7 +115,7 @@ impl<'p> View<'p> {
             let all_pass = NEIGHBOURS.iter().all(|&icmp_type| {
                 let region = region_of(Match {
                     protocols: vec![IpProto::ICMPV6],
-                    icmp_types: vec![icmp_type..=icmp_type],
+                    icmp_types: vec![IcmpTypes::of(icmp_type..=icmp_type)],
                     ..Match::default()
                 });
                 self.accepts(direction, &region).is_some()
@@ -234,18 +235,25 @@ fn is_ipv6(net: &IpNet) -> bool {
 
 /// TCP that answers what a rule matches.
 fn answers_to(rule: &Match) -> Match {
-    let client_ports = match rule.source_ports.is_empty() {
+    let any_port = rule.source_ports.is_empty() && rule.not_source_ports.is_empty();
+    let client_ports = match any_port {
         true => vec![CLIENT_PORTS],
         false => rule.source_ports.clone(),
     };
     Match {
         from: rule.to.clone(),
+        not_from: rule.not_to.clone(),
         to: rule.from.clone(),
+        not_to: rule.not_from.clone(),
         protocols: vec![IpProto::TCP],
         source_ports: rule.ports.clone(),
+        not_source_ports: rule.not_ports.clone(),
         ports: client_ports,
+        not_ports: rule.not_source_ports.clone(),
         source_macs: rule.destination_macs.clone(),
+        not_source_macs: rule.not_destination_macs.clone(),
         destination_macs: rule.source_macs.clone(),
+        not_destination_macs: rule.not_source_macs.clone(),
         ..Match::default()
     }
 }

@@ -1,11 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Policy as written.
 
-use std::ops::RangeInclusive;
+use sluice_packet::{Vid, VidRange};
 
-use ipnet::IpNet;
-use sluice_packet::{Mac, Vid, VidRange};
-
+use crate::matches::Match;
 use crate::problem::Position;
 use crate::verdict::{Direction, Verdict};
 
@@ -16,6 +14,8 @@ use crate::verdict::{Direction, Verdict};
 pub struct Policy {
     /// Name, unique in its policy set.
     pub name: String,
+    /// Comment; `None` if it has none.
+    pub comment: Option<String>,
     /// File it was read from, for messages.
     pub file: String,
     /// Uplink whose segments it applies to; `None`: those of every uplink.
@@ -99,6 +99,8 @@ impl Directions {
 pub struct Rule {
     /// Name, unique in its policy; `None` if it has none.
     pub name: Option<String>,
+    /// Comment, for whoever reads counters and logs; `None` if it has none.
+    pub comment: Option<String>,
     /// Position where it begins.
     pub at: Position,
     /// Directions it is for.
@@ -109,47 +111,6 @@ pub struct Rule {
     pub verdict: Verdict,
     /// Whether those frames are logged.
     pub log: bool,
-}
-
-/// Conditions of a rule: every condition must hold, and an empty condition always holds. A condition
-/// with several values holds if one of them fits.
-///
-/// * `from`, `to` and `protocols` are about IP: a rule that has one of them and no `ethertypes`
-///   matches IP packets only. With `ethertypes` it can also match ARP: then `from` and `to` are
-///   compared with the sender's and the target's IPv4 address.
-/// * An IPv4 prefix never holds for an IPv6 packet, nor the other way round, IPv4-mapped IPv6
-///   addresses included.
-/// * `source_ports` and `ports` hold only for frames whose ports are known, `icmp_types` only where
-///   the ICMP type is. A later fragment has them if its datagram's first fragment came before it and
-///   the caller remembers that; **else it has neither**, and only rules by prefix and protocol match.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Match {
-    /// Source prefixes.
-    pub from: Vec<IpNet>,
-    /// Destination prefixes.
-    pub to: Vec<IpNet>,
-    /// IP protocol numbers; behind the extension headers in IPv6.
-    pub protocols: Vec<u8>,
-    /// Source ports.
-    pub source_ports: Vec<RangeInclusive<u16>>,
-    /// Destination ports.
-    pub ports: Vec<RangeInclusive<u16>>,
-    /// ICMP or ICMPv6 types.
-    pub icmp_types: Vec<RangeInclusive<u8>>,
-    /// EtherTypes behind all VLAN tags; 0 stands for 802.3 frames with a length in its place.
-    pub ethertypes: Vec<u16>,
-    /// Source MACs.
-    pub source_macs: Vec<Mac>,
-    /// Destination MACs.
-    pub destination_macs: Vec<Mac>,
-}
-
-impl Match {
-    /// Whether a condition that only IP can meet restricts it to IP packets.
-    pub(crate) fn is_ip_only(&self) -> bool {
-        self.ethertypes.is_empty()
-            && !(self.from.is_empty() && self.to.is_empty() && self.protocols.is_empty())
-    }
 }
 
 impl Policy {

@@ -13,8 +13,8 @@ use crate::verdict::Direction;
 const COMPARED: usize = 2000;
 
 impl Policy {
-    /// Finds rules that can never decide because one earlier rule matches all that they match; rules
-    /// that several earlier ones cover together are not found.
+    /// Finds rules that can never decide: because nothing matches them, or because one earlier rule
+    /// matches all that they match. Rules that several earlier ones cover together are not found.
     #[must_use]
     pub fn warnings(&self) -> Vec<Problem> {
         let regions: Vec<Region> = self
@@ -25,6 +25,10 @@ impl Policy {
         let mut firsts: HashMap<&Region, Vec<usize>> = HashMap::new();
         let mut warnings = Vec::new();
         for (index, (rule, region)) in self.rules.iter().zip(&regions).enumerate() {
+            if region.is_empty() {
+                warnings.push(self.matchless(index));
+                continue;
+            }
             let equals = firsts.entry(region).or_default();
             let covers = |earlier: &usize| covers(&self.rules[*earlier], rule);
             let mut hidden_by = equals.iter().copied().find(covers);
@@ -39,6 +43,16 @@ impl Policy {
             }
         }
         warnings
+    }
+
+    fn matchless(&self, index: usize) -> Problem {
+        let rule = &self.rules[index];
+        let message = format!(
+            "rule {} never decides: no frame meets its conditions, as nothing is left of one of them; \
+             change its values, exceptions or sets",
+            label(rule, index),
+        );
+        Problem::new(&self.file, rule.at, message)
     }
 
     fn hidden(&self, index: usize, by: usize) -> Problem {

@@ -103,6 +103,7 @@ fn summaries_that_do_not_fit() {
     };
     let rule = |matches| Rule {
         name: None,
+        comment: None,
         at: Position::default(),
         directions: Directions::Ingress,
         matches,
@@ -160,6 +161,7 @@ impl Dice {
     fn policy(&mut self, size: usize) -> Policy {
         let rules = (0..size).map(|_| Rule {
             name: None,
+            comment: None,
             at: Position::default(),
             directions: [Directions::Ingress, Directions::Both][self.roll(2) as usize],
             matches: Match {
@@ -211,7 +213,7 @@ impl Dice {
         };
         random::addresses(&mut key, src, dst);
         let fragment = u8::try_from(self.roll(12)).unwrap_or(2);
-        random::transport(&mut key, fragment, ports, 0);
+        random::transport(&mut key, fragment, ports, (0, 0));
         key
     }
 }

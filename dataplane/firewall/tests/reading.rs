@@ -10,7 +10,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use proptest::prelude::*;
-use sluice_firewall::{Directions, Policy, Problem, Verdict};
+use sluice_firewall::{Directions, IcmpTypes, Policy, Problem, Verdict};
 use sluice_packet::Vid;
 
 fn folder(name: &str) -> PathBuf {
@@ -98,7 +98,7 @@ fn voice_means_what_it_says() {
 
     assert_eq!(
         policy.rules[2].matches.icmp_types,
-        [0..=0, 3..=3, 8..=8, 11..=12]
+        [0..=0, 3..=3, 8..=8, 11..=12].map(IcmpTypes::of)
     );
     assert_eq!(policy.rules[3].matches.ethertypes, [0x0806]);
     assert_eq!(policy.rules[4].directions, Directions::Egress);

@@ -9,6 +9,8 @@ pub(crate) trait Coordinate: Copy + Ord {
     const ZERO: Self;
     /// Next higher number, if there is one.
     fn next(self) -> Option<Self>;
+    /// Next lower number, if there is one.
+    fn previous(self) -> Option<Self>;
 }
 
 macro_rules! coordinate {
@@ -17,6 +19,9 @@ macro_rules! coordinate {
             const ZERO: Self = 0;
             fn next(self) -> Option<Self> {
                 self.checked_add(1)
+            }
+            fn previous(self) -> Option<Self> {
+                self.checked_sub(1)
             }
         }
     )*};
@@ -54,6 +59,28 @@ impl<T: Coordinate> Ranges<T> {
     /// Ranges of the set, ascending.
     pub(crate) fn iter(&self) -> impl Iterator<Item = (T, T)> {
         self.0.iter().copied()
+    }
+
+    /// Whether no number is in the set.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Set of the numbers of this set that are not in `other`.
+    pub(crate) fn minus(&self, other: &Ranges<T>) -> Ranges<T> {
+        let mut left = Vec::new();
+        let mut holes = other.0.iter().peekable();
+        for &(first, last) in &self.0 {
+            // Holes that end before this range end before every later one.
+            while holes.next_if(|&&(_, end)| end < first).is_some() {}
+            let mut rest = Some(first);
+            for &(start, end) in holes.clone().take_while(|&&(start, _)| start <= last) {
+                left.extend(rest.zip(start.previous()).map(|(from, to)| from..=to));
+                rest = end.next();
+            }
+            left.extend(rest.map(|from| from..=last));
+        }
+        Ranges::new(left)
     }
 
     /// Whether a number is in both sets.
@@ -98,6 +125,22 @@ mod tests {
             set(&[(0, u32::MAX)])
         );
         assert_eq!(set(&[(4, 3)]), set(&[]));
+    }
+
+    #[test]
+    fn difference() {
+        let all = set(&[(0, u32::MAX)]);
+        let some = set(&[(0, 4), (10, 19), (30, u32::MAX)]);
+        assert_eq!(all.minus(&some), set(&[(5, 9), (20, 29)]));
+        assert_eq!(all.minus(&all.minus(&some)), some);
+        assert_eq!(some.minus(&all), set(&[]));
+        assert_eq!(some.minus(&set(&[])), some);
+        let holes = set(&[(3, 3), (9, 10), (12, 13), (19, 40)]);
+        let left = [(0, 2), (4, 4), (11, 11), (14, 18), (41, u32::MAX)];
+        assert_eq!(some.minus(&holes), set(&left));
+        // One hole over several ranges.
+        assert_eq!(some.minus(&set(&[(2, 35)])), set(&[(0, 1), (36, u32::MAX)]));
+        assert!(set(&[]).is_empty() && !some.is_empty());
     }
 
     #[test]

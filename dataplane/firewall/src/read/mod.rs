@@ -1,11 +1,20 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Reader of policies in YAML.
 
+mod addresses;
+mod check;
+mod difference;
+mod headers;
+mod keys;
+mod kind;
+mod list;
+mod numbers;
 mod reader;
 mod rule;
 mod suggest;
 mod value_error;
 mod values;
+mod words;
 mod yaml;
 
 use std::collections::HashMap;
@@ -13,13 +22,20 @@ use std::collections::HashMap;
 use crate::policy::{Defaults, Policy, Rule, SegmentRange};
 use crate::problem::{Position, Problem};
 use crate::verdict::Verdict;
+pub(crate) use keys::{
+    DEFAULT as DEFAULT_KEYS, Key, POLICY as POLICY_KEYS, RULE as RULE_KEYS, Values,
+};
+pub(crate) use kind::Grammar;
+
+use addresses::VidKind;
+use difference::without;
+use list::List;
 use reader::{Fields, Reader};
+use values::{CommentKind, NameKind, VerdictKind};
 use yaml::{Node, Value};
 
 /// Largest policy file in bytes: more than 50,000 rules written out take.
 const MAX_FILE_BYTES: usize = 16 << 20;
-
-const KEYS: &[&str] = &["name", "uplink", "vlans", "default", "rules"];
 
 impl Policy {
     /// Reads one policy from YAML; the form is described at the top of this crate.
@@ -54,14 +70,16 @@ impl Policy {
 
 /// Reads the tree of a policy. `None` only with a problem.
 fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<Policy> {
-    let fields = reader.fields(root, "a policy", KEYS)?;
-    let name = reader.required(&fields, "a policy", "name", values::name);
-    let uplink = reader.one(&fields, "uplink", values::name);
+    let fields = reader.keyed(root, "a policy", keys::POLICY)?;
+    let name = reader.required::<NameKind>(&fields, "a policy", "name");
+    let comment = reader.one::<CommentKind>(&fields, "comment");
+    let uplink = reader.one::<NameKind>(&fields, "uplink");
     let vlans = read_vlans(reader, &fields);
     let default = read_default(reader, &fields);
     let rules = read_rules(reader, &fields);
     Some(Policy {
         name: name?,
+        comment,
         file: file.to_owned(),
         uplink,
         vlans,
@@ -78,7 +96,8 @@ fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<SegmentRa
         return Vec::new();
     }
     let mut ranges: Vec<SegmentRange> = Vec::new();
-    for (vids, at) in reader.several(fields, "vlans", values::vids) {
+    let List { values, except } = reader.several::<VidKind>(fields, "vlans");
+    for (vids, at) in values {
         let clash = ranges
             .iter()
             .find_map(|other| Some((other, vids.shared_with(other.vids)?)));
@@ -91,7 +110,11 @@ fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<SegmentRa
         }
         ranges.push(SegmentRange { vids, at });
     }
-    ranges
+    let left = ranges.into_iter().flat_map(|SegmentRange { vids, at }| {
+        let left = without(vec![vids], &except).into_iter();
+        left.map(move |vids| SegmentRange { vids, at })
+    });
+    left.collect()
 }
 
 /// Reads `default`. A direction that is not mentioned drops: a policy lets pass what it names, not
@@ -104,11 +127,11 @@ fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
     let Some(node) = fields.node("default") else {
         return default;
     };
-    if let Some(fields) = reader.fields(node, "`default`", &["ingress", "egress"]) {
-        if let Some(verdict) = reader.one(&fields, "ingress", values::verdict) {
+    if let Some(fields) = reader.keyed(node, "`default`", keys::DEFAULT) {
+        if let Some(verdict) = reader.one::<VerdictKind>(&fields, "ingress") {
             default.ingress = verdict;
         }
-        if let Some(verdict) = reader.one(&fields, "egress", values::verdict) {
+        if let Some(verdict) = reader.one::<VerdictKind>(&fields, "egress") {
             default.egress = verdict;
         }
     }

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Typed reads from a YAML tree, which collect the problems on the way.
 
-use super::suggest::listed;
-use super::value_error::DidYouMean;
-use super::values::Read;
+use super::keys::Key;
+use super::kind::Kind;
+use super::suggest::{closest, listed};
 use super::yaml::{Entry, Node, Value};
 use crate::problem::{Position, Problem};
 
@@ -61,6 +61,17 @@ impl<'f> Reader<'f> {
         self.problems
     }
 
+    /// Reads the entries of a map that may have `keys`; others are problems and left out.
+    pub(super) fn keyed<'n, 'a>(
+        &mut self,
+        node: &'n Node<'a>,
+        what: &str,
+        keys: &[Key],
+    ) -> Option<Fields<'n, 'a>> {
+        let names: Vec<&'static str> = keys.iter().map(|key| key.name).collect();
+        self.fields(node, what, &names)
+    }
+
     /// Reads the entries of a map; keys that are not `allowed` are problems and left out.
     pub(super) fn fields<'n, 'a>(
         &mut self,
@@ -72,7 +83,7 @@ impl<'f> Reader<'f> {
             Value::Map(entries) => entries,
             Value::Refused => return None,
             _ => {
-                let keys = listed(allowed, "and");
+                let keys = listed(&without_negations(allowed), "and");
                 self.problem(
                     node.at,
                     format!("{what} must be a map; its keys are {keys}"),
@@ -87,11 +98,13 @@ impl<'f> Reader<'f> {
                 continue;
             }
             let key = &entry.key;
-            let message = format!(
-                "{what} has no key `{key}`{}; allowed are {}",
-                DidYouMean(key, allowed),
-                listed(allowed, "and")
-            );
+            let message = match closest(key, allowed) {
+                Some(meant) => format!("{what} has no key `{key}`; did you mean `{meant}`?"),
+                None => format!(
+                    "{what} has no key `{key}`; its keys are {}",
+                    listed(&without_negations(allowed), "and")
+                ),
+            };
             self.problem(entry.at, message);
         }
         Some(Fields {
@@ -101,15 +114,10 @@ impl<'f> Reader<'f> {
     }
 
     /// Reads the one value of a key; `None` if it is not there or wrong.
-    pub(super) fn one<T>(
-        &mut self,
-        fields: &Fields<'_, '_>,
-        key: &str,
-        read: impl Fn(&str) -> Read<T>,
-    ) -> Option<T> {
+    pub(super) fn one<K: Kind>(&mut self, fields: &Fields<'_, '_>, key: &str) -> Option<K::Value> {
         let node = fields.node(key)?;
         match &node.value {
-            Value::Text(text) => self.value(node.at, text, read),
+            Value::Text(text) => self.value::<K>(node.at, text),
             Value::Refused => None,
             _ => {
                 self.problem(node.at, format!("`{key}` must have one plain value"));
@@ -119,68 +127,28 @@ impl<'f> Reader<'f> {
     }
 
     /// Reads the one value of a key, like [`Reader::one`], but a missing key is a problem too.
-    pub(super) fn required<T>(
+    pub(super) fn required<K: Kind>(
         &mut self,
         fields: &Fields<'_, '_>,
         what: &str,
         key: &str,
-        read: impl Fn(&str) -> Read<T>,
-    ) -> Option<T> {
+    ) -> Option<K::Value> {
         if !fields.has(key) {
             self.problem(fields.at, format!("{what} needs the key `{key}`"));
         }
-        self.one(fields, key, read)
+        self.one::<K>(fields, key)
     }
 
-    /// Reads a key that may have one value or a list of them, each with its position; wrong ones are
-    /// left out. Empty if the key is not there.
-    pub(super) fn several<T>(
-        &mut self,
-        fields: &Fields<'_, '_>,
-        key: &str,
-        read: impl Fn(&str) -> Read<T>,
-    ) -> Vec<(T, Position)> {
-        let Some(node) = fields.node(key) else {
-            return Vec::new();
-        };
-        let items = match &node.value {
-            Value::List(items) if items.is_empty() => {
-                self.problem(
-                    node.at,
-                    format!(
-                        "`{key}` is an empty list, which could mean everything or nothing; leave the \
-                         key out to match everything"
-                    ),
-                );
-                return Vec::new();
-            }
-            Value::List(items) => items.as_slice(),
-            _ => std::slice::from_ref(node),
-        };
-        let mut values = Vec::new();
-        for item in items {
-            match &item.value {
-                Value::Text(text) => {
-                    let value = self.value(item.at, text, &read);
-                    values.extend(value.map(|value| (value, item.at)));
-                }
-                Value::Refused => {}
-                Value::Nothing => self.problem(
-                    item.at,
-                    format!("`{key}` has no value here; write one or leave the key out"),
-                ),
-                _ => self.problem(
-                    item.at,
-                    format!("`{key}` must be one plain value or a list of them"),
-                ),
-            }
-        }
-        values
-    }
-
-    fn value<T>(&mut self, at: Position, text: &str, read: impl Fn(&str) -> Read<T>) -> Option<T> {
-        read(text)
+    /// Reads one value.
+    pub(super) fn value<K: Kind>(&mut self, at: Position, text: &str) -> Option<K::Value> {
+        K::read(text)
             .map_err(|refused| self.problem(at, refused.to_string()))
             .ok()
     }
+}
+
+/// Keys without those that negate another: a message has no room for both.
+fn without_negations<'k>(keys: &[&'k str]) -> Vec<&'k str> {
+    let keys = keys.iter().copied();
+    keys.filter(|key| !key.starts_with("not-")).collect()
 }

@@ -1,64 +1,46 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Reader of one rule, which also checks that its conditions can hold together.
+//! Reader of one rule.
 
-use ipnet::IpNet;
-use sluice_packet::{EtherType, IpProto};
+use std::ops::RangeInclusive;
 
+use sluice_packet::IpProto;
+
+use super::addresses::{MacKind, PrefixKind};
+use super::check::check;
+use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
+use super::keys;
+use super::kind::Kind;
+use super::list::List;
 use super::reader::{Fields, Reader};
-use super::values;
+use super::values::{
+    BooleanKind, CommentKind, DirectionKind, FragmentsKind, RuleNameKind, ServiceKind, VerdictKind,
+};
+use super::words::Service;
 use super::yaml::Node;
-use crate::policy::{Match, Rule};
-
-const KEYS: &[&str] = &[
-    "name",
-    "direction",
-    "from",
-    "to",
-    "protocol",
-    "source-ports",
-    "ports",
-    "icmp-type",
-    "ethertype",
-    "source-mac",
-    "destination-mac",
-    "verdict",
-    "log",
-];
-
-/// Protocols whose ports can be read.
-const WITH_PORTS: &[u8] = &[
-    IpProto::TCP,
-    IpProto::UDP,
-    IpProto::SCTP,
-    IpProto::DCCP,
-    IpProto::UDP_LITE,
-];
+use crate::matches::{IcmpTypes, Match};
+use crate::policy::Rule;
 
 /// Reads one rule. `None` only with a problem.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     let before = reader.count();
-    let fields = reader.fields(node, "a rule", KEYS)?;
-    let name = reader.one(&fields, "name", values::rule_name);
-    let directions = reader.required(&fields, "a rule", "direction", values::directions);
-    let verdict = reader.required(&fields, "a rule", "verdict", values::verdict);
-    let log = reader.one(&fields, "log", values::boolean).unwrap_or(false);
-    let matches = Match {
-        from: plain(reader.several(&fields, "from", values::prefix)),
-        to: plain(reader.several(&fields, "to", values::prefix)),
-        protocols: plain(reader.several(&fields, "protocol", values::protocol)),
-        source_ports: plain(reader.several(&fields, "source-ports", values::ports)),
-        ports: plain(reader.several(&fields, "ports", values::ports)),
-        icmp_types: plain(reader.several(&fields, "icmp-type", values::icmp_types)),
-        ethertypes: plain(reader.several(&fields, "ethertype", values::ethertype)),
-        source_macs: plain(reader.several(&fields, "source-mac", values::mac)),
-        destination_macs: plain(reader.several(&fields, "destination-mac", values::mac)),
-    };
+    let fields = reader.keyed(node, "a rule", keys::RULE)?;
+    let name = reader.one::<RuleNameKind>(&fields, "name");
+    let comment = reader.one::<CommentKind>(&fields, "comment");
+    let directions = reader.required::<DirectionKind>(&fields, "a rule", "direction");
+    let verdict = reader.required::<VerdictKind>(&fields, "a rule", "verdict");
+    let log = reader.one::<BooleanKind>(&fields, "log").unwrap_or(false);
+    let mut matches = conditions(reader, &fields);
+    let service = reader.one::<ServiceKind>(&fields, "service");
     // With a value missing, more problems would follow from the first.
     if reader.count() == before {
         check(reader, &fields, &matches);
     }
+    if let Some(service) = service {
+        add(service, &mut matches);
+    }
     Some(Rule {
         name,
+        comment,
         at: fields.at,
         directions: directions?,
         matches,
@@ -67,133 +49,82 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     })
 }
 
-fn plain<T, P>(values: Vec<(T, P)>) -> Vec<T> {
-    values.into_iter().map(|(value, _)| value).collect()
+/// Reads the conditions, `service` apart.
+fn conditions(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Match {
+    let mut matches = Match::default();
+    (matches.from, matches.not_from) = pair::<PrefixKind>(reader, fields, "from");
+    (matches.to, matches.not_to) = pair::<PrefixKind>(reader, fields, "to");
+    (matches.protocols, matches.not_protocols) = pair::<ProtocolKind>(reader, fields, "protocol");
+    (matches.source_ports, matches.not_source_ports) =
+        pair::<PortKind>(reader, fields, "source-ports");
+    (matches.ports, matches.not_ports) = pair::<PortKind>(reader, fields, "ports");
+    // The names of types depend on the version; which it is, is checked later.
+    (matches.icmp_types, matches.not_icmp_types) = match matches.protocols[..] {
+        [IpProto::ICMPV6] => pair::<Icmpv6Kind>(reader, fields, "icmp-type"),
+        _ => pair::<IcmpKind>(reader, fields, "icmp-type"),
+    };
+    let codes = reader.several::<IcmpCodeKind>(fields, "icmp-code").plain();
+    apply_codes(reader, fields, &mut matches.icmp_types, &codes);
+    (matches.ethertypes, matches.not_ethertypes) =
+        pair::<EtherTypeKind>(reader, fields, "ethertype");
+    (matches.source_macs, matches.not_source_macs) = pair::<MacKind>(reader, fields, "source-mac");
+    (matches.destination_macs, matches.not_destination_macs) =
+        pair::<MacKind>(reader, fields, "destination-mac");
+    matches.fragments = reader.one::<FragmentsKind>(fields, "fragments");
+    matches
 }
 
-/// Refuses conditions that no frame can meet together.
-fn check(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Match) {
-    check_ports(reader, fields, matches);
-    check_icmp(reader, fields, matches);
-    check_ethertypes(reader, fields, matches);
-    check_families(reader, fields, matches);
+/// Reads a condition and its negation: the values that match, and those that do not.
+fn pair<K: Kind>(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_, '_>,
+    key: &str,
+) -> (Vec<K::Value>, Vec<K::Value>) {
+    let List { values, except } = reader.several::<K>(fields, key);
+    // What is excepted does not match, like what is negated.
+    let not = reader.negated::<K>(fields, &format!("not-{key}"));
+    let values = values.into_iter().map(|(value, _)| value).collect();
+    (values, [except, not].concat())
 }
 
-fn check_ports(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Match) {
-    let all_have_ports = matches
-        .protocols
-        .iter()
-        .all(|protocol| WITH_PORTS.contains(protocol));
-    if !matches.protocols.is_empty() && all_have_ports {
+/// Gives each type the codes, once for each range of them.
+fn apply_codes(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_, '_>,
+    icmp_types: &mut Vec<IcmpTypes>,
+    codes: &[RangeInclusive<u8>],
+) {
+    if codes.is_empty() {
         return;
     }
-    for key in ["source-ports", "ports"] {
-        if fields.has(key) {
-            let message = format!(
-                "`{key}` needs `protocol`, and of it only tcp, udp or sctp (one or several)"
-            );
-            reader.problem(fields.at(key), message);
-        }
-    }
-}
-
-fn check_icmp(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Match) {
-    let one_icmp = matches!(matches.protocols[..], [IpProto::ICMP | IpProto::ICMPV6]);
-    if fields.has("icmp-type") && !one_icmp {
-        reader.problem(
-            fields.at("icmp-type"),
-            "`icmp-type` needs `protocol: icmp` or `protocol: icmpv6`, one of them: their numbers \
-             mean different things",
-        );
-    }
-}
-
-fn check_ethertypes(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Match) {
-    let is_ip = |ethertype: &u16| matches!(*ethertype, EtherType::IPV4 | EtherType::IPV6);
-    let is_arp = |ethertype: &u16| *ethertype == EtherType::ARP;
-    if fields.has("protocol") && !matches.ethertypes.iter().all(is_ip) {
-        reader.problem(
-            fields.at("ethertype"),
-            "`protocol` goes with `ethertype` ipv4 or ipv6 only; leave one of the two keys out",
-        );
-        return;
-    }
-    let addressed = |ethertype: &u16| is_ip(ethertype) || is_arp(ethertype);
-    if (fields.has("from") || fields.has("to")) && !matches.ethertypes.iter().all(addressed) {
-        reader.problem(
-            fields.at("ethertype"),
-            "`from` and `to` go with `ethertype` ipv4, ipv6 or arp only; match other frames by \
-             `source-mac` and `destination-mac`",
-        );
-    }
-}
-
-/// IP versions for which a condition can hold.
-#[derive(Clone, Copy)]
-struct Families {
-    v4: bool,
-    v6: bool,
-}
-
-impl Families {
-    fn of_prefixes(nets: &[IpNet]) -> Option<Families> {
-        (!nets.is_empty()).then(|| Families {
-            v4: nets.iter().any(|net| matches!(net, IpNet::V4(_))),
-            v6: nets.iter().any(|net| matches!(net, IpNet::V6(_))),
-        })
-    }
-
-    fn of_ethertypes(ethertypes: &[u16]) -> Option<Families> {
-        // ARP carries IPv4 addresses.
-        let is_v4 = |ethertype: &u16| matches!(*ethertype, EtherType::IPV4 | EtherType::ARP);
-        let families = Families {
-            v4: ethertypes.iter().any(is_v4),
-            v6: ethertypes.contains(&EtherType::IPV6),
+    let every = 0..=u8::MAX;
+    if !fields.has("icmp-type") {
+        let message = "`icmp-code` needs `icmp-type`: a code means something only with its type";
+        reader.problem(fields.at("icmp-code"), message);
+    } else if icmp_types.iter().any(|one| one.codes != every) {
+        let message = "`icmp-type` names a code already; write it as type and code, such as 3/4, or \
+                       leave `icmp-code` out";
+        reader.problem(fields.at("icmp-code"), message);
+    } else {
+        let with_codes = |one: &IcmpTypes| {
+            let types = one.types.clone();
+            let with_code = |codes: &RangeInclusive<u8>| IcmpTypes {
+                types: types.clone(),
+                codes: codes.clone(),
+            };
+            codes.iter().map(with_code).collect::<Vec<_>>()
         };
-        (families.v4 || families.v6).then_some(families)
-    }
-
-    fn of_protocols(protocols: &[u8]) -> Option<Families> {
-        match protocols {
-            [IpProto::ICMP] => Some(Families {
-                v4: true,
-                v6: false,
-            }),
-            [IpProto::ICMPV6] => Some(Families {
-                v4: false,
-                v6: true,
-            }),
-            _ => None,
-        }
-    }
-
-    fn name(self) -> &'static str {
-        if self.v4 { "IPv4" } else { "IPv6" }
+        *icmp_types = icmp_types.iter().flat_map(with_codes).collect();
     }
 }
 
-fn check_families(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Match) {
-    let conditions = [
-        ("from", Families::of_prefixes(&matches.from)),
-        ("to", Families::of_prefixes(&matches.to)),
-        ("ethertype", Families::of_ethertypes(&matches.ethertypes)),
-        ("protocol", Families::of_protocols(&matches.protocols)),
-    ];
-    let conditions = conditions.map(|(key, families)| families.map(|families| (key, families)));
-    let conditions: Vec<(&str, Families)> = conditions.into_iter().flatten().collect();
-    for (index, (key, families)) in conditions.iter().enumerate() {
-        let clash = conditions[..index]
-            .iter()
-            .find(|(_, earlier)| !(families.v4 && earlier.v4 || families.v6 && earlier.v6));
-        if let Some((other, other_families)) = clash {
-            let message = format!(
-                "`{key}` is {} and `{other}` is {}: no frame is both; make two rules, or change one \
-                 of the two",
-                families.name(),
-                other_families.name()
-            );
-            reader.problem(fields.at(key), message);
-            return;
-        }
-    }
+/// Adds the conditions of a service.
+fn add(service: Service, matches: &mut Match) {
+    matches.protocols = service.protocols.to_vec();
+    matches.ports = service.ports.iter().map(|&port| port..=port).collect();
+    matches.without_ports = !service.ports.is_empty();
+    let types = service.icmp_types.iter();
+    matches.icmp_types = types
+        .map(|&(first, last)| IcmpTypes::of(first..=last))
+        .collect();
 }

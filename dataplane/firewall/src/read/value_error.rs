@@ -4,19 +4,19 @@
 use std::fmt;
 
 use ipnet::IpNet;
-use sluice_packet::Vid;
+use sluice_packet::{Mac, Vid};
 
 use super::suggest::{closest, listed};
+use crate::masked_mac::MaskedMac;
 
 /// Reason why a text was refused as a value of its kind.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ValueError {
+pub(crate) enum ValueError {
     /// Word that is not among those of its kind.
     #[error(
-        "`{text}` is not {kind}{}; write {}{}",
+        "`{text}` is not {kind}{}; write {}",
         DidYouMean(.text, .words),
-        listed(.words, "or"),
-        .or_number.unwrap_or_default()
+        Allowed(.words, *.or_else)
     )]
     Word {
         /// Text as written.
@@ -25,8 +25,8 @@ pub(super) enum ValueError {
         kind: &'static str,
         /// Words of that kind.
         words: Vec<&'static str>,
-        /// Numbers that are allowed too, from the comma on.
-        or_number: Option<&'static str>,
+        /// Notation that is allowed too.
+        or_else: Option<&'static str>,
     },
     /// Name with a character or a length that names may not have.
     #[error(
@@ -34,6 +34,9 @@ pub(super) enum ValueError {
          first"
     )]
     Name(String),
+    /// Comment of several lines or too long.
+    #[error("a comment is one line of at most 200 characters")]
+    Comment,
     /// Rule called `default`.
     #[error(
         "a rule cannot be called `default`: counters call the default verdict so; take another name"
@@ -99,9 +102,54 @@ pub(super) enum ValueError {
          its place are `802.3`"
     )]
     EtherType(String),
+    /// Type and code of which one is not a number up to 255.
+    #[error("`{0}` is not an ICMP type and code: write two numbers from 0 to 255 such as 3/4")]
+    IcmpCode(String),
     /// Text that is not a MAC address.
-    #[error("`{0}` is not a MAC address: write six pairs of hex digits such as 02:00:5e:10:00:01")]
+    #[error(
+        "`{0}` is not a MAC address: write six pairs of hex digits such as 02:00:5e:10:00:01, with a \
+         number of bits (/24) or a mask (/ff:ff:ff:00:00:00) behind it if not all of them count"
+    )]
     Mac(String),
+    /// MAC with bits set that its mask ignores.
+    #[error(
+        "`{text}` has bits set that its mask ignores: write {masked}, or {mac} for one address"
+    )]
+    MacBits {
+        /// Text as written.
+        text: String,
+        /// Address without those bits, under the mask.
+        masked: MaskedMac,
+        /// Address with them.
+        mac: Mac,
+    },
+    /// Mask that stands for too many ranges of addresses.
+    #[error(
+        "the mask of `{0}` ignores more than 8 bits ahead of one that counts: write a mask that ends in \
+         all the bits that it ignores, or several MACs"
+    )]
+    ScatteredMask(String),
+}
+
+/// Most words that a message lists; of more only the first few, which are the usual ones.
+const MOST_WORDS: usize = 8;
+const FEW_WORDS: usize = 5;
+
+/// Displays the words that are allowed, and what else is.
+struct Allowed<'a>(&'a [&'static str], Option<&'static str>);
+
+impl fmt::Display for Allowed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Allowed(words, or_else) = *self;
+        if let Some(other) = or_else {
+            write!(f, "{other}, or ")?;
+        }
+        if words.len() <= MOST_WORDS {
+            return f.write_str(&listed(words, "or"));
+        }
+        let few = words[..FEW_WORDS].join(", ");
+        write!(f, "a name such as {few} (docs/policy-grammar.md has all)")
+    }
 }
 
 /// Displays ` (did you mean ...?)` if one of the words is near the text, else nothing.

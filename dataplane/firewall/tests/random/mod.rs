@@ -10,7 +10,9 @@ use ipnet::IpNet;
 use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
-use sluice_firewall::{Defaults, Directions, Match, Policy, Position, Rule, Verdict};
+use sluice_firewall::{
+    Defaults, Directions, Fragments, IcmpTypes, MaskedMac, Match, Policy, Position, Rule, Verdict,
+};
 use sluice_packet::{EtherType, FlowKey, IpProto, Mac};
 
 const PREFIXES: &[&str] = &[
@@ -31,10 +33,17 @@ const PREFIXES: &[&str] = &[
     "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff/128",
 ];
 const PORTS: &[u16] = &[0, 1, 79, 80, 81, 255, 256, 1023, 1024, 5060, 65534, 65535];
-const PROTOCOLS: &[u8] = &[0, 1, 6, 17, 33, 58, 132, 255];
+const PROTOCOLS: &[u8] = &[0, 1, 6, 17, 33, 50, 51, 58, 132, 255];
 const ETHERTYPES: &[u16] = &[0, 0x0600, 0x0800, 0x0806, 0x86dd, 0x88cc, 0xffff];
 const ICMP_TYPES: &[u8] = &[0, 3, 8, 128, 135, 254, 255];
-const MACS: &[[u8; 6]] = &[[0; 6], [2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2], [0xff; 6]];
+const ICMP_CODES: &[u8] = &[0, 1, 4, 255];
+const MACS: &[[u8; 6]] = &[
+    [0; 6],
+    [1, 0, 0x5e, 0, 0, 1],
+    [2, 0, 0, 0, 0, 1],
+    [2, 0, 0, 0, 0, 2],
+    [0xff; 6],
+];
 
 fn prefix() -> impl Strategy<Value = IpNet> + Clone {
     select(PREFIXES).prop_map(|text| text.parse().expect("a prefix"))
@@ -88,30 +97,77 @@ pub(crate) fn verdict() -> impl Strategy<Value = Verdict> + Clone {
     select(&[Verdict::Accept, Verdict::Drop, Verdict::Reject][..])
 }
 
+fn icmp_types() -> impl Strategy<Value = IcmpTypes> + Clone {
+    let codes = prop_oneof![Just(0..=u8::MAX), range(ICMP_CODES)];
+    (range(ICMP_TYPES), codes).prop_map(|(types, codes)| IcmpTypes { types, codes })
+}
+
+fn mac() -> impl Strategy<Value = MaskedMac> + Clone {
+    let masked = |(mac, length): ([u8; 6], u32)| MaskedMac::with_prefix(Mac(mac), length);
+    prop_oneof![
+        3 => select(MACS).prop_map(|mac| Mac(mac).into()),
+        1 => Just(MaskedMac::MULTICAST),
+        1 => (select(MACS), select(&[0u32, 8, 40, 47][..]))
+            .prop_map(move |mac| masked(mac).expect("at most 48")),
+    ]
+}
+
+/// Values of a condition that are given with this probability, and of its negation, given less often.
+fn both<T: Clone + std::fmt::Debug>(
+    present: f64,
+    value: impl Strategy<Value = T> + Clone,
+) -> impl Strategy<Value = (Vec<T>, Vec<T>)> + Clone {
+    (some(present, value.clone()), some(present / 3.0, value))
+}
+
 fn matches() -> impl Strategy<Value = Match> + Clone {
+    let fragments = select(&[Fragments::First, Fragments::Later, Fragments::Any][..]);
     (
-        some(0.35, prefix()),
-        some(0.35, prefix()),
-        some(0.4, select(PROTOCOLS)),
-        some(0.15, range(PORTS)),
-        some(0.25, range(PORTS)),
-        some(0.1, range(ICMP_TYPES)),
-        some(0.2, select(ETHERTYPES)),
-        some(0.15, select(MACS).prop_map(Mac)),
-        some(0.15, select(MACS).prop_map(Mac)),
+        (both(0.35, prefix()), both(0.35, prefix())),
+        both(0.4, select(PROTOCOLS)),
+        (both(0.15, range(PORTS)), both(0.25, range(PORTS))),
+        both(0.1, icmp_types()),
+        both(0.2, select(ETHERTYPES)),
+        (both(0.15, mac()), both(0.15, mac())),
+        (
+            prop::option::weighted(0.1, fragments),
+            prop::bool::weighted(0.2),
+        ),
+        prop::bool::weighted(0.02),
     )
         .prop_map(
-            |(from, to, protocols, source_ports, ports, icmp_types, ethertypes, source, dest)| {
+            |(
+                nets,
+                protocols,
+                ports,
+                icmp_types,
+                ethertypes,
+                macs,
+                (fragments, portless),
+                never,
+            )| {
                 Match {
-                    from,
-                    to,
-                    protocols,
-                    source_ports,
-                    ports,
-                    icmp_types,
-                    ethertypes,
-                    source_macs: source,
-                    destination_macs: dest,
+                    from: nets.0.0,
+                    not_from: nets.0.1,
+                    to: nets.1.0,
+                    not_to: nets.1.1,
+                    protocols: protocols.0,
+                    not_protocols: protocols.1,
+                    source_ports: ports.0.0,
+                    not_source_ports: ports.0.1,
+                    ports: ports.1.0,
+                    not_ports: ports.1.1,
+                    without_ports: portless,
+                    icmp_types: icmp_types.0,
+                    not_icmp_types: icmp_types.1,
+                    ethertypes: ethertypes.0,
+                    not_ethertypes: ethertypes.1,
+                    source_macs: macs.0.0,
+                    not_source_macs: macs.0.1,
+                    destination_macs: macs.1.0,
+                    not_destination_macs: macs.1.1,
+                    fragments,
+                    never,
                 }
             },
         )
@@ -122,6 +178,7 @@ pub(crate) fn rule() -> impl Strategy<Value = Rule> + Clone {
     (directions, matches(), verdict(), any::<bool>()).prop_map(
         |(directions, matches, verdict, log)| Rule {
             name: None,
+            comment: None,
             at: Position::default(),
             directions,
             matches,
@@ -141,6 +198,7 @@ pub(crate) fn policy(
 pub(crate) fn named(name: &str, default: Defaults, rules: Vec<Rule>) -> Policy {
     Policy {
         name: name.to_owned(),
+        comment: None,
         file: format!("{name}.yaml"),
         uplink: None,
         vlans: Vec::new(),
@@ -150,13 +208,14 @@ pub(crate) fn named(name: &str, default: Defaults, rules: Vec<Rule>) -> Policy {
 }
 
 /// The rest of an IP key once its protocol is known, as the parser would fill it in.
-pub(crate) fn transport(key: &mut FlowKey, fragment: u8, ports: (u16, u16), icmp_type: u8) {
+pub(crate) fn transport(key: &mut FlowKey, fragment: u8, ports: (u16, u16), icmp: (u8, u8)) {
     key.flags |= match fragment {
         0 => FlowKey::FRAGMENT,
         1 => FlowKey::FRAGMENT | FlowKey::LATER_FRAGMENT,
         _ => 0,
     };
-    if key.has(FlowKey::LATER_FRAGMENT) {
+    // One later fragment in two is completed with what its datagram's first piece said.
+    if key.has(FlowKey::LATER_FRAGMENT) && ports.0.is_multiple_of(2) {
         return;
     }
     match key.proto {
@@ -169,7 +228,7 @@ pub(crate) fn transport(key: &mut FlowKey, fragment: u8, ports: (u16, u16), icmp
         _ => {}
     }
     if key.has(FlowKey::ICMP) {
-        key.icmp_type = icmp_type;
+        (key.icmp_type, key.icmp_code) = icmp;
     }
 }
 
@@ -201,10 +260,10 @@ pub(crate) fn key() -> impl Strategy<Value = FlowKey> + Clone {
         select(PROTOCOLS),
         0u8..6,
         (select(PORTS), select(PORTS)),
-        select(ICMP_TYPES),
+        (select(ICMP_TYPES), select(ICMP_CODES)),
     );
     (macs, 0..10, ip, select(ETHERTYPES)).prop_map(|(macs, kind, ip, ethertype)| {
-        let ((src, dst), proto, fragment, ports, icmp_type) = ip;
+        let ((src, dst), proto, fragment, ports, icmp) = ip;
         let mut key = FlowKey {
             src_mac: macs.0,
             dst_mac: macs.1,
@@ -215,7 +274,7 @@ pub(crate) fn key() -> impl Strategy<Value = FlowKey> + Clone {
             0..=7 => {
                 addresses(&mut key, src, dst);
                 key.proto = proto;
-                transport(&mut key, fragment, ports, icmp_type);
+                transport(&mut key, fragment, ports, icmp);
             }
             8 => {
                 key.ethertype = EtherType::ARP;

@@ -1,0 +1,227 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Keys of a policy file: the tables by which files are read, and from which the grammar page and the
+//! JSON schema are made.
+
+use super::addresses::{MacKind, PrefixKind, VidKind};
+use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
+use super::kind::{Grammar, Kind};
+use super::values::{
+    BooleanKind, CommentKind, DirectionKind, FragmentsKind, NameKind, RuleNameKind, ServiceKind,
+    VerdictKind,
+};
+
+/// Key of a map.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Key {
+    /// Key as written.
+    pub(crate) name: &'static str,
+    /// Values that it may have.
+    pub(crate) values: Values,
+    /// Whether it must be there.
+    pub(crate) required: bool,
+    /// Meaning, as the end of a sentence; markdown.
+    pub(crate) meaning: &'static str,
+}
+
+/// Values that a key may have.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Values {
+    /// One value.
+    One(&'static Grammar),
+    /// One value or a list of them, of any of the kinds, with exceptions.
+    Some(&'static [&'static Grammar]),
+    /// As [`Values::Some`], or an empty list.
+    SomeOrNone(&'static [&'static Grammar]),
+    /// One value or a list of them, of which none may match: neither `any` nor exceptions.
+    NoneOf(&'static [&'static Grammar]),
+    /// Map with keys of its own.
+    Map(&'static [Key]),
+    /// List of such maps.
+    Maps(&'static [Key]),
+}
+
+const fn key(name: &'static str, values: Values, meaning: &'static str) -> Key {
+    Key {
+        name,
+        values,
+        required: false,
+        meaning,
+    }
+}
+
+const fn required(name: &'static str, values: Values, meaning: &'static str) -> Key {
+    let required = true;
+    Key {
+        required,
+        ..key(name, values, meaning)
+    }
+}
+
+const NAME: Values = Values::One(&NameKind::GRAMMAR);
+const COMMENT: Values = Values::One(&CommentKind::GRAMMAR);
+const BOOLEAN: Values = Values::One(&BooleanKind::GRAMMAR);
+const VERDICT: Values = Values::One(&VerdictKind::GRAMMAR);
+const ICMP: &[&Grammar] = &[&IcmpKind::GRAMMAR, &Icmpv6Kind::GRAMMAR];
+
+/// Keys of a policy.
+pub(crate) const POLICY: &[Key] = &[
+    required(
+        "name",
+        NAME,
+        "of the policy; attachments, counters and logs name it",
+    ),
+    key("comment", COMMENT, "no meaning; for people"),
+    key("uplink", NAME, "only on this uplink; absent: on every one"),
+    key(
+        "vlans",
+        Values::SomeOrNone(&[&VidKind::GRAMMAR]),
+        "its segments; absent or an empty list: used by attachments that name the policy",
+    ),
+    key(
+        "default",
+        Values::Map(DEFAULT),
+        "verdict where no rule matches; absent: `drop`",
+    ),
+    key(
+        "rules",
+        Values::Maps(RULE),
+        "in order; the first that matches decides",
+    ),
+];
+
+/// Keys of `default`.
+pub(crate) const DEFAULT: &[Key] = &[
+    key("ingress", VERDICT, "towards the pod; absent: `drop`"),
+    key("egress", VERDICT, "from the pod; absent: `drop`"),
+];
+
+/// Keys of a rule.
+pub(crate) const RULE: &[Key] = &[
+    key(
+        "name",
+        Values::One(&RuleNameKind::GRAMMAR),
+        "optional; unique in the policy",
+    ),
+    key(
+        "comment",
+        COMMENT,
+        "no meaning; for people who read counters and logs",
+    ),
+    required(
+        "direction",
+        Values::One(&DirectionKind::GRAMMAR),
+        "towards the pod, from it, or both",
+    ),
+    key(
+        "from",
+        Values::Some(&[&PrefixKind::GRAMMAR]),
+        "source address; of ARP the sender's",
+    ),
+    key(
+        "not-from",
+        Values::NoneOf(&[&PrefixKind::GRAMMAR]),
+        "any other source address",
+    ),
+    key(
+        "to",
+        Values::Some(&[&PrefixKind::GRAMMAR]),
+        "destination address; of ARP the target's",
+    ),
+    key(
+        "not-to",
+        Values::NoneOf(&[&PrefixKind::GRAMMAR]),
+        "any other destination address",
+    ),
+    key(
+        "service",
+        Values::One(&ServiceKind::GRAMMAR),
+        "protocols and destination ports that belong together, in place of `protocol`, `ports` and \
+         `icmp-type`",
+    ),
+    key(
+        "protocol",
+        Values::Some(&[&ProtocolKind::GRAMMAR]),
+        "IP protocol",
+    ),
+    key(
+        "not-protocol",
+        Values::NoneOf(&[&ProtocolKind::GRAMMAR]),
+        "any other IP protocol",
+    ),
+    key(
+        "source-ports",
+        Values::Some(&[&PortKind::GRAMMAR]),
+        "source port; needs a `protocol` that has ports",
+    ),
+    key(
+        "not-source-ports",
+        Values::NoneOf(&[&PortKind::GRAMMAR]),
+        "any other source port, likewise",
+    ),
+    key(
+        "ports",
+        Values::Some(&[&PortKind::GRAMMAR]),
+        "destination port; needs a `protocol` that has ports",
+    ),
+    key(
+        "not-ports",
+        Values::NoneOf(&[&PortKind::GRAMMAR]),
+        "any other destination port, likewise",
+    ),
+    key(
+        "icmp-type",
+        Values::Some(ICMP),
+        "type, or type and code; needs `protocol: icmp` or `icmpv6`, which decides what names mean",
+    ),
+    key(
+        "not-icmp-type",
+        Values::NoneOf(ICMP),
+        "any other type, likewise",
+    ),
+    key(
+        "icmp-code",
+        Values::Some(&[&IcmpCodeKind::GRAMMAR]),
+        "code of each type in `icmp-type`",
+    ),
+    key(
+        "fragments",
+        Values::One(&FragmentsKind::GRAMMAR),
+        "pieces of datagrams: the first, those after it, or either; absent: whole packets and pieces",
+    ),
+    key(
+        "ethertype",
+        Values::Some(&[&EtherTypeKind::GRAMMAR]),
+        "EtherType behind the VLAN tags",
+    ),
+    key(
+        "not-ethertype",
+        Values::NoneOf(&[&EtherTypeKind::GRAMMAR]),
+        "any other EtherType",
+    ),
+    key(
+        "source-mac",
+        Values::Some(&[&MacKind::GRAMMAR]),
+        "source MAC",
+    ),
+    key(
+        "not-source-mac",
+        Values::NoneOf(&[&MacKind::GRAMMAR]),
+        "any other source MAC",
+    ),
+    key(
+        "destination-mac",
+        Values::Some(&[&MacKind::GRAMMAR]),
+        "destination MAC",
+    ),
+    key(
+        "not-destination-mac",
+        Values::NoneOf(&[&MacKind::GRAMMAR]),
+        "any other destination MAC",
+    ),
+    required(
+        "verdict",
+        VERDICT,
+        "of the frames for which this rule is the first that matches",
+    ),
+    key("log", BOOLEAN, "`true` logs those frames"),
+];

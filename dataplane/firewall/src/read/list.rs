@@ -1,0 +1,173 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Lists of values: one plain value or several, with exceptions.
+
+use super::kind::Kind;
+use super::reader::{Fields, Reader};
+use super::yaml::{Node, Value};
+use crate::problem::Position;
+
+/// Word that stands for every value.
+const ANY: &str = "any";
+/// Key of a list's item that names exceptions.
+const EXCEPT: &str = "except";
+
+/// Values of a key; empty if the key is not there.
+#[derive(Debug)]
+pub(super) struct List<T> {
+    /// Values with their positions; of `any` none.
+    pub(super) values: Vec<(T, Position)>,
+    /// Values that are excepted.
+    pub(super) except: Vec<T>,
+}
+
+impl<T> List<T> {
+    /// Values without their positions.
+    pub(super) fn plain(self) -> Vec<T> {
+        self.values.into_iter().map(|(value, _)| value).collect()
+    }
+}
+
+/// Values of a list while it is read.
+struct Items<T> {
+    list: List<T>,
+    /// Position of `any`.
+    any: Option<Position>,
+    /// Position of the first exception.
+    excepted: Option<Position>,
+    /// Items that are neither `any` nor exceptions.
+    count: usize,
+}
+
+impl Reader<'_> {
+    /// Reads a key that may have one value or a list of them; wrong ones are left out, each with a
+    /// problem.
+    pub(super) fn several<K: Kind>(
+        &mut self,
+        fields: &Fields<'_, '_>,
+        key: &str,
+    ) -> List<K::Value> {
+        let items = self.items::<K>(fields, key);
+        if let Some(at) = items.any
+            && items.count > 0
+        {
+            let message = format!("`{key}` has `{ANY}` beside other values; keep one of the two");
+            self.problem(at, message);
+        }
+        if let Some(at) = items.excepted
+            && items.any.is_none()
+            && items.count == 0
+        {
+            self.problem(
+                at,
+                format!(
+                    "`{key}` has exceptions and nothing that they are exceptions of; write \
+                     `not-{key}` for everything but them"
+                ),
+            );
+        }
+        items.list
+    }
+
+    /// Reads a negated key, as [`Reader::several`], but without `any` and exceptions.
+    pub(super) fn negated<K: Kind>(&mut self, fields: &Fields<'_, '_>, key: &str) -> Vec<K::Value> {
+        let items = self.items::<K>(fields, key);
+        if let Some(at) = items.any {
+            let message = format!("`{key}: {ANY}` matches nothing; leave the rule out");
+            self.problem(at, message);
+        }
+        if let Some(at) = items.excepted {
+            let positive = key.trim_start_matches("not-");
+            let message = format!("`{EXCEPT}` in `{key}` is not allowed; use it in `{positive}`");
+            self.problem(at, message);
+        }
+        items.list.plain()
+    }
+
+    fn items<K: Kind>(&mut self, fields: &Fields<'_, '_>, key: &str) -> Items<K::Value> {
+        let mut items = Items {
+            list: List {
+                values: Vec::new(),
+                except: Vec::new(),
+            },
+            any: None,
+            excepted: None,
+            count: 0,
+        };
+        for node in self.nodes(fields.node(key), key) {
+            match &node.value {
+                Value::Text(text) if text == ANY && K::GRAMMAR.any => items.any = Some(node.at),
+                Value::Text(text) => {
+                    items.count += 1;
+                    let value = self.value::<K>(node.at, text);
+                    items
+                        .list
+                        .values
+                        .extend(value.map(|value| (value, node.at)));
+                }
+                Value::Map(_) => {
+                    items.excepted.get_or_insert(node.at);
+                    self.exceptions::<K>(node, key, &mut items.list.except);
+                }
+                _ => {
+                    items.count += 1;
+                    self.not_plain(node, key);
+                }
+            }
+        }
+        items
+    }
+
+    /// Items of a list, or the one value that stands in its place.
+    fn nodes<'n, 'a>(&mut self, node: Option<&'n Node<'a>>, key: &str) -> &'n [Node<'a>] {
+        let Some(node) = node else {
+            return &[];
+        };
+        match &node.value {
+            Value::List(items) => {
+                if items.is_empty() {
+                    self.problem(
+                        node.at,
+                        format!(
+                            "`{key}` is an empty list, which could mean everything or nothing; leave \
+                             the key out to match everything"
+                        ),
+                    );
+                }
+                items
+            }
+            // A map alone is no item of a list.
+            Value::Map(_) => {
+                self.not_plain(node, key);
+                &[]
+            }
+            _ => std::slice::from_ref(node),
+        }
+    }
+
+    /// Reads an item `except: ...` of a list.
+    fn exceptions<K: Kind>(&mut self, node: &Node<'_>, key: &str, except: &mut Vec<K::Value>) {
+        let Some(fields) = self.fields(node, &format!("an item of `{key}`"), &[EXCEPT]) else {
+            return;
+        };
+        for node in self.nodes(fields.node(EXCEPT), EXCEPT) {
+            match &node.value {
+                Value::Text(text) => except.extend(self.value::<K>(node.at, text)),
+                _ => self.not_plain(node, EXCEPT),
+            }
+        }
+    }
+
+    fn not_plain(&mut self, node: &Node<'_>, key: &str) {
+        match &node.value {
+            Value::Refused => {}
+            Value::Nothing => self.problem(
+                node.at,
+                format!("`{key}` has no value here; write one or leave the key out"),
+            ),
+            _ => self.problem(
+                node.at,
+                format!("`{key}` must be one plain value or a list of them"),
+            ),
+        }
+    }
+}

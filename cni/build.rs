@@ -6,9 +6,11 @@
 
 fn main() {
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rustc-link-arg-bins=-no-pie");
     let features = std::env::var("CARGO_CFG_TARGET_FEATURE").unwrap_or_default();
-    // With a static C library the start files must fit: rustc chooses them by its relocation model.
-    if !features.split(',').any(|feature| feature == "crt-static") {
-        println!("cargo::rustc-link-arg-bins=-no-pie");
+    // rustc asks for `-static-pie` before this, which `-no-pie` takes back: the last of them counts, for the start
+    // files as well.
+    if features.split(',').any(|feature| feature == "crt-static") {
+        println!("cargo::rustc-link-arg-bins=-static");
     }
 }

@@ -30,13 +30,8 @@ put() {
     strip -o "$2/.${1##*/}.new" "$1"
     mv -f "$2/.${1##*/}.new" "$2/${1##*/}"
 }
-for name in sluiced sluicectl sluice-agent vfirewall; do
+for name in sluiced sluicectl sluice-agent vfirewall sluicegate sluicegate-vf; do
     put "$built/$name" "$out"
 done
 put "$built/examples/vnf" "$out/examples"
-# These two once more, linked for a fixed address: only the last step is done again.
-for name in sluicegate sluicegate-vf; do
-    $cargo rustc --locked --profile "$profile" -p sluicegate --bin "$name" -- -C relocation-model=static
-    put "$built/$name" "$out"
-done
 echo "$out"

@@ -119,11 +119,6 @@ programs() { find "$1" -maxdepth 1 -type f -perm -u+x ! -name '*.*' ! -name '*-?
 built=$target/x86_64-unknown-linux-gnu/debug
 programs "$built" "$tested"
 programs "$built/examples" "$tested/examples"
-# The plugins as they are installed: linked for a fixed address.
-for name in sluicegate sluicegate-vf; do
-    $cargo rustc --quiet --locked -p sluicegate --bin "$name" -- -C relocation-model=static
-    cp "$built/$name" "$tested"
-done
 export SLUICE_BIN_DIR="$tested" SLUICE_MUTATED="$tested/sluiced"
 
 $cargo test --locked --workspace $features -- --list --format terse 2>/dev/null >"$work/list"

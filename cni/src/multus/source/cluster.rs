@@ -64,7 +64,10 @@ impl Pod {
 pub(in crate::multus) struct Cluster {
     runtime: tokio::runtime::Runtime,
     client: Client,
+    /// Time for what is asked before the delegates run.
     budget: Budget,
+    /// Time of the whole call.
+    call: Budget,
     url: String,
     origin: Origin,
 }
@@ -135,7 +138,8 @@ impl Cluster {
         // Read once: the call is over before a file changes.
         config.auth_info.token_file = None;
         let url = config.cluster_url.to_string();
-        let budget = budget.share(2).at_most(ALL);
+        let call = budget;
+        let budget = call.share(2).at_most(ALL);
         // Short enough that who is silent is named before the time is over.
         let limit = budget.left().mul_f32(0.4);
         config.connect_timeout = Some(limit.min(PATIENCE / 2));
@@ -153,6 +157,7 @@ impl Cluster {
             runtime,
             client,
             budget,
+            call,
             url,
             origin,
         })
@@ -202,7 +207,8 @@ impl Cluster {
         }
     }
 
-    /// Sets annotations of a pod.
+    /// Sets annotations of a pod. The delegates may have taken their time before: this has what is left of the
+    /// call, and time for one attempt in any case.
     ///
     /// # Errors
     /// See [`Cluster::ask`]; [`Error::TryAgain`] if the pod is gone.
@@ -220,7 +226,11 @@ impl Cluster {
         let patch = Patch::Merge(json!({"metadata": metadata}));
         let what = format!("patch pods/status of {}", pod.who());
         let params = PatchParams::default();
-        let patched = self.ask(&what, async || {
+        let budget = match self.call.at_most(ALL) {
+            enough if enough.left() > PATIENCE => enough,
+            _ => Budget::of(PATIENCE),
+        };
+        let patched = self.ask_within(budget, &what, async || {
             pods.patch_status(&pod.name, &params, &patch).await
         })?;
         patched
@@ -289,10 +299,19 @@ impl Cluster {
         what: &str,
         question: impl AsyncFn() -> kube::Result<T>,
     ) -> Result<Option<T>, Error> {
+        self.ask_within(self.budget, what, question)
+    }
+
+    fn ask_within<T>(
+        &self,
+        budget: Budget,
+        what: &str,
+        question: impl AsyncFn() -> kube::Result<T>,
+    ) -> Result<Option<T>, Error> {
         let mut pause = PAUSE;
         let mut earlier = None;
         for last in (0..TRIES).rev().map(|left| left == 0) {
-            let patience = self.budget.at_most(PATIENCE).left();
+            let patience = budget.at_most(PATIENCE).left();
             let answer = self
                 .runtime
                 .block_on(async { tokio::time::timeout(patience, question()).await });
@@ -316,7 +335,7 @@ impl Cluster {
                 Refusal::Final(error) => return Err(error),
                 Refusal::Passing(error, wait) => {
                     let wait = wait.unwrap_or(pause);
-                    if last || wait >= self.budget.left() {
+                    if last || wait >= budget.left() {
                         return Err(error);
                     }
                     std::thread::sleep(wait);

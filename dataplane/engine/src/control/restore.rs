@@ -2,6 +2,10 @@
 //! Serving again what a dead or stopped engine served: from the records, as far as their pods are
 //! still there.
 
+use std::panic::resume_unwind;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
 use sluice_api::ApiError;
 
 use super::Control;
@@ -14,11 +18,15 @@ use super::world::has_namespace;
 use crate::log_identity::{LogIdentity, attachment_event};
 use crate::records::{AttachmentRecord, RecordError};
 use crate::refusal;
+use sluice_host::engine::Unreadable;
 use sluice_host::{Netns, NetnsError};
 
 /// Addition to the error of an attachment that was made by a file descriptor alone.
 const UNSEEN: &str = "it was attached by a file descriptor, as the engine before did not see that path \
                       either: mount it and restart the engine, or delete the pod";
+
+/// Records taken up at once: most of the time of one is spent in the kernel, in its pod's namespace.
+const AT_ONCE: usize = 8;
 
 /// Counts of records by outcome.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -39,32 +47,62 @@ impl Control {
     /// # Errors
     /// The folder of records cannot be read.
     pub fn restore(&self) -> Result<Restored, RecordError> {
-        let mut restored = Restored::default();
-        for record in self.records.all::<AttachmentRecord>()? {
-            let (name, record) = match record {
-                Ok(record) => record,
-                Err(unreadable) => {
-                    restored.failed += 1;
-                    self.report_problem(unreadable.name(), unreadable.to_string());
-                    continue;
-                }
-            };
-            if let Some(reason) = self.outdated(&record) {
-                attachment_event!(
-                    warn,
-                    LogIdentity::new(&record.request, None),
-                    "the record of {name} is removed: {reason}"
-                );
-                self.records.remove(&name)?;
-                restored.removed += 1;
-            } else if let Err(error) = self.restore_one(&name, &record) {
-                restored.failed += 1;
-                self.report_problem(&name, format!("attachment {name} is not served: {error}"));
-            } else {
-                restored.served += 1;
+        let records: Vec<_> = self
+            .records
+            .all::<AttachmentRecord>()?
+            .into_iter()
+            .collect();
+        let next = AtomicUsize::new(0);
+        let take_up = || {
+            let mut restored = Restored::default();
+            while let Some(record) = records.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.take_up(record, &mut restored)?;
             }
+            Ok::<_, RecordError>(restored)
+        };
+        thread::scope(|scope| {
+            let helpers = records.len().min(AT_ONCE).saturating_sub(1);
+            let helpers: Vec<_> = (0..helpers).map(|_| scope.spawn(take_up)).collect();
+            let mut all = take_up()?;
+            for helper in helpers {
+                let theirs = helper.join().unwrap_or_else(|panic| resume_unwind(panic))?;
+                all.served += theirs.served;
+                all.removed += theirs.removed;
+                all.failed += theirs.failed;
+            }
+            Ok(all)
+        })
+    }
+
+    /// Takes up one record, or removes it.
+    fn take_up(
+        &self,
+        record: &Result<(String, AttachmentRecord), Unreadable>,
+        restored: &mut Restored,
+    ) -> Result<(), RecordError> {
+        let (name, record) = match record {
+            Ok(record) => record,
+            Err(unreadable) => {
+                restored.failed += 1;
+                self.report_problem(unreadable.name(), unreadable.to_string());
+                return Ok(());
+            }
+        };
+        if let Some(reason) = self.outdated(record) {
+            attachment_event!(
+                warn,
+                LogIdentity::new(&record.request, None),
+                "the record of {name} is removed: {reason}"
+            );
+            self.records.remove(name)?;
+            restored.removed += 1;
+        } else if let Err(error) = self.restore_one(name, record) {
+            restored.failed += 1;
+            self.report_problem(name, format!("attachment {name} is not served: {error}"));
+        } else {
+            restored.served += 1;
         }
-        Ok(restored)
+        Ok(())
     }
 
     /// Reason why the record's pod cannot be there any more; `None` if it may be.

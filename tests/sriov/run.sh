@@ -88,6 +88,9 @@ done
 if [ -n "$SLUICE_SRIOV_API" ]; then
     exec 8>&-
     wait "$pid" || true
+    # Its namespace is gone: the machines that follow are in this one.
+    SLUICE_SRIOV_API=
+    SLUICE_SRIOV_NETNS=
 fi
 case $status in
 124) echo "the virtual machine exceeded the limit of SLUICE_SRIOV_LIMIT seconds" ;;

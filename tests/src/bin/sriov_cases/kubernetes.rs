@@ -284,7 +284,10 @@ impl Kubernetes {
         let pod = self.api.pod(&self.node.netns, "default", name)?;
         let text = pod["metadata"]["annotations"]["k8s.v1.cni.cncf.io/network-status"]
             .as_str()
-            .with_context(|| format!("no status of the networks: {pod}"))?;
+            .with_context(|| {
+                let log = self.node.log("cni.log");
+                format!("no status of the networks: {pod}\n{log}")
+            })?;
         Ok(serde_json::from_str(text)?)
     }
 

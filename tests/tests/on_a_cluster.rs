@@ -3,18 +3,23 @@
 //! controller-manager, scheduler, containerd and kubelet are the real ones.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
 
+mod tagged_host;
+
 use std::collections::BTreeSet;
 use std::fs;
+use std::net::Ipv4Addr;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sluice_tests::cluster::{ADMIN_CONFIG, Machine, WholeCluster, programs_or_skip};
 use sluice_tests::{Process, bin, program_or_skip, run, wait_for};
 use tempfile::TempDir;
+
+use self::tagged_host::TaggedHost;
 
 /// Programs of a node, as deploy/build.sh lists them.
 const PROGRAMS: [&str; 6] = [
@@ -114,16 +119,20 @@ fn from_a_bare_node_to_a_pod_behind_its_firewall() {
     fs::write(conf, primary().to_string()).unwrap();
     let before = cluster.machine.inventory().unwrap();
 
+    let start = Instant::now();
     checkout.follow(&cluster, "Image");
     checkout.follow(&cluster, "Install");
     let said = checkout.follow(&cluster, "Verify");
     assert!(said.contains("wire0"), "{said}");
     checkout.follow(&cluster, "First pod");
     let wire = &cluster.machine.wire;
-    wire.ip(&["address", "add", "10.21.0.1/24", "dev", "wire0"])
+    wire.ip(&["address", "add", "10.21.0.5/24", "dev", "wire0"])
         .unwrap();
-    answers(&cluster.machine);
+    answers(&cluster.machine, TESTPMD);
     denied_traffic_is_counted_against_its_rule(&cluster);
+    checkout.follow(&cluster, "A virtual firewall");
+    it_forwards(&cluster.machine);
+    println!("forwarding after {:.0?}", start.elapsed());
     every_manifest_is_accepted(&cluster);
 
     let socket = cluster.machine.path("/run/containerd/containerd.sock");
@@ -141,14 +150,14 @@ fn from_a_bare_node_to_a_pod_behind_its_firewall() {
 
     let pings = Pings::start(&cluster.machine);
     checkout.run(&cluster, &engine);
-    answers(&cluster.machine);
+    answers(&cluster.machine, FIREWALL);
     let (sent, lost, gap) = pings.end();
     println!(
         "upgrade of the engine: {lost} of {sent} frames lost, one every 20 ms; longest gap {gap} frames"
     );
 
     checkout.follow(&cluster, "Rollback");
-    answers(&cluster.machine);
+    answers(&cluster.machine, FIREWALL);
 
     // Last: this kubelet takes a minute over the first pod that is deleted after its restart.
     let pings = Pings::start(&cluster.machine);
@@ -170,13 +179,30 @@ fn from_a_bare_node_to_a_pod_behind_its_firewall() {
     assert!(left.is_empty(), "left after the uninstall: {left:#?}");
 }
 
-/// Waits until the pod answers a ping from the wire.
-fn answers(machine: &Machine) {
+/// Address that testpmd answers for, as any other.
+const TESTPMD: &str = "10.21.0.10";
+
+/// Address of the virtual firewall in VLAN 210.
+const FIREWALL: &str = "10.21.0.1";
+
+/// Waits until an address answers a ping from the wire.
+fn answers(machine: &Machine, address: &str) {
     let ping = || {
         let mut ping = machine.wire.command("ping");
-        run(ping.args(["-c", "1", "-W", "1", "10.21.0.10"])).ok()
+        run(ping.args(["-c", "1", "-W", "1", address])).ok()
     };
     wait_for("an answer from the pod", machine.patience, ping).unwrap();
+}
+
+/// The virtual firewall forwards between VLANs 210, which is untagged on the wire, and 220.
+fn it_forwards(machine: &Machine) {
+    let wire = &machine.wire;
+    let _server = TaggedHost::start(wire, "wire0", 220, Ipv4Addr::new(10, 22, 0, 5));
+    wire.ip(&["route", "add", "10.22.0.0/24", "via", FIREWALL])
+        .unwrap();
+    // testpmd's answers for its address are remembered.
+    wire.ip(&["neigh", "flush", "dev", "wire0"]).unwrap();
+    answers(machine, "10.22.0.5");
 }
 
 /// Whether the primary network, the runtime or the kubelet left it, all of which stay on the node.
@@ -190,7 +216,7 @@ fn is_of_the_node(found: &str) -> bool {
     THEIRS.iter().any(|theirs| found.starts_with(theirs))
 }
 
-/// A program that pings the pod every 20 ms from the wire.
+/// A program that pings the virtual firewall every 20 ms from the wire.
 struct Pings {
     process: Process,
     output: tempfile::NamedTempFile,
@@ -201,7 +227,7 @@ impl Pings {
         let output = tempfile::NamedTempFile::new().unwrap();
         let mut command = machine.wire.command("ping");
         command
-            .args(["-n", "-i", "0.02", "10.21.0.10"])
+            .args(["-n", "-i", "0.02", FIREWALL])
             .stdout(output.reopen().unwrap());
         let process = Process::start(&mut command).unwrap();
         Pings { process, output }

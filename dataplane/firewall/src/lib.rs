@@ -56,6 +56,7 @@
 
 mod carry;
 mod compile;
+pub mod connections;
 pub mod grammar;
 mod info;
 mod masked_mac;

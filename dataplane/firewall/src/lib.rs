@@ -7,6 +7,7 @@
 //!   [`Table::judge_burst`] give the verdict on a frame, by its [`FlowKey`](sluice_packet::FlowKey).
 //! * [`PolicySet`]: all policies at one moment. Control builds one, workers swap it between bursts;
 //!   [`carry_over`] says which counters keep their counts.
+//! * [`connections`]: connection tracking, for policies that know the state of a flow.
 //! * [`naive`]: the meaning of policies in forty lines; the tests' oracle.
 //!
 //! # A policy in YAML

@@ -28,6 +28,13 @@ impl Scope {
         self.0
     }
 
+    /// Scope of the bytes of its number, the least first.
+    #[inline(always)]
+    pub(crate) const fn of_bytes(bytes: [u8; 3]) -> Scope {
+        let [a, b, c] = bytes;
+        Scope(u32::from_le_bytes([a, b, c, 0]))
+    }
+
     /// Number of the attachment.
     #[inline(always)]
     #[must_use]
@@ -160,15 +167,10 @@ impl TrackedFrame {
                     return Err(Reading::Untracked);
                 };
                 let id = u16::from_be_bytes([a, b]);
-                let mut queries = QUERIES.iter().filter(|(proto, ..)| *proto == key.proto);
-                let found =
-                    queries.find(|(_, query, answer)| *query == icmp_type || *answer == icmp_type);
-                let (_, query, _) = found.ok_or(Reading::Untracked)?;
-                let class = u16::from(*query);
-                if icmp_type == *query {
-                    (self.src_port, self.dst_port) = (id, class);
-                } else {
-                    (self.src_port, self.dst_port) = (class, id);
+                let ports = query_ports(key.proto, icmp_type, id).ok_or(Reading::Untracked)?;
+                let is_answer;
+                (self.src_port, self.dst_port, is_answer) = ports;
+                if is_answer {
                     self.event = Event::Answer;
                 }
             }
@@ -176,6 +178,20 @@ impl TrackedFrame {
         }
         Ok(())
     }
+}
+
+/// Ports that stand for an ICMP query of this type and identifier, or for the answer to one, and whether it is an
+/// answer; `None` of any other message.
+pub(crate) fn query_ports(proto: u8, icmp_type: u8, id: u16) -> Option<(u16, u16, bool)> {
+    let mut queries = QUERIES.iter().filter(|(of, ..)| *of == proto);
+    let (_, query, _) =
+        queries.find(|(_, query, answer)| *query == icmp_type || *answer == icmp_type)?;
+    let class = u16::from(*query);
+    Some(if icmp_type == *query {
+        (id, class, false)
+    } else {
+        (class, id, true)
+    })
 }
 
 /// Whether the packet is to a group, or from nobody: no connection comes of it. Its answers are unicast.

@@ -1,8 +1,8 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Runs every fuzz target, or those named, for FUZZ_SECONDS each (60), FUZZ_JOBS of them at once (2). The corpus of
-# a target is kept in target/fuzz/corpus. Inputs that fail are kept in target/fuzz/found and named; put them into
-# fuzz/found/<target>, where `cargo test` tries them from then on.
+# Runs every fuzz target, or those named, for FUZZ_SECONDS each (60), FUZZ_JOBS of them at once (2). FUZZ_PROFILE=dev
+# builds sooner what runs slower. The corpus of a target is kept in target/fuzz/corpus. Inputs that fail are kept in
+# target/fuzz/found and named; put them into fuzz/found/<target>, where `cargo test` tries them from then on.
 set -eu
 cd "$(dirname "$0")/.."
 cargo=${CARGO:-cargo}
@@ -17,8 +17,10 @@ else
     export RUSTC_BOOTSTRAP=1
 fi
 work=$(realpath -m target/fuzz)
+profile=--release
+[ "${FUZZ_PROFILE:-release}" = release ] || profile=--dev
 echo "building the targets" >&2
-$cargo fuzz build --fuzz-dir fuzz/targets --target-dir "$work/build"
+$cargo fuzz build $profile --fuzz-dir fuzz/targets --target-dir "$work/build"
 
 # run TARGET: leaves `ok` or `FAILED` in its result file.
 run() {
@@ -27,7 +29,7 @@ run() {
     [ ! -d "fuzz/found/$1" ] || folders="$folders fuzz/found/$1"
     result=ok
     # shellcheck disable=SC2086
-    $cargo fuzz run --fuzz-dir fuzz/targets --target-dir "$work/build" "$1" $folders -- \
+    $cargo fuzz run $profile --fuzz-dir fuzz/targets --target-dir "$work/build" "$1" $folders -- \
         -max_total_time="$seconds" -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$work/found/$1/" >"$work/$1.log" 2>&1 || result=FAILED
     echo "$result" >"$work/$1.result"

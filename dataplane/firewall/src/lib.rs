@@ -53,7 +53,7 @@
 //! conditions that no frame can meet together are refused. [`Policy::warnings`] lists rules that can
 //! never decide, [`Policy::one_way_warnings`] what passes in vain.
 
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod carry;
 mod compile;
@@ -68,6 +68,7 @@ mod policy;
 mod problem;
 mod read;
 mod set;
+mod simd;
 mod table;
 mod verdict;
 mod warnings;
@@ -79,5 +80,6 @@ pub use matches::{Fragments, IcmpTypes, Match};
 pub use policy::{Defaults, Directions, Policy, Rule, SegmentRange};
 pub use problem::{Position, Problem};
 pub use set::{CompiledPolicy, PolicyIndex, PolicySet};
+pub use simd::Simd;
 pub use table::{Hit, Table};
 pub use verdict::{Direction, Verdict};

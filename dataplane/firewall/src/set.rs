@@ -10,6 +10,7 @@ use sluice_packet::Vid;
 use crate::info::RuleInfo;
 use crate::policy::{Defaults, Policy, SegmentRange};
 use crate::problem::{Position, Problem};
+use crate::simd::Simd;
 use crate::table::Content;
 use crate::table::Table;
 use crate::verdict::{Direction, Verdict};
@@ -299,7 +300,7 @@ impl KnownTables {
         if let Some(table) = known.iter().find(|table| *table.content() == content) {
             return table.clone();
         }
-        let table = Arc::new(Table::from_content(content, hash));
+        let table = Arc::new(Table::from_content(content, hash, Simd::widest()));
         known.push(table.clone());
         table
     }

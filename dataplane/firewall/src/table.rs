@@ -6,12 +6,10 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use sluice_packet::FlowKey;
 
-use crate::compile::{LANES, Matcher, Region};
+use crate::compile::{Matcher, Region};
 use crate::policy::Policy;
+use crate::simd::{LANES, Simd};
 use crate::verdict::{Direction, Verdict};
-
-/// Burst below which keys are judged one by one: side by side costs the same for few as for many.
-const FEW: usize = 8;
 
 /// Decision of a table on one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -31,8 +29,8 @@ pub struct Hit {
 /// A table has the matches and verdicts of rules, not their names: policies that differ only in names,
 /// comments or notation share one. [`crate::CompiledPolicy::rule_info`] has the names.
 ///
-/// Judging allocates nothing. Up to 1024 rules it takes the same steps for every key; beyond, its worst
-/// case grows by one step for 512 rules.
+/// Judging allocates nothing. Up to 1024 rules it takes the same steps for every key; beyond, keys take
+/// few steps more, and the worst case, whatever the rules and the key, one for every 512 rules.
 pub struct Table {
     content: Content,
     hash: u64,
@@ -46,6 +44,7 @@ impl fmt::Debug for Table {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Table")
             .field("slots", &self.slots())
+            .field("size", &self.rules.size())
             .finish_non_exhaustive()
     }
 }
@@ -85,14 +84,21 @@ impl Table {
     /// Compiles the rules of `policy` for `direction`.
     #[must_use]
     pub fn compile(policy: &Policy, direction: Direction) -> Table {
-        let content = Content::new(policy, direction);
-        let hash = content.hash();
-        Table::from_content(content, hash)
+        Table::compile_for(policy, direction, Simd::widest())
     }
 
-    pub(crate) fn from_content(content: Content, hash: u64) -> Table {
+    /// Compiles as [`Table::compile`] does, into a table that judges with these vector instructions: all
+    /// judge alike, the widest fastest.
+    #[must_use]
+    pub fn compile_for(policy: &Policy, direction: Direction, simd: Simd) -> Table {
+        let content = Content::new(policy, direction);
+        let hash = content.hash();
+        Table::from_content(content, hash, simd)
+    }
+
+    pub(crate) fn from_content(content: Content, hash: u64, simd: Simd) -> Table {
         let regions: Vec<&Region> = content.rules.iter().map(|(region, ..)| region).collect();
-        let rules = Matcher::new(&regions);
+        let rules = Matcher::new(&regions, simd);
         let decided = content
             .rules
             .iter()
@@ -114,7 +120,9 @@ impl Table {
     #[inline]
     #[must_use]
     pub fn judge(&self, key: &FlowKey) -> Hit {
-        self.answer(self.rules.first_match(key))
+        let mut slots = [0; LANES];
+        self.rules.first_matches(&[key], &mut slots);
+        self.answer(slots[0] as usize)
     }
 
     /// Judges key after key into `hits`, until either runs out; several at a time, so that their
@@ -132,14 +140,17 @@ impl Table {
             let Some(first) = keys.next() else {
                 break;
             };
-            // Lanes that no key is left for search for the first again.
             let mut lanes = [first; LANES];
             let mut filled = 1;
             for (lane, key) in lanes[1..].iter_mut().zip(keys) {
                 *lane = key;
                 filled += 1;
             }
-            self.judge_lanes(&lanes, &mut hits[..filled]);
+            let mut slots = [0; LANES];
+            self.rules.first_matches(&lanes[..filled], &mut slots);
+            for (hit, slot) in hits.iter_mut().zip(&slots[..filled]) {
+                *hit = self.answer(*slot as usize);
+            }
             judged += filled;
         }
         judged
@@ -149,6 +160,12 @@ impl Table {
     #[must_use]
     pub fn slots(&self) -> usize {
         self.hits.len()
+    }
+
+    /// Bytes of the compiled rules, without their source and their decisions.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.rules.size().bytes
     }
 
     /// Slot of the default verdict, the last one.
@@ -171,23 +188,9 @@ impl Table {
         &self.content
     }
 
-    /// Judges as many of `keys` as there are `hits`, in their order.
-    fn judge_lanes(&self, keys: &[&FlowKey; LANES], hits: &mut [Hit]) {
-        if hits.len() < FEW {
-            for (hit, key) in hits.iter_mut().zip(keys) {
-                *hit = self.judge(key);
-            }
-        } else {
-            let slots = self.rules.first_matches(keys);
-            for (hit, slot) in hits.iter_mut().zip(slots) {
-                *hit = self.answer(slot);
-            }
-        }
-    }
-
-    /// Decision of the rule, or of the default.
+    /// Decision of the rule, or of the default where there is no such rule.
     #[inline]
-    fn answer(&self, rule: Option<usize>) -> Hit {
-        self.hits[rule.unwrap_or(self.hits.len() - 1)]
+    fn answer(&self, rule: usize) -> Hit {
+        self.hits[rule.min(self.hits.len() - 1)]
     }
 }

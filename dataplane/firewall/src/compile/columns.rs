@@ -1,127 +1,216 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Coordinates of a table, which turn a key into row ids.
+//! Coordinates of a table, which turn keys into the ids of their classes.
 
 use sluice_packet::FlowKey;
 
-use crate::compile::LANES;
+use crate::compile::axis::{Axis, Field, Starts};
 use crate::compile::region::{
-    CLASSES, L4S, Region, class_of, dst_mac_of, dst_of, dst_v4_of, has_v4, l4_of, src_mac_of,
+    Address, CLASSES, L4S, class_of, dst_mac_of, dst_of, dst_v4_of, has_v4, l4_of, src_mac_of,
     src_of, src_port_of, src_v4_of,
 };
-use crate::compile::rows::Builder;
-use crate::compile::search::{Addresses, Intervals, Paged};
+use crate::compile::search::Addresses;
+use crate::simd::{Isa, Kernel, LANES, Node8, Paged, Simd, Tree};
 
-/// Search and rows (`R`) of each coordinate. A coordinate that no rule mentions has none: its only row
-/// would be all ones.
-pub(crate) struct Columns<R> {
-    class: Option<Column<Paged, R>>,
-    l4: Option<Column<Paged, R>>,
-    src_port: Option<Column<Paged, R>>,
-    src: Option<Column<Addresses, R>>,
-    dst: Option<Column<Addresses, R>>,
-    src_mac: Option<Column<Intervals<u64>, R>>,
-    dst_mac: Option<Column<Intervals<u64>, R>>,
+/// Number of coordinates that a key has.
+pub(crate) const FIELDS: usize = 7;
+
+const _: () = assert!(CLASSES <= Paged::END && L4S <= Paged::END);
+
+/// Class ids of up to [`LANES`] keys, by column and lane.
+pub(crate) type Found = [[u32; LANES]; FIELDS];
+
+/// Calls `$body` with the constant `$f`, a number of columns that is at least `$columns`, 1 to
+/// [`FIELDS`].
+macro_rules! with_columns {
+    ($columns:expr, |$f:ident| $body:expr) => {
+        match $columns {
+            0..=2 => {
+                const $f: usize = 2;
+                $body
+            }
+            3 => {
+                const $f: usize = 3;
+                $body
+            }
+            4 => {
+                const $f: usize = 4;
+                $body
+            }
+            5 => {
+                const $f: usize = 5;
+                $body
+            }
+            _ => {
+                const $f: usize = $crate::compile::columns::FIELDS;
+                $body
+            }
+        }
+    };
+}
+pub(crate) use with_columns;
+
+/// Searches of the coordinates that the rules have conditions on. One that no rule mentions is not there
+/// and costs nothing.
+#[derive(Default)]
+pub(crate) struct Columns(Box<[Column]>);
+
+struct Column {
+    field: Field,
+    search: Search,
 }
 
-/// Number of coordinates.
-pub(crate) const COLUMNS: usize = 7;
-
-struct Column<S, R> {
-    search: S,
-    rows: R,
+enum Search {
+    Dense(Paged),
+    Addresses(Addresses),
+    Macs(Tree<Node8>),
 }
 
-impl<R> Columns<R> {
-    /// Builds the searches for `regions`, one per rule, first rule first.
-    pub(crate) fn new<B: Builder<Rows = R>>(regions: &[&Region]) -> Columns<R> {
-        fn column<'r, S, B: Builder, I: 'r>(
-            sets: impl Iterator<Item = Option<&'r I>> + Clone,
-            rules: usize,
-            search: impl FnOnce(&mut B) -> S,
-        ) -> Option<Column<S, B::Rows>> {
-            sets.clone().any(|set| set.is_some()).then(|| {
-                let mut builder = B::new(rules);
-                let search = search(&mut builder);
-                Column {
-                    search,
-                    rows: builder.finish(),
+impl Columns {
+    /// Builds the searches from each axis and the ids of its ranks.
+    pub(crate) fn new<'a>(axes: impl Iterator<Item = (&'a Axis, Vec<u32>)>) -> Columns {
+        let column = |(axis, ids): (&Axis, Vec<u32>)| Column {
+            field: axis.field,
+            search: match &axis.starts {
+                Starts::Dense(starts) => Search::Dense(Paged::new(starts, &ids)),
+                Starts::Addresses(v4, v6) => Search::Addresses(Addresses::new(v4, v6, &ids)),
+                Starts::Macs(starts) => Search::Macs(Tree::new(starts, &ids)),
+            },
+        };
+        Columns(axes.map(column).collect())
+    }
+
+    /// Bytes of all searches.
+    pub(crate) fn bytes(&self) -> usize {
+        let bytes = |column: &Column| match &column.search {
+            Search::Dense(search) => search.bytes(),
+            Search::Addresses(search) => search.bytes(),
+            Search::Macs(search) => search.bytes(),
+        };
+        self.0.iter().map(bytes).sum()
+    }
+
+    /// Number of coordinates, 1 to [`FIELDS`].
+    pub(crate) fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Looks up the class ids of `keys`, at most [`LANES`]: one coordinate after the other, every key in
+    /// each, so that the loads of all searches are under way together. The column behind the last has the
+    /// last one's ids: what is ANDed with itself stays what it is, so that a few numbers of columns serve
+    /// all tables.
+    #[inline]
+    pub(crate) fn find(&self, simd: Simd, keys: &[&FlowKey], found: &mut Found) {
+        simd.run(Find {
+            columns: self,
+            simd,
+            keys,
+            found,
+        });
+        if let Some([.., last, behind]) = found.get_mut(..=self.count()) {
+            *behind = *last;
+        }
+    }
+}
+
+struct Find<'a> {
+    columns: &'a Columns,
+    simd: Simd,
+    keys: &'a [&'a FlowKey],
+    found: &'a mut Found,
+}
+
+impl Kernel for Find<'_> {
+    #[inline(always)]
+    fn run<I: Isa>(self, isa: I) {
+        let keys = &self.keys[..self.keys.len().min(LANES)];
+        // Mostly every frame of a burst is whole, IPv4 and has ports: then nothing is to be told apart.
+        let (plain, fragment) = (FlowKey::IPV4 | FlowKey::PORTS, FlowKey::FRAGMENT);
+        let is_plain = keys
+            .iter()
+            .all(|key| key.flags & (plain | fragment) == plain);
+        let all_v4 = is_plain || keys.iter().all(|key| has_v4(key));
+        for (column, ids) in self.columns.0.iter().zip(self.found) {
+            match (&column.search, column.field) {
+                (Search::Dense(search), Field::Class) if is_plain => {
+                    dense(search, keys, ids, plain_class_of);
                 }
-            })
-        }
-        macro_rules! column {
-            ($field:ident, |$sets:ident, $builder:ident| $search:expr) => {{
-                let $sets = regions.iter().map(|region| region.$field.as_ref());
-                column($sets.clone(), regions.len(), |$builder: &mut B| $search)
-            }};
-        }
-        Columns {
-            class: column!(class, |sets, builder| Paged::new(CLASSES, sets, builder)),
-            l4: column!(l4, |sets, builder| Paged::new(L4S, sets, builder)),
-            src_port: column!(src_port, |sets, builder| Paged::new(L4S, sets, builder)),
-            src: column!(src, |sets, builder| Addresses::new(sets, builder)),
-            dst: column!(dst, |sets, builder| Addresses::new(sets, builder)),
-            src_mac: column!(src_mac, |sets, builder| Intervals::new(sets, builder)),
-            dst_mac: column!(dst_mac, |sets, builder| Intervals::new(sets, builder)),
-        }
-    }
-
-    /// Calls `row` with every coordinate's rows and the id of the key's row among them.
-    #[inline]
-    pub(crate) fn find<'t>(&'t self, key: &FlowKey, mut row: impl FnMut(&'t R, u32)) {
-        if let Some(Column { search, rows }) = &self.class {
-            row(rows, search.find(class_of(key)));
-        }
-        if let Some(Column { search, rows }) = &self.l4 {
-            row(rows, search.find(l4_of(key)));
-        }
-        if let Some(Column { search, rows }) = &self.src_port {
-            row(rows, search.find(src_port_of(key)));
-        }
-        if let Some(Column { search, rows }) = &self.src {
-            row(rows, search.find(src_of(key)));
-        }
-        if let Some(Column { search, rows }) = &self.dst {
-            row(rows, search.find(dst_of(key)));
-        }
-        if let Some(Column { search, rows }) = &self.src_mac {
-            row(rows, search.find(src_mac_of(key)));
-        }
-        if let Some(Column { search, rows }) = &self.dst_mac {
-            row(rows, search.find(dst_mac_of(key)));
+                (Search::Dense(search), Field::L4) if is_plain => {
+                    dense(search, keys, ids, |key| key.dst_port.into());
+                }
+                (Search::Dense(search), _) if is_plain => {
+                    dense(search, keys, ids, |key| key.src_port.into());
+                }
+                (Search::Dense(search), Field::Class) => dense(search, keys, ids, class_of),
+                (Search::Dense(search), Field::L4) => dense(search, keys, ids, l4_of),
+                (Search::Dense(search), _) => dense(search, keys, ids, src_port_of),
+                (Search::Addresses(search), Field::Src) => {
+                    search.v4().find_all(isa, keys, ids, |key| src_v4_of(key));
+                    if !all_v4 {
+                        others(self.simd, search, keys, ids, src_of);
+                    }
+                }
+                (Search::Addresses(search), _) => {
+                    search.v4().find_all(isa, keys, ids, |key| dst_v4_of(key));
+                    if !all_v4 {
+                        others(self.simd, search, keys, ids, dst_of);
+                    }
+                }
+                (Search::Macs(search), Field::SrcMac) => {
+                    search.find_all(isa, keys, ids, |key| src_mac_of(key));
+                }
+                (Search::Macs(search), _) => search.find_all(isa, keys, ids, |key| dst_mac_of(key)),
+            }
         }
     }
+}
 
-    /// As [`Columns::find`] for several keys: one coordinate after the other, every key in each, so
-    /// that a search's loads for all of them are under way together.
-    #[inline]
-    pub(crate) fn find_all<'t>(
-        &'t self,
-        keys: &[&FlowKey; LANES],
-        mut row: impl FnMut(&'t R, &[u32; LANES]),
-    ) {
-        if let Some(Column { search, rows }) = &self.class {
-            row(rows, &search.find_all(&keys.map(class_of)));
-        }
-        if let Some(Column { search, rows }) = &self.l4 {
-            row(rows, &search.find_all(&keys.map(l4_of)));
-        }
-        if let Some(Column { search, rows }) = &self.src_port {
-            row(rows, &search.find_all(&keys.map(src_port_of)));
-        }
-        let all_v4 = keys.iter().all(|key| has_v4(key));
-        if let Some(Column { search, rows }) = &self.src {
-            let found = search.find_all(&keys.map(src_v4_of), |lane| src_of(keys[lane]), all_v4);
-            row(rows, &found);
-        }
-        if let Some(Column { search, rows }) = &self.dst {
-            let found = search.find_all(&keys.map(dst_v4_of), |lane| dst_of(keys[lane]), all_v4);
-            row(rows, &found);
-        }
-        if let Some(Column { search, rows }) = &self.src_mac {
-            row(rows, &search.find_all(&keys.map(src_mac_of)));
-        }
-        if let Some(Column { search, rows }) = &self.dst_mac {
-            row(rows, &search.find_all(&keys.map(dst_mac_of)));
+/// [`class_of`] of a whole IPv4 packet.
+#[inline(always)]
+fn plain_class_of(key: &FlowKey) -> u32 {
+    u32::from(key.proto) * 4
+}
+
+#[inline(always)]
+fn dense(
+    search: &Paged,
+    keys: &[&FlowKey],
+    ids: &mut [u32; LANES],
+    number: impl Fn(&FlowKey) -> u32,
+) {
+    for (id, key) in ids.iter_mut().zip(keys) {
+        *id = search.find(number(key));
+    }
+}
+
+/// Not inlined: most bursts are IPv4 only.
+#[inline(never)]
+fn others(
+    simd: Simd,
+    search: &Addresses,
+    keys: &[&FlowKey],
+    ids: &mut [u32; LANES],
+    address: impl Fn(&FlowKey) -> Address,
+) {
+    let mut addresses = [Address::None; LANES];
+    for (place, key) in addresses.iter_mut().zip(keys) {
+        *place = address(key);
+    }
+    search.find_others(simd, &addresses[..keys.len()], ids);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn plain_classes_are_classes() {
+        for proto in 0..=u8::MAX {
+            let key = FlowKey {
+                proto,
+                flags: FlowKey::IPV4 | FlowKey::PORTS,
+                ..FlowKey::default()
+            };
+            assert_eq!(plain_class_of(&key), class_of(&key), "{proto}");
         }
     }
 }

@@ -1,167 +1,113 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Bit vector classification: the first rule that matches a key, in tables of several sizes.
+//! Compiled rules of any number: the form that fits it, and the first rule that matches a key.
 
 use sluice_packet::FlowKey;
 
-use crate::compile::LANES;
-use crate::compile::columns::{COLUMNS, Columns};
+use crate::compile::axis::Axis;
+use crate::compile::blocks::Blocked;
+use crate::compile::flat::Flat;
 use crate::compile::region::Region;
-use crate::compile::rows::{
-    BLOCK_RULES, Bits, Blocked, BlockedBuilder, Flat, FlatBuilder, and, first,
-};
+use crate::compile::rows::{Row, Row1, Row2, Row4, Row8, Row16};
+use crate::compile::size::Size;
+use crate::simd::{LANES, Simd};
 
-/// Compiled rules. The sizes differ only in the length of a row, in words of 64 rules.
-pub(crate) enum Matcher {
-    Narrow(Box<Single<1>>),
-    Medium(Box<Single<2>>),
-    Wide(Box<Single<8>>),
-    Wider(Box<Single<16>>),
-    Many(Box<Many>),
+/// Compiled rules.
+pub(crate) struct Matcher {
+    form: Form,
+    /// Number of rules, which stands for none.
+    rules: u32,
+    simd: Simd,
+}
+
+enum Form {
+    /// No rule has a condition: the first decides, if there is one.
+    Unconditional,
+    Row1(Flat<Row1>),
+    Row2(Flat<Row2>),
+    Row4(Flat<Row4>),
+    Row8(Flat<Row8>),
+    Row16(Flat<Row16>),
+    /// More rules than a row has bits for: one table, or several if their spans are more than one has room
+    /// for.
+    Many(Box<[Blocked]>),
 }
 
 impl Matcher {
     /// Compiles `regions`, one per rule, first rule first.
-    pub(crate) fn new(regions: &[&Region]) -> Matcher {
-        match regions.len() {
-            0..=64 => Matcher::Narrow(Box::new(Single::new(regions))),
-            65..=128 => Matcher::Medium(Box::new(Single::new(regions))),
-            129..=512 => Matcher::Wide(Box::new(Single::new(regions))),
-            513..=1024 => Matcher::Wider(Box::new(Single::new(regions))),
-            _ => Matcher::Many(Box::new(Many(Columns::new::<BlockedBuilder>(regions)))),
-        }
-    }
-
-    /// Index of the first rule that matches `key`.
-    #[inline]
-    pub(crate) fn first_match(&self, key: &FlowKey) -> Option<usize> {
-        match self {
-            Matcher::Narrow(rules) => rules.first_match(key),
-            Matcher::Medium(rules) => rules.first_match(key),
-            Matcher::Wide(rules) => rules.first_match(key),
-            Matcher::Wider(rules) => rules.first_match(key),
-            Matcher::Many(rules) => rules.first_match(key),
-        }
-    }
-
-    /// Index of the first rule that matches each of `keys`.
-    #[inline]
-    pub(crate) fn first_matches(&self, keys: &[&FlowKey; LANES]) -> [Option<usize>; LANES] {
-        match self {
-            Matcher::Narrow(rules) => rules.first_matches(keys),
-            Matcher::Medium(rules) => rules.first_matches(keys),
-            Matcher::Wide(rules) => rules.first_matches(keys),
-            Matcher::Wider(rules) => rules.first_matches(keys),
-            Matcher::Many(rules) => rules.first_matches(keys),
-        }
-    }
-}
-
-/// Up to 64 * W rules: the AND of the key's rows, and its lowest bit (Lakshman and Stiliadis, 1998).
-pub(crate) struct Single<const W: usize> {
-    /// Bit vector with a bit for every rule.
-    all: Bits<W>,
-    columns: Columns<Flat<W>>,
-}
-
-impl<const W: usize> Single<W> {
-    fn new(regions: &[&Region]) -> Single<W> {
-        let mut all = [0; W];
-        for rule in 0..regions.len() {
-            all[rule / 64] |= 1 << (rule % 64);
-        }
-        Single {
-            all,
-            columns: Columns::new::<FlatBuilder<W>>(regions),
-        }
-    }
-
-    #[inline]
-    fn first_match(&self, key: &FlowKey) -> Option<usize> {
-        let mut bits = self.all;
-        self.columns
-            .find(key, |rows, id| and(&mut bits, rows.row(id)));
-        first(&bits)
-    }
-
-    #[inline]
-    fn first_matches(&self, keys: &[&FlowKey; LANES]) -> [Option<usize>; LANES] {
-        let mut bits = [self.all; LANES];
-        self.columns.find_all(keys, |rows, ids| {
-            for lane in 0..LANES {
-                and(&mut bits[lane], rows.row(ids[lane]));
+    pub(crate) fn new(regions: &[&Region], simd: Simd) -> Matcher {
+        // Behind a rule without conditions, none decides.
+        let last = regions.iter().position(|region| is_everything(region));
+        let regions = &regions[..last.map_or(regions.len(), |last| last + 1)];
+        let rules = u32::try_from(regions.len()).unwrap_or(u32::MAX);
+        let axes = Axis::all(regions);
+        let form = match regions.len() {
+            _ if axes.is_empty() => Form::Unconditional,
+            count if count <= Row1::RULES => Form::Row1(Flat::new(&axes, rules)),
+            count if count <= Row2::RULES => Form::Row2(Flat::new(&axes, rules)),
+            count if count <= Row4::RULES => Form::Row4(Flat::new(&axes, rules)),
+            count if count <= Row8::RULES => Form::Row8(Flat::new(&axes, rules)),
+            count if count <= Row16::RULES => Form::Row16(Flat::new(&axes, rules)),
+            _ => {
+                let all: Vec<u32> = (0..rules).collect();
+                Form::Many(many(&axes, &all).into())
             }
-        });
-        bits.map(|bits| first(&bits))
-    }
-}
-
-/// More rules than one row holds: aggregated bit vectors (Baboescu and Varghese, 2001). An aggregate
-/// word per row says which blocks have a bit; the blocks in which all of the key's rows have one are
-/// tried in order until the AND of one is not empty.
-pub(crate) struct Many(Columns<Blocked>);
-
-/// Rows of a key (or of several), one per coordinate.
-struct Found<'t, Ids> {
-    count: usize,
-    rows: [Option<(&'t Blocked, Ids)>; COLUMNS],
-}
-
-impl<'t, Ids: Copy> Found<'t, Ids> {
-    fn new() -> Self {
-        Found {
-            count: 0,
-            rows: [None; COLUMNS],
-        }
-    }
-
-    #[inline]
-    fn push(&mut self, rows: &'t Blocked, ids: Ids) {
-        self.rows[self.count] = Some((rows, ids));
-        self.count += 1;
-    }
-
-    /// First match of one key, whose row id `id` takes out of `Ids`.
-    #[inline]
-    fn first(&self, id: impl Fn(&Ids) -> u32) -> Option<usize> {
-        let rows = || self.rows[..self.count].iter().flatten();
-        // Without a condition anywhere, the first rule matches everything.
-        let Some((some, _)) = rows().next() else {
-            return Some(0);
         };
-        let mut live = rows().fold(u64::MAX, |live, (rows, ids)| live & rows.live(id(ids)));
-        let in_block = |block: usize| {
-            let mut bits = [u64::MAX; BLOCK_RULES / 64];
-            for (rows, ids) in rows() {
-                and(&mut bits, rows.part(id(ids), block));
-            }
-            first(&bits).map(|rule| block * BLOCK_RULES + rule)
-        };
-        while live != 0 {
-            let block = live.trailing_zeros() as usize;
-            if block == 63 {
-                return (63..some.blocks()).find_map(in_block);
-            }
-            if let Some(rule) = in_block(block) {
-                return Some(rule);
-            }
-            live &= live - 1;
+        Matcher { form, rules, simd }
+    }
+
+    /// Counts of what it is made of.
+    pub(crate) fn size(&self) -> Size {
+        match &self.form {
+            Form::Unconditional => Size::default(),
+            Form::Row1(flat) => flat.size(),
+            Form::Row2(flat) => flat.size(),
+            Form::Row4(flat) => flat.size(),
+            Form::Row8(flat) => flat.size(),
+            Form::Row16(flat) => flat.size(),
+            Form::Many(tables) => tables.iter().map(Blocked::size).sum(),
         }
-        None
+    }
+
+    /// Writes the index of the first rule that matches each of `keys`, at most [`LANES`]; at least the
+    /// number of rules where none does.
+    #[inline]
+    pub(crate) fn first_matches(&self, keys: &[&FlowKey], first: &mut [u32; LANES]) {
+        match &self.form {
+            // Without rules, this is their number, too.
+            Form::Unconditional => first.fill(0),
+            Form::Row1(flat) => flat.first_matches(self.simd, keys, first),
+            Form::Row2(flat) => flat.first_matches(self.simd, keys, first),
+            Form::Row4(flat) => flat.first_matches(self.simd, keys, first),
+            Form::Row8(flat) => flat.first_matches(self.simd, keys, first),
+            Form::Row16(flat) => flat.first_matches(self.simd, keys, first),
+            Form::Many(tables) => {
+                first.fill(self.rules);
+                for table in tables {
+                    table.first_matches(self.simd, keys, first);
+                }
+            }
+        }
     }
 }
 
-impl Many {
-    #[inline]
-    fn first_match(&self, key: &FlowKey) -> Option<usize> {
-        let mut found = Found::new();
-        self.0.find(key, |rows, id| found.push(rows, id));
-        found.first(|id| *id)
-    }
+/// Whether a region has no condition.
+fn is_everything(region: &Region) -> bool {
+    region.class.is_none()
+        && region.l4.is_none()
+        && region.src_port.is_none()
+        && region.src.is_none()
+        && region.dst.is_none()
+        && region.src_mac.is_none()
+        && region.dst_mac.is_none()
+}
 
-    #[inline]
-    fn first_matches(&self, keys: &[&FlowKey; LANES]) -> [Option<usize>; LANES] {
-        let mut found = Found::new();
-        self.0.find_all(keys, |rows, ids| found.push(rows, *ids));
-        std::array::from_fn(|lane| found.first(|ids| ids[lane]))
+/// Table of `rules`, or of each half if they do not fit into one.
+fn many(axes: &[Axis], rules: &[u32]) -> Vec<Blocked> {
+    if let Some(table) = Blocked::new(axes, rules) {
+        return vec![table];
     }
+    let (first, second) = rules.split_at(rules.len() / 2);
+    let mut tables = many(axes, first);
+    tables.extend(many(axes, second));
+    tables
 }

@@ -1,27 +1,48 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Compiler from written rules to tables: bit vector classification (T. V. Lakshman and D. Stiliadis,
-//! "High-speed policy-based packet forwarding", SIGCOMM 1998), aggregated above 1024 rules (F. Baboescu
-//! and G. Varghese, "Scalable packet classification", SIGCOMM 2001).
+//! "High-speed policy-based packet forwarding", SIGCOMM 1998), grouped by place above 1024 rules.
 //!
-//! A match is a product of number sets, one per coordinate ([`region`]). For every coordinate the
-//! boundaries of all rules' sets cut its numbers into intervals ([`search`]), and each interval has a
-//! row of bits, one per rule that holds in it ([`rows`]). Judging a key is one search per coordinate
-//! ([`columns`]), the AND of the rows found, and the lowest bit set ([`matcher`]): the same searches for
-//! every key, whatever a sender chooses to send.
+//! A match is a product of number sets, one per coordinate ([`region`]). The boundaries of all rules' sets
+//! cut a coordinate into intervals, whose numbers are ranks ([`axis`]); intervals in which the same rules
+//! hold are one class. A key's classes are found by one search per coordinate ([`search`], [`columns`]); a
+//! coordinate that no rule mentions is not searched.
 //!
-//! Above 1024 rules, rows are cut into blocks of 512 bits, a cache line each. An aggregate word says
-//! which blocks of a row are not empty, so that few of them are read; in the worst case, a key that nearly
-//! matches a rule in every block, all of them are read.
+//! * **Up to 1024 rules** a class has a row of bits, one per rule. The lowest bit of the AND of a key's rows
+//!   is its rule ([`flat`]).
+//! * **Beyond**, rules are grouped by place into blocks of 512 ([`group`]); a class has one row in each block
+//!   ([`sweep`]), and a *line*, one cache line that says which blocks are live (have a row that is not
+//!   empty) and where each one's row is. The AND of a key's lines leaves few blocks, in each of which the
+//!   lowest bit of the AND is the block's best rule; the best of all blocks decides ([`blocks`]). Where the
+//!   rules lie never touches their meaning.
+//! * **Beyond 30 blocks**, as many as a line has room for, there are pages of blocks and a line over the
+//!   pages in the same form. What does not fit into 30 pages is several tables.
+//!
+//! Rules that an earlier one hides are left out where that is found cheaply ([`page`]).
+//!
+//! # Bounds
+//! **Time**: one search per coordinate, whatever a sender sends; then at most all blocks, one row of each
+//! coordinate in each: whatever the rules and the key, a key costs at most `rules / 512` rounds, rounded up,
+//! and one more for every 32,000 ranges in a coordinate. **Memory**: in each coordinate at most two rows and
+//! two lines for every range written (four with pages), 64 bytes each; sums of what is written, never
+//! products.
 
+mod axis;
+mod blocks;
 mod columns;
+mod distinct;
+mod flat;
+mod group;
 mod matcher;
+mod page;
 mod ranges;
 mod region;
 mod rows;
+mod samples;
 mod search;
+mod size;
+mod sweep;
+#[cfg(test)]
+mod tests;
 
 pub(crate) use matcher::Matcher;
 pub(crate) use region::Region;
-
-/// Number of keys that are searched side by side.
-pub(crate) const LANES: usize = 16;

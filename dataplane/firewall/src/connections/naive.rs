@@ -71,7 +71,7 @@ pub struct NaiveTracker {
     timeouts: Timeouts,
 }
 
-/// What a frame does to a connection.
+/// Effect of a frame on its connection.
 enum Effect {
     Goes { renew: bool },
     Ends,

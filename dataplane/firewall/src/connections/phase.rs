@@ -6,7 +6,7 @@
 pub enum End {
     /// Sender of the frame that opened the connection.
     Opener,
-    /// Its peer.
+    /// Peer of the opener.
     Responder,
 }
 
@@ -14,7 +14,7 @@ impl End {
     /// Both ends, in the order in which arrays are kept.
     pub const BOTH: [End; 2] = [End::Opener, End::Responder];
 
-    /// Other end.
+    /// Returns the other end.
     #[inline(always)]
     #[must_use]
     pub const fn other(self) -> End {

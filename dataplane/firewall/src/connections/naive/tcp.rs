@@ -8,7 +8,7 @@ use crate::connections::outcome::Cause;
 use crate::connections::tcp::{Segment, Tracking};
 use crate::connections::timeouts::Timeouts;
 
-/// How far the handshake has come.
+/// Progress of the handshake.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Handshake {
     Asked,

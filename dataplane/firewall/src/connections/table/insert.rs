@@ -10,7 +10,7 @@ use super::super::phase::{End, Phase};
 use super::super::pseudo::opening;
 use super::super::tcp::{Bounds, Segment, Tracking};
 use super::cold::{Cold, Place};
-use super::line::{Line, StateByte};
+use super::line::{Line, StateByte, WAYS};
 use super::owners::Class;
 use super::{Removal, SOURCES, Shared, Table};
 
@@ -105,6 +105,11 @@ impl<L: Line> Table<L> {
         if self.lines.is_empty() {
             return refuse(shared, Refusal::NoPlace);
         }
+        // On its way while room is made and the paths are interned.
+        let lines = self.lines_of(&probe.key);
+        self.windows.prefetch(lines[0]);
+        self.cold.prefetch(Self::place(lines[0], 0) as usize);
+        self.cold.prefetch(Self::place(lines[0], WAYS - 1) as usize);
         let class = Class::of(beginning.phase, opens.rederivable, false);
         let opened_by_lesser = probe.from_lesser == (beginning.from == End::Opener);
         let source = if opens.from_pod {
@@ -118,7 +123,6 @@ impl<L: Line> Table<L> {
         let Some(pair) = shared.pairs.intern(scope, shared.generation, &opens.paths) else {
             return refuse(shared, Refusal::NoPair);
         };
-        let lines = self.lines_of(&probe.key);
         let mut place = self.make_place(shared, lines);
         if place.is_none() && self.give_up_in(shared, owner, lines) {
             place = self.make_place(shared, lines);

@@ -120,6 +120,9 @@ pub(crate) trait Line: Copy + FromZeros {
     /// Set of the ways, by bit, whose connection has this key, but for its scope if [`Line::HAS_SCOPE`] is not set.
     fn of_key(&self, key: &Self::Key) -> u32;
 
+    /// Whether a way has this key, as [`Line::of_key`] says.
+    fn is_of_key(&self, way: usize, key: &Self::Key) -> bool;
+
     /// Whether lines have the scope of keys; else it is that of the pair of paths.
     const HAS_SCOPE: bool;
 
@@ -165,15 +168,19 @@ impl Line for V4Line {
 
     #[inline(always)]
     fn of_key(&self, key: &V4Key) -> u32 {
-        let [lesser, greater] = key.0;
+        // Without branches: nearly always one of the three is it.
         let mut found = 0;
         for way in 0..WAYS {
-            // Without branches: nearly always one of the three is it.
-            let differs = (self.lesser[way] ^ lesser) | (self.greater[way] ^ greater);
-            let is_it = differs == 0 && !self.ways.state[way].is_free();
-            found |= u32::from(is_it) << way;
+            found |= u32::from(self.is_of_key(way, key)) << way;
         }
         found
+    }
+
+    #[inline(always)]
+    fn is_of_key(&self, way: usize, key: &V4Key) -> bool {
+        let [lesser, greater] = key.0;
+        let differs = (self.lesser[way] ^ lesser) | (self.greater[way] ^ greater);
+        (differs == 0) & !self.ways.state[way].is_free()
     }
 
     #[inline(always)]
@@ -203,16 +210,20 @@ impl Line for V6Line {
 
     #[inline(always)]
     fn of_key(&self, key: &V6Key) -> u32 {
-        let [a, b, c, d] = key.addresses;
         let mut found = 0;
         for way in 0..WAYS {
-            let [p, q, r, s] = self.addresses[way];
-            let addresses = (a ^ p) | (b ^ q) | (c ^ r) | (d ^ s);
-            let rest = (self.ports[way] ^ key.ports) | u32::from(self.proto[way] ^ key.proto);
-            let is_it = addresses | u64::from(rest) == 0 && !self.ways.state[way].is_free();
-            found |= u32::from(is_it) << way;
+            found |= u32::from(self.is_of_key(way, key)) << way;
         }
         found
+    }
+
+    #[inline(always)]
+    fn is_of_key(&self, way: usize, key: &V6Key) -> bool {
+        let [a, b, c, d] = key.addresses;
+        let [p, q, r, s] = self.addresses[way];
+        let addresses = (a ^ p) | (b ^ q) | (c ^ r) | (d ^ s);
+        let rest = (self.ports[way] ^ key.ports) | u32::from(self.proto[way] ^ key.proto);
+        (addresses | u64::from(rest) == 0) & !self.ways.state[way].is_free()
     }
 
     #[inline(always)]

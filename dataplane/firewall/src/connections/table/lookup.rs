@@ -10,10 +10,10 @@ use super::super::outcome::{Cause, Outcome};
 use super::super::pairs::Pair;
 use super::super::phase::{End, Phase};
 use super::super::pseudo::{by_event, opening};
-use super::super::tcp::{Segment, by_flags, judge};
+use super::super::tcp::{Segment, by_flags, judge, judge_ack};
 use super::super::timeouts::Tick;
 use super::hash::lines_of;
-use super::line::Line;
+use super::line::{Line, WAYS};
 use super::{Removal, Shared, Table};
 
 /// Outcomes without windows, by phase, end and event.
@@ -67,19 +67,39 @@ impl<L: Line> Table<L> {
         segments: &[Segment],
         answers: &mut [Answer],
     ) {
-        let mut hashes = [0; BURST];
+        let mut lines = [[0; 2]; BURST];
         let has_windows = self.windowed != 0;
-        for (hash, probe) in hashes.iter_mut().zip(probes) {
-            *hash = self.hasher.of_key(&probe.key);
-            let [first, _] = lines_of(*hash, self.lines.len());
-            self.lines.prefetch(first);
+        for (lines, probe) in lines.iter_mut().zip(probes) {
+            *lines = lines_of(self.hasher.of_key(&probe.key), self.lines.len());
+            self.lines.prefetch(lines[0]);
             if has_windows && (probe.event as u8) < Event::Data as u8 {
-                self.windows.prefetch(first);
+                self.windows.prefetch(lines[0]);
+            }
+        }
+        let mut ways = [0; BURST];
+        for ((way, lines), probe) in ways.iter_mut().zip(&lines).zip(probes) {
+            let Some(first) = self.lines.get(lines[0]) else {
+                break;
+            };
+            *way = first.of_key(&probe.key);
+            if *way == 0 && first.ways().over != 0 {
+                self.lines.prefetch(lines[1]);
+                if has_windows {
+                    self.windows.prefetch(lines[1]);
+                }
             }
         }
         let frames = probes.iter().zip(segments).zip(answers);
-        for (((probe, segment), answer), hash) in frames.zip(hashes) {
-            *answer = self.look(shared, hash, probe, segment);
+        for (((probe, segment), answer), (lines, way)) in frames.zip(lines.iter().zip(ways)) {
+            // A way that was found is still its key's, unless a frame before this one has ended it.
+            let hint = (way as usize >> 1).min(WAYS - 1);
+            let found = match self.lines.get(lines[0]) {
+                Some(line) if L::HAS_SCOPE && way != 0 && line.is_of_key(hint, &probe.key) => {
+                    Some((lines[0], hint))
+                }
+                _ => self.find_in(&shared.pairs, &probe.key, *lines),
+            };
+            *answer = self.look(shared, found, probe, segment);
         }
     }
 
@@ -90,20 +110,20 @@ impl<L: Line> Table<L> {
         probe: &Probe<L::Key>,
         segment: &Segment,
     ) -> Answer {
-        let hash = self.hasher.of_key(&probe.key);
-        self.look(shared, hash, probe, segment)
+        let lines = self.lines_of(&probe.key);
+        let found = self.find_in(&shared.pairs, &probe.key, lines);
+        self.look(shared, found, probe, segment)
     }
 
     #[inline(always)]
     fn look(
         &mut self,
         shared: &mut Shared,
-        hash: u64,
+        found: Option<(usize, usize)>,
         probe: &Probe<L::Key>,
         segment: &Segment,
     ) -> Answer {
-        let lines = lines_of(hash, self.lines.len());
-        let Some((line, way)) = self.find_in(&shared.pairs, &probe.key, lines) else {
+        let Some((line, way)) = found else {
             return miss(shared, probe);
         };
         let now16 = self.now16();
@@ -181,17 +201,17 @@ impl<L: Line> Table<L> {
         let Some(windows) = self.windows.get_mut(line) else {
             return Outcome::Untouched;
         };
-        let mut bounds = windows.load(way);
-        if matches!(event, Event::Ack | Event::Fin) {
-            let outcome = judge(phase, from, event, segment, &mut bounds, &mut None);
-            windows.store_numbers(way, &bounds);
+        if phase == Phase::Established && event == Event::Ack {
+            let mut bounds = windows.load_of(way, from);
+            let outcome = judge_ack(segment, &mut bounds);
+            windows.store_ack(way, from, &bounds);
             return outcome;
         }
         self.judge_rare(line, way, phase, from, event, segment)
     }
 
-    /// Judges what is neither data nor an ACK: only then the SYN in the cold part is looked at.
-    #[cold]
+    /// Judges what is no ACK of an established connection. The SYN in the cold part is looked at if it may matter.
+    #[inline(never)]
     fn judge_rare(
         &mut self,
         line: usize,
@@ -201,11 +221,16 @@ impl<L: Line> Table<L> {
         event: Event,
         segment: &Segment,
     ) -> Outcome {
-        let cold = &mut self.cold[Self::place(line, way) as usize];
         let mut bounds = self.windows[line].load(way);
-        let mut syn = cold.syn();
-        let outcome = judge(phase, from, event, segment, &mut bounds, &mut syn);
-        cold.set_syn(syn);
+        let outcome = if matches!(event, Event::Syn | Event::SynAck) {
+            let cold = &mut self.cold[Self::place(line, way) as usize];
+            let mut syn = cold.syn();
+            let outcome = judge(phase, from, event, segment, &mut bounds, &mut syn);
+            cold.set_syn(syn);
+            outcome
+        } else {
+            judge(phase, from, event, segment, &mut bounds, &mut None)
+        };
         self.windows[line].store(way, &bounds);
         outcome
     }

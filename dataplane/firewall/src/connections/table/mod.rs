@@ -51,7 +51,7 @@ const SHORT: u16 = 1 << 15;
 /// Buckets in which the connections of sources are counted.
 const SOURCES: usize = 1 << 15;
 
-/// What the tables of both IP versions share.
+/// Part that the tables of both IP versions share.
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) pairs: Pairs,
@@ -99,7 +99,7 @@ impl Limits {
     }
 }
 
-/// Why a connection is taken out.
+/// Reason for which a connection is taken out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Removal {
     Expired,

@@ -60,13 +60,13 @@ impl Class {
 /// Connections that one attachment may have in one IP version.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quotas {
-    /// Of all kinds.
+    /// Connections of all kinds.
     pub all: u32,
-    /// Embryonic ones.
+    /// Embryonic connections.
     pub embryonic: u32,
-    /// Ones with frames of one end only, of protocols without a handshake.
+    /// Connections with frames of one end only, of protocols without a handshake.
     pub one_way: u32,
-    /// Ones that one source has opened from outside, an IPv6 source being a /64: one remote cannot fill what a pod
+    /// Connections that one source has opened from outside, an IPv6 source being a /64: no remote can fill what a pod
     /// has.
     pub per_source: u16,
 }

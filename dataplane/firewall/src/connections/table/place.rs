@@ -254,7 +254,8 @@ fn way_of<L: Line>(line: &L, pairs: &Pairs, key: &L::Key) -> Option<usize> {
     use super::super::key::Key;
     let mut found = line.of_key(key);
     if L::HAS_SCOPE {
-        return (found != 0).then_some(found.trailing_zeros() as usize % WAYS);
+        // The sets of one way are 1, 2 and 4.
+        return (found != 0).then_some(found as usize >> 1);
     }
     while found != 0 {
         let way = found.trailing_zeros() as usize % WAYS;

@@ -3,7 +3,8 @@
 
 use zerocopy::{FromZeros, Immutable};
 
-use super::super::tcp::{Bounds, EndBounds};
+use super::super::phase::End;
+use super::super::tcp::{Bounds, EndBounds, OwnBounds};
 use super::line::WAYS;
 
 /// Bounds of three connections, packed.
@@ -40,19 +41,42 @@ impl WindowLine {
         }
     }
 
-    /// Keeps the numbers of a way that frames change.
+    /// Bounds of a way as its end `from` has them.
     #[inline(always)]
-    pub(crate) fn store_numbers(&mut self, way: usize, bounds: &Bounds) {
-        let [opener, responder] = &bounds.ends;
-        self.end[way] = [opener.end, responder.end];
-        self.acked[way] = [opener.acked, responder.acked];
-        self.largest[way] = [opener.largest, responder.largest];
+    pub(crate) fn load_of(&self, way: usize, from: End) -> OwnBounds {
+        let (own, peer) = (from.index(), from.other().index());
+        let scales = u32::from(self.scales[way]);
+        let end = |n: usize| EndBounds {
+            end: self.end[way][n],
+            acked: self.acked[way][n],
+            largest: self.largest[way][n],
+            scale: (scales >> (4 * n)).to_le_bytes()[0] & 0xf,
+        };
+        let flags = self.flags >> (2 * way);
+        OwnBounds {
+            own: end(own),
+            peer: end(peer),
+            sack: flags & 1 != 0,
+            strict: flags & 2 != 0,
+        }
+    }
+
+    /// Keeps what an ACK of `from` changes in the midst of a connection.
+    #[inline(always)]
+    pub(crate) fn store_ack(&mut self, way: usize, from: End, bounds: &OwnBounds) {
+        let (own, peer) = (from.index(), from.other().index());
+        self.end[way][own] = bounds.own.end;
+        self.largest[way][own] = bounds.own.largest;
+        self.acked[way][peer] = bounds.peer.acked;
+        self.end[way][peer] = bounds.peer.end;
     }
 
     /// Keeps all of a way.
     pub(crate) fn store(&mut self, way: usize, bounds: &Bounds) {
-        self.store_numbers(way, bounds);
         let [opener, responder] = &bounds.ends;
+        self.end[way] = [opener.end, responder.end];
+        self.acked[way] = [opener.acked, responder.acked];
+        self.largest[way] = [opener.largest, responder.largest];
         self.scales[way] = opener.scale & 0xf | responder.scale << 4;
         let flags = u8::from(bounds.sack) | u8::from(bounds.strict) << 1;
         self.flags = self.flags & !(3 << (2 * way)) | flags << (2 * way);
@@ -85,7 +109,17 @@ mod tests {
                 line.store(way as usize, &bounds(round + way));
             }
             for way in 0..3u32 {
-                assert_eq!(line.load(way as usize), bounds(round + way));
+                let expected = bounds(round + way);
+                assert_eq!(line.load(way as usize), expected);
+                for from in End::BOTH {
+                    let seen = line.load_of(way as usize, from);
+                    let ends = [seen.own, seen.peer];
+                    let (own, peer) = (from.index(), from.other().index());
+                    assert_eq!(ends, [expected.ends[own], expected.ends[peer]]);
+                    assert_eq!((seen.sack, seen.strict), (expected.sack, expected.strict));
+                    line.store_ack(way as usize, from, &seen);
+                }
+                assert_eq!(line.load(way as usize), expected);
             }
         }
     }

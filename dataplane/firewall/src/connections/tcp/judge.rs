@@ -6,7 +6,7 @@ use super::super::outcome::{Cause, Outcome};
 use super::super::phase::{End, Phase};
 use super::machine::{by_flags, doubts};
 use super::segment::Segment;
-use super::window::{Bounds, Fit};
+use super::window::{Bounds, Fit, OwnBounds};
 
 /// SYN that passed in the midst of a connection: the tracker may be out of step, which the answer shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,9 +47,32 @@ impl SynSeen {
     }
 }
 
+/// Outcome of a segment that does not fit; `None` if it does.
+#[inline(always)]
+fn unfit(fit: Fit, strict: bool) -> Option<Outcome> {
+    match fit {
+        Fit::Inside => None,
+        Fit::Late(cause) if strict => Some(Outcome::Invalid(cause)),
+        Fit::Late(_) => Some(Outcome::Untouched),
+        Fit::Far(cause) => Some(Outcome::Invalid(cause)),
+    }
+}
+
+/// Judges an ACK of an established connection like [`judge`]: nearly every segment is one.
+#[inline(always)]
+pub(crate) fn judge_ack(segment: &Segment, bounds: &mut OwnBounds) -> Outcome {
+    if let Some(outcome) = unfit(bounds.fit(segment), bounds.strict) {
+        return outcome;
+    }
+    bounds.take(segment);
+    Outcome::Pass {
+        next: Phase::Established,
+        renew: true,
+    }
+}
+
 /// Judges a segment of `from`, and takes its numbers if it passes. `syn` is the SYN that passed in the midst of
 /// the connection, if one did.
-#[inline]
 pub(crate) fn judge(
     phase: Phase,
     from: End,
@@ -70,11 +93,8 @@ pub(crate) fn judge(
     let Outcome::Pass { next, renew } = outcome else {
         return outcome;
     };
-    match bounds.fit(from, segment) {
-        Fit::Inside => {}
-        Fit::Late(cause) if bounds.strict => return Outcome::Invalid(cause),
-        Fit::Late(_) => return Outcome::Untouched,
-        Fit::Far(cause) => return Outcome::Invalid(cause),
+    if let Some(outcome) = unfit(bounds.fit(from, segment), bounds.strict) {
+        return outcome;
     }
     let acks = bounds.is_new_ack(from, segment.ack);
     bounds.take(from, segment);

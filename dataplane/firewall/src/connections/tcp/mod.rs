@@ -21,10 +21,10 @@ mod window;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use judge::{SynSeen, judge};
+pub(crate) use judge::{SynSeen, judge, judge_ack};
 pub(crate) use machine::by_flags;
 pub use segment::Segment;
-pub(crate) use window::{Bounds, EndBounds, UNSCALED};
+pub(crate) use window::{Bounds, EndBounds, OwnBounds, UNSCALED};
 
 /// Depth to which TCP connections are tracked.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]

@@ -16,7 +16,7 @@ use crate::connections::timeouts::{Tick, Timeouts};
 
 use Event::{Ack, Fin, Rst, Syn, SynAck};
 
-/// One connection, as a table would keep it.
+/// Connection as a table would keep it.
 struct One {
     phase: Phase,
     tracking: Tracking,

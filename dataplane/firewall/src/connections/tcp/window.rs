@@ -175,56 +175,92 @@ impl Bounds {
         !own.is_seen() || !is_after(own.acked, seq) && !is_after(seq, own.end)
     }
 
-    /// Compares a segment of `from` with the four bounds.
+    /// Bounds as `from` has them.
     #[inline(always)]
-    pub(super) fn fit(&self, from: End, segment: &Segment) -> Fit {
-        let own = &self.ends[from.index()];
-        let peer = &self.ends[from.other().index()];
-        if !own.is_seen() || !peer.is_seen() {
-            return Fit::Inside;
+    fn seen_by(&self, from: End) -> OwnBounds {
+        OwnBounds {
+            own: self.ends[from.index()],
+            peer: self.ends[from.other().index()],
+            sack: self.sack,
+            strict: self.strict,
         }
-        let sack = if self.sack { segment.sack } else { segment.ack };
-        if is_after(sack, peer.end) {
-            return Fit::Far(Cause::AckOver);
-        }
-        let (edge, window) = (self.edge(from), peer.window_bytes());
-        if is_after(segment.seq, edge) {
-            let further = edge.wrapping_add(window);
-            if self.strict || is_after(segment.seq, further) {
-                return Fit::Far(Cause::SeqOver);
-            }
-        }
-        if is_after(own.end.wrapping_sub(window), segment.end) {
-            return Fit::Late(Cause::SeqBelow);
-        }
-        let in_flight = own.window_bytes().max(LATE_ACK_BYTES);
-        if is_after(peer.end.wrapping_sub(in_flight), segment.ack) {
-            return Fit::Late(Cause::AckBelow);
-        }
-        Fit::Inside
     }
 
-    /// Takes the numbers of a segment of `from` that fits. Its end moves even over the edge: else all later
-    /// ACKs would be of what was never sent, and the connection dead.
-    #[inline(always)]
+    /// Compares a segment of `from` with the four bounds.
+    pub(super) fn fit(&self, from: End, segment: &Segment) -> Fit {
+        self.seen_by(from).fit(segment)
+    }
+
+    /// Takes the numbers of a segment of `from` that fits.
     pub(super) fn take(&mut self, from: End, segment: &Segment) {
-        let [opener, responder] = &mut self.ends;
-        let (own, peer) = match from {
-            End::Opener => (opener, responder),
-            End::Responder => (responder, opener),
-        };
-        let was_seen = own.is_seen();
-        own.end = later(own.end, segment.end);
-        own.largest = own.largest.max(segment.window.max(1));
-        peer.acked = later(peer.acked, segment.ack);
-        if !was_seen || !peer.is_seen() {
-            peer.end = later(peer.end, segment.ack);
-        }
+        let mut bounds = self.seen_by(from);
+        bounds.take(segment);
+        self.ends[from.index()] = bounds.own;
+        self.ends[from.other().index()] = bounds.peer;
     }
 
     /// Takes the acknowledgement of a SYN+ACK of `from`, whose window is not scaled.
     pub(super) fn take_ack(&mut self, from: End, ack: u32) {
         self.ends[from.other().index()].acked = ack;
+    }
+}
+
+/// Numbers of both ends, as the sender of a segment has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct OwnBounds {
+    /// Numbers of the sender.
+    pub(crate) own: EndBounds,
+    /// Numbers of the receiver.
+    pub(crate) peer: EndBounds,
+    /// As in [`Bounds`].
+    pub(crate) sack: bool,
+    /// As in [`Bounds`].
+    pub(crate) strict: bool,
+}
+
+impl OwnBounds {
+    /// Compares a segment with the four bounds.
+    #[inline(always)]
+    pub(super) fn fit(&self, segment: &Segment) -> Fit {
+        let (own, peer) = (&self.own, &self.peer);
+        let window = peer.window_bytes();
+        let edge = own.acked.wrapping_add(window);
+        let in_flight = own.window_bytes().max(LATE_ACK_BYTES);
+        let sack = if self.sack { segment.sack } else { segment.ack };
+        let is_over_ack = is_after(sack, peer.end);
+        let is_over = is_after(segment.seq, edge);
+        let is_below = is_after(own.end.wrapping_sub(window), segment.end);
+        let is_late_ack = is_after(peer.end.wrapping_sub(in_flight), segment.ack);
+        // One branch for all four: nearly always none of them is so.
+        if !(is_over_ack | is_over | is_below | is_late_ack) || !own.is_seen() || !peer.is_seen() {
+            return Fit::Inside;
+        }
+        let is_far = self.strict || is_after(segment.seq, edge.wrapping_add(window));
+        if is_over_ack {
+            Fit::Far(Cause::AckOver)
+        } else if is_over && is_far {
+            Fit::Far(Cause::SeqOver)
+        } else if is_below {
+            Fit::Late(Cause::SeqBelow)
+        } else if is_late_ack {
+            Fit::Late(Cause::AckBelow)
+        } else {
+            Fit::Inside
+        }
+    }
+
+    /// Takes the numbers of a segment that fits. Its end moves even over the edge: else all later ACKs would be of what
+    /// was never sent, and the connection dead.
+    #[inline(always)]
+    pub(super) fn take(&mut self, segment: &Segment) {
+        let (own, peer) = (&mut self.own, &mut self.peer);
+        let were_seen = own.is_seen() && peer.is_seen();
+        own.end = later(own.end, segment.end);
+        own.largest = own.largest.max(segment.window.max(1));
+        peer.acked = later(peer.acked, segment.ack);
+        if !were_seen {
+            peer.end = later(peer.end, segment.ack);
+        }
     }
 }
 

@@ -34,7 +34,7 @@ fn paths(n: u64) -> Paths {
     }
 }
 
-/// What the pod opens and nobody else may.
+/// Opening of a connection that the pod alone may open.
 const BY_POD: Opening = Opening {
     paths: Paths {
         opener: Path {
@@ -51,7 +51,7 @@ const BY_POD: Opening = Opening {
     rederivable: false,
 };
 
-/// What comes from outside.
+/// Opening of a connection from outside.
 const BY_REMOTE: Opening = Opening {
     from_pod: false,
     rederivable: true,

@@ -7,7 +7,7 @@ use crate::connections::naive::{NaiveAnswer, NaiveTracker};
 use crate::connections::testing::{Conversation, Dice, pause};
 use crate::connections::*;
 
-/// Tracker without windows or with, for a few connections.
+/// Tracker for a few connections.
 fn tracker(capacity: usize, timeouts: Timeouts, now: Tick) -> Tracker {
     let config = Config {
         v4: capacity,

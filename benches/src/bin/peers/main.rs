@@ -3,6 +3,7 @@
 //! data planes print theirs by: see `benches/README.md`.
 
 mod acl;
+mod connections;
 mod engine;
 mod frames;
 mod hash;
@@ -48,6 +49,7 @@ enum Section {
     Mempool,
     Acl,
     Hash,
+    Connections,
     Pmd,
     Workers,
     Memif,
@@ -101,6 +103,7 @@ fn run(options: &Options) -> Result<()> {
         Section::Mempool,
         Section::Acl,
         Section::Hash,
+        Section::Connections,
         Section::Pmd,
         Section::Workers,
         Section::Memif,
@@ -119,6 +122,7 @@ fn run(options: &Options) -> Result<()> {
             Section::Mempool => mempool::run(options)?,
             Section::Acl => acl::run(options)?,
             Section::Hash => hash::run(options)?,
+            Section::Connections => connections::run(options)?,
             Section::Pmd => pmd::run(options)?,
             Section::Workers => workers::run(options, cores)?,
             Section::Memif => memif::run(options)?,

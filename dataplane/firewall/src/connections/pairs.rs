@@ -71,6 +71,31 @@ impl Record {
     }
 }
 
+/// Path that a frame is about to be counted at.
+#[derive(Debug)]
+pub(crate) struct CountedPath<'p>(&'p mut Record);
+
+impl CountedPath<'_> {
+    /// Whether it is of this generation.
+    #[inline(always)]
+    pub(crate) fn is_current(&self, generation: u32) -> bool {
+        self.0.generation == generation
+    }
+
+    /// Whether it is of this scope.
+    #[inline(always)]
+    pub(crate) fn is_of(&self, scope: Scope) -> bool {
+        self.0.scope == scope.number()
+    }
+
+    /// Counts a frame.
+    #[inline(always)]
+    pub(crate) fn count(self, bytes: u32) {
+        self.0.frames += 1;
+        self.0.bytes += u64::from(bytes);
+    }
+}
+
 /// Most pairs that there may be.
 pub(crate) const MAX_PAIRS: usize = 65_535;
 
@@ -154,12 +179,18 @@ impl Pairs {
         record.holders = record.holders.saturating_sub(1);
     }
 
-    /// Counts a frame at one of the paths, 0 for the opener's.
+    /// Path of a pair, to be counted at; 0 for the opener's.
     #[inline(always)]
+    pub(crate) fn path_of(&mut self, pair: u16, end: usize) -> Option<CountedPath<'_>> {
+        self.records
+            .get_mut(2 * usize::from(pair) + end)
+            .map(CountedPath)
+    }
+
+    /// Counts a frame at one of the paths, 0 for the opener's.
     pub(crate) fn count(&mut self, pair: u16, end: usize, bytes: u32) {
-        if let Some(record) = self.records.get_mut(2 * usize::from(pair) + end) {
-            record.frames += 1;
-            record.bytes += u64::from(bytes);
+        if let Some(path) = self.path_of(pair, end) {
+            path.count(bytes);
         }
     }
 

@@ -42,6 +42,42 @@ const fn outcomes() -> [[[Outcome; 8]; 2]; Phase::VALUES] {
     table
 }
 
+/// Set of the ways of a key that is in neither of its lines. No frame of a burst inserts any.
+const ABSENT: u32 = 1 << WAYS;
+/// Code of an outcome that is not usual: it changes the phase, ends the connection, or is invalid.
+const UNUSUAL: u8 = 1;
+/// Code: the timer starts again.
+const RENEWS: u8 = 2;
+/// Code: nothing has come back yet.
+const IS_NEW: u8 = 4;
+
+/// Codes of the outcomes, by phase, end and event in nine bits.
+static USUAL: [u8; 512] = usual();
+
+const fn usual() -> [u8; 512] {
+    let mut codes = [UNUSUAL; 512];
+    let outcomes = outcomes();
+    let mut index = 16;
+    while index < Phase::ALL.len() << 4 {
+        let (number, end, event) = (index >> 4, index >> 3 & 1, index & 7);
+        let code = match outcomes[number][end][event] {
+            Outcome::Pass { next, renew } if next as usize == number => {
+                if renew {
+                    RENEWS
+                } else {
+                    0
+                }
+            }
+            Outcome::Untouched => 0,
+            _ => UNUSUAL,
+        };
+        let is_new = end == 0 && Phase::ALL[number].is_new();
+        codes[index] = if is_new { code | IS_NEW } else { code };
+        index += 1;
+    }
+    codes
+}
+
 impl<L: Line> Table<L> {
     /// Looks up frames, as many as there are `answers`; `segments` are those of the same frames, and are read of TCP
     /// alone where windows are kept.
@@ -82,25 +118,100 @@ impl<L: Line> Table<L> {
                 break;
             };
             *way = first.of_key(&probe.key);
-            if *way == 0 && first.ways().over != 0 {
-                self.lines.prefetch(lines[1]);
-                if has_windows {
-                    self.windows.prefetch(lines[1]);
-                }
+            if *way != 0 {
+                continue;
+            }
+            if first.ways().over == 0 {
+                *way = ABSENT;
+                continue;
+            }
+            self.lines.prefetch(lines[1]);
+            if has_windows {
+                self.windows.prefetch(lines[1]);
             }
         }
+        let now16 = self.now16();
         let frames = probes.iter().zip(segments).zip(answers);
         for (((probe, segment), answer), (lines, way)) in frames.zip(lines.iter().zip(ways)) {
-            // A way that was found is still its key's, unless a frame before this one has ended it.
-            let hint = (way as usize >> 1).min(WAYS - 1);
-            let found = match self.lines.get(lines[0]) {
-                Some(line) if L::HAS_SCOPE && way != 0 && line.is_of_key(hint, &probe.key) => {
-                    Some((lines[0], hint))
-                }
-                _ => self.find_in(&shared.pairs, &probe.key, *lines),
+            let usual = self.look_usual(shared, now16, lines[0], way, probe, segment);
+            *answer = match usual {
+                Some(answer) => answer,
+                None if way == ABSENT => miss(shared, probe),
+                None => self.look_anew(shared, *lines, probe, segment),
             };
-            *answer = self.look(shared, found, probe, segment);
         }
+    }
+
+    /// Looks up a frame that changes nothing but counts, numbers and time, as nearly all do: one of a connection in its
+    /// first line, whose phase stays. `found` is the set of the ways that had its key before the burst. `None`, with
+    /// nothing touched, of any other frame.
+    #[inline(always)]
+    fn look_usual(
+        &mut self,
+        shared: &mut Shared,
+        now16: u16,
+        line: usize,
+        found: u32,
+        probe: &Probe<L::Key>,
+        segment: &Segment,
+    ) -> Option<Answer> {
+        let at = line;
+        let line = self.lines.get_mut(at)?;
+        // The sets of one way are 1, 2 and 4. A frame before this one may have ended the connection.
+        let way = (found as usize >> 1).min(WAYS - 1);
+        if found == 0 || found == ABSENT || !line.is_of_key(way, &probe.key) {
+            return None;
+        }
+        let ways = line.ways_mut();
+        let (state, pair, seen) = (ways.state[way], ways.pair[way], ways.seen[way]);
+        let number = usize::from(state.phase_number());
+        let is_certain = now16.wrapping_sub(seen) < self.limits.certain[number];
+        let from = state.end(probe.from_lesser);
+        let path = shared.pairs.path_of(pair, from.index())?;
+        let is_its = L::HAS_SCOPE || path.is_of(probe.key.scope());
+        if !is_certain || !is_its || state.is_revoked() || !path.is_current(shared.generation) {
+            return None;
+        }
+        let code = if state.is_windowed() {
+            if number != Phase::Established as usize || probe.event != Event::Ack {
+                return None;
+            }
+            let windows = self.windows.get_mut(at)?;
+            let mut bounds = windows.load_of(way, from);
+            let Outcome::Pass { .. } = judge_ack(segment, &mut bounds) else {
+                return None;
+            };
+            windows.store_ack(way, from, &bounds);
+            RENEWS
+        } else {
+            let index = number << 4 | from.index() << 3 | probe.event as usize;
+            USUAL[index % USUAL.len()]
+        };
+        if code & UNUSUAL != 0 {
+            return None;
+        }
+        if code & RENEWS != 0 && seen != now16 {
+            ways.seen[way] = now16;
+        }
+        path.count(probe.bytes);
+        Some(Answer::Known {
+            pair: Pair(pair),
+            from,
+            is_new: code & IS_NEW != 0,
+        })
+    }
+
+    /// Looks up a frame that [`Table::look_usual`] has left alone.
+    #[inline(never)]
+    fn look_anew(
+        &mut self,
+        shared: &mut Shared,
+        lines: [usize; 2],
+        probe: &Probe<L::Key>,
+        segment: &Segment,
+    ) -> Answer {
+        let found = self.find_in(&shared.pairs, &probe.key, lines);
+        self.look(shared, found, probe, segment)
     }
 
     /// Looks up one frame at the time that was set last.
@@ -115,7 +226,6 @@ impl<L: Line> Table<L> {
         self.look(shared, found, probe, segment)
     }
 
-    #[inline(always)]
     fn look(
         &mut self,
         shared: &mut Shared,
@@ -187,32 +297,8 @@ impl<L: Line> Table<L> {
         }
     }
 
-    /// Judges a segment by the bounds of its connection.
-    #[inline(always)]
+    /// Judges a segment by the bounds of its connection. The SYN in the cold part is looked at if it may matter.
     fn judge_windows(
-        &mut self,
-        line: usize,
-        way: usize,
-        phase: Phase,
-        from: End,
-        event: Event,
-        segment: &Segment,
-    ) -> Outcome {
-        let Some(windows) = self.windows.get_mut(line) else {
-            return Outcome::Untouched;
-        };
-        if phase == Phase::Established && event == Event::Ack {
-            let mut bounds = windows.load_of(way, from);
-            let outcome = judge_ack(segment, &mut bounds);
-            windows.store_ack(way, from, &bounds);
-            return outcome;
-        }
-        self.judge_rare(line, way, phase, from, event, segment)
-    }
-
-    /// Judges what is no ACK of an established connection. The SYN in the cold part is looked at if it may matter.
-    #[inline(never)]
-    fn judge_rare(
         &mut self,
         line: usize,
         way: usize,

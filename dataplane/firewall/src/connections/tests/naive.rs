@@ -31,6 +31,23 @@ fn as_naive(answer: Answer) -> NaiveAnswer {
     }
 }
 
+/// Looks a frame up alone, or as a burst.
+fn ask(fast: &mut Tracker, now: Tick, frame: &TrackedFrame, as_burst: bool) -> Answer {
+    let mut answer = [Answer::Revoked];
+    if let Some(probe) = Probe::<V4Key>::of(frame)
+        && as_burst
+    {
+        fast.lookup_v4(now, &[probe], &[frame.segment], &mut answer);
+    } else if let Some(probe) = Probe::<V6Key>::of(frame)
+        && as_burst
+    {
+        fast.lookup_v6(now, &[probe], &[frame.segment], &mut answer);
+    } else {
+        return fast.lookup(now, frame);
+    }
+    answer[0]
+}
+
 fn opening(tracking: Tracking, n: usize) -> Opening {
     let path = |destination| Path {
         destination,
@@ -78,7 +95,7 @@ fn side_by_side(seed: u64, conversations: usize, turns: usize, expires: bool) {
         };
         let tracking = trackings[n % 3];
         let expected = naive.look(now, &frame);
-        let answer = as_naive(fast.lookup(now, &frame));
+        let answer = as_naive(ask(&mut fast, now, &frame, dice.one_in(2)));
         assert_eq!(answer, expected, "seed {seed}, turn {turn}, {frame:?}");
         let is_plain = matches!(frame.event, Event::Ack | Event::Fin);
         if answer == NaiveAnswer::New && !dice.one_in(10) {

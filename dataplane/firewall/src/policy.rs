@@ -4,6 +4,7 @@
 use sluice_packet::{Vid, VidRange};
 
 use crate::matches::Match;
+use crate::named_set::UsedSet;
 use crate::problem::Position;
 use crate::verdict::{Direction, Verdict};
 
@@ -26,6 +27,8 @@ pub struct Policy {
     pub default: Defaults,
     /// Rules in order; the first match wins.
     pub rules: Vec<Rule>,
+    /// Named sets whose values are in it, in order of name.
+    pub sets: Vec<UsedSet>,
 }
 
 /// Verdicts of frames that no rule matches, one per direction.

@@ -8,6 +8,7 @@ use std::sync::Arc;
 use sluice_packet::Vid;
 
 use crate::info::RuleInfo;
+use crate::named_set::UsedSet;
 use crate::policy::{Defaults, Policy, SegmentRange};
 use crate::problem::{Position, Problem};
 use crate::simd::Simd;
@@ -44,6 +45,7 @@ pub struct CompiledPolicy {
     vlans: Vec<SegmentRange>,
     default: Defaults,
     rules: usize,
+    sets: Vec<UsedSet>,
     /// Tables in the order of [`Direction::BOTH`].
     directions: [CompiledDirection; 2],
 }
@@ -113,6 +115,7 @@ impl PolicySet {
                 vlans: policy.vlans.clone(),
                 default: policy.default,
                 rules: policy.rules.len(),
+                sets: policy.sets.clone(),
                 directions,
             });
         }
@@ -250,6 +253,12 @@ impl CompiledPolicy {
     #[must_use]
     pub fn written_rules(&self) -> usize {
         self.rules
+    }
+
+    /// Named sets whose values are in its rules and segments, in order of name.
+    #[must_use]
+    pub fn sets(&self) -> &[UsedSet] {
+        &self.sets
     }
 
     /// Table that judges frames of `direction`.

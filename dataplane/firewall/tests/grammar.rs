@@ -12,8 +12,8 @@ mod schema;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use schema::{Data, load, validate};
-use sluice_firewall::{Policy, grammar};
+use schema::{load, validate};
+use sluice_firewall::{NamedSet, NamedSets, Policy, grammar};
 
 fn repository(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -38,6 +38,7 @@ fn assert_is_in(path: &str, generated: &str) {
 fn page_and_schema_are_the_readers() {
     assert_is_in("docs/policy-grammar.md", &grammar::page());
     assert_is_in("deploy/policy.schema.json", &grammar::policy_schema());
+    assert_is_in("deploy/policy-set.schema.json", &grammar::set_schema());
 }
 
 fn yaml_files(folder: &str) -> Vec<(String, String)> {
@@ -55,7 +56,7 @@ fn yaml_files(folder: &str) -> Vec<(String, String)> {
     paths.into_iter().map(read).collect()
 }
 
-/// Policies in a markdown file: its blocks of YAML that begin with a policy's name.
+/// Policies and sets in a markdown file: its blocks of YAML that begin with a name.
 fn blocks(path: &str) -> Vec<(String, String)> {
     let text = fs::read_to_string(repository(path)).unwrap();
     let blocks = text.split("\n```yaml\n").skip(1);
@@ -80,9 +81,24 @@ fn policies() -> Vec<(String, String)> {
         "docs/node.md",
         "docs/virtual-firewall.md",
     ] {
-        found.extend(blocks(file));
+        found.extend(blocks(file).into_iter().filter(|(_, text)| !is_set(text)));
     }
     found
+}
+
+/// Whether a block is a set with prefixes rather than a policy.
+fn is_set(text: &str) -> bool {
+    text.contains("\nprefixes:")
+}
+
+/// Named sets that the samples use.
+fn sets() -> NamedSets {
+    let files = [
+        "deploy/policies/sets",
+        "dataplane/firewall/tests/policies/sets",
+    ];
+    let files = files.into_iter().flat_map(yaml_files);
+    NamedSets::new(files.map(|(name, text)| NamedSet::parse(&name, &text).unwrap())).unwrap()
 }
 
 #[test]
@@ -91,7 +107,7 @@ fn every_sample_is_valid() {
     let policies = policies();
     assert!(policies.len() >= 9, "{policies:?}");
     for (name, text) in policies {
-        if let Err(problems) = Policy::parse(&name, &text) {
+        if let Err(problems) = Policy::parse_with(&name, &text, &sets()) {
             panic!("{problems:#?}");
         }
         let found = validate(&schema, &schema, &load(&text));
@@ -134,8 +150,29 @@ fn the_schema_refuses() {
     ] {
         assert!(refused(&rule(wrong)), "{wrong}");
     }
-    let Data::Map(members) = &schema else {
-        panic!("{schema:?}");
-    };
-    assert!(members.contains_key("properties"));
+}
+
+#[test]
+fn sets_are_valid() {
+    let schema = load(&grammar::set_schema());
+    let check = |text: &str| validate(&schema, &schema, &load(text));
+    let samples = yaml_files("deploy/policies/sets");
+    let tests = yaml_files("dataplane/firewall/tests/policies/sets");
+    let blocks = blocks("docs/policies.md").into_iter();
+    let blocks: Vec<_> = blocks.filter(|(_, text)| is_set(text)).collect();
+    assert!(!samples.is_empty() && !tests.is_empty() && !blocks.is_empty());
+    for (name, text) in samples.into_iter().chain(tests).chain(blocks) {
+        if let Err(problems) = NamedSet::parse(&name, &text) {
+            panic!("{problems:#?}");
+        }
+        assert_eq!(check(&text), Ok(()), "{name}");
+    }
+    for wrong in [
+        "prefixes: []",
+        "name: a\nprefix: []",
+        "name: a\nports: [x]",
+        "name: a\nmacs: {}",
+    ] {
+        assert!(check(wrong).is_err(), "{wrong}");
+    }
 }

@@ -148,6 +148,7 @@ fn policy(file: &Path) -> Result<Policy> {
             egress: Verdict::Drop,
         },
         rules: rules.collect::<Result<_>>()?,
+        sets: Vec::new(),
     })
 }
 

@@ -7,7 +7,7 @@ mod page;
 mod schema;
 
 pub use page::page;
-pub use schema::policy_schema;
+pub use schema::{policy_schema, set_schema};
 
 use crate::read::{Grammar, Key, Values};
 

@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use super::kinds;
-use crate::read::{DEFAULT_KEYS, Grammar, Key, POLICY_KEYS, RULE_KEYS, Values};
+use crate::read::{DEFAULT_KEYS, Grammar, Key, POLICY_KEYS, RULE_KEYS, SET_KEYS, Values};
 
 const HEAD: &str = "# Policy grammar
 
@@ -12,12 +12,18 @@ Every key, value and word of a policy file, written by the tables of its reader 
 (`SLUICE_WRITE_EXPECTED=1 cargo test -p sluice-firewall --test grammar`). [Policies](policies.md) has the meaning and examples.
 ";
 
+const SETS: &str = "
+A set has one of `prefixes`, `ports`, `macs` and `vlans`. It lies in the folder `sets` beside the policies, \
+one file a set. An empty list is a set that matches nothing.
+";
+
 const LISTS: &str = "
 ## Lists
 
 A key with *one or several* values takes one value, or a list. In a list, an item `except` takes values \
 out again: `from: [10.0.0.0/8, except: 10.1.0.0/16]`. The word `any` stands alone or with exceptions, and \
-means what the absent key means. An empty list is refused, except for `vlans`.
+means what the absent key means. An empty list is refused, except for `vlans` and in a \
+set.
 
 A key that begins with `not-` matches frames that have the field, and in it none of the values. Exceptions \
 are written at the key without `not-`.
@@ -30,6 +36,8 @@ pub fn page() -> String {
     keys(&mut page, "Keys of a policy", POLICY_KEYS);
     keys(&mut page, "Keys of `default`", DEFAULT_KEYS);
     keys(&mut page, "Keys of a rule", RULE_KEYS);
+    keys(&mut page, "Keys of a named set", SET_KEYS);
+    page.push_str(SETS);
     page.push_str(LISTS);
     page.push_str("\n## Values\n");
     for kind in kinds(POLICY_KEYS) {
@@ -75,6 +83,12 @@ fn values(page: &mut String, kind: &Grammar) {
         line(
             page,
             format_args!("* {}: {}", form.name, examples.join(", ")),
+        );
+    }
+    if let Some(key) = kind.set {
+        line(
+            page,
+            format_args!("* `$name`: the values of a set with `{key}`"),
         );
     }
     if kind.any {

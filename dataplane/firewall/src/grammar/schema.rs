@@ -3,13 +3,22 @@
 
 use super::json::{Json, map, text};
 use super::kinds;
-use crate::read::{Grammar, Key, POLICY_KEYS, Values};
+use crate::read::{Grammar, Key, POLICY_KEYS, SET_KEYS, Values};
+
+/// Pattern of a named set's use.
+const SET_PATTERN: &str = "^\\$[A-Za-z0-9][A-Za-z0-9._-]{0,62}$";
 
 /// JSON schema (2020-12) of a policy file. It has every key and word, and takes whatever the reader
 /// takes; conditions on several keys together are the reader's alone.
 #[must_use]
 pub fn policy_schema() -> String {
     schema("Sluicegate policy", POLICY_KEYS)
+}
+
+/// JSON schema (2020-12) of a file of a named set, likewise.
+#[must_use]
+pub fn set_schema() -> String {
+    schema("Sluicegate set", SET_KEYS)
 }
 
 fn schema(title: &str, keys: &[Key]) -> String {
@@ -78,6 +87,13 @@ fn list(kinds: &[&Grammar], least: u8, open: bool) -> Json {
             ("items", items),
         ])
     };
+    if kinds.iter().any(|kind| kind.set.is_some()) {
+        values.push(map([
+            ("type", text("string")),
+            ("pattern", text(SET_PATTERN)),
+            ("description", text("named set")),
+        ]));
+    }
     let plain = values.clone();
     if open && kinds.iter().any(|kind| kind.any) {
         values.push(map([("const", text("any"))]));

@@ -3,13 +3,14 @@
 
 use std::net::IpAddr;
 
-use ipnet::IpNet;
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use sluice_packet::{Mac, Vid, VidError, VidRange};
 
 use super::kind::{Form, Grammar, Kind, Read, Word};
 use super::numbers::{ends, number};
 use super::value_error::ValueError;
 use crate::masked_mac::MaskedMac;
+use crate::named_set::SetValues;
 
 /// Words for MACs.
 const MAC_WORDS: super::words::Words<MaskedMac> = &[
@@ -25,6 +26,7 @@ impl Kind for PrefixKind {
 
     const GRAMMAR: Grammar = Grammar {
         name: "prefixes",
+        set: Some("prefixes"),
         forms: &[
             Form {
                 name: "IPv4 address or prefix, no bits set behind its length",
@@ -54,6 +56,17 @@ impl Kind for PrefixKind {
         }
         Ok(net)
     }
+
+    fn of_set(set: &SetValues) -> Option<&[IpNet]> {
+        match set {
+            SetValues::Prefixes(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    fn everything() -> Vec<IpNet> {
+        vec![Ipv4Net::default().into(), Ipv6Net::default().into()]
+    }
 }
 
 /// MAC, alone or under a mask.
@@ -64,6 +77,7 @@ impl Kind for MacKind {
 
     const GRAMMAR: Grammar = Grammar {
         name: "MACs",
+        set: Some("macs"),
         forms: &[
             Form {
                 name: "MAC",
@@ -115,6 +129,13 @@ impl Kind for MacKind {
         }
         Ok(masked)
     }
+
+    fn of_set(set: &SetValues) -> Option<&[MaskedMac]> {
+        match set {
+            SetValues::Macs(values) => Some(values),
+            _ => None,
+        }
+    }
 }
 
 /// VLAN or range of VLANs.
@@ -125,6 +146,7 @@ impl Kind for VidKind {
 
     const GRAMMAR: Grammar = Grammar {
         name: "VLANs",
+        set: Some("vlans"),
         numbers: Some((0, 4094)),
         forms: &[Form {
             name: "VID from 0 (untagged) to 4094, or a range of them",
@@ -157,5 +179,12 @@ impl Kind for VidKind {
             },
             _ => ValueError::Vlan(text.to_owned()),
         })
+    }
+
+    fn of_set(set: &SetValues) -> Option<&[VidRange]> {
+        match set {
+            SetValues::Vlans(values) => Some(values),
+            _ => None,
+        }
     }
 }

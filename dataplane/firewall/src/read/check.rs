@@ -172,7 +172,10 @@ fn check_families(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Ma
         ("protocol", Families::of_protocols(&matches.protocols)),
     ];
     let conditions = conditions.map(|(key, families)| families.map(|families| (key, families)));
-    let conditions: Vec<(&str, Families)> = conditions.into_iter().flatten().collect();
+    // What is in a set may change; a rule that is about nothing for a while is no mistake of its own.
+    let written = conditions.into_iter().flatten();
+    let conditions: Vec<(&str, Families)> =
+        written.filter(|(key, _)| !fields.has_set(key)).collect();
     for (index, (key, families)) in conditions.iter().enumerate() {
         let clash = conditions[..index]
             .iter()

@@ -10,6 +10,7 @@ use super::numbers::{is_numeric, number, range};
 use super::value_error::ValueError;
 use super::words::{ETHERTYPES, ICMP_TYPES, ICMPV6_TYPES, IcmpWord, PORTS, PROTOCOLS, Words};
 use crate::matches::IcmpTypes;
+use crate::named_set::SetValues;
 
 const NUMBER: &str = "(0x[0-9a-fA-F]+|[0-9]+)";
 const NUMBER_OR_RANGE: &str = "(0x[0-9a-fA-F]+|[0-9]+)( *- *(0x[0-9a-fA-F]+|[0-9]+))?";
@@ -50,6 +51,7 @@ impl Kind for PortKind {
 
     const GRAMMAR: Grammar = Grammar {
         name: "ports",
+        set: Some("ports"),
         numbers: Some((0, 0xffff)),
         forms: &[Form {
             name: "number from 0 to 65535, or a range of them",
@@ -70,6 +72,17 @@ impl Kind for PortKind {
         }
         let or_else = Some("a number from 0 to 65535, a range such as 8-15");
         Err(no_word(text, "a port", PORTS, or_else))
+    }
+
+    fn of_set(set: &SetValues) -> Option<&[RangeInclusive<u16>]> {
+        match set {
+            SetValues::Ports(values) => Some(values),
+            _ => None,
+        }
+    }
+
+    fn everything() -> Vec<RangeInclusive<u16>> {
+        vec![0..=u16::MAX]
     }
 }
 

@@ -225,3 +225,39 @@ pub(crate) const RULE: &[Key] = &[
     ),
     key("log", BOOLEAN, "`true` logs those frames"),
 ];
+
+/// Keys of a named set.
+pub(crate) const SET: &[Key] = &[
+    required("name", NAME, "of the set; rules name it as `$name`"),
+    key("comment", COMMENT, "no meaning; for people"),
+    key(
+        "prefixes",
+        Values::SomeOrNone(&[&PrefixKind::GRAMMAR]),
+        "for `from`, `to`, and their negations",
+    ),
+    key(
+        "ports",
+        Values::SomeOrNone(&[&PortKind::GRAMMAR]),
+        "for `ports`, `source-ports`, and their negations",
+    ),
+    key(
+        "macs",
+        Values::SomeOrNone(&[&MacKind::GRAMMAR]),
+        "for `source-mac`, `destination-mac`, and their negations",
+    ),
+    key(
+        "vlans",
+        Values::SomeOrNone(&[&VidKind::GRAMMAR]),
+        "for `vlans`",
+    ),
+    key(
+        "except",
+        Values::NoneOf(&[
+            &PrefixKind::GRAMMAR,
+            &PortKind::GRAMMAR,
+            &MacKind::GRAMMAR,
+            &VidKind::GRAMMAR,
+        ]),
+        "values of the same kind that the set does not hold",
+    ),
+];

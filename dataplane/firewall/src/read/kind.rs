@@ -2,6 +2,7 @@
 //! Kinds of values: how each is read, and what the grammar page and the JSON schema say of it.
 
 use super::value_error::ValueError;
+use crate::named_set::SetValues;
 
 /// Value that was read, or the reason why the text was refused.
 pub(crate) type Read<T> = Result<T, ValueError>;
@@ -19,6 +20,16 @@ pub(crate) trait Kind {
     /// # Errors
     /// The text is not one.
     fn read(text: &str) -> Read<Self::Value>;
+
+    /// Values of a set; `None` if the set is of another kind.
+    fn of_set(_set: &SetValues) -> Option<&[Self::Value]> {
+        None
+    }
+
+    /// Values that every frame with such a field has one of, for kinds that not every frame has.
+    fn everything() -> Vec<Self::Value> {
+        Vec::new()
+    }
 }
 
 /// Description of a kind of values.
@@ -34,6 +45,8 @@ pub(crate) struct Grammar {
     pub(crate) numbers: Option<(u64, u64)>,
     /// Whether values are any text, so that one that YAML takes for a number is a value too.
     pub(crate) takes_any_scalar: bool,
+    /// Key under which a named set holds such values, if one can.
+    pub(crate) set: Option<&'static str>,
     /// Whether `any` may stand in place of values, and means that there is no condition.
     pub(crate) any: bool,
 }
@@ -46,6 +59,7 @@ impl Grammar {
         words: Vec::new,
         numbers: None,
         takes_any_scalar: false,
+        set: None,
         any: false,
     };
 }

@@ -18,6 +18,12 @@ pub(super) struct List<T> {
     pub(super) values: Vec<(T, Position)>,
     /// Values that are excepted.
     pub(super) except: Vec<T>,
+    /// Position of `any`.
+    pub(super) any: Option<Position>,
+    /// Whether values were given and are none, as sets may be empty.
+    pub(super) is_nothing: bool,
+    /// Whether exceptions were given, even if they are none.
+    pub(super) is_excepted: bool,
 }
 
 impl<T> List<T> {
@@ -29,8 +35,8 @@ impl<T> List<T> {
 
 /// Values of a list while it is read.
 struct Items<T> {
-    list: List<T>,
-    /// Position of `any`.
+    values: Vec<(T, Position)>,
+    except: Vec<T>,
     any: Option<Position>,
     /// Position of the first exception.
     excepted: Option<Position>,
@@ -65,14 +71,20 @@ impl Reader<'_> {
                 ),
             );
         }
-        items.list
+        List {
+            is_nothing: items.count > 0 && items.values.is_empty(),
+            is_excepted: items.excepted.is_some(),
+            values: items.values,
+            except: items.except,
+            any: items.any,
+        }
     }
 
     /// Reads a negated key, as [`Reader::several`], but without `any` and exceptions.
     pub(super) fn negated<K: Kind>(&mut self, fields: &Fields<'_, '_>, key: &str) -> Vec<K::Value> {
         let items = self.items::<K>(fields, key);
         if let Some(at) = items.any {
-            let message = format!("`{key}: {ANY}` matches nothing; leave the rule out");
+            let message = format!("`{key}: {ANY}` matches nothing; leave it out");
             self.problem(at, message);
         }
         if let Some(at) = items.excepted {
@@ -80,15 +92,13 @@ impl Reader<'_> {
             let message = format!("`{EXCEPT}` in `{key}` is not allowed; use it in `{positive}`");
             self.problem(at, message);
         }
-        items.list.plain()
+        items.values.into_iter().map(|(value, _)| value).collect()
     }
 
     fn items<K: Kind>(&mut self, fields: &Fields<'_, '_>, key: &str) -> Items<K::Value> {
         let mut items = Items {
-            list: List {
-                values: Vec::new(),
-                except: Vec::new(),
-            },
+            values: Vec::new(),
+            except: Vec::new(),
             any: None,
             excepted: None,
             count: 0,
@@ -96,25 +106,49 @@ impl Reader<'_> {
         for node in self.nodes(fields.node(key), key) {
             match &node.value {
                 Value::Text(text) if text == ANY && K::GRAMMAR.any => items.any = Some(node.at),
-                Value::Text(text) => {
-                    items.count += 1;
-                    let value = self.value::<K>(node.at, text);
-                    items
-                        .list
-                        .values
-                        .extend(value.map(|value| (value, node.at)));
-                }
                 Value::Map(_) => {
                     items.excepted.get_or_insert(node.at);
-                    self.exceptions::<K>(node, key, &mut items.list.except);
+                    self.exceptions::<K>(node, key, &mut items.except);
                 }
                 _ => {
                     items.count += 1;
-                    self.not_plain(node, key);
+                    let values = self.item::<K>(node, key);
+                    let values = values.into_iter().map(|value| (value, node.at));
+                    items.values.extend(values);
                 }
             }
         }
         items
+    }
+
+    /// Reads one item: a value, or a set's.
+    fn item<K: Kind>(&mut self, node: &Node<'_>, key: &str) -> Vec<K::Value> {
+        let Value::Text(text) = &node.value else {
+            self.not_plain(node, key);
+            return Vec::new();
+        };
+        match text.strip_prefix('$') {
+            Some(name) => self.set_values::<K>(node.at, key, name),
+            None => self.value::<K>(node.at, text).into_iter().collect(),
+        }
+    }
+
+    fn set_values<K: Kind>(&mut self, at: Position, key: &str, name: &str) -> Vec<K::Value> {
+        let Some(kind) = K::GRAMMAR.set else {
+            let message = format!("`{key}` takes no sets; write the values here");
+            self.problem(at, message);
+            return Vec::new();
+        };
+        let Some(set) = self.set(at, name) else {
+            return Vec::new();
+        };
+        let Some(values) = K::of_set(&set.values) else {
+            let holds = set.values.key();
+            let message = format!("set `{name}` has {holds}, and `{key}` takes {kind}");
+            self.problem(at, message);
+            return Vec::new();
+        };
+        values.to_vec()
     }
 
     /// Items of a list, or the one value that stands in its place.
@@ -151,8 +185,8 @@ impl Reader<'_> {
         };
         for node in self.nodes(fields.node(EXCEPT), EXCEPT) {
             match &node.value {
-                Value::Text(text) => except.extend(self.value::<K>(node.at, text)),
-                _ => self.not_plain(node, EXCEPT),
+                Value::Map(_) => self.not_plain(node, EXCEPT),
+                _ => except.extend(self.item::<K>(node, EXCEPT)),
             }
         }
     }

@@ -11,6 +11,7 @@ mod list;
 mod numbers;
 mod reader;
 mod rule;
+mod set;
 mod suggest;
 mod value_error;
 mod values;
@@ -19,11 +20,12 @@ mod yaml;
 
 use std::collections::HashMap;
 
+use crate::named_set::NamedSets;
 use crate::policy::{Defaults, Policy, Rule, SegmentRange};
 use crate::problem::{Position, Problem};
 use crate::verdict::Verdict;
 pub(crate) use keys::{
-    DEFAULT as DEFAULT_KEYS, Key, POLICY as POLICY_KEYS, RULE as RULE_KEYS, Values,
+    DEFAULT as DEFAULT_KEYS, Key, POLICY as POLICY_KEYS, RULE as RULE_KEYS, SET as SET_KEYS, Values,
 };
 pub(crate) use kind::Grammar;
 
@@ -38,33 +40,54 @@ use yaml::{Node, Value};
 const MAX_FILE_BYTES: usize = 16 << 20;
 
 impl Policy {
-    /// Reads one policy from YAML; the form is described at the top of this crate.
+    /// Reads one policy from YAML, which may use no named sets; the form is described at the top of
+    /// this crate.
     ///
     /// `file` is only for messages.
     ///
     /// # Errors
     /// Everything that is wrong with the text, in its order.
     pub fn parse(file: &str, text: &str) -> Result<Policy, Vec<Problem>> {
-        if text.len() > MAX_FILE_BYTES {
-            let message = format!(
-                "the file has {} bytes, more than any policy needs (at most {MAX_FILE_BYTES})",
-                text.len()
-            );
-            return Err(vec![Problem::new(file, Position::default(), message)]);
+        Policy::parse_with(file, text, &NamedSets::default())
+    }
+
+    /// Reads one policy like [`Policy::parse`], with the sets that it may name as `$name`.
+    ///
+    /// # Errors
+    /// As for [`Policy::parse`], and of a set that is not there or has values of another kind.
+    pub fn parse_with(file: &str, text: &str, sets: &NamedSets) -> Result<Policy, Vec<Problem>> {
+        parse(file, text, sets, |reader, root| {
+            read_policy(reader, file, root)
+        })
+    }
+}
+
+/// Reads one document by `read`, which gives `None` only with a problem.
+fn parse<T>(
+    file: &str,
+    text: &str,
+    sets: &NamedSets,
+    read: impl FnOnce(&mut Reader<'_>, &Node<'_>) -> Option<T>,
+) -> Result<T, Vec<Problem>> {
+    if text.len() > MAX_FILE_BYTES {
+        let message = format!(
+            "the file has {} bytes, more than any policy needs (at most {MAX_FILE_BYTES})",
+            text.len()
+        );
+        return Err(vec![Problem::new(file, Position::default(), message)]);
+    }
+    let mut problems = Vec::new();
+    let root = match yaml::load(file, text, &mut problems) {
+        Ok(root) => root,
+        Err(problem) => {
+            problems.push(problem);
+            return Err(problems);
         }
-        let mut problems = Vec::new();
-        let root = match yaml::load(file, text, &mut problems) {
-            Ok(root) => root,
-            Err(problem) => {
-                problems.push(problem);
-                return Err(problems);
-            }
-        };
-        let mut reader = Reader::new(file, problems);
-        match read_policy(&mut reader, file, &root) {
-            Some(policy) if reader.count() == 0 => Ok(policy),
-            _ => Err(reader.into_problems()),
-        }
+    };
+    let mut reader = Reader::new(file, problems, sets);
+    match read(&mut reader, &root) {
+        Some(value) if reader.count() == 0 => Ok(value),
+        _ => Err(reader.into_problems()),
     }
 }
 
@@ -85,18 +108,17 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
         vlans,
         default,
         rules,
+        sets: reader.take_used(),
     })
 }
 
 fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<SegmentRange> {
     // Here an empty list has one meaning: the policy is for attachments that name it.
-    if let Some(Value::List(items)) = fields.node("vlans").map(|node| &node.value)
-        && items.is_empty()
-    {
+    if fields.is_empty_list("vlans") {
         return Vec::new();
     }
     let mut ranges: Vec<SegmentRange> = Vec::new();
-    let List { values, except } = reader.several::<VidKind>(fields, "vlans");
+    let List { values, except, .. } = reader.several::<VidKind>(fields, "vlans");
     for (vids, at) in values {
         let clash = ranges
             .iter()

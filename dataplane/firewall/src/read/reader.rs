@@ -1,16 +1,21 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Typed reads from a YAML tree, which collect the problems on the way.
 
+use std::collections::BTreeSet;
+
 use super::keys::Key;
 use super::kind::Kind;
 use super::suggest::{closest, listed};
 use super::yaml::{Entry, Node, Value};
+use crate::named_set::{NamedSet, NamedSets, UsedSet};
 use crate::problem::{Position, Problem};
 
 /// Reader of one file, with the problems found so far.
 pub(super) struct Reader<'f> {
     file: &'f str,
     problems: Vec<Problem>,
+    sets: &'f NamedSets,
+    used: BTreeSet<UsedSet>,
 }
 
 /// Entries of one map, all of whose keys are known.
@@ -34,6 +39,22 @@ impl<'n, 'a> Fields<'n, 'a> {
         self.get(key).map_or(self.at, |entry| entry.at)
     }
 
+    /// Whether the key's value is a list without items.
+    pub(super) fn is_empty_list(&self, key: &str) -> bool {
+        let value = self.node(key).map(|node| &node.value);
+        matches!(value, Some(Value::List(items)) if items.is_empty())
+    }
+
+    /// Whether the key has a set among its values.
+    pub(super) fn has_set(&self, key: &str) -> bool {
+        let is_set =
+            |node: &Node<'_>| matches!(&node.value, Value::Text(text) if text.starts_with('$'));
+        self.node(key).is_some_and(|node| match &node.value {
+            Value::List(items) => items.iter().any(is_set),
+            _ => is_set(node),
+        })
+    }
+
     /// Value of the key.
     pub(super) fn node(&self, key: &str) -> Option<&'n Node<'a>> {
         self.get(key).map(|entry| &entry.value)
@@ -41,8 +62,40 @@ impl<'n, 'a> Fields<'n, 'a> {
 }
 
 impl<'f> Reader<'f> {
-    pub(super) fn new(file: &'f str, problems: Vec<Problem>) -> Reader<'f> {
-        Reader { file, problems }
+    /// Reader of a file whose values may name `sets`.
+    pub(super) fn new(file: &'f str, problems: Vec<Problem>, sets: &'f NamedSets) -> Reader<'f> {
+        Reader {
+            file,
+            problems,
+            sets,
+            used: BTreeSet::new(),
+        }
+    }
+
+    /// Takes the sets that were used so far, in order of name.
+    pub(super) fn take_used(&mut self) -> Vec<UsedSet> {
+        std::mem::take(&mut self.used).into_iter().collect()
+    }
+
+    /// Looks up a set by its name.
+    pub(super) fn set(&mut self, at: Position, name: &str) -> Option<&'f NamedSet> {
+        let sets = self.sets;
+        let Some(set) = sets.get(name) else {
+            let names: Vec<&str> = sets.iter().map(|set| &*set.name).collect();
+            let message = match closest(name, &names) {
+                Some(meant) => format!("there is no set `{name}`; did you mean `${meant}`?"),
+                None => format!(
+                    "there is no set `{name}`; write it as sets/{name}.yaml in the folder of policies"
+                ),
+            };
+            self.problem(at, message);
+            return None;
+        };
+        self.used.insert(UsedSet {
+            name: set.name.clone(),
+            file: set.file.clone(),
+        });
+        Some(set)
     }
 
     pub(super) fn problem(&mut self, at: Position, message: impl Into<String>) {

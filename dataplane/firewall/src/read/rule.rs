@@ -10,7 +10,6 @@ use super::check::check;
 use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
 use super::keys;
 use super::kind::Kind;
-use super::list::List;
 use super::reader::{Fields, Reader};
 use super::values::{
     BooleanKind, CommentKind, DirectionKind, FragmentsKind, RuleNameKind, ServiceKind, VerdictKind,
@@ -52,39 +51,52 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
 /// Reads the conditions, `service` apart.
 fn conditions(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Match {
     let mut matches = Match::default();
-    (matches.from, matches.not_from) = pair::<PrefixKind>(reader, fields, "from");
-    (matches.to, matches.not_to) = pair::<PrefixKind>(reader, fields, "to");
-    (matches.protocols, matches.not_protocols) = pair::<ProtocolKind>(reader, fields, "protocol");
+    let never = &mut matches.never;
+    (matches.from, matches.not_from) = pair::<PrefixKind>(reader, fields, "from", never);
+    (matches.to, matches.not_to) = pair::<PrefixKind>(reader, fields, "to", never);
+    (matches.protocols, matches.not_protocols) =
+        pair::<ProtocolKind>(reader, fields, "protocol", never);
     (matches.source_ports, matches.not_source_ports) =
-        pair::<PortKind>(reader, fields, "source-ports");
-    (matches.ports, matches.not_ports) = pair::<PortKind>(reader, fields, "ports");
+        pair::<PortKind>(reader, fields, "source-ports", never);
+    (matches.ports, matches.not_ports) = pair::<PortKind>(reader, fields, "ports", never);
     // The names of types depend on the version; which it is, is checked later.
     (matches.icmp_types, matches.not_icmp_types) = match matches.protocols[..] {
-        [IpProto::ICMPV6] => pair::<Icmpv6Kind>(reader, fields, "icmp-type"),
-        _ => pair::<IcmpKind>(reader, fields, "icmp-type"),
+        [IpProto::ICMPV6] => pair::<Icmpv6Kind>(reader, fields, "icmp-type", never),
+        _ => pair::<IcmpKind>(reader, fields, "icmp-type", never),
     };
+    (matches.ethertypes, matches.not_ethertypes) =
+        pair::<EtherTypeKind>(reader, fields, "ethertype", never);
+    (matches.source_macs, matches.not_source_macs) =
+        pair::<MacKind>(reader, fields, "source-mac", never);
+    (matches.destination_macs, matches.not_destination_macs) =
+        pair::<MacKind>(reader, fields, "destination-mac", never);
     let codes = reader.several::<IcmpCodeKind>(fields, "icmp-code").plain();
     apply_codes(reader, fields, &mut matches.icmp_types, &codes);
-    (matches.ethertypes, matches.not_ethertypes) =
-        pair::<EtherTypeKind>(reader, fields, "ethertype");
-    (matches.source_macs, matches.not_source_macs) = pair::<MacKind>(reader, fields, "source-mac");
-    (matches.destination_macs, matches.not_destination_macs) =
-        pair::<MacKind>(reader, fields, "destination-mac");
     matches.fragments = reader.one::<FragmentsKind>(fields, "fragments");
     matches
 }
 
-/// Reads a condition and its negation: the values that match, and those that do not.
+/// Reads a condition and its negation: the values that match, and those that do not. Sets `never` if
+/// there are values and none of them stands for anything.
 fn pair<K: Kind>(
     reader: &mut Reader<'_>,
     fields: &Fields<'_, '_>,
     key: &str,
+    never: &mut bool,
 ) -> (Vec<K::Value>, Vec<K::Value>) {
-    let List { values, except } = reader.several::<K>(fields, key);
+    let list = reader.several::<K>(fields, key);
+    let negation = format!("not-{key}");
+    let not = reader.negated::<K>(fields, &negation);
+    *never |= list.is_nothing;
+    // Without an empty set the field must be there nevertheless.
+    let is_bare = list.values.is_empty() && (list.is_excepted || fields.has(&negation));
     // What is excepted does not match, like what is negated.
-    let not = reader.negated::<K>(fields, &format!("not-{key}"));
-    let values = values.into_iter().map(|(value, _)| value).collect();
-    (values, [except, not].concat())
+    let not = [list.except, not].concat();
+    let values = match is_bare && not.is_empty() {
+        true => K::everything(),
+        false => list.values.into_iter().map(|(value, _)| value).collect(),
+    };
+    (values, not)
 }
 
 /// Gives each type the codes, once for each range of them.

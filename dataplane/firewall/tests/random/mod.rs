@@ -204,6 +204,7 @@ pub(crate) fn named(name: &str, default: Defaults, rules: Vec<Rule>) -> Policy {
         vlans: Vec::new(),
         default,
         rules,
+        sets: Vec::new(),
     }
 }
 

@@ -194,6 +194,7 @@ pub(super) fn policy(rules: &[Match]) -> Policy {
             egress: Verdict::Drop,
         },
         rules: rules.iter().enumerate().map(rule).collect(),
+        sets: Vec::new(),
     }
 }
 

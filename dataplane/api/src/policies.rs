@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFiles {
-    /// Files, one policy each.
+    /// Files, one policy or one named set each.
     pub files: Vec<PolicyFile>,
     /// Whether policies that are not among `files` are removed (`PUT` only).
     #[serde(default)]
@@ -18,7 +18,8 @@ pub struct PolicyFiles {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct PolicyFile {
-    /// Name, for messages and, on apply, for the file in the policy directory.
+    /// Name, for messages and, on apply, for the file in the policy directory; of a named set with
+    /// `sets/` before it. Engines of release 0.1 refuse such names.
     pub name: String,
     /// Text of the file.
     pub yaml: String,
@@ -91,6 +92,9 @@ pub struct PolicyStatus {
     pub vids: Vec<u16>,
     /// Written rules.
     pub rules: usize,
+    /// Named sets that it uses, in order of name.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub sets: Vec<String>,
     /// Default verdict towards pods.
     pub default_ingress: String,
     /// Default verdict from pods.

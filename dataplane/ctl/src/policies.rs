@@ -1,26 +1,38 @@
 // SPDX-License-Identifier: Apache-2.0
 //! `sluicectl policies check`, `apply` and `remove`.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use sluice_api::client::Client;
-use sluice_api::{PolicyFile, PolicyFiles, PolicyReport};
+use sluice_api::{PolicyFile, PolicyFiles, PolicyProblem, PolicyReport};
 
 use super::output::{Output, Style};
 use super::{Failure, tables};
-use sluice_policies::{Files, PolicyFolder, compile, read_file, statuses};
+use sluice_policies::{Files, PolicyFolder, SETS, compile, is_set, read_file, statuses};
 
 /// Checks files with the engine's own reader and compiler, without an engine. Problems bear the
 /// paths that were given.
 pub(super) fn check(paths: &[PathBuf], output: &mut Output) -> Result<(), Failure> {
-    let files: Files = read(paths)?
+    let named: Files = read(paths)?
         .into_iter()
         .map(|file| (file.path, file.text))
         .collect();
+    let mut files = sets_beside(&named)?;
+    files.extend(named.clone());
     let report = match compile(0, &files, None) {
         Ok(compiled) => PolicyReport {
             problems: Vec::new(),
-            warnings: compiled.warnings,
+            warnings: {
+                let warnings = compiled.warnings.into_iter();
+                // Policies that are not among these files may use a set that lies beside them, or is
+                // checked alone.
+                let has_policies = named.keys().any(|path| !is_set(path));
+                let is_asked = |warning: &PolicyProblem| {
+                    !is_set(&warning.file) || has_policies && named.contains_key(&warning.file)
+                };
+                warnings.filter(is_asked).collect()
+            },
             changes: Vec::new(),
             policies: statuses(&compiled.set),
             version: 0,
@@ -34,6 +46,24 @@ pub(super) fn check(paths: &[PathBuf], output: &mut Output) -> Result<(), Failur
         },
     };
     show(&report, tables::report, output)
+}
+
+/// Reads the sets in the folders of policies that were named alone, with their paths.
+fn sets_beside(named: &Files) -> Result<Files, Failure> {
+    let folders = named.keys().filter(|path| !is_set(path));
+    let folders = folders.filter_map(|path| Path::new(path).parent());
+    let folders: BTreeSet<PathBuf> = folders.map(|folder| folder.join(SETS)).collect();
+    let mut files = Files::new();
+    for path in folders {
+        let found = PolicyFolder::new(path.clone()).read().map_err(|problems| {
+            let path = path.clone();
+            Failure::Folder { path, problems }
+        })?;
+        for (name, text) in found {
+            files.insert(path.join(&name).display().to_string(), text);
+        }
+    }
+    Ok(files)
 }
 
 /// Applies files through the engine.
@@ -82,7 +112,7 @@ fn show(
 struct Found {
     /// Path as it was given, for messages.
     path: String,
-    /// Name without its folder.
+    /// Name in the folder of policies.
     name: String,
     text: String,
 }
@@ -121,9 +151,11 @@ fn read(paths: &[PathBuf]) -> Result<Vec<Found>, Failure> {
     Ok(found)
 }
 
+/// Name that a file has in the folder of policies: its own, in `sets` if it lies in such a folder.
 fn file_name(path: &Path) -> String {
-    path.file_name()
-        .unwrap_or_default()
-        .to_string_lossy()
-        .into_owned()
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    match is_set(&path.to_string_lossy()) {
+        true => format!("{SETS}/{name}"),
+        false => name.into_owned(),
+    }
 }

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! [`PolicyFolder`]: the policies on disk, which are those in force.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::path::{Path, PathBuf};
 
@@ -10,7 +11,7 @@ use sluice_host::store::{self, Staged};
 use sluice_host::{Durability, FileError};
 
 use crate::problem::unreadable;
-use crate::{Files, SUFFIX};
+use crate::{Files, SETS, SUFFIX};
 
 /// Mode of policy files: people read them.
 const MODE: u32 = 0o644;
@@ -34,41 +35,52 @@ impl PolicyFolder {
         &self.dir
     }
 
-    /// Reads every `*.yaml` in it, names with a leading dot excepted. A folder that is not there
-    /// has no policies.
+    /// Reads every `*.yaml` in it and in its folder of sets, names with a leading dot excepted. A
+    /// folder that is not there has no files.
     ///
     /// # Errors
-    /// The folder or a file cannot be read.
+    /// A folder or a file cannot be read.
     pub fn read(&self) -> Result<Files, Vec<PolicyProblem>> {
-        let entries = match std::fs::read_dir(&self.dir) {
-            Ok(entries) => entries,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Files::new()),
-            Err(error) => return Err(vec![unreadable(&self.dir.to_string_lossy(), &error)]),
-        };
         let mut files = Files::new();
         let mut problems = Vec::new();
+        self.read_into("", &mut files, &mut problems);
+        self.read_into(&format!("{SETS}/"), &mut files, &mut problems);
+        match problems.is_empty() {
+            true => Ok(files),
+            false => Err(problems),
+        }
+    }
+
+    /// Reads the files of one folder, whose names begin with `prefix`.
+    fn read_into(&self, prefix: &str, files: &mut Files, problems: &mut Vec<PolicyProblem>) {
+        let folder = self.dir.join(prefix);
+        let cannot = |error| unreadable(&folder.to_string_lossy(), &error);
+        let entries = match std::fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return,
+            Err(error) => {
+                problems.push(cannot(error));
+                return;
+            }
+        };
         for entry in entries {
             let name = match entry {
                 Ok(entry) => entry.file_name().to_string_lossy().into_owned(),
                 Err(error) => {
-                    problems.push(unreadable(&self.dir.to_string_lossy(), &error));
+                    problems.push(cannot(error));
                     continue;
                 }
             };
             if name.starts_with('.') || !name.ends_with(SUFFIX) {
                 continue;
             }
+            let name = format!("{prefix}{name}");
             match read_file(&self.dir.join(&name)) {
                 Ok(text) => {
                     files.insert(name, text);
                 }
                 Err(error) => problems.push(unreadable(&name, &error)),
             }
-        }
-        if problems.is_empty() {
-            Ok(files)
-        } else {
-            Err(problems)
         }
     }
 
@@ -83,8 +95,8 @@ impl PolicyFolder {
                 .filter(|(name, text)| old.get(*name) != Some(*text))
         };
         let mut staged: Vec<Staged> = Vec::new();
-        if changed().next().is_some() {
-            store::make_dir(&self.dir, 0o777)?;
+        for folder in self.folders(changed().map(|(name, _)| name)) {
+            store::make_dir(&folder, 0o777)?;
         }
         for (name, text) in changed() {
             let path = self.dir.join(name);
@@ -104,10 +116,17 @@ impl PolicyFolder {
             self.put_back(old, new);
             return Err(error);
         }
-        if old != new {
-            store::sync_dir(&self.dir)?;
+        let removed = old.keys().filter(|name| !new.contains_key(*name));
+        for folder in self.folders(removed.chain(changed().map(|(name, _)| name))) {
+            store::sync_dir(&folder)?;
         }
         Ok(())
+    }
+
+    /// Folders of files of these names, each once, the outer one first.
+    fn folders<'n>(&self, names: impl Iterator<Item = &'n String>) -> BTreeSet<PathBuf> {
+        let folders = names.filter_map(|name| Some(self.dir.join(name).parent()?.to_owned()));
+        folders.collect()
     }
 
     fn remove_all<'n>(&self, names: impl Iterator<Item = &'n String>) -> Result<(), RecordError> {
@@ -174,10 +193,19 @@ mod tests {
         let folder = PolicyFolder::new(dir.path().join("none"));
         assert_eq!(folder.read().unwrap(), Files::new());
         let folder = PolicyFolder::new(dir.path().to_owned());
-        for name in ["a.yaml", "b.yml", ".c.yaml", "d.yaml~", "e"] {
+        std::fs::create_dir_all(dir.path().join("sets/deeper")).unwrap();
+        std::fs::create_dir(dir.path().join("other")).unwrap();
+        let all = ["a.yaml", "b.yml", ".c.yaml", "d.yaml~", "e"];
+        for name in all.into_iter().chain([
+            "sets/s.yaml",
+            "sets/t",
+            "sets/deeper/u.yaml",
+            "other/v.yaml",
+        ]) {
             std::fs::write(dir.path().join(name), name).unwrap();
         }
-        assert_eq!(folder.read().unwrap(), files(&[("a.yaml", "a.yaml")]));
+        let read = [("a.yaml", "a.yaml"), ("sets/s.yaml", "sets/s.yaml")];
+        assert_eq!(folder.read().unwrap(), files(&read));
         std::fs::write(dir.path().join("f.yaml"), [0xff]).unwrap();
         assert_eq!(folder.read().unwrap_err()[0].file, "f.yaml");
     }
@@ -193,6 +221,11 @@ mod tests {
         folder.replace(&first, &second).unwrap();
         assert_eq!(folder.read().unwrap(), second);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2);
+        let with_set = files(&[("b.yaml", "3"), ("sets/s.yaml", "5")]);
+        folder.replace(&second, &with_set).unwrap();
+        assert_eq!(folder.read().unwrap(), with_set);
+        folder.replace(&with_set, &first).unwrap();
+        assert_eq!(folder.read().unwrap(), first);
     }
 
     #[test]

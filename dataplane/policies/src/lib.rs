@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Policy files: their folder, changes of it, and what they compile to.
+//! Policy files: their folder, changes of it, and what they compile to. The folder `sets` in it has
+//! the named sets that policies share.
 //!
 //! The engine judges by what this crate compiles, and `sluicectl policies check` says what is wrong
 //! with a file by the same code, without an engine.
@@ -18,6 +19,7 @@ mod merge;
 mod problem;
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 pub use compile::{Compiled, compile, statuses};
 pub use folder::{PolicyFolder, read_file};
@@ -27,5 +29,14 @@ pub use problem::problem;
 /// Suffix of policy files.
 const SUFFIX: &str = ".yaml";
 
-/// Policy files by name, with their text.
+/// Folder of the named sets, in that of the policies.
+pub const SETS: &str = "sets";
+
+/// Files by name, with their text: policies, and named sets, whose names begin with `sets/`.
 pub type Files = BTreeMap<String, String>;
+
+/// Whether a file of this name or path is that of a named set.
+pub fn is_set(name: &str) -> bool {
+    let folder = Path::new(name).parent();
+    folder.is_some_and(|folder| folder.ends_with(SETS))
+}

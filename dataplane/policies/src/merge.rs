@@ -4,7 +4,7 @@
 use sluice_api::{PolicyFiles, PolicyProblem};
 
 use crate::problem::problem;
-use crate::{Files, SUFFIX};
+use crate::{Files, SETS, SUFFIX};
 
 /// Applies `change` to `files` and returns the result.
 ///
@@ -24,7 +24,7 @@ pub fn merge(files: &Files, change: &PolicyFiles) -> Result<Files, Vec<PolicyPro
                 &file.name,
                 format!(
                     "it cannot be the name of a policy file: use letters, digits, `-`, `_` and \
-                     `.`, no leading dot, and {SUFFIX} at the end"
+                     `.`, no leading dot, and {SUFFIX} at the end; for a set {SETS}/ before it"
                 ),
             ));
         } else if seen.insert(file.name.clone(), String::new()).is_some() {
@@ -42,8 +42,12 @@ pub fn merge(files: &Files, change: &PolicyFiles) -> Result<Files, Vec<PolicyPro
     }
 }
 
-/// Whether a name can be that of a policy file: it stays in the folder and is read there.
+/// Whether a name can be that of a policy file or of a set's: it stays in the folder and is read there.
 fn good_name(name: &str) -> bool {
+    let in_sets = name
+        .strip_prefix(SETS)
+        .and_then(|name| name.strip_prefix('/'));
+    let name = in_sets.unwrap_or(name);
     name.len() <= 128
         && name.len() > SUFFIX.len()
         && name.ends_with(SUFFIX)
@@ -83,12 +87,26 @@ mod tests {
         assert_eq!(kept, files(&[("a.yaml", "1"), ("b.yaml", "3")]));
         let replaced = merge(&old, &change(&[("b.yaml", "3")], true)).unwrap();
         assert_eq!(replaced, files(&[("b.yaml", "3")]));
-        for name in ["../x.yaml", "x", ".x.yaml", ".yaml", "a b.yaml", ""] {
+        for name in [
+            "../x.yaml",
+            "x",
+            ".x.yaml",
+            ".yaml",
+            "a b.yaml",
+            "",
+            "sets/../x.yaml",
+            "sets/sets/x.yaml",
+            "sets/.yaml",
+            "other/x.yaml",
+            "/sets/x.yaml",
+        ] {
             assert!(
                 merge(&old, &change(&[(name, "1")], false)).is_err(),
                 "{name} was taken"
             );
         }
+        let with_set = merge(&old, &change(&[("sets/x.yaml", "1")], false)).unwrap();
+        assert_eq!(with_set.len(), 3);
         assert!(merge(&old, &change(&[("a.yaml", "1"), ("a.yaml", "2")], false)).is_err());
     }
 }

@@ -104,10 +104,10 @@ impl Control {
         let mut changes: Vec<PolicyChange> = removed
             .map(|(name, (file, _))| change(name, file, ChangeKind::Removed))
             .collect();
-        for (name, (file, text)) in &new {
+        for (name, (file, texts)) in &new {
             match old.get(name) {
                 None => changes.push(change(name, file, ChangeKind::Added)),
-                Some((_, before)) if before != text => {
+                Some((_, before)) if before != texts => {
                     changes.push(change(name, file, ChangeKind::Changed));
                 }
                 Some(_) => {}
@@ -146,11 +146,13 @@ impl Control {
     }
 }
 
-/// File and text of each policy of a set, by its name.
-fn texts<'s>(set: &'s PolicySet, files: &'s Files) -> BTreeMap<&'s str, (&'s str, &'s str)> {
+/// File of each policy of a set, by its name, with its text and those of the named sets that it uses.
+fn texts<'s>(set: &'s PolicySet, files: &'s Files) -> BTreeMap<&'s str, (&'s str, Vec<&'s str>)> {
+    let text = |file: &str| files.get(file).map_or("", String::as_str);
     let policies = set.iter().map(|(_, policy)| {
-        let text = files.get(policy.file()).map_or("", String::as_str);
-        (policy.name(), (policy.file(), text))
+        let sets = policy.sets().iter().map(|used| text(&used.file));
+        let texts = [text(policy.file())].into_iter().chain(sets);
+        (policy.name(), (policy.file(), texts.collect()))
     });
     policies.collect()
 }

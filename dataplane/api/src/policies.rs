@@ -99,4 +99,8 @@ pub struct PolicyStatus {
     pub default_ingress: String,
     /// Default verdict from pods.
     pub default_egress: String,
+    /// Whether its verdicts are only tried: what it would drop or reject passes, counted and logged.
+    /// The default verdicts are then `accept` or `audit`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub audit: bool,
 }

@@ -158,8 +158,12 @@ pub(super) fn policies(list: &[PolicyStatus], style: Style) -> String {
             [] => "by name only".to_owned(),
             vids => ranges(vids),
         };
+        let name = match policy.audit {
+            true => format!("{} (audit)", policy.name),
+            false => policy.name.clone(),
+        };
         table.add_row(vec![
-            Cell::new(&policy.name),
+            Cell::new(name),
             Cell::new(policy.uplink.as_deref().unwrap_or("every")),
             Cell::new(vlans),
             style.number(policy.rules),

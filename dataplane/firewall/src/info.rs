@@ -28,21 +28,25 @@ pub struct RuleInfo {
 impl RuleInfo {
     /// Infos of one direction by slot: its rules, then its default.
     pub(crate) fn of(policy: &Policy, direction: Direction) -> Box<[RuleInfo]> {
-        let rules = policy.rules_of(direction).map(|(index, rule)| RuleInfo {
-            name: rule.name.clone(),
-            comment: rule.comment.clone(),
-            number: index + 1,
-            line: rule.at.line,
-            verdict: rule.verdict,
-            log: rule.log,
+        let rules = policy.rules_of(direction).map(|(index, rule)| {
+            let (verdict, log) = policy.decision(rule);
+            RuleInfo {
+                name: rule.name.clone(),
+                comment: rule.comment.clone(),
+                number: index + 1,
+                line: rule.at.line,
+                verdict,
+                log,
+            }
         });
+        let (verdict, log) = policy.default_decision(direction);
         let default = RuleInfo {
             name: None,
             comment: None,
             number: 0,
             line: 0,
-            verdict: policy.default.of(direction),
-            log: false,
+            verdict,
+            log,
         };
         rules.chain([default]).collect()
     }

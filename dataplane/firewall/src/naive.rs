@@ -12,7 +12,7 @@ use crate::masked_mac::MaskedMac;
 use crate::matches::{IcmpTypes, Match, has_l4};
 use crate::policy::Policy;
 use crate::table::Hit;
-use crate::verdict::Direction;
+use crate::verdict::{Direction, Verdict};
 
 /// Judges a frame with this key by `policy`; `Hit::rule` counts the rules of this direction only.
 ///
@@ -23,18 +23,23 @@ pub fn judge(policy: &Policy, direction: Direction, key: &FlowKey) -> Hit {
     let mut slot = 0;
     for (_, rule) in policy.rules_of(direction) {
         if matches(&rule.matches, key) {
-            return Hit {
-                rule: slot,
-                verdict: rule.verdict,
-                log: rule.log,
-            };
+            return hit(policy, slot, rule.verdict, rule.log);
         }
         slot += 1;
     }
+    hit(policy, slot, policy.default.of(direction), false)
+}
+
+/// Hit of a rule or a default. What is audited passes and is logged.
+fn hit(policy: &Policy, rule: u32, written: Verdict, log: bool) -> Hit {
+    let verdict = match written {
+        Verdict::Drop | Verdict::Reject if policy.audit => Verdict::Audit,
+        written => written,
+    };
     Hit {
-        rule: slot,
-        verdict: policy.default.of(direction),
-        log: false,
+        rule,
+        verdict,
+        log: log || verdict == Verdict::Audit,
     }
 }
 

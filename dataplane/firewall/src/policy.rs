@@ -17,6 +17,8 @@ pub struct Policy {
     pub name: String,
     /// Comment; `None` if it has none.
     pub comment: Option<String>,
+    /// Whether its verdicts are only tried: what it would drop or reject passes, counted and logged.
+    pub audit: bool,
     /// File it was read from, for messages.
     pub file: String,
     /// Uplink whose segments it applies to; `None`: those of every uplink.
@@ -117,6 +119,25 @@ pub struct Rule {
 }
 
 impl Policy {
+    /// Verdict on frames that a rule decides, and whether they are logged.
+    pub(crate) fn decision(&self, rule: &Rule) -> (Verdict, bool) {
+        let verdict = self.in_force(rule.verdict);
+        (verdict, rule.log || verdict == Verdict::Audit)
+    }
+
+    /// Verdict on frames that no rule of `direction` matches, and whether they are logged.
+    pub(crate) fn default_decision(&self, direction: Direction) -> (Verdict, bool) {
+        let verdict = self.in_force(self.default.of(direction));
+        (verdict, verdict == Verdict::Audit)
+    }
+
+    fn in_force(&self, verdict: Verdict) -> Verdict {
+        match self.audit {
+            true => verdict.audited(),
+            false => verdict,
+        }
+    }
+
     /// Rules of one direction with their indices in the policy.
     pub(crate) fn rules_of(&self, direction: Direction) -> impl Iterator<Item = (usize, &Rule)> {
         self.rules

@@ -43,7 +43,9 @@ pub struct CompiledPolicy {
     file: String,
     uplink: Option<String>,
     vlans: Vec<SegmentRange>,
+    /// Verdicts in force.
     default: Defaults,
+    audit: bool,
     rules: usize,
     sets: Vec<UsedSet>,
     /// Tables in the order of [`Direction::BOTH`].
@@ -113,7 +115,11 @@ impl PolicySet {
                 file: policy.file.clone(),
                 uplink: policy.uplink.clone(),
                 vlans: policy.vlans.clone(),
-                default: policy.default,
+                default: Defaults {
+                    ingress: policy.default_decision(Direction::Ingress).0,
+                    egress: policy.default_decision(Direction::Egress).0,
+                },
+                audit: policy.audit,
                 rules: policy.rules.len(),
                 sets: policy.sets.clone(),
                 directions,
@@ -247,6 +253,12 @@ impl CompiledPolicy {
     #[must_use]
     pub fn default_verdict(&self, direction: Direction) -> Verdict {
         self.default.of(direction)
+    }
+
+    /// Whether its verdicts are only tried: what it would drop or reject passes, counted and logged.
+    #[must_use]
+    pub fn is_audited(&self) -> bool {
+        self.audit
     }
 
     /// Number of rules as written.

@@ -58,12 +58,13 @@ pub(crate) struct Content {
 
 impl Content {
     pub(crate) fn new(policy: &Policy, direction: Direction) -> Content {
-        let rules = policy
-            .rules_of(direction)
-            .map(|(_, rule)| (Region::new(&rule.matches), rule.verdict, rule.log));
+        let rules = policy.rules_of(direction).map(|(_, rule)| {
+            let (verdict, log) = policy.decision(rule);
+            (Region::new(&rule.matches), verdict, log)
+        });
         Content {
             rules: rules.collect(),
-            default: policy.default.of(direction),
+            default: policy.default_decision(direction).0,
         }
     }
 
@@ -104,7 +105,7 @@ impl Table {
             .iter()
             .map(|&(_, verdict, log)| (verdict, log));
         let hits = decided
-            .chain([(content.default, false)])
+            .chain([(content.default, content.default == Verdict::Audit)])
             .zip(0..)
             .map(|((verdict, log), rule)| Hit { rule, verdict, log })
             .collect();

@@ -13,9 +13,28 @@ pub enum Verdict {
     /// Drop the frame and answer its sender (TCP RST, ICMP "administratively prohibited"); where there
     /// must be no answer, such as to broadcasts, same as [`Verdict::Drop`].
     Reject,
+    /// Let the frame pass, but count and log it as one that would be dropped or rejected.
+    Audit,
 }
 
 impl Verdict {
+    /// Whether frames pass by it.
+    #[inline]
+    #[must_use]
+    pub const fn passes(self) -> bool {
+        matches!(self, Verdict::Accept | Verdict::Audit)
+    }
+
+    /// Verdict in a policy whose verdicts are only tried: whatever keeps frames from passing is
+    /// [`Verdict::Audit`].
+    #[must_use]
+    pub const fn audited(self) -> Verdict {
+        match self {
+            Verdict::Accept => Verdict::Accept,
+            Verdict::Drop | Verdict::Reject | Verdict::Audit => Verdict::Audit,
+        }
+    }
+
     /// Word that policies use for it.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
@@ -23,6 +42,7 @@ impl Verdict {
             Verdict::Accept => "accept",
             Verdict::Drop => "drop",
             Verdict::Reject => "reject",
+            Verdict::Audit => "audit",
         }
     }
 }

@@ -41,7 +41,12 @@ fn assert_agrees(policy: &Policy, keys: &[FlowKey]) {
             assert_eq!(hits, expected[..length / 2]);
         }
         let default = table.hit(table.default_slot()).map(|hit| hit.verdict);
-        assert_eq!(default, Some(policy.default.of(direction)));
+        let written = policy.default.of(direction);
+        let in_force = match policy.audit {
+            true => written.audited(),
+            false => written,
+        };
+        assert_eq!(default, Some(in_force));
         assert_eq!(table.slots(), table.default_slot() as usize + 1);
     }
 }

@@ -111,6 +111,7 @@ pub fn statuses(set: &PolicySet) -> Vec<PolicyStatus> {
                 sets.map(|used| used.name.clone()).collect()
             },
             default_ingress: policy.default_verdict(Direction::Ingress).to_string(),
+            audit: policy.is_audited(),
             default_egress: policy.default_verdict(Direction::Egress).to_string(),
         })
         .collect();

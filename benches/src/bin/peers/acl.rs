@@ -140,6 +140,7 @@ fn policy(file: &Path) -> Result<Policy> {
     Ok(Policy {
         name: "acl".to_owned(),
         comment: None,
+        audit: false,
         file: file.display().to_string(),
         uplink: None,
         vlans: Vec::new(),

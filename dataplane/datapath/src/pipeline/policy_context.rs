@@ -143,13 +143,13 @@ impl PolicyContext<'_> {
     ) -> (Decision, Option<CachedVerdict>) {
         let first = self.count(state, policies.vlan, hit, mbuf);
         let (mut last, mut second, mut logged) = (hit, None, hit.log);
-        if let (Verdict::Accept, Some(own)) = (hit.verdict, policies.own) {
+        if let (true, Some(own)) = (hit.verdict.passes(), policies.own) {
             last = self.table(own).judge(&FrameInfo::of(mbuf).key);
             second = Some(self.count(state, own, last, mbuf));
             logged |= last.log;
         }
         let (decision, verdict) = match last.verdict {
-            Verdict::Accept => (Decision::Pass, Some(FlowVerdict::Accept)),
+            Verdict::Accept | Verdict::Audit => (Decision::Pass, Some(FlowVerdict::Accept)),
             Verdict::Drop => (Decision::Drop(DropReason::Denied), Some(FlowVerdict::Deny)),
             Verdict::Reject => (Decision::Reject, None),
         };

@@ -71,6 +71,11 @@ pub(crate) const POLICY: &[Key] = &[
         "of the policy; attachments, counters and logs name it",
     ),
     key("comment", COMMENT, "no meaning; for people"),
+    key(
+        "audit",
+        BOOLEAN,
+        "`true`: what the policy would drop or reject passes, counted and logged",
+    ),
     key("uplink", NAME, "only on this uplink; absent: on every one"),
     key(
         "vlans",

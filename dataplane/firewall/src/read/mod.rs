@@ -33,7 +33,7 @@ use addresses::VidKind;
 use difference::without;
 use list::List;
 use reader::{Fields, Reader};
-use values::{CommentKind, NameKind, VerdictKind};
+use values::{BooleanKind, CommentKind, NameKind, VerdictKind};
 use yaml::{Node, Value};
 
 /// Largest policy file in bytes: more than 50,000 rules written out take.
@@ -96,6 +96,7 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
     let fields = reader.keyed(root, "a policy", keys::POLICY)?;
     let name = reader.required::<NameKind>(&fields, "a policy", "name");
     let comment = reader.one::<CommentKind>(&fields, "comment");
+    let audit = reader.one::<BooleanKind>(&fields, "audit").unwrap_or(false);
     let uplink = reader.one::<NameKind>(&fields, "uplink");
     let vlans = read_vlans(reader, &fields);
     let default = read_default(reader, &fields);
@@ -103,6 +104,7 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
     Some(Policy {
         name: name?,
         comment,
+        audit,
         file: file.to_owned(),
         uplink,
         vlans,

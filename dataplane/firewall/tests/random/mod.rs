@@ -94,7 +94,14 @@ fn range<T: Copy + Ord + std::fmt::Debug + 'static>(
 }
 
 pub(crate) fn verdict() -> impl Strategy<Value = Verdict> + Clone {
-    select(&[Verdict::Accept, Verdict::Drop, Verdict::Reject][..])
+    select(
+        &[
+            Verdict::Accept,
+            Verdict::Drop,
+            Verdict::Reject,
+            Verdict::Audit,
+        ][..],
+    )
 }
 
 fn icmp_types() -> impl Strategy<Value = IcmpTypes> + Clone {
@@ -191,14 +198,23 @@ pub(crate) fn rule() -> impl Strategy<Value = Rule> + Clone {
 pub(crate) fn policy(
     rules: impl Into<prop::collection::SizeRange>,
 ) -> impl Strategy<Value = Policy> {
-    (vec(rule(), rules), verdict(), verdict())
-        .prop_map(|(rules, ingress, egress)| named("random", Defaults { ingress, egress }, rules))
+    let policy = (
+        vec(rule(), rules),
+        verdict(),
+        verdict(),
+        prop::bool::weighted(0.1),
+    );
+    policy.prop_map(|(rules, ingress, egress, audit)| Policy {
+        audit,
+        ..named("random", Defaults { ingress, egress }, rules)
+    })
 }
 
 pub(crate) fn named(name: &str, default: Defaults, rules: Vec<Rule>) -> Policy {
     Policy {
         name: name.to_owned(),
         comment: None,
+        audit: false,
         file: format!("{name}.yaml"),
         uplink: None,
         vlans: Vec::new(),

@@ -86,7 +86,7 @@ fn decide<L: Links>(
 ) -> Step {
     let base = context.tables.policies.policy(policy).slot_base(direction);
     context.state.counters.rule(base + hit.rule as usize);
-    if hit.verdict == Verdict::Accept {
+    if hit.verdict.passes() {
         if hit.log {
             context.log_decision(packet.key(), interface, None, (policy, direction, hit));
         }

@@ -186,6 +186,7 @@ pub(super) fn policy(rules: &[Match]) -> Policy {
     Policy {
         name: "set".to_owned(),
         comment: None,
+        audit: false,
         file: "set.yaml".to_owned(),
         uplink: None,
         vlans: Vec::new(),

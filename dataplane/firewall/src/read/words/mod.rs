@@ -24,6 +24,7 @@ pub(crate) const VERDICTS: Words<Verdict> = &[
     ("accept", Verdict::Accept),
     ("drop", Verdict::Drop),
     ("reject", Verdict::Reject),
+    ("audit", Verdict::Audit),
 ];
 
 /// Directions of a rule.

@@ -9,12 +9,12 @@ use crate::compile::region::{
     src_of, src_port_of, src_v4_of,
 };
 use crate::compile::search::Addresses;
-use crate::simd::{Isa, Kernel, LANES, Node8, Paged, Simd, Tree};
+use crate::simd::{Dense, Isa, Kernel, LANES, Node8, Simd, Tree};
 
 /// Number of coordinates that a key has.
 pub(crate) const FIELDS: usize = 7;
 
-const _: () = assert!(CLASSES <= Paged::END && L4S <= Paged::END);
+const _: () = assert!(CLASSES <= Dense::END && L4S <= Dense::END);
 
 /// Class ids of up to [`LANES`] keys, by column and lane.
 pub(crate) type Found = [[u32; LANES]; FIELDS];
@@ -60,7 +60,7 @@ struct Column {
 }
 
 enum Search {
-    Dense(Paged),
+    Dense(Dense),
     Addresses(Addresses),
     Macs(Tree<Node8>),
 }
@@ -71,7 +71,7 @@ impl Columns {
         let column = |(axis, ids): (&Axis, Vec<u32>)| Column {
             field: axis.field,
             search: match &axis.starts {
-                Starts::Dense(starts) => Search::Dense(Paged::new(starts, &ids)),
+                Starts::Dense(starts) => Search::Dense(Dense::new(starts, &ids)),
                 Starts::Addresses(v4, v6) => Search::Addresses(Addresses::new(v4, v6, &ids)),
                 Starts::Macs(starts) => Search::Macs(Tree::new(starts, &ids)),
             },
@@ -132,17 +132,23 @@ impl Kernel for Find<'_> {
         for (column, ids) in self.columns.0.iter().zip(self.found) {
             match (&column.search, column.field) {
                 (Search::Dense(search), Field::Class) if is_plain => {
-                    dense(search, keys, ids, plain_class_of);
+                    search.find_all(isa, keys, ids, |key| plain_class_of(key));
                 }
                 (Search::Dense(search), Field::L4) if is_plain => {
-                    dense(search, keys, ids, |key| key.dst_port.into());
+                    search.find_all(isa, keys, ids, |key| key.dst_port.into());
                 }
                 (Search::Dense(search), _) if is_plain => {
-                    dense(search, keys, ids, |key| key.src_port.into());
+                    search.find_all(isa, keys, ids, |key| key.src_port.into());
                 }
-                (Search::Dense(search), Field::Class) => dense(search, keys, ids, class_of),
-                (Search::Dense(search), Field::L4) => dense(search, keys, ids, l4_of),
-                (Search::Dense(search), _) => dense(search, keys, ids, src_port_of),
+                (Search::Dense(search), Field::Class) => {
+                    search.find_all(isa, keys, ids, |key| class_of(key))
+                }
+                (Search::Dense(search), Field::L4) => {
+                    search.find_all(isa, keys, ids, |key| l4_of(key))
+                }
+                (Search::Dense(search), _) => {
+                    search.find_all(isa, keys, ids, |key| src_port_of(key))
+                }
                 (Search::Addresses(search), Field::Src) => {
                     search.v4().find_all(isa, keys, ids, |key| src_v4_of(key));
                     if !all_v4 {
@@ -168,18 +174,6 @@ impl Kernel for Find<'_> {
 #[inline(always)]
 fn plain_class_of(key: &FlowKey) -> u32 {
     u32::from(key.proto) * 4
-}
-
-#[inline(always)]
-fn dense(
-    search: &Paged,
-    keys: &[&FlowKey],
-    ids: &mut [u32; LANES],
-    number: impl Fn(&FlowKey) -> u32,
-) {
-    for (id, key) in ids.iter_mut().zip(keys) {
-        *id = search.find(number(key));
-    }
 }
 
 /// Not inlined: most bursts are IPv4 only.

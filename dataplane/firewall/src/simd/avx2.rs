@@ -35,12 +35,12 @@ impl Avx2 {
 /// gather the counts and the loads of neighbouring searches into vectors and scatter them again: measured,
 /// the searches of a burst then take nearly twice as long.
 #[inline(always)]
-pub(super) fn count(bits: u32) -> usize {
+pub(super) fn count(bits: u64) -> usize {
     let count: usize;
     // SAFETY: called by holders of a token only, so the CPU has POPCNT; it touches no memory.
     unsafe {
         std::arch::asm!(
-            "popcnt {count:e}, {bits:e}",
+            "popcnt {count}, {bits}",
             bits = in(reg) bits,
             count = lateout(reg) count,
             options(pure, nomem, nostack)
@@ -63,7 +63,7 @@ impl Isa for Avx2 {
             _mm256_movemask_epi8(_mm256_packs_epi32(low, high))
         };
         // Two bits a number.
-        count(less.cast_unsigned()) / 2
+        count(less.cast_unsigned().into()) / 2
     }
 
     #[inline(always)]
@@ -78,7 +78,12 @@ impl Isa for Avx2 {
             _mm256_movemask_epi8(_mm256_packs_epi32(low, high))
         };
         // Four bits a number.
-        count(less.cast_unsigned()) / 4
+        count(less.cast_unsigned().into()) / 4
+    }
+
+    #[inline(always)]
+    fn count(self, bits: u64) -> usize {
+        count(bits)
     }
 
     #[inline(always)]

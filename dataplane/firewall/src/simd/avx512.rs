@@ -58,6 +58,11 @@ impl Isa for Avx512 {
     }
 
     #[inline(always)]
+    fn count(self, bits: u64) -> usize {
+        count(bits)
+    }
+
+    #[inline(always)]
     fn first<const W: usize, const F: usize>(self, rows: [&[u64; W]; F]) -> usize {
         if W == 4 {
             // SAFETY: the token is proof of AVX-512 VL; the loads are of the rows' four words.

@@ -24,13 +24,15 @@
 mod avx2;
 #[cfg(target_arch = "x86_64")]
 mod avx512;
+mod dense;
 mod portable;
 mod search;
 #[cfg(test)]
 mod tests;
 
+pub(crate) use dense::Dense;
 use portable::Portable;
-pub(crate) use search::{Paged, Tree};
+pub(crate) use search::Tree;
 
 /// Number of keys that are looked up side by side.
 pub(crate) const LANES: usize = 32;
@@ -74,6 +76,9 @@ pub(crate) trait Isa: Copy {
 
     /// Number of `node`'s numbers that are less than `number`, 0 to 8.
     fn rank8(self, node: &Node8, number: i64) -> usize;
+
+    /// Number of bits set.
+    fn count(self, bits: u64) -> usize;
 
     /// Index of the lowest bit that is set in all of `rows`; at least `64 * W` if there is none.
     fn first<const W: usize, const F: usize>(self, rows: [&[u64; W]; F]) -> usize;

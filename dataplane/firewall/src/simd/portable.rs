@@ -21,6 +21,11 @@ impl Isa for Portable {
     }
 
     #[inline(always)]
+    fn count(self, bits: u64) -> usize {
+        bits.count_ones() as usize
+    }
+
+    #[inline(always)]
     fn first<const W: usize, const F: usize>(self, rows: [&[u64; W]; F]) -> usize {
         let mut words = *rows[0];
         for row in &rows[1..] {

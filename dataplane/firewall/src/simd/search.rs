@@ -1,8 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Searches whose every index is in range by the way they are built: from a number to the id of its class.
 
-use std::collections::HashMap;
-
 use crate::simd::{Isa, Node8, Node16};
 
 /// Node of a search tree: separators, each one less than the start of an interval.
@@ -167,84 +165,6 @@ impl<N: Node> Tree<N> {
     }
 }
 
-/// Two-level direct lookup, for coordinates of at most 18 bits: a page of 256 numbers, then the number
-/// in it. Pages of one id are shared, so that a table over a few ports is a few KiB.
-///
-/// Invariant: each entry of the directory begins a page.
-pub(crate) struct Paged {
-    /// Index of the page's first id, by the number's upper bits.
-    directory: Box<[u32; Paged::PAGES]>,
-    /// Ids of all pages.
-    ids: Box<[u32]>,
-}
-
-impl Paged {
-    /// Bound above the numbers that it is for.
-    pub(crate) const END: u32 = 1 << 18;
-    /// Numbers of a page.
-    const PAGE: usize = 256;
-    const PAGES: usize = Paged::END as usize / Paged::PAGE;
-
-    /// Builds the search over intervals that begin at `starts`, ascending, the first at zero; each with its
-    /// id.
-    ///
-    /// # Panics
-    /// If there are no intervals, or not as many ids.
-    pub(crate) fn new(starts: &[u32], ids: &[u32]) -> Paged {
-        assert!(
-            !starts.is_empty() && starts.len() == ids.len(),
-            "an id for each interval"
-        );
-        let mut pages: Vec<u32> = Vec::new();
-        // Pages of one id, by it.
-        let mut even = HashMap::new();
-        let mut interval = 0;
-        let mut directory = Box::new([0; Paged::PAGES]);
-        for (first, begin) in (0..).step_by(Paged::PAGE).zip(directory.iter_mut()) {
-            let next = |interval: usize| starts.get(interval + 1).copied().unwrap_or(u32::MAX);
-            while next(interval) <= first {
-                interval += 1;
-            }
-            let here = u32::try_from(pages.len()).unwrap_or(0);
-            if next(interval) - first >= 256 {
-                let id = ids[interval];
-                *begin = *even.entry(id).or_insert_with(|| {
-                    pages.extend([id; Paged::PAGE]);
-                    here
-                });
-                continue;
-            }
-            for number in (first..).take(Paged::PAGE) {
-                while next(interval) <= number {
-                    interval += 1;
-                }
-                pages.push(ids[interval]);
-            }
-            *begin = here;
-        }
-        Paged {
-            directory,
-            ids: pages.into(),
-        }
-    }
-
-    /// Bytes of directory and pages.
-    pub(crate) fn bytes(&self) -> usize {
-        size_of_val(&*self.directory) + size_of_val(&*self.ids)
-    }
-
-    /// Id of a number; of one that has more than 18 bits, of its lower 18.
-    #[inline(always)]
-    pub(crate) fn find(&self, number: u32) -> u32 {
-        let page = self.directory[(number >> 8) as usize % Paged::PAGES];
-        let at = page as usize + (number & 0xff) as usize;
-        debug_assert!(at < self.ids.len());
-        // SAFETY: 256 ids follow from where a page begins, by the invariant of the type, which `new` sets up
-        // and nothing changes.
-        unsafe { *self.ids.get_unchecked(at) }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -312,23 +232,5 @@ mod tests {
                 }
             }
         }
-    }
-
-    #[test]
-    fn pages_are_shared_and_exact() {
-        let starts = [0, 80, 81, 255, 256, 20_000, 30_001, 65_535, 65_536, 65_792];
-        let ids = [0, 1, 0, 2, 3, 4, 0, 5, 6, 7];
-        let paged = Paged::new(&starts, &ids);
-        for number in 0..Paged::END {
-            assert_eq!(
-                paged.find(number),
-                expected(&starts, &ids, &number),
-                "{number}"
-            );
-        }
-        // 0 to 255 and the begin and end of 20,000 to 30,000; even ones before it, within it and behind it, and
-        // what begins with 65,535; the ICMP types and what is behind them.
-        assert_eq!(paged.ids.len() % 256, 0);
-        assert_eq!(paged.ids.len() / 256, 9);
     }
 }

@@ -98,6 +98,10 @@ drop_reasons! {
     NotQuerier => "not_querier",
     /// The segment has no VLAN policy, or the attachment's own policy is gone.
     NoPolicy => "no_policy",
+    /// By a stateful policy: of no connection, and it cannot begin one, or not possible in its connection.
+    InvalidState => "invalid_state",
+    /// By a stateful policy: the attachment has as many connections as it may, and none of them can go.
+    ConnectionLimited => "connection_limited",
     /// A rule or a default said drop, or said reject of what is never answered.
     Denied => "denied",
     /// A rule said reject, and the sender was told.

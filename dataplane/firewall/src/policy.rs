@@ -25,6 +25,8 @@ pub struct Policy {
     pub uplink: Option<String>,
     /// Segments it applies to. Empty: none, it is used by attachments that name it.
     pub vlans: Vec<SegmentRange>,
+    /// Whether frames of connections that were allowed to begin pass without a rule.
+    pub stateful: bool,
     /// Verdicts of frames that no rule matches.
     pub default: Defaults,
     /// Rules in order; the first match wins.

@@ -43,6 +43,7 @@ pub struct CompiledPolicy {
     file: String,
     uplink: Option<String>,
     vlans: Vec<SegmentRange>,
+    stateful: bool,
     /// Verdicts in force.
     default: Defaults,
     audit: bool,
@@ -115,6 +116,7 @@ impl PolicySet {
                 file: policy.file.clone(),
                 uplink: policy.uplink.clone(),
                 vlans: policy.vlans.clone(),
+                stateful: policy.stateful,
                 default: Defaults {
                     ingress: policy.default_decision(Direction::Ingress).0,
                     egress: policy.default_decision(Direction::Egress).0,
@@ -247,6 +249,13 @@ impl CompiledPolicy {
     #[must_use]
     pub fn vlans(&self) -> &[SegmentRange] {
         &self.vlans
+    }
+
+    /// Whether frames of connections that were allowed to begin pass without a rule.
+    #[inline]
+    #[must_use]
+    pub fn is_stateful(&self) -> bool {
+        self.stateful
     }
 
     /// Verdict of frames that no rule of `direction` matches.

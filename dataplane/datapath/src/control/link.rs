@@ -16,7 +16,8 @@ use crate::control::memory::RingSizes;
 use crate::counters::WorkerCounts;
 use crate::error::Error;
 use crate::flows::FlowCache;
-use crate::ids::WorkerId;
+use crate::ids::{MAX_ATTACHMENTS, WorkerId};
+use crate::pipeline::connections::Connections;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::groups::Groups;
 use crate::pipeline::groups::group_room::GroupRoom;
@@ -89,7 +90,14 @@ pub(crate) fn start_workers(
         let (answers, answer_receiver) = spsc(COMMANDS);
         let (events, event_receiver) = spsc(EVENTS);
         let counts = Arc::new(WorkerCounts::default());
-        let mut state = WorkerState::new(id, part.pools, part.flows, events, counts.clone());
+        let mut state = WorkerState::new(
+            id,
+            part.pools,
+            part.flows,
+            Connections::new(MAX_ATTACHMENTS)?,
+            events,
+            counts.clone(),
+        );
         state.to_workers = to_workers;
         state.from_workers = from_workers;
         state.groups = Groups::new(id, groups);

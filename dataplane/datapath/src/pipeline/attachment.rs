@@ -69,6 +69,8 @@ pub(crate) struct Attachment {
     pub(crate) debt: FloodDebt,
     /// Whether the last visit of its port took as many frames as there was room for.
     pub(crate) wants_more: bool,
+    /// Time until which its connections may begin with their third frame: a SYN has found no room lately.
+    pub(crate) flooded_until_ms: u64,
 }
 
 /// Segments that a pod's frames can be in, by their tag.
@@ -142,6 +144,7 @@ impl Attachment {
             is_jumbo: spec.mtu as usize + FRAME_OVERHEAD > BufSize::Small.data_bytes(),
             debt: FloodDebt::default(),
             wants_more: false,
+            flooded_until_ms: 0,
         }
     }
 

@@ -25,7 +25,7 @@
 //! | `lookup.rs` | stage: the flow cache; [`Lookup`](lookup::Lookup) says which frames hit |
 //! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends (`claims.rs`: link-local addresses that pods take) |
 //! | `learn.rs` | what `classify` learns of MAC addresses beyond the attachments' own; `learned/` holds them |
-//! | `judge.rs` | stage: policies (`policy_context.rs`), and the answer to a reject (`reject.rs`) |
+//! | `judge.rs` | stage: policies (`policy_context.rs`; `stateful.rs`: by `connections.rs`), and the answer to a reject (`reject.rs`) |
 //! | `dispatch/` | stage: `deliver`, `flood` (`snoop`), `uplink`, `handoff` |
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
@@ -41,9 +41,8 @@
 //!
 //! # Where more hooks in
 //!
-//! * *Connection tracking*: in [`Lookup::look_up`](lookup::Lookup::look_up), where a hit would carry the connection's
-//!   state beside its verdicts, and in `PolicyContext::insert`, which makes the entry. Both
-//!   directions of a connection would share one entry of [`flows`](crate::flows).
+//! * *Connections in place of the flow cache*: in [`Lookup::look_up`](lookup::Lookup::look_up). Today what a stateful
+//!   policy judges misses the flow cache and is looked up in [`connections`] by its judge stage.
 //! * *A trace* of a frame: at the boundaries between the calls in [`ingress`](ingress::ingress),
 //!   [`egress`](egress::egress) and [`handed_off`](handed_off::handed_off), where every frame that is
 //!   still in the burst has passed the stage before; and in `WorkerState::drop_frame`, `drop_burst`,
@@ -58,6 +57,7 @@ pub(crate) mod attachment;
 pub(crate) mod claims;
 pub(crate) mod classify;
 pub(crate) mod clock;
+pub(crate) mod connections;
 pub(crate) mod dispatch;
 pub(crate) mod egress;
 pub(crate) mod event;
@@ -82,6 +82,7 @@ pub(crate) mod record_limits;
 pub(crate) mod reject;
 pub(crate) mod room;
 pub(crate) mod state;
+pub(crate) mod stateful;
 pub(crate) mod tables;
 pub(crate) mod tags;
 pub(crate) mod token_bucket;

@@ -29,9 +29,9 @@ pub(crate) enum Decision {
 
 /// Policies that a frame of a segment has to pass at an attachment.
 #[derive(Debug, Clone, Copy)]
-struct Policies {
-    vlan: PolicyIndex,
-    own: Option<PolicyIndex>,
+pub(super) struct Policies {
+    pub(super) vlan: PolicyIndex,
+    pub(super) own: Option<PolicyIndex>,
 }
 
 /// Attachment and direction that are judged at, with the tables to judge by.
@@ -56,6 +56,9 @@ impl PolicyContext<'_> {
             Ok(policies) => policies,
             Err(reason) => return Decision::Drop(reason),
         };
+        if self.is_stateful(policies) {
+            return self.judge_stateful(state, policies, mbuf);
+        }
         let hit = self.table(policies.vlan).judge(&info.key);
         self.decide(state, policies, hit, mbuf).0
     }
@@ -97,6 +100,12 @@ impl PolicyContext<'_> {
                     continue;
                 }
             };
+            if self.is_stateful(policies) {
+                for (mbuf, decision) in frames.iter().zip(decisions) {
+                    *decision = self.judge_stateful(state, policies, mbuf);
+                }
+                continue;
+            }
             let keys = frames.iter().map(|mbuf| &FrameInfo::of(mbuf).key);
             self.table(policies.vlan)
                 .judge_burst(keys, &mut hits[..run]);
@@ -161,7 +170,13 @@ impl PolicyContext<'_> {
 
     /// Counts a decision against the rule that made it, and logs it if the rule asks for that.
     /// Returns the rule's slot.
-    fn count(&self, state: &mut WorkerState, policy: PolicyIndex, hit: Hit, mbuf: &Mbuf) -> usize {
+    pub(super) fn count(
+        &self,
+        state: &mut WorkerState,
+        policy: PolicyIndex,
+        hit: Hit,
+        mbuf: &Mbuf,
+    ) -> usize {
         let compiled = self.tables.policies.policy(policy);
         let slot = compiled.slot_base(self.direction) + hit.rule as usize;
         if let Some(counts) = self.tables.rule_counts.get(state.id.index()) {

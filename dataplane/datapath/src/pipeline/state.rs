@@ -11,6 +11,7 @@ use sluice_ring::Producer;
 
 use super::attachment::Attachment;
 use super::clock::Clock;
+use super::connections::Connections;
 use super::event::{RawRecord, WorkerEvent};
 use super::groups::Groups;
 use super::handoff_ring::{FromWorker, ToWorker};
@@ -62,6 +63,8 @@ pub(crate) struct WorkerState {
     pub(crate) id: WorkerId,
     pub(crate) pools: Pools,
     pub(crate) flows: FlowCache,
+    /// Connections of its attachments.
+    pub(crate) connections: Connections,
     /// Uplinks that this worker polls, by number.
     pub(crate) uplinks: Vec<Option<Box<UplinkState>>>,
     /// Attachments that this worker owns, by slot.
@@ -114,6 +117,7 @@ impl WorkerState {
         id: WorkerId,
         pools: Pools,
         flows: FlowCache,
+        connections: Connections,
         events: Producer<WorkerEvent>,
         counts: Arc<WorkerCounts>,
     ) -> WorkerState {
@@ -121,6 +125,7 @@ impl WorkerState {
             id,
             pools,
             flows,
+            connections,
             uplinks: Vec::with_capacity(MAX_UPLINKS),
             attachments: Vec::with_capacity(MAX_ATTACHMENTS),
             dirty: Vec::with_capacity(MAX_ATTACHMENTS),

@@ -18,9 +18,10 @@ use crate::control::snapshot;
 use crate::control::topology::Topology;
 use crate::counters::WorkerCounts;
 use crate::error::Error;
-use crate::ids::{AttachmentId, UplinkId, WorkerId};
+use crate::ids::{AttachmentId, MAX_ATTACHMENTS, UplinkId, WorkerId};
 use crate::limits::Limits;
 use crate::pipeline::attachment::Attachment;
+use crate::pipeline::connections::Connections;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::groups::Groups;
 use crate::pipeline::groups::group_room::GroupRoom;
@@ -99,6 +100,7 @@ impl SteppedEngine {
                 WorkerId(id),
                 pools,
                 flow_cache(flows)?,
+                Connections::new(MAX_ATTACHMENTS)?,
                 events,
                 counts.clone(),
             );

@@ -93,6 +93,9 @@ impl Worker {
         self.wake_others();
         let old = std::mem::replace(&mut self.tables, tables);
         self.state.flows.clear();
+        self.state
+            .connections
+            .follow(self.tables.policies.version());
         for attachment in self.state.attachments.iter().flatten() {
             yield_to_given(&self.tables, attachment.id, &attachment.identity);
         }
@@ -134,6 +137,7 @@ impl Worker {
                 if self.state.attachments.len() <= slot {
                     self.state.attachments.resize_with(slot + 1, || None);
                 }
+                self.state.connections.enter(slot);
                 self.state.attachments[slot] = Some(attachment);
                 Removed::None
             }
@@ -145,6 +149,7 @@ impl Worker {
                 match self.state.attachments.get_mut(id.slot()) {
                     Some(slot) if slot.as_ref().is_some_and(|found| found.id == id) => {
                         slot.take().map_or(Removed::None, |attachment| {
+                            self.state.connections.leave(id.slot());
                             self.state.counts.gone.add_attachment(&attachment.counts);
                             Removed::Attachment {
                                 _attachment: attachment,
@@ -268,6 +273,9 @@ impl Worker {
                 .map(|_| slot)
         }));
         self.state.share_records();
+        let slots = self.state.attachments.iter().enumerate();
+        let slots = slots.filter_map(|(slot, one)| one.as_ref().map(|_| slot));
+        self.state.connections.share(slots);
         list_uplinks(&self.tables, &mut self.state, &self.uplinks);
     }
 }

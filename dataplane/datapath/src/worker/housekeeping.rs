@@ -29,9 +29,11 @@ impl Worker {
             counts,
             groups,
             to_wake,
+            connections,
             ..
         } = &mut self.state;
         self.housekeeping_ms = *now_ms;
+        connections.housekeeping(*now_ms);
         groups.housekeeping(&self.tables, *now_ms);
         *to_wake |= groups.peers.take_to_wake();
         self.visits.calibrate(*now_ms, counts);

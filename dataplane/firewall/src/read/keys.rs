@@ -83,6 +83,12 @@ pub(crate) const POLICY: &[Key] = &[
         "its segments; absent or an empty list: used by attachments that name the policy",
     ),
     key(
+        "stateful",
+        BOOLEAN,
+        "`true`: frames of connections that its rules have let begin pass both ways, and ICMP errors about them; absent: \
+         `false`, every frame is judged by the rules",
+    ),
+    key(
         "default",
         Values::Map(DEFAULT),
         "verdict where no rule matches; absent: `drop`",

@@ -99,6 +99,9 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
     let audit = reader.one::<BooleanKind>(&fields, "audit").unwrap_or(false);
     let uplink = reader.one::<NameKind>(&fields, "uplink");
     let vlans = read_vlans(reader, &fields);
+    let stateful = reader
+        .one::<BooleanKind>(&fields, "stateful")
+        .unwrap_or(false);
     let default = read_default(reader, &fields);
     let rules = read_rules(reader, &fields);
     Some(Policy {
@@ -108,6 +111,7 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
         file: file.to_owned(),
         uplink,
         vlans,
+        stateful,
         default,
         rules,
         sets: reader.take_used(),

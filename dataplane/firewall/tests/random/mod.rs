@@ -218,6 +218,7 @@ pub(crate) fn named(name: &str, default: Defaults, rules: Vec<Rule>) -> Policy {
         file: format!("{name}.yaml"),
         uplink: None,
         vlans: Vec::new(),
+        stateful: false,
         default,
         rules,
         sets: Vec::new(),

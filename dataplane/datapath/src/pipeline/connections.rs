@@ -1,0 +1,114 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Connections of one worker's attachments, as far as their policies are stateful.
+
+use sluice_firewall::connections::{Config, Quotas, Tick, Tracker};
+
+use crate::error::Error;
+
+/// IPv4 connections of one worker, 112 bytes each.
+const V4: usize = 1 << 17;
+/// IPv6 connections of one worker, 144 bytes each.
+const V6: usize = 1 << 15;
+/// Connections that an attachment may have at least, however many attachments there are.
+const LEAST_SHARE: u32 = 256;
+/// Part of the places that is shared out, in eighths: a fuller table is slower.
+const SHARED_EIGHTHS: usize = 6;
+/// Milliseconds after a worker's start in which connections are taken up whose beginning it has not seen.
+const GRACE_MS: u64 = 30_000;
+/// Connections whose timers are looked at in one round of housekeeping.
+const TIMERS: usize = 1_024;
+/// Pairs of paths that are looked at in one round of housekeeping.
+const PAIRS: usize = 256;
+/// Connections of attachments that are gone, which end in one round of housekeeping.
+const LEAVING: usize = 1_024;
+
+/// Connections of one worker.
+pub(crate) struct Connections {
+    pub(crate) tracker: Tracker,
+    /// End of the time in which connections are taken up whose beginning was not seen; begins at the first round.
+    grace_until_ms: Option<u64>,
+    /// Slots of attachments that are gone and may have connections still.
+    leaving: Vec<usize>,
+}
+
+impl Connections {
+    /// Makes an empty table for attachments with slots below `attachments`. Its memory is the kernel's until it is used.
+    ///
+    /// # Errors
+    /// The kernel has not so much memory.
+    pub(crate) fn new(attachments: usize) -> Result<Connections, Error> {
+        let config = Config {
+            v4: V4,
+            v6: V6,
+            attachments,
+            ..Config::default()
+        };
+        Ok(Connections {
+            tracker: Tracker::new(&config, Tick::default()).map_err(|source| Error::System {
+                what: "memory for connections",
+                source,
+            })?,
+            grace_until_ms: None,
+            leaving: Vec::with_capacity(attachments),
+        })
+    }
+
+    /// Whether connections are taken up whose beginning was not seen.
+    pub(crate) fn is_in_grace(&self, now_ms: u64) -> bool {
+        self.grace_until_ms.is_none_or(|until| now_ms < until)
+    }
+
+    /// Ends what has been silent for too long, and what was of attachments that are gone.
+    pub(crate) fn housekeeping(&mut self, now_ms: u64) {
+        self.grace_until_ms.get_or_insert(now_ms + GRACE_MS);
+        if self.tracker.is_empty() {
+            self.leaving.clear();
+            return;
+        }
+        self.tracker.expire(Tick::of_millis(now_ms), TIMERS);
+        self.tracker.sweep_pairs(PAIRS, |_, _| {});
+        if let Some(&slot) = self.leaving.last()
+            && self.tracker.remove_attachment(slot, LEAVING)
+        {
+            self.leaving.pop();
+        }
+    }
+
+    /// Notes that the attachment of a slot is gone.
+    pub(crate) fn leave(&mut self, slot: usize) {
+        if !self.tracker.remove_attachment(slot, LEAVING) {
+            self.leaving.push(slot);
+        }
+    }
+
+    /// Makes sure that a slot has nothing of the attachment that had it before.
+    pub(crate) fn enter(&mut self, slot: usize) {
+        self.leaving.retain(|&other| other != slot);
+        while !self.tracker.remove_attachment(slot, LEAVING) {}
+    }
+
+    /// Judges connections anew by policies of another version, each at its next frame.
+    pub(crate) fn follow(&mut self, version: u64) {
+        #[allow(
+            clippy::cast_possible_truncation,
+            reason = "equal for 4,294,967,296 changes"
+        )]
+        self.tracker.set_generation(version as u32);
+    }
+
+    /// Divides the places among the attachments in `slots`.
+    pub(crate) fn share(&mut self, slots: impl Iterator<Item = usize> + Clone) {
+        let count = slots.clone().count().max(1);
+        let share = V6.min(V4) * SHARED_EIGHTHS / 8 / count;
+        let all = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SHARE);
+        let quotas = Quotas {
+            all,
+            embryonic: all / 4,
+            one_way: all / 4,
+            per_source: u16::try_from(all / 8).unwrap_or(u16::MAX),
+        };
+        for slot in slots {
+            self.tracker.set_quotas(slot, quotas);
+        }
+    }
+}

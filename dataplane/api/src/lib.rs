@@ -61,7 +61,7 @@ pub use sluice_stats::{LinkState, NicCounters, Traffic};
 pub use status::{
     AttachmentCounters, AttachmentStatus, Counters, Group, GroupStatus, Health, MbufCounts,
     MemoryStatus, RequestStatus, RuleCounter, SegmentStatus, SpoofedFrame, Status, UplinkStatus,
-    WorkerStatus,
+    WorkerConnections, WorkerStatus,
 };
 
 /// Default path of the engine's control socket.

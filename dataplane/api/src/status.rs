@@ -69,6 +69,26 @@ pub struct RequestStatus {
     pub lines_left_out: u64,
 }
 
+/// Connections of a worker's attachments, as far as their policies are stateful.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WorkerConnections {
+    /// Connections that there are.
+    #[serde(default)]
+    pub now: u64,
+    /// Connections that began.
+    #[serde(default)]
+    pub opened: u64,
+    /// Connections that made room for others of the same attachment.
+    #[serde(default)]
+    pub evicted: u64,
+    /// Connections that were not kept, by reason.
+    #[serde(default)]
+    pub refused: BTreeMap<String, u64>,
+    /// Frames that are of no connection and open none, or not possible in theirs, by cause.
+    #[serde(default)]
+    pub invalid: BTreeMap<String, u64>,
+}
+
 /// Status and counters of one worker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WorkerStatus {
@@ -108,6 +128,9 @@ pub struct WorkerStatus {
     /// Flows that it learned.
     #[serde(default)]
     pub learned: u64,
+    /// Connections of stateful policies.
+    #[serde(default)]
+    pub connections: WorkerConnections,
     /// Frames that ended at the worker itself, where no port is to blame, by drop reason.
     #[serde(default)]
     pub drops: BTreeMap<String, u64>,

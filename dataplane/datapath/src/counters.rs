@@ -7,6 +7,7 @@ mod late;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 
+use sluice_firewall::connections::{Cause, Refusal};
 use sluice_stats::{LinkState, NicCounters, Traffic};
 
 use crate::drops::DropCounts;
@@ -221,6 +222,8 @@ pub(crate) struct WorkerCounts {
     pub(crate) flow_hits: Count,
     /// Flows inserted into the flow cache.
     pub(crate) flow_inserts: Count,
+    /// Connections of stateful policies.
+    pub(crate) connections: ConnectionCounts,
     /// Frames that ended between two workers, where no attachment or uplink can be blamed.
     pub(crate) drops: DropCounts,
     /// Log records that control did not take in time.
@@ -246,6 +249,18 @@ pub(crate) struct WorkerCounts {
     pub(crate) group_chunks: Count,
     /// Ports that this worker had before.
     pub(crate) gone: GoneCounts,
+}
+
+/// Figures of a worker's connections, as of its last housekeeping.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionCounts {
+    pub(crate) now: Count,
+    pub(crate) opened: Count,
+    pub(crate) evicted: Count,
+    /// Connections that were not kept, by [`Refusal`].
+    pub(crate) refused: [Count; Refusal::COUNT],
+    /// Frames that were invalid, by [`Cause`].
+    pub(crate) invalid: [Count; Cause::ALL.len()],
 }
 
 /// Per rule slot of a policy set, one worker's decisions.

@@ -39,8 +39,8 @@ mod worker;
 pub use control::balance::Balance;
 pub use control::engine::{Attached, Engine};
 pub use control::figures::{
-    AttachmentSnapshot, Drops, Event, GroupMembership, LogRecord, LostRecords, MemorySnapshot,
-    RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot, WorkerSnapshot,
+    AttachmentSnapshot, ConnectionFigures, Drops, Event, GroupMembership, LogRecord, LostRecords,
+    MemorySnapshot, RuleSnapshot, SegmentSnapshot, Snapshot, UplinkSnapshot, WorkerSnapshot,
 };
 pub use control::memory::LeastMbufs;
 pub use counters::{BURST_CLASSES, LateCounts};

@@ -66,6 +66,11 @@ families! {
     WORKER_LOST_RECORDS: Counter "sluicegate_worker_lost_log_records" "" ["worker"] "W" "Records of rules with log that were lost"
     FLOW_HITS: Counter "sluicegate_flow_cache_hits" "" ["worker"] "W" "Frames that went by what the flow cache knew"
     FLOW_INSERTIONS: Counter "sluicegate_flow_cache_insertions" "" ["worker"] "W" "Flows inserted into the flow cache"
+    CONNECTIONS: Gauge "sluicegate_connections" "" ["worker"] "W" "Connections of stateful policies"
+    CONNECTIONS_OPENED: Counter "sluicegate_connections_opened" "" ["worker"] "W" "Connections that began"
+    CONNECTIONS_EVICTED: Counter "sluicegate_connections_evicted" "" ["worker"] "W" "Connections that made room for others of the same attachment"
+    CONNECTIONS_REFUSED: Counter "sluicegate_connections_refused" "" ["worker", "reason"] "8 W" "Connections that were not kept, by reason"
+    INVALID_PACKETS: Counter "sluicegate_invalid_packets" "" ["worker", "cause"] "17 W" "Frames of no connection that open none, or that are not possible in theirs, by cause"
     MEMPOOL_SIZE: Gauge "sluicegate_mempool_size" "" ["pool"] "2" "Mbufs of a mempool: small (2 KiB), large (10 KiB)"
     MEMPOOL_FREE: Gauge "sluicegate_mempool_free" "" ["pool"] "2" "Free mbufs of a mempool"
 

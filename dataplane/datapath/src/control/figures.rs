@@ -88,6 +88,21 @@ pub struct Snapshot {
     pub policy_version: u64,
 }
 
+/// Figures of a worker's connections, as of its last housekeeping.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ConnectionFigures {
+    /// Connections that there are.
+    pub now: u64,
+    /// Connections that began.
+    pub opened: u64,
+    /// Connections that made room for others of the same attachment.
+    pub evicted: u64,
+    /// Connections that were not kept, by reason; those that are not 0.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Frames that were invalid, by cause; those that are not 0.
+    pub invalid: Vec<(&'static str, u64)>,
+}
+
 /// Figures of one worker.
 #[derive(Debug, Clone, Default)]
 pub struct WorkerSnapshot {
@@ -113,6 +128,8 @@ pub struct WorkerSnapshot {
     pub flow_hits: u64,
     /// Flows inserted into the flow cache.
     pub flow_inserts: u64,
+    /// Connections of stateful policies.
+    pub connections: ConnectionFigures,
     /// Frames that ended between two workers.
     pub drops: Drops,
     /// Log records that were over the limit.

@@ -2,15 +2,16 @@
 //! Reading counters and events, with the names that people know things by.
 
 use sluice_firewall::Direction;
+use sluice_firewall::connections::{Cause, Refusal};
 use sluice_packet::Vid;
 
 use crate::control::figures::{
-    AttachmentSnapshot, Event, LogRecord, LostRecords, RuleSnapshot, SegmentSnapshot, Snapshot,
-    UplinkSnapshot, WorkerSnapshot, drops_of,
+    AttachmentSnapshot, ConnectionFigures, Event, LogRecord, LostRecords, RuleSnapshot,
+    SegmentSnapshot, Snapshot, UplinkSnapshot, WorkerSnapshot, drops_of,
 };
 use crate::control::link::WorkerLink;
 use crate::control::topology::{AttachmentRecord, Topology};
-use crate::counters::WorkerCounts;
+use crate::counters::{ConnectionCounts, WorkerCounts};
 use crate::drops::DropReason;
 use crate::ids::{SegmentId, UplinkId};
 use crate::pipeline::event::{RawRecord, WorkerEvent};
@@ -18,6 +19,24 @@ use crate::ports::seam::PodPort;
 
 /// Core and counts of a worker.
 pub(crate) type Figures<'a> = (Option<usize>, &'a WorkerCounts);
+
+fn connections(counts: &ConnectionCounts) -> ConnectionFigures {
+    let refused = Refusal::ALL.iter().zip(&counts.refused);
+    let invalid = Cause::ALL.iter().zip(&counts.invalid);
+    ConnectionFigures {
+        now: counts.now.get(),
+        opened: counts.opened.get(),
+        evicted: counts.evicted.get(),
+        refused: refused
+            .map(|(reason, count)| (reason.as_str(), count.get()))
+            .filter(|(_, count)| *count != 0)
+            .collect(),
+        invalid: invalid
+            .map(|(cause, count)| (cause.as_str(), count.get()))
+            .filter(|(_, count)| *count != 0)
+            .collect(),
+    }
+}
 
 /// Everything that is counted.
 pub(crate) fn read(topology: &Topology, workers: &[Figures<'_>]) -> Snapshot {
@@ -36,6 +55,7 @@ pub(crate) fn read(topology: &Topology, workers: &[Figures<'_>]) -> Snapshot {
                 burst_frames: counts.bursts.frames(),
                 flow_hits: counts.flow_hits.get(),
                 flow_inserts: counts.flow_inserts.get(),
+                connections: connections(&counts.connections),
                 drops: drops_of(&[&counts.drops]),
                 lost_log_records: counts.lost_records.get(),
                 copies: counts.copies.get(),

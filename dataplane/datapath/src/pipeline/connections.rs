@@ -3,6 +3,7 @@
 
 use sluice_firewall::connections::{Config, Quotas, Tick, Tracker};
 
+use crate::counters::ConnectionCounts;
 use crate::error::Error;
 
 /// IPv4 connections of one worker, 112 bytes each.
@@ -59,7 +60,8 @@ impl Connections {
     }
 
     /// Ends what has been silent for too long, and what was of attachments that are gone.
-    pub(crate) fn housekeeping(&mut self, now_ms: u64) {
+    pub(crate) fn housekeeping(&mut self, now_ms: u64, figures: &ConnectionCounts) {
+        self.tell(figures);
         self.grace_until_ms.get_or_insert(now_ms + GRACE_MS);
         if self.tracker.is_empty() {
             self.leaving.clear();
@@ -71,6 +73,19 @@ impl Connections {
             && self.tracker.remove_attachment(slot, LEAVING)
         {
             self.leaving.pop();
+        }
+    }
+
+    fn tell(&self, figures: &ConnectionCounts) {
+        let counts = self.tracker.counts();
+        figures.now.set(self.tracker.len() as u64);
+        figures.opened.set(counts.opened);
+        figures.evicted.set(counts.evicted.iter().sum());
+        for (figure, count) in figures.refused.iter().zip(counts.refused) {
+            figure.set(count);
+        }
+        for (figure, count) in figures.invalid.iter().zip(counts.invalid) {
+            figure.set(count);
         }
     }
 

@@ -33,7 +33,7 @@ impl Worker {
             ..
         } = &mut self.state;
         self.housekeeping_ms = *now_ms;
-        connections.housekeeping(*now_ms);
+        connections.housekeeping(*now_ms, &counts.connections);
         groups.housekeeping(&self.tables, *now_ms);
         *to_wake |= groups.peers.take_to_wake();
         self.visits.calibrate(*now_ms, counts);

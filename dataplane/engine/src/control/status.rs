@@ -4,9 +4,12 @@
 use std::collections::BTreeMap;
 
 use sluice_api::{
-    ApiError, GroupStatus, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerStatus,
+    ApiError, GroupStatus, MbufCounts, MemoryStatus, SegmentStatus, Status, WorkerConnections,
+    WorkerStatus,
 };
-use sluice_datapath::{Engine, GroupMembership, MemorySnapshot, SegmentId, Snapshot};
+use sluice_datapath::{
+    ConnectionFigures, Engine, GroupMembership, MemorySnapshot, SegmentId, Snapshot,
+};
 use sluice_host::topology::Topology;
 use sluice_mem::Backing;
 
@@ -93,6 +96,7 @@ pub(super) fn workers(snapshot: &Snapshot) -> Vec<WorkerStatus> {
         burst_frames_sum: found.burst_frames,
         known: found.flow_hits,
         learned: found.flow_inserts,
+        connections: connections(&found.connections),
         drops: drops(&found.drops),
         lost_log_records: found.lost_log_records,
         copies: found.copies,
@@ -120,5 +124,21 @@ fn memory_status(memory: &MemorySnapshot) -> MemoryStatus {
         small: counts(&memory.small),
         large: counts(&memory.large),
         backing: backing.to_owned(),
+    }
+}
+
+fn connections(found: &ConnectionFigures) -> WorkerConnections {
+    let named = |figures: &[(&str, u64)]| {
+        let figures = figures.iter();
+        figures
+            .map(|&(name, count)| (name.to_owned(), count))
+            .collect()
+    };
+    WorkerConnections {
+        now: found.now,
+        opened: found.opened,
+        evicted: found.evicted,
+        refused: named(&found.refused),
+        invalid: named(&found.invalid),
     }
 }

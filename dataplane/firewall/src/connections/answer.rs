@@ -116,6 +116,18 @@ impl Refusal {
     /// Number of reasons.
     pub const COUNT: usize = 8;
 
+    /// All reasons, in the order in which arrays of counters are kept.
+    pub const ALL: [Refusal; Refusal::COUNT] = [
+        Refusal::OpensNothing,
+        Refusal::NoOwner,
+        Refusal::Quota,
+        Refusal::EmbryonicQuota,
+        Refusal::OneWayQuota,
+        Refusal::SourceQuota,
+        Refusal::NoPlace,
+        Refusal::NoPair,
+    ];
+
     /// Word for metrics and logs.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

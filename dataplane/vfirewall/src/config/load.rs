@@ -2,7 +2,7 @@
 //! Tables of a configuration: its policies are read and compiled, and found for each interface.
 
 use sluice_api::PolicyProblem;
-use sluice_firewall::PolicySet;
+use sluice_firewall::{CompiledPolicy, PolicySet};
 use sluice_policies::PolicyFolder;
 
 use super::{Config, Problem, Problems};
@@ -43,6 +43,14 @@ pub fn load_tables(
         .map(|one| problem_of(config, one))
         .collect();
     let policies = compiled.set;
+    let stateful: Vec<Problem> = policies
+        .iter()
+        .filter(|(_, policy)| policy.is_stateful())
+        .map(|(_, policy)| is_stateful(config, policy))
+        .collect();
+    if !stateful.is_empty() {
+        return Err(Problems(stateful));
+    }
     let mut policy_of = Vec::new();
     let mut missing = Vec::new();
     for interface in &config.interfaces {
@@ -85,6 +93,20 @@ fn problem_of(config: &Config, problem: PolicyProblem) -> Problem {
         column: problem.column as u64,
         key: String::new(),
         message: problem.message,
+    }
+}
+
+fn is_stateful(config: &Config, policy: &CompiledPolicy) -> Problem {
+    Problem {
+        file: config.policies.join(policy.file()),
+        line: 0,
+        column: 0,
+        key: "stateful".to_owned(),
+        message: format!(
+            "policy {} is stateful, and vfirewall keeps no state of connections: leave the key out and allow both \
+             directions, or have the engine judge by it",
+            policy.name()
+        ),
     }
 }
 

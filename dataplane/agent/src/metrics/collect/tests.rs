@@ -51,6 +51,7 @@ fn state(attachments: &[Value]) -> EngineState {
         "health": {"ready": true, "degraded": true, "problems": ["wire0 has no link"], "version": "9.9", "pid": 1},
         "uptime_seconds": 60,
         "workers": [{"id": 0, "core": 3, "loops": 10, "empty_loops": 5, "sleeps": 1, "known": 8, "learned": 2,
+            "connections": {"now": 5, "opened": 9, "evicted": 1, "refused": {"quota": 2}, "invalid": {"seq_over": 3}},
             "numa": 1, "busy_cycles": 70, "idle_cycles": 30, "cycles_per_ms": 2_000_000,
             "burst_frames": [4, 3, 0, 0, 0, 0, 2], "burst_frames_sum": 140,
             "drops": {"no_mbuf": 1}}],

@@ -31,6 +31,16 @@ pub(super) fn collect(samples: &mut Samples, state: &EngineState) {
         samples.add(&f::WORKER_LOST_RECORDS, &one, worker.lost_log_records);
         samples.add(&f::FLOW_HITS, &one, worker.known);
         samples.add(&f::FLOW_INSERTIONS, &one, worker.learned);
+        let connections = &worker.connections;
+        samples.add(&f::CONNECTIONS, &one, connections.now);
+        samples.add(&f::CONNECTIONS_OPENED, &one, connections.opened);
+        samples.add(&f::CONNECTIONS_EVICTED, &one, connections.evicted);
+        for (reason, number) in &connections.refused {
+            samples.add(&f::CONNECTIONS_REFUSED, &[&id, reason], *number);
+        }
+        for (cause, frames) in &connections.invalid {
+            samples.add(&f::INVALID_PACKETS, &[&id, cause], *frames);
+        }
         for (reason, frames) in worker.drops.iter().filter(|(_, frames)| **frames != 0) {
             samples.add(&f::WORKER_DROPS, &[&id, reason], *frames);
         }

@@ -26,7 +26,9 @@ impl Policy {
         let mut warnings = Vec::new();
         warnings.extend(view.without_arp());
         warnings.extend(view.without_neighbours());
-        warnings.extend(view.without_answers());
+        if !self.stateful {
+            warnings.extend(view.without_answers());
+        }
         warnings
     }
 }
@@ -144,8 +146,8 @@ impl<'p> View<'p> {
                 Direction::Egress => ("out", "in"),
             };
             let advice = format!(
-                "no rule lets its answers {answers}, and the firewall keeps no state; add a rule for \
-                 {back} with `protocol: tcp` and `source-ports`"
+                "no rule lets its answers {answers}, and the policy is not stateful; write `stateful: true`, \
+                 or add a rule for {back} with `protocol: tcp` and `source-ports`"
             );
             let tcp = region_of(tcp());
             // From the pods everything is often let out by default and little of it meant.

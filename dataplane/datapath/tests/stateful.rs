@@ -296,6 +296,24 @@ rules:
 }
 
 #[test]
+fn a_policy_that_is_only_tried_lets_everything_through() {
+    let mut lab = Lab::new(1);
+    lab.policies(&[&format!("{POLICY}audit: true\n")]);
+    let pod = lab.access(210);
+    let one = Conversation {
+        lab: &lab,
+        pod: &pod,
+        ports: (40_000, 80),
+    };
+    assert_eq!(one.sends(false, flag::SYN | flag::ACK, 1, 2), None);
+    assert_eq!(one.sends(false, flag::SYN, 1, 2), None, "no rule is for it");
+    one.opens(true);
+    let far = 501 + (1 << 24);
+    assert_eq!(one.sends(false, flag::ACK, far, 101), None);
+    lab.end();
+}
+
+#[test]
 fn pieces_follow_their_datagram() {
     let (lab, pod) = lab();
     let one = Conversation {

@@ -141,6 +141,7 @@ fn policy(file: &Path) -> Result<Policy> {
         name: "acl".to_owned(),
         comment: None,
         audit: false,
+        stateful: false,
         file: file.display().to_string(),
         uplink: None,
         vlans: Vec::new(),

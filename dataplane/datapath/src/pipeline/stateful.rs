@@ -58,6 +58,28 @@ impl PolicyContext<'_> {
         policies: Policies,
         mbuf: &Mbuf,
     ) -> Decision {
+        let decision = self.judge_by_state(state, policies, mbuf);
+        let is_for_state = matches!(
+            decision,
+            Decision::Drop(DropReason::InvalidState | DropReason::ConnectionLimited)
+        );
+        // What the state of its connection speaks against is let through by a policy that is only tried.
+        match is_for_state && self.is_state_tried(policies) {
+            true => self.by_rules(state, policies, Asked::Stateless, mbuf),
+            false => decision,
+        }
+    }
+
+    /// Whether every policy that is stateful is only tried.
+    fn is_state_tried(&self, policies: Policies) -> bool {
+        let mut indexes = [Some(policies.vlan), policies.own].into_iter().flatten();
+        indexes.all(|index| {
+            let policy = self.tables.policies.policy(index);
+            !policy.is_stateful() || policy.is_audited()
+        })
+    }
+
+    fn judge_by_state(&self, state: &mut WorkerState, policies: Policies, mbuf: &Mbuf) -> Decision {
         let info = FrameInfo::of(mbuf);
         let inner = match info.has_inner_tag() {
             true => InnerTag::Allow,
@@ -280,7 +302,7 @@ impl PolicyContext<'_> {
             let hit = policy.table(self.direction).judge(&FrameInfo::of(mbuf).key);
             self.count(state, index, hit, mbuf);
             match hit.verdict {
-                Verdict::Accept => {}
+                Verdict::Accept | Verdict::Audit => {}
                 Verdict::Drop => return Decision::Drop(DropReason::Denied),
                 Verdict::Reject => return Decision::Reject,
             }
@@ -300,7 +322,7 @@ impl PolicyContext<'_> {
         for (index, rule) in indexes.zip(&mut rules) {
             let policy = self.tables.policies.policy(index);
             let hit = policy.table(direction).judge(key);
-            if hit.verdict != Verdict::Accept {
+            if !hit.verdict.passes() {
                 return None;
             }
             // Where every frame is judged by rules it is counted then.

@@ -187,6 +187,7 @@ pub(super) fn policy(rules: &[Match]) -> Policy {
         name: "set".to_owned(),
         comment: None,
         audit: false,
+        stateful: false,
         file: "set.yaml".to_owned(),
         uplink: None,
         vlans: Vec::new(),

@@ -64,7 +64,6 @@ impl Conversation<'_> {
             ack,
             flags,
             window: 1000,
-            ..TcpFields::default()
         })
     }
 

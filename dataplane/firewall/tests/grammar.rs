@@ -115,7 +115,7 @@ fn every_sample_is_valid() {
     }
 }
 
-/// What the reader refuses for a key, a word or a shape, the schema refuses.
+/// Refusals of a key, a word or a shape are the same in reader and schema.
 #[test]
 fn the_schema_refuses() {
     let schema = load(&grammar::policy_schema());

@@ -39,7 +39,7 @@ const ICMP_PAIRS: [(u8, u8, u8); 4] = [
 enum Asked {
     /// Both.
     All,
-    /// Those that are not stateful: the others let the frame pass by its connection.
+    /// Policies that are not stateful: the others let the frame pass by its connection.
     Stateless,
 }
 

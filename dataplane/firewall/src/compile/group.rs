@@ -49,7 +49,7 @@ pub(crate) fn group(axes: &[Axis], rules: &[u32]) -> Vec<Blocks> {
 
 struct Grouping<'a> {
     axes: &'a [Axis],
-    /// Same rules in every order; a set is the same range of all.
+    /// Rules in every order, the same ones in each; a set is the same range of all.
     orders: Vec<Vec<u32>>,
     /// Samples that a rule holds for, by rule and coordinate.
     masks: Vec<Mask>,

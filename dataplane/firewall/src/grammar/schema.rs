@@ -76,7 +76,7 @@ fn of_values(values: Values) -> Json {
     }
 }
 
-/// One value or a list of at least `least`; `open` to `any` and exceptions.
+/// Schema of a value, or of a list of at least `least`; `open` to `any` and exceptions.
 fn list(kinds: &[&Grammar], least: u8, open: bool) -> Json {
     let mut values: Vec<Json> = kinds.iter().map(|kind| reference(kind)).collect();
     let several = |values: Vec<Json>, least: u8| {

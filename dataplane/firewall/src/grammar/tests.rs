@@ -24,7 +24,7 @@ fn samples(kind: &Grammar) -> Vec<String> {
     all.map(str::to_owned).collect()
 }
 
-/// Other keys that a rule needs beside this one, for a value of this kind.
+/// Keys that a rule needs beside this one, for a value of this kind.
 fn companions(key: &str, kind: &Grammar) -> &'static str {
     match (key, kind.name) {
         ("icmp-type" | "not-icmp-type", "ICMPv6 types") => "protocol: icmpv6, ",

@@ -26,13 +26,13 @@ pub(crate) struct Key {
 /// Values that a key may have.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Values {
-    /// One value.
+    /// Single value.
     One(&'static Grammar),
-    /// One value or a list of them, of any of the kinds, with exceptions.
+    /// Value or a list of them, of any of the kinds, with exceptions.
     Some(&'static [&'static Grammar]),
     /// As [`Values::Some`], or an empty list.
     SomeOrNone(&'static [&'static Grammar]),
-    /// One value or a list of them, of which none may match: neither `any` nor exceptions.
+    /// Value or a list of them, of which none may match: neither `any` nor exceptions.
     NoneOf(&'static [&'static Grammar]),
     /// Map with keys of its own.
     Map(&'static [Key]),

@@ -164,7 +164,7 @@ pub(super) fn nest(count: usize) -> Vec<Match> {
     (0..count).map(rule).collect()
 }
 
-/// One network to one other, and rectangles of ports at random: most rules are hidden by earlier ones.
+/// Rules from a network to another, with rectangles of ports at random: most are hidden by earlier ones.
 pub(super) fn ports(count: usize) -> Vec<Match> {
     let mut dice = Dice(4);
     let (from, to) = (net(0x0a01_0000, 16), net(0x0a02_0300, 24));

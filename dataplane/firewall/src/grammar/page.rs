@@ -4,7 +4,10 @@
 use std::fmt::Write;
 
 use super::kinds;
-use crate::read::{DEFAULT_KEYS, Grammar, Key, POLICY_KEYS, RULE_KEYS, SET_KEYS, Values};
+use crate::read::{
+    DEFAULT_KEYS, Grammar, IN_LISTS, IN_POLICIES, IN_RULES, Key, POLICY_KEYS, RULE_KEYS, SET_KEYS,
+    Values,
+};
 
 const HEAD: &str = "# Policy grammar
 
@@ -39,6 +42,7 @@ pub fn page() -> String {
     keys(&mut page, "Keys of a named set", SET_KEYS);
     page.push_str(SETS);
     page.push_str(LISTS);
+    foreign(&mut page);
     page.push_str("\n## Values\n");
     for kind in kinds(POLICY_KEYS) {
         values(&mut page, kind);
@@ -68,6 +72,28 @@ fn keys(page: &mut String, title: &str, keys: &[Key]) {
             page,
             format_args!("| `{name}`{must} | {values} | {meaning} |"),
         );
+    }
+}
+
+/// Keys of other languages, with what to write for them.
+fn foreign(page: &mut String) {
+    line(page, format_args!("\n## Keys of other firewalls\n"));
+    line(
+        page,
+        format_args!("They are refused, with the sentence that says what to write."),
+    );
+    for (title, keys) in [
+        ("in a policy", IN_POLICIES),
+        ("in a rule", IN_RULES),
+        ("in a list", IN_LISTS),
+    ] {
+        line(page, format_args!("\n| {title} | |\n|---|---|"));
+        for foreign in keys {
+            line(
+                page,
+                format_args!("| `{}` | {} |", foreign.key, foreign.advice()),
+            );
+        }
     }
 }
 

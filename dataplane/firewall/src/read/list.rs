@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Lists of values: one plain value or several, with exceptions.
 
+use super::foreign::{Foreign, IN_LISTS};
 use super::kind::Kind;
 use super::reader::{Fields, Reader};
 use super::yaml::{Node, Value};
@@ -106,10 +107,13 @@ impl Reader<'_> {
         for node in self.nodes(fields.node(key), key) {
             match &node.value {
                 Value::Text(text) if text == ANY && K::GRAMMAR.any => items.any = Some(node.at),
-                Value::Map(_) => {
-                    items.excepted.get_or_insert(node.at);
-                    self.exceptions::<K>(node, key, &mut items.except);
-                }
+                Value::Map(_) => match self.exceptions::<K>(node, key) {
+                    Some(except) => {
+                        items.excepted.get_or_insert(node.at);
+                        items.except.extend(except);
+                    }
+                    None => items.count += 1,
+                },
                 _ => {
                     items.count += 1;
                     let values = self.item::<K>(node, key);
@@ -171,24 +175,46 @@ impl Reader<'_> {
             }
             // A map alone is no item of a list.
             Value::Map(_) => {
-                self.not_plain(node, key);
+                if !self.is_foreign(node, key) {
+                    self.not_plain(node, key);
+                }
                 &[]
             }
             _ => std::slice::from_ref(node),
         }
     }
 
-    /// Reads an item `except: ...` of a list.
-    fn exceptions<K: Kind>(&mut self, node: &Node<'_>, key: &str, except: &mut Vec<K::Value>) {
-        let Some(fields) = self.fields(node, &format!("an item of `{key}`"), &[EXCEPT]) else {
-            return;
-        };
+    /// Reads an item `except: ...` of a list; `None`, with a problem, if it is another map.
+    fn exceptions<K: Kind>(&mut self, node: &Node<'_>, key: &str) -> Option<Vec<K::Value>> {
+        if self.is_foreign(node, key) {
+            return None;
+        }
+        let fields = self.fields(node, &format!("an item of `{key}`"), &[EXCEPT], &[])?;
+        let mut except = Vec::new();
         for node in self.nodes(fields.node(EXCEPT), EXCEPT) {
             match &node.value {
                 Value::Map(_) => self.not_plain(node, EXCEPT),
                 _ => except.extend(self.item::<K>(node, EXCEPT)),
             }
         }
+        fields.has(EXCEPT).then_some(except)
+    }
+
+    /// Whether a map is an object of another language; if so, says what to write.
+    fn is_foreign(&mut self, node: &Node<'_>, key: &str) -> bool {
+        let Value::Map(entries) = &node.value else {
+            return false;
+        };
+        let found = entries.iter().find_map(|entry| {
+            let foreign = Foreign::find(&entry.key, IN_LISTS)?;
+            Some((entry, foreign))
+        });
+        let Some((entry, foreign)) = found else {
+            return false;
+        };
+        let what = format!("an item of `{key}`");
+        self.problem(entry.at, foreign.sentence(&what, &entry.key, &entry.value));
+        true
     }
 
     fn not_plain(&mut self, node: &Node<'_>, key: &str) {

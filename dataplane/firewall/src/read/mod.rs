@@ -4,6 +4,7 @@
 mod addresses;
 mod check;
 mod difference;
+mod foreign;
 mod headers;
 mod keys;
 mod kind;
@@ -24,6 +25,7 @@ use crate::named_set::NamedSets;
 use crate::policy::{Defaults, Policy, Rule, SegmentRange};
 use crate::problem::{Position, Problem};
 use crate::verdict::Verdict;
+pub(crate) use foreign::{IN_LISTS, IN_POLICIES, IN_RULES};
 pub(crate) use keys::{
     DEFAULT as DEFAULT_KEYS, Key, POLICY as POLICY_KEYS, RULE as RULE_KEYS, SET as SET_KEYS, Values,
 };
@@ -76,6 +78,13 @@ fn parse<T>(
         );
         return Err(vec![Problem::new(file, Position::default(), message)]);
     }
+    if let Some(sentence) = foreign::script(text) {
+        return Err(vec![Problem::new(
+            file,
+            Position { line: 1, column: 1 },
+            sentence,
+        )]);
+    }
     let mut problems = Vec::new();
     let root = match yaml::load(file, text, &mut problems) {
         Ok(root) => root,
@@ -84,6 +93,9 @@ fn parse<T>(
             return Err(problems);
         }
     };
+    if let Some(sentence) = foreign::document(&root) {
+        return Err(vec![Problem::new(file, root.at, sentence)]);
+    }
     let mut reader = Reader::new(file, problems, sets);
     match read(&mut reader, &root) {
         Some(value) if reader.count() == 0 => Ok(value),
@@ -93,7 +105,7 @@ fn parse<T>(
 
 /// Reads the tree of a policy. `None` only with a problem.
 fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<Policy> {
-    let fields = reader.keyed(root, "a policy", keys::POLICY)?;
+    let fields = reader.keyed(root, "a policy", keys::POLICY, foreign::IN_POLICIES)?;
     let name = reader.required::<NameKind>(&fields, "a policy", "name");
     let comment = reader.one::<CommentKind>(&fields, "comment");
     let audit = reader.one::<BooleanKind>(&fields, "audit").unwrap_or(false);
@@ -155,7 +167,7 @@ fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
     let Some(node) = fields.node("default") else {
         return default;
     };
-    if let Some(fields) = reader.keyed(node, "`default`", keys::DEFAULT) {
+    if let Some(fields) = reader.keyed(node, "`default`", keys::DEFAULT, &[]) {
         if let Some(verdict) = reader.one::<VerdictKind>(&fields, "ingress") {
             default.ingress = verdict;
         }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeSet;
 
+use super::foreign::Foreign;
 use super::keys::Key;
 use super::kind::Kind;
 use super::suggest::{closest, listed};
@@ -22,6 +23,8 @@ pub(super) struct Reader<'f> {
 pub(super) struct Fields<'n, 'a> {
     pub(super) at: Position,
     entries: Vec<&'n Entry<'a>>,
+    /// Keys that an unknown one was probably meant to be, so that they are not missing as well.
+    hinted: Vec<&'static str>,
 }
 
 impl<'n, 'a> Fields<'n, 'a> {
@@ -120,9 +123,10 @@ impl<'f> Reader<'f> {
         node: &'n Node<'a>,
         what: &str,
         keys: &[Key],
+        foreign: &'static [Foreign],
     ) -> Option<Fields<'n, 'a>> {
         let names: Vec<&'static str> = keys.iter().map(|key| key.name).collect();
-        self.fields(node, what, &names)
+        self.fields(node, what, &names, foreign)
     }
 
     /// Reads the entries of a map; keys that are not `allowed` are problems and left out.
@@ -131,6 +135,7 @@ impl<'f> Reader<'f> {
         node: &'n Node<'a>,
         what: &str,
         allowed: &[&'static str],
+        foreign: &'static [Foreign],
     ) -> Option<Fields<'n, 'a>> {
         let entries = match &node.value {
             Value::Map(entries) => entries,
@@ -145,24 +150,29 @@ impl<'f> Reader<'f> {
             }
         };
         let mut known = Vec::new();
+        let mut hinted = Vec::new();
         for entry in entries {
             if allowed.contains(&&*entry.key) {
                 known.push(entry);
                 continue;
             }
             let key = &entry.key;
-            let message = match closest(key, allowed) {
-                Some(meant) => format!("{what} has no key `{key}`; did you mean `{meant}`?"),
-                None => format!(
-                    "{what} has no key `{key}`; its keys are {}",
-                    listed(&without_negations(allowed), "and")
-                ),
+            let message = if let Some(foreign) = Foreign::find(key, foreign) {
+                hinted.extend(foreign.ours);
+                foreign.sentence(what, key, &entry.value)
+            } else if let Some(meant) = closest(key, allowed) {
+                hinted.push(meant);
+                format!("{what} has no key `{key}`; did you mean `{meant}`?")
+            } else {
+                let keys = listed(&without_negations(allowed), "and");
+                format!("{what} has no key `{key}`; its keys are {keys}")
             };
             self.problem(entry.at, message);
         }
         Some(Fields {
             at: node.at,
             entries: known,
+            hinted,
         })
     }
 
@@ -186,7 +196,7 @@ impl<'f> Reader<'f> {
         what: &str,
         key: &str,
     ) -> Option<K::Value> {
-        if !fields.has(key) {
+        if !fields.has(key) && !fields.hinted.contains(&key) {
             self.problem(fields.at, format!("{what} needs the key `{key}`"));
         }
         self.one::<K>(fields, key)

@@ -7,6 +7,7 @@ use sluice_packet::IpProto;
 
 use super::addresses::{MacKind, PrefixKind};
 use super::check::check;
+use super::foreign;
 use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
 use super::keys;
 use super::kind::Kind;
@@ -22,7 +23,7 @@ use crate::policy::Rule;
 /// Reads one rule. `None` only with a problem.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     let before = reader.count();
-    let fields = reader.keyed(node, "a rule", keys::RULE)?;
+    let fields = reader.keyed(node, "a rule", keys::RULE, foreign::IN_RULES)?;
     let name = reader.one::<RuleNameKind>(&fields, "name");
     let comment = reader.one::<CommentKind>(&fields, "comment");
     let directions = reader.required::<DirectionKind>(&fields, "a rule", "direction");

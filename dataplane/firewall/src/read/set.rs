@@ -35,7 +35,7 @@ impl NamedSet {
 
 /// Reads the tree of a set. `None` only with a problem.
 fn read_set(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<NamedSet> {
-    let fields = reader.keyed(root, "a set", keys::SET)?;
+    let fields = reader.keyed(root, "a set", keys::SET, &[])?;
     let name = reader.required::<NameKind>(&fields, "a set", "name");
     let comment = reader.one::<CommentKind>(&fields, "comment");
     let given: Vec<&str> = KINDS.into_iter().filter(|key| fields.has(key)).collect();

@@ -159,3 +159,38 @@ fn file_name(path: &Path) -> String {
         false => name.into_owned(),
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn files_are_named_as_in_the_folder_of_policies() {
+        let dir = tempfile::tempdir().unwrap();
+        let sets = dir.path().join(SETS);
+        std::fs::create_dir(&sets).unwrap();
+        std::fs::write(dir.path().join("a.yaml"), "name: a\nvlans: $v\n").unwrap();
+        std::fs::write(sets.join("v.yaml"), "name: v\nvlans: [7]\n").unwrap();
+        let names = |paths: &[PathBuf]| -> Vec<String> {
+            let found = read(paths).unwrap_or_else(|_| panic!("{paths:?}"));
+            found.into_iter().map(|file| file.name).collect()
+        };
+        assert_eq!(names(&[dir.path().to_owned()]), ["a.yaml", "sets/v.yaml"]);
+        assert_eq!(names(&[sets.join("v.yaml")]), ["sets/v.yaml"]);
+        let alone = [dir.path().join("a.yaml")];
+        assert_eq!(names(&alone), ["a.yaml"]);
+
+        // A policy that is checked alone finds the sets that lie beside it.
+        let named: Files = read(&alone)
+            .unwrap_or_else(|_| panic!("{alone:?}"))
+            .into_iter()
+            .map(|file| (file.path, file.text))
+            .collect();
+        let mut files = sets_beside(&named).unwrap_or_else(|_| panic!("{named:?}"));
+        assert_eq!(files.len(), 1);
+        files.extend(named);
+        let compiled = compile(0, &files, None).unwrap();
+        assert_eq!(statuses(&compiled.set)[0].vids, [7]);
+    }
+}

@@ -112,6 +112,23 @@ fn a_report_names_places() {
 }
 
 #[test]
+fn a_policy_that_is_only_tried_is_marked() {
+    let list = [false, true].map(|audit| -> PolicyStatus {
+        serde_json::from_value(json!({
+            "name": "a", "file": "a.yaml", "vids": [7], "rules": 1, "audit": audit,
+            "default_ingress": if audit { "audit" } else { "drop" }, "default_egress": "accept"
+        }))
+        .unwrap()
+    });
+    let text = squeeze(&policies(&list, Style::plain()));
+    let (_, rows) = text.split_once('\n').unwrap();
+    assert_eq!(
+        rows,
+        "a every 7 1 drop accept a.yaml\na (audit) every 7 1 audit accept a.yaml"
+    );
+}
+
+#[test]
 fn what_changed_is_shown_and_nothing_else() {
     let mut applied: PolicyReport = serde_json::from_value(json!({
         "problems": [],

@@ -195,3 +195,31 @@ pub fn no_problems(report: &PolicyReport) -> Result<(), ApiError> {
         Err(refusal::invalid(list(&report.problems)))
     }
 }
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used, reason = "a failed unwrap is a failed test")]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_changed_set_changes_the_policies_that_use_it() {
+        let files = |prefix: &str| -> Files {
+            let files = [
+                (
+                    "a.yaml",
+                    "name: a\nrules: [{direction: both, from: $n, verdict: drop}]\n".to_owned(),
+                ),
+                ("b.yaml", "name: b\n".to_owned()),
+                ("sets/n.yaml", format!("name: n\nprefixes: {prefix}\n")),
+            ];
+            files.map(|(name, text)| (name.to_owned(), text)).into()
+        };
+        let (before, after) = (files("10.0.0.0/8"), files("11.0.0.0/8"));
+        let old = policies::compile(1, &before, None).unwrap().set;
+        let new = policies::compile(2, &after, Some(&old)).unwrap().set;
+        let (old, new) = (texts(&old, &before), texts(&new, &after));
+        assert_ne!(old["a"], new["a"]);
+        assert_eq!(old["b"], new["b"]);
+        assert_eq!(new["a"].0, "a.yaml");
+    }
+}

@@ -40,8 +40,8 @@ const ICMP_TYPE: &str = "write `icmp-type: {}`, and its `protocol`";
 const ORDER: &str = "leave it out: rules are judged in the order in which they are written";
 const DIRECTIONS: &str = "leave it out, and write `direction: ingress` for frames towards the pod, `egress` \
                           for those from it; a policy has its `uplink`";
-const STATE: &str = "leave it out and write a rule for each direction, that of the answers with \
-                     `source-ports`: the firewall keeps no state";
+const STATE: &str =
+    "leave it out and write `stateful: true` in the policy: answers pass without a rule then";
 const CIDR: &str = "write `{}` alone, and what is excepted as an item `except` of the same list";
 
 /// Keys that others have in a policy: Kubernetes, nftables, OVN.

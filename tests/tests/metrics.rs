@@ -181,6 +181,8 @@ fn a_scrape_tells_of_the_engine_and_of_the_plugins() {
         "sluicegate_reaper",
         "sluicegate_cni_delegate",
         "sluicegate_uplink_nic",
+        "sluicegate_connections_refused",
+        "sluicegate_invalid_packets",
         "sluicegate_worker_drops",
         "sluicegate_uplink_drops",
     ];

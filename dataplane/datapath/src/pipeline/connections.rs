@@ -6,10 +6,9 @@ use sluice_firewall::connections::{Config, Quotas, Tick, Tracker};
 use crate::counters::ConnectionCounts;
 use crate::error::Error;
 
-/// IPv4 connections of one worker, 112 bytes each.
-const V4: usize = 1 << 17;
-/// IPv6 connections of one worker, 144 bytes each.
-const V6: usize = 1 << 15;
+/// Connections of one worker in each IP version, 112 bytes each in IPv4 and 144 in IPv6: 17 MiB, which a worker has
+/// whether or not it uses them, so that it never waits for the kernel.
+const PLACES: usize = 1 << 16;
 /// Connections that an attachment may have at least, however many attachments there are.
 const LEAST_SHARE: u32 = 256;
 /// Part of the places that is shared out, in eighths: a fuller table is slower.
@@ -33,14 +32,14 @@ pub(crate) struct Connections {
 }
 
 impl Connections {
-    /// Makes an empty table for attachments with slots below `attachments`. Its memory is the kernel's until it is used.
+    /// Makes an empty table for attachments with slots below `attachments`. Its memory is there at once.
     ///
     /// # Errors
     /// The kernel has not so much memory.
     pub(crate) fn new(attachments: usize) -> Result<Connections, Error> {
         let config = Config {
-            v4: V4,
-            v6: V6,
+            v4: PLACES,
+            v6: PLACES,
             attachments,
             ..Config::default()
         };
@@ -63,12 +62,11 @@ impl Connections {
     pub(crate) fn housekeeping(&mut self, now_ms: u64, figures: &ConnectionCounts) {
         self.tell(figures);
         self.grace_until_ms.get_or_insert(now_ms + GRACE_MS);
-        if self.tracker.is_empty() {
-            self.leaving.clear();
-            return;
-        }
         self.tracker.expire(Tick::of_millis(now_ms), TIMERS);
-        self.tracker.sweep_pairs(PAIRS, |_, _| {});
+        if self.tracker.pairs() > 0 {
+            // Rules were counted at each frame.
+            self.tracker.sweep_pairs(PAIRS, |_, _| {});
+        }
         if let Some(&slot) = self.leaving.last()
             && self.tracker.remove_attachment(slot, LEAVING)
         {
@@ -114,7 +112,7 @@ impl Connections {
     /// Divides the places among the attachments in `slots`.
     pub(crate) fn share(&mut self, slots: impl Iterator<Item = usize> + Clone) {
         let count = slots.clone().count().max(1);
-        let share = V6.min(V4) * SHARED_EIGHTHS / 8 / count;
+        let share = PLACES * SHARED_EIGHTHS / 8 / count;
         let all = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SHARE);
         let quotas = Quotas {
             all,

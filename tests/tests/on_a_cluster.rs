@@ -301,7 +301,13 @@ fn every_manifest_is_accepted(cluster: &WholeCluster) {
         let dry = ["apply", "--dry-run=server", "-k", &folder];
         cluster.kubectl(&dry).unwrap();
     }
-    for folder in ["samples/testpmd", "vfirewall"] {
+    for folder in [
+        "samples/testpmd",
+        "samples/vpp",
+        "samples/kernel-vf",
+        "devices",
+        "vfirewall",
+    ] {
         for entry in fs::read_dir(deploy().join(folder)).unwrap() {
             let file = entry.unwrap().path();
             let text = fs::read_to_string(&file).unwrap_or_default();

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Violations that a queue can find in memory that the peer writes.
 
+use sluice_peer::IndexFault;
+
 use crate::layout::{MAX_CHAIN, MAX_PACKET};
 
 /// Violation in a ring. The connection must end: its shared memory can no longer be trusted.
@@ -45,4 +47,13 @@ pub enum Fault {
     /// Touching the memory raised SIGBUS: the peer truncated it, or memory is exhausted.
     #[error("shared memory is gone: truncated by the peer, or memory is exhausted")]
     MemoryGone,
+}
+
+impl From<IndexFault> for Fault {
+    fn from(fault: IndexFault) -> Fault {
+        match fault {
+            IndexFault::Jump { ahead, allowed } => Fault::IndexJump { ahead, allowed },
+            IndexFault::Back { now, before } => Fault::IndexBack { now, before },
+        }
+    }
 }

@@ -10,9 +10,9 @@ use rustix::event::{EventfdFlags, eventfd};
 use sluice_mem::SharedRegion;
 
 use crate::fault::Fault;
-use crate::kick::Kicker;
 use crate::layout::{Descriptor, Direction, HEAD_AT, RingSpec, TAIL_AT, ring_bytes};
 use crate::queue::{OwnBuffers, Ring, RxBuffers, RxQueue, TxBuffers, TxQueue};
+use sluice_peer::Kicker;
 
 /// Bytes of a buffer.
 const BUFFER: u32 = 2048;
@@ -79,7 +79,7 @@ impl Side {
                 capacity: BUFFER,
             },
             zeros: vec![0; bytes],
-            kicker: Kicker::spawn(vec![event()?])?,
+            kicker: Kicker::spawn("memif-kick", vec![Some(event()?)])?,
         })
     }
 

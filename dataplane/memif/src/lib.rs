@@ -15,25 +15,23 @@
 //! of the shared memory at any time. What it does wrong ends its connection with a reason that
 //! names the violation: [`Refusal`] for the control side, [`Fault`] for the rings. Shared memory is only
 //! touched through [`sluice_mem::SharedRegion`], which forms no reference over it (memmap2 would),
-//! so this crate has no unsafe code. System calls go through rustix, and through nix where it has
-//! what rustix lacks (peer credentials), not through libc. A process that takes memory from peers (a server) should call
+//! so this crate has no unsafe code. Control sockets, interrupts and the pace of peers are sluice-peer's.
+//! System calls go through rustix, not through libc. A process that takes memory from peers (a server) should call
 //! [`sluice_mem::sigbus::install`] first.
 //!
 //! ```text
 //!  msg, text         bytes of messages           socket, listener   sending and receiving them
 //!  handshake         state machines without I/O  region, memory     checking and making memory
-//!  queue             rings and packets           kick               interrupting the peer
+//!  queue             rings and packets
 //!  endpoint          the thread of one memif     pod                a whole memif for a pod
 //! ```
 #![forbid(unsafe_code)]
 
-mod checks;
 pub mod endpoint;
 mod fault;
 #[cfg(feature = "fuzzing")]
 pub mod fuzzing;
 pub mod handshake;
-mod kick;
 pub mod layout;
 mod listener;
 mod memory;
@@ -46,16 +44,18 @@ mod socket;
 mod text;
 
 pub use endpoint::{
-    ConfigError, Connection, ConnectionId, EndpointConfig, EndpointCounts, EndpointHandle, Event,
-    Opener, Role,
+    ConfigError, Connection, ConnectionId, EndpointConfig, EndpointHandle, Event, Opener, Role,
 };
 pub use fault::Fault;
-pub use kick::{Kick, Kicker};
-pub use listener::{Listener, OpenError, connect, connect_in};
+pub use listener::{Listener, connect, connect_in};
 pub use pod::{LinkChange, Memif};
-pub use queue::{BURST, FrameList, Pushed, RxCounters, RxQueue, Sink, TxCounters, TxQueue};
+pub use queue::{Pushed, RxCounters, RxQueue, TxCounters, TxQueue};
 pub use refusal::Refusal;
-pub use socket::{Address, AddressError, Channel, PeerCred, Received};
+pub use sluice_peer::{
+    Address, AddressError, BURST, EndpointCounts, FrameList, Kick, Kicker, OpenError, PeerCred,
+    Sink,
+};
+pub use socket::{Channel, Received};
 pub use text::{Secret, Text};
 
 /// Name of this program as peers show it.

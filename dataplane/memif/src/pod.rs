@@ -7,12 +7,12 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::event::{EventfdFlags, Timespec, epoll, eventfd};
+use sluice_peer::Sink;
 
 use crate::endpoint::{
     self, ConfigError, Connection, EndpointConfig, EndpointHandle, Event, Opener,
 };
 use crate::fault::Fault;
-use crate::queue::Sink;
 
 /// Notices kept for an owner that does not ask; the link's state itself is never lost.
 const MAX_NOTICES: usize = 64;

@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks of the memory and the eventfds that a peer passes, before they are used.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use rustix::fs::SealFlags;
 use rustix::io::Errno;
 use sluice_mem::SharedRegion;
 
-use crate::checks::{check, disabled};
 use crate::refusal::Refusal;
+use sluice_peer::checks::{check, disabled};
 
 /// `f_type` of ordinary shared memory (linux/magic.h).
 const TMPFS_MAGIC: u64 = 0x0102_1994;
@@ -91,13 +91,7 @@ impl CheckedRegion {
 /// # Errors
 /// [`Refusal::NotEventfd`] with the kind of file it is.
 pub(crate) fn check_eventfd(fd: BorrowedFd<'_>) -> Result<(), Refusal> {
-    let link = format!("/proc/self/fd/{}", fd.as_fd().as_raw_fd());
-    match std::fs::read_link(link) {
-        Ok(target) if target.as_os_str() == "anon_inode:[eventfd]" => Ok(()),
-        _ if disabled("eventfd") => Ok(()),
-        Ok(target) => Err(Refusal::NotEventfd(target.display().to_string())),
-        Err(error) => Err(Refusal::NotEventfd(format!("unknown ({error})"))),
-    }
+    sluice_peer::check_eventfd(fd).map_err(Refusal::NotEventfd)
 }
 
 #[cfg(test)]
@@ -106,6 +100,7 @@ mod tests {
     use super::*;
     use rustix::event::{EventfdFlags, eventfd};
     use rustix::fs::{MemfdFlags, fcntl_add_seals, fcntl_get_seals, ftruncate, memfd_create};
+    use std::os::fd::AsFd;
 
     fn map(fd: OwnedFd, size: u64, allow_unsealed: bool) -> Result<SharedRegion, Refusal> {
         check_memory(fd, size, allow_unsealed)?.map()

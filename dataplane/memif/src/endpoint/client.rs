@@ -6,10 +6,10 @@ use std::time::Instant;
 
 use super::client_handshake::ClientHandshake;
 use super::link::Link;
-use super::wait::wait;
 use super::{Endpoint, Event};
-use crate::kick::Kicker;
 use crate::refusal::Refusal;
+use sluice_peer::Kicker;
+use sluice_peer::wait;
 
 enum ClientLink {
     /// No connection; the next try comes at that moment.

@@ -14,8 +14,9 @@ use crate::layout::Direction;
 use crate::memory::Plan;
 use crate::queue::{Ring, RxBuffers, TxBuffers};
 use crate::refusal::Refusal;
-use crate::socket::{Channel, PeerCred};
+use crate::socket::Channel;
 use crate::text::Text;
+use sluice_peer::PeerCred;
 
 /// Client's handshake with one server.
 pub(super) struct ClientHandshake {

@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use crate::kick::MAX_QUEUES;
 use crate::layout::MAX_LOG2;
 use crate::text::Secret;
+use sluice_peer::MAX_QUEUES;
 
 /// Role in the protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -94,21 +94,6 @@ impl EndpointConfig {
         }
         Ok(())
     }
-
-    /// Name of the thread: at most 15 bytes, the kernel's limit, and none that it refuses.
-    pub(super) fn thread_name(&self) -> String {
-        let mut name: String = self
-            .name
-            .chars()
-            .filter(|c| !c.is_control())
-            .map(|c| if c == '\0' { ' ' } else { c })
-            .collect();
-        name.insert_str(0, "memif-");
-        while name.len() > 15 {
-            name.pop();
-        }
-        name
-    }
 }
 
 #[cfg(test)]
@@ -129,11 +114,5 @@ mod tests {
         assert!(bad(|c| c.log2_ring_size = 0));
         assert!(bad(|c| c.log2_ring_size = 15));
         assert!(bad(|c| c.buffer_size = 63));
-    }
-
-    #[test]
-    fn thread_names_fit() {
-        let config = EndpointConfig::new(Role::Client, "a-very-long-näme\0");
-        assert!(config.thread_name().len() <= 15);
     }
 }

@@ -5,11 +5,11 @@ use std::os::fd::OwnedFd;
 
 use super::{Connection, ConnectionId, send_disconnect};
 use crate::fault::Fault;
-use crate::kick::Kicker;
 use crate::msg::Message;
 use crate::queue::{Ring, RxBuffers, RxQueue, TxBuffers, TxQueue};
 use crate::refusal::Refusal;
 use crate::socket::Channel;
+use sluice_peer::Kicker;
 
 /// Ring of a finished handshake, with its eventfd.
 pub(super) struct RingEnd {
@@ -35,7 +35,8 @@ impl Queues {
             .into_iter()
             .map(|(part, buffers)| ((part.ring, buffers), part.event))
             .unzip();
-        let kicker = Kicker::spawn(events).map_err(|e| Refusal::Allocation(e.to_string()))?;
+        let kicker = Kicker::spawn("memif-kick", events.into_iter().map(Some).collect())
+            .map_err(|e| Refusal::Allocation(e.to_string()))?;
         let tx = tx
             .into_iter()
             .enumerate()
@@ -125,6 +126,6 @@ pub(super) struct Established {
     pub(super) queues: Queues,
     pub(super) peer_program: String,
     pub(super) peer_name: String,
-    pub(super) peer: crate::socket::PeerCred,
+    pub(super) peer: sluice_peer::PeerCred,
     pub(super) shared_bytes: u64,
 }

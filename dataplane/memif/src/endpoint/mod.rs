@@ -8,12 +8,9 @@
 mod client;
 mod client_handshake;
 mod config;
-mod counts;
 mod link;
-mod pace;
 mod server;
 mod server_handshake;
-mod wait;
 
 use std::fmt;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -24,15 +21,13 @@ use std::time::{Duration, Instant};
 use rustix::event::{EventfdFlags, eventfd};
 
 pub use config::{ConfigError, EndpointConfig, Role};
-pub use counts::EndpointCounts;
 
-use counts::SharedCounts;
-use pace::Pace;
+use sluice_peer::{Address, EndpointCounts, OpenError, Pace, PeerCred, SharedCounts};
 
-use crate::listener::{self, Listener, OpenError};
+use crate::listener::{self, Listener};
 use crate::queue::{RxQueue, TxQueue};
 use crate::refusal::Refusal;
-use crate::socket::{Address, Channel, PeerCred};
+use crate::socket::Channel;
 
 /// Opens an endpoint's control sockets, called on the endpoint's thread. An [`Address`] is one; the
 /// engine has its own, which goes to the pod's network namespace first.
@@ -236,7 +231,7 @@ pub fn spawn(
         config,
     };
     let thread = std::thread::Builder::new()
-        .name(endpoint.config.thread_name())
+        .name(sluice_peer::thread_name("memif", &endpoint.config.name))
         .spawn(move || match endpoint.config.role {
             Role::Server => server::run(&mut endpoint),
             Role::Client => client::run(&mut endpoint),
@@ -266,7 +261,13 @@ impl Endpoint {
     }
 
     pub(crate) fn emit(&mut self, event: Event) {
-        self.control.counts.event(&event);
+        let counts = &self.control.counts;
+        match &event {
+            Event::Connected(_) => counts.made(),
+            Event::Disconnected { reason, .. } if reason.is_violation() => counts.broken(),
+            Event::Refused { .. } => counts.refused(),
+            Event::Disconnected { .. } | Event::Waiting(_) => {}
+        }
         (self.on_event)(event);
     }
 

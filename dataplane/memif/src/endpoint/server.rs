@@ -6,14 +6,15 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use super::link::Link;
-use super::pace::Allowance;
 use super::server_handshake::ServerHandshake;
-use super::wait::{sooner, wait};
 use super::{Endpoint, Event};
-use crate::kick::Kicker;
 use crate::listener::Listener;
 use crate::refusal::Refusal;
-use crate::socket::{Channel, PeerCred};
+use crate::socket::Channel;
+use sluice_peer::Allowance;
+use sluice_peer::Kicker;
+use sluice_peer::PeerCred;
+use sluice_peer::{sooner, wait};
 
 /// Most handshakes at once: each holds the fds it was sent. One without INIT is dropped first.
 const MAX_HANDSHAKES: usize = 4;
@@ -45,7 +46,7 @@ pub(super) fn run(endpoint: &mut Endpoint) {
         link: None,
         stuck: None,
         handshakes: VecDeque::new(),
-        allowance: Allowance::new(Instant::now()),
+        allowance: Allowance::of_connections(Instant::now()),
     };
     while server.turn() {}
     server.end();

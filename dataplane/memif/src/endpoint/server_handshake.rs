@@ -9,14 +9,15 @@ use sluice_mem::SharedRegion;
 
 use super::EndpointConfig;
 use super::link::{Established, Queues, RingEnd};
-use crate::checks::check;
 use crate::handshake::{ServerMachine, ServerParams, ServerWork};
 use crate::layout::{COOKIE, Direction};
 use crate::queue::{Ring, RxBuffers, TxBuffers};
 use crate::refusal::Refusal;
 use crate::region::{self, CheckedRegion};
-use crate::socket::{Channel, PeerCred, Received};
+use crate::socket::{Channel, Received};
 use crate::text::Text;
+use sluice_peer::PeerCred;
+use sluice_peer::checks::check;
 
 /// Most regions of one client. Reference clients have one or two, zero-copy ones a few more.
 const MAX_REGIONS: u16 = 16;

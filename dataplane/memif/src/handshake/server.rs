@@ -1,11 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! State machine of the server's handshake: the peer owns the memory, so every message is checked.
 
-use crate::checks::check;
 use crate::layout::{Direction, MAX_LOG2, RING_ALIGN, RingSpec};
 use crate::msg::{AddRing, Hello, Init, MODE_ETHERNET, Message, VERSION};
 use crate::refusal::Refusal;
 use crate::text::{Secret, Text};
+use sluice_peer::checks::check;
 
 /// Limits that a server offers and requirements that it makes.
 #[derive(Debug, Clone)]

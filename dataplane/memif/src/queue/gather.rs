@@ -4,9 +4,9 @@
 use sluice_mem::SharedRegion;
 
 use super::ring::Ring;
-use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, FLAG_NEXT, MAX_CHAIN};
+use sluice_peer::checks::check;
 
 /// Descriptor of no bytes.
 pub(super) const EMPTY: Descriptor = Descriptor {

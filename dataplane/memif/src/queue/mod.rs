@@ -8,13 +8,11 @@
 mod counters;
 mod gather;
 mod own_buffers;
-mod peer_index;
 mod plain;
 mod prefetched;
 mod ring;
 mod rx;
 mod scan;
-mod sink;
 mod tx;
 
 pub use counters::{Pushed, RxCounters, TxCounters};
@@ -22,11 +20,8 @@ pub(crate) use own_buffers::OwnBuffers;
 pub(crate) use ring::Ring;
 pub(crate) use rx::RxBuffers;
 pub use rx::RxQueue;
-pub use sink::{FrameList, Sink};
 pub(crate) use tx::TxBuffers;
 pub use tx::TxQueue;
-
-pub use sink::BURST;
 
 #[cfg(test)]
 mod tests;

@@ -7,9 +7,9 @@ use sluice_mem::SharedRegion;
 
 use super::own_buffers::OwnBuffers;
 use super::ring::Ring;
-use super::sink::{BURST, Sink};
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_PACKET};
+use sluice_peer::{BURST, Sink};
 
 /// Checked packet of one descriptor.
 #[derive(Debug, Clone, Copy, Default)]

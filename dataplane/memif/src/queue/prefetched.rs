@@ -6,9 +6,9 @@ use sluice_mem::SharedRegion;
 use super::gather::posted;
 use super::own_buffers::OwnBuffers;
 use super::ring::Ring;
-use super::sink::BURST;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_PACKET};
+use sluice_peer::BURST;
 
 /// Buffer that the peer posted, read and checked once.
 #[derive(Debug, Clone, Copy, Default)]

@@ -6,15 +6,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use sluice_mem::SharedRegion;
+use sluice_peer::checks::check;
+use sluice_peer::{BURST, PeerIndex, Sink};
 
 use super::counters::RxCounters;
 use super::own_buffers::OwnBuffers;
-use super::peer_index::PeerIndex;
 use super::plain::{self, Piece, Pieces, Within};
 use super::ring::Ring;
 use super::scan::{SEGMENTS, Scan, Segment, copy, outside};
-use super::sink::{BURST, Sink};
-use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::Descriptor;
 
@@ -238,7 +237,7 @@ impl RxQueue {
             RxBuffers::Own(..) => self.ring.peer_tail()?,
         };
         // As a client, all buffers are always posted: the furthest is the ring's size in both.
-        self.peer.update(read, self.next, self.ring.size())
+        Ok(self.peer.update(read, self.next, self.ring.size())?)
     }
 
     #[inline(always)]

@@ -6,10 +6,10 @@ use sluice_mem::SharedRegion;
 
 use super::counters::RxCounters;
 use super::ring::Ring;
-use super::sink::{BURST, Sink};
-use crate::checks::check;
 use crate::fault::Fault;
 use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
+use sluice_peer::checks::check;
+use sluice_peer::{BURST, Sink};
 
 /// Most descriptors of one call: a burst of single ones and the longest chain.
 pub(super) const SEGMENTS: usize = 4 * BURST;

@@ -12,8 +12,8 @@ use sluice_mem::SharedRegion;
 
 use super::*;
 use crate::Fault;
-use crate::kick::Kicker;
 use crate::layout::{Descriptor, Direction, FLAG_NEXT, RingSpec, ring_bytes};
+use sluice_peer::{FrameList, Kicker};
 
 const LOG2: u8 = 4;
 const SIZE: u16 = 1 << LOG2;
@@ -47,7 +47,7 @@ impl Rig {
         Rig {
             region,
             ring,
-            kicker: Kicker::spawn(vec![event()]).unwrap(),
+            kicker: Kicker::spawn("memif-kick", vec![Some(event())]).unwrap(),
         }
     }
 

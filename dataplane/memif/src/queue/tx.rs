@@ -8,13 +8,11 @@ use sluice_mem::SharedRegion;
 use super::counters::{Pushed, TxCounters};
 use super::gather::{Fit, Gather, posted};
 use super::own_buffers::OwnBuffers;
-use super::peer_index::PeerIndex;
 use super::prefetched::PrefetchedBuffers;
 use super::ring::Ring;
-use super::sink::BURST;
 use crate::fault::Fault;
-use crate::kick::Kick;
 use crate::layout::{Descriptor, MAX_CHAIN, MAX_PACKET};
+use sluice_peer::{BURST, Kick, PeerIndex};
 
 /// Owner of the buffers that are filled.
 #[derive(Debug)]

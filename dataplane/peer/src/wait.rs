@@ -8,7 +8,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 /// Waits until one of `fds` is readable or broken, or `until` is past. Returns for each fd whether it
 /// is. Errors count as readiness: the read then returns them.
-pub(super) fn wait(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
+pub fn wait(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> {
     let mut polled: Vec<PollFd<'_>> = fds
         .iter()
         .map(|fd| PollFd::from_borrowed_fd(*fd, PollFlags::IN))
@@ -28,7 +28,7 @@ pub(super) fn wait(fds: &[BorrowedFd<'_>], until: Option<Instant>) -> Vec<bool> 
 }
 
 /// Earlier of two deadlines.
-pub(super) fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
+pub fn sooner(a: Option<Instant>, b: Option<Instant>) -> Option<Instant> {
     match (a, b) {
         (Some(a), Some(b)) => Some(a.min(b)),
         (a, b) => a.or(b),

@@ -8,15 +8,15 @@
 
 use std::io::IoSliceMut;
 use std::os::fd::OwnedFd;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{JoinHandle, Thread};
 use std::time::{Duration, Instant};
 
 use rustix::io::ReadWriteFlags;
 
-/// Most transmit queues of one connection that can ask for interrupts.
-pub(crate) const MAX_QUEUES: usize = 64;
+/// Most queues of one connection that can ask for interrupts.
+pub const MAX_QUEUES: usize = 64;
 
 /// Time for which [`Kicker::stop`] tries to free a thread that the peer holds.
 const STOP_LIMIT: Duration = Duration::from_secs(1);
@@ -26,8 +26,15 @@ struct Shared {
     /// Bit n: queue n wants its peer interrupted.
     wanted: AtomicU64,
     stop: AtomicBool,
-    /// Eventfd of queue n at index n.
-    eventfds: Vec<OwnedFd>,
+    /// Eventfd of queue n at index n; none: the peer wants no interrupts for that queue.
+    eventfds: Vec<Mutex<Option<Arc<OwnedFd>>>>,
+    /// Eventfd that the thread is writing.
+    writing: Mutex<Option<Arc<OwnedFd>>>,
+}
+
+/// Contents of a lock; nothing that could panic is done under one.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Thread that interrupts one peer.
@@ -37,7 +44,7 @@ pub struct Kicker {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Handle by which one transmit queue asks for an interrupt.
+/// Handle by which one queue asks for an interrupt.
 #[derive(Debug, Clone)]
 pub struct Kick {
     shared: Arc<Shared>,
@@ -58,20 +65,22 @@ impl Kick {
 }
 
 impl Kicker {
-    /// Starts the thread for the eventfds of at most 64 queues.
+    /// Starts the thread for the eventfds of at most 64 queues; `name` has at most 15 bytes.
     ///
     /// # Errors
     /// No thread could be started.
-    pub fn spawn(eventfds: Vec<OwnedFd>) -> std::io::Result<Kicker> {
+    pub fn spawn(name: &str, eventfds: Vec<Option<OwnedFd>>) -> std::io::Result<Kicker> {
         debug_assert!(eventfds.len() <= MAX_QUEUES);
+        let eventfds = eventfds.into_iter();
         let shared = Arc::new(Shared {
             wanted: AtomicU64::new(0),
             stop: AtomicBool::new(false),
-            eventfds,
+            eventfds: eventfds.map(|fd| Mutex::new(fd.map(Arc::new))).collect(),
+            writing: Mutex::new(None),
         });
         let theirs = Arc::clone(&shared);
         let thread = std::thread::Builder::new()
-            .name("memif-kick".to_owned())
+            .name(name.to_owned())
             .spawn(move || serve(&theirs))?;
         Ok(Kicker {
             shared,
@@ -91,6 +100,14 @@ impl Kicker {
         })
     }
 
+    /// Replaces the eventfd of queue `queue`, without waiting for a thread that the peer holds in a
+    /// write to the old one: until the peer lets it go, there are no interrupts.
+    pub fn replace(&self, queue: usize, eventfd: Option<OwnedFd>) {
+        if let Some(slot) = self.shared.eventfds.get(queue) {
+            *lock(slot) = eventfd.map(Arc::new);
+        }
+    }
+
     /// Ends the thread. If the peer holds it in a write, its eventfds are emptied until it is free;
     /// after a second of that the kicker comes back: there must be no other for this peer until
     /// [`Kicker::gone`], or each connection would leave a thread behind.
@@ -103,7 +120,7 @@ impl Kicker {
 
     /// Whether the thread of a kicker that would not stop has ended by now. Does not wait.
     pub fn gone(&self) -> bool {
-        self.shared.eventfds.iter().for_each(drain);
+        self.shared.free();
         self.thread.as_ref().is_none_or(JoinHandle::is_finished)
     }
 
@@ -119,9 +136,7 @@ impl Kicker {
                 self.thread = Some(thread);
                 return false;
             }
-            for eventfd in &self.shared.eventfds {
-                drain(eventfd);
-            }
+            self.shared.free();
             std::thread::sleep(Duration::from_millis(1));
         }
         // It is finished: this does not wait. The thread cannot panic.
@@ -132,6 +147,16 @@ impl Kicker {
 impl Drop for Kicker {
     fn drop(&mut self) {
         self.end();
+    }
+}
+
+impl Shared {
+    /// Empties the eventfd in whose write the peer may hold the thread.
+    fn free(&self) {
+        let held = lock(&self.writing).clone();
+        if let Some(eventfd) = held {
+            drain(&eventfd);
+        }
     }
 }
 
@@ -146,10 +171,16 @@ fn serve(shared: &Shared) {
         while wanted != 0 && !shared.stop.load(Ordering::Acquire) {
             let queue = wanted.trailing_zeros() as usize;
             wanted &= wanted - 1;
-            if let Some(eventfd) = shared.eventfds.get(queue) {
+            let eventfd = shared
+                .eventfds
+                .get(queue)
+                .and_then(|slot| lock(slot).clone());
+            if let Some(eventfd) = eventfd {
+                *lock(&shared.writing) = Some(Arc::clone(&eventfd));
                 // EAGAIN: the counter is full, so the peer has an interrupt waiting. No other
                 // error can be mended from here.
-                let _ = rustix::io::write(eventfd, &1_u64.to_ne_bytes());
+                let _ = rustix::io::write(&*eventfd, &1_u64.to_ne_bytes());
+                *lock(&shared.writing) = None;
             }
         }
     }
@@ -182,7 +213,7 @@ mod tests {
             .map(|_| eventfd(0, EventfdFlags::NONBLOCK).unwrap())
             .collect();
         let theirs: Vec<OwnedFd> = fds.iter().map(|fd| fd.try_clone().unwrap()).collect();
-        let kicker = Kicker::spawn(fds).unwrap();
+        let kicker = Kicker::spawn("test-kick", fds.into_iter().map(Some).collect()).unwrap();
         let kick = kicker.kick(1).unwrap();
         assert!(kicker.kick(2).is_none());
         for _ in 0..100 {
@@ -201,9 +232,30 @@ mod tests {
         let fd = eventfd(0, EventfdFlags::empty()).unwrap();
         let theirs = fd.try_clone().unwrap();
         rustix::io::write(&theirs, &(u64::MAX - 1).to_ne_bytes()).unwrap();
-        let kicker = Kicker::spawn(vec![fd]).unwrap();
+        let kicker = Kicker::spawn("test-kick", vec![Some(fd)]).unwrap();
         kicker.kick(0).unwrap().request();
         std::thread::sleep(Duration::from_millis(50));
         assert!(kicker.stop().is_ok(), "the thread was freed");
+    }
+
+    #[test]
+    fn an_eventfd_is_replaced_while_the_peer_holds_the_thread_in_the_old_one() {
+        let full = eventfd(0, EventfdFlags::empty()).unwrap();
+        rustix::io::write(&full, &(u64::MAX - 1).to_ne_bytes()).unwrap();
+        let kicker = Kicker::spawn("test-kick", vec![Some(full.try_clone().unwrap())]).unwrap();
+        let kick = kicker.kick(0).unwrap();
+        kick.request();
+        std::thread::sleep(Duration::from_millis(20));
+        let next = eventfd(0, EventfdFlags::NONBLOCK).unwrap();
+        kicker.replace(0, Some(next.try_clone().unwrap()));
+        kick.request();
+        assert!(!readable(&next, 20), "the thread is held");
+        drain(&full);
+        assert!(readable(&next, 999), "the request was not forgotten");
+        kicker.replace(0, None);
+        drain(&next);
+        kick.request();
+        assert!(!readable(&next, 20), "no interrupts are wanted");
+        assert!(kicker.stop().is_ok());
     }
 }

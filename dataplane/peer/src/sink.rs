@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 
-/// Most packets of one [`RxQueue::recv`](super::RxQueue::recv).
+/// Most packets that a queue hands out at once.
 pub const BURST: usize = 64;
 
 /// Receiver of packets: gives room for each, into which the queue copies it.

@@ -15,7 +15,7 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 
 /// Pauses after failures.
 #[derive(Debug)]
-pub(super) struct Pace {
+pub struct Pace {
     /// Pause after the first failure that is not free.
     first: Duration,
     /// Longest pause.
@@ -30,12 +30,12 @@ pub(super) struct Pace {
 impl Pace {
     /// Pauses of an endpoint that listens. A client that is started twice, or again with another
     /// secret, waits for nothing.
-    pub(super) fn of_server() -> Pace {
+    pub fn of_server() -> Pace {
         Pace::new(Duration::from_millis(20), Duration::from_millis(500), 3)
     }
 
     /// Pauses of an endpoint that connects: its peer may not be there yet.
-    pub(super) fn of_client() -> Pace {
+    pub fn of_client() -> Pace {
         Pace::new(Duration::from_millis(100), Duration::from_secs(1), 0)
     }
 
@@ -51,7 +51,7 @@ impl Pace {
     }
 
     /// Notes a failure. Returns the pause that it costs, if it costs one.
-    pub(super) fn failed(&mut self, now: Instant) -> Option<Duration> {
+    pub fn failed(&mut self, now: Instant) -> Option<Duration> {
         let recent = self
             .failed
             .is_some_and(|failed| now.duration_since(failed) < FORGOTTEN);
@@ -65,7 +65,7 @@ impl Pace {
     }
 
     /// Notes how long a connection lasted that ends now.
-    pub(super) fn lasted(&mut self, time: Duration) {
+    pub fn lasted(&mut self, time: Duration) {
         if time >= GOOD {
             self.failures = 0;
             self.failed = None;
@@ -73,33 +73,40 @@ impl Pace {
     }
 
     /// End of the pause, if there is one at `now`.
-    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+    pub fn until(&self, now: Instant) -> Option<Instant> {
         self.until.filter(|until| *until > now)
     }
 }
 
-/// Connections that may be accepted: a token bucket.
+/// Things that a peer may ask for: a token bucket.
 #[derive(Debug)]
-pub(super) struct Allowance {
+pub struct Allowance {
+    /// Tokens that may be taken at once.
+    depth: u32,
+    /// Time in which one more comes.
+    interval: Duration,
     tokens: u32,
     filled: Instant,
 }
 
 impl Allowance {
-    /// Connections at once.
-    const DEPTH: u32 = 64;
-    /// Time in which one more is allowed.
-    const INTERVAL: Duration = Duration::from_millis(10);
+    /// Connections that may be accepted: 64 at once, then one each 10 ms.
+    pub fn of_connections(now: Instant) -> Allowance {
+        Allowance::new(64, Duration::from_millis(10), now)
+    }
 
-    pub(super) fn new(now: Instant) -> Allowance {
+    /// Full bucket of `depth` tokens, to which one is added each `interval`.
+    pub fn new(depth: u32, interval: Duration, now: Instant) -> Allowance {
         Allowance {
-            tokens: Allowance::DEPTH,
+            depth,
+            interval: interval.max(Duration::from_millis(1)),
+            tokens: depth,
             filled: now,
         }
     }
 
     /// Takes a token, if there is one.
-    pub(super) fn take(&mut self, now: Instant) -> bool {
+    pub fn take(&mut self, now: Instant) -> bool {
         self.fill(now);
         match self.tokens.checked_sub(1) {
             Some(left) => {
@@ -111,22 +118,22 @@ impl Allowance {
     }
 
     /// Moment of the next token, if there is none at `now`.
-    pub(super) fn until(&mut self, now: Instant) -> Option<Instant> {
+    pub fn until(&mut self, now: Instant) -> Option<Instant> {
         self.fill(now);
-        (self.tokens == 0).then_some(self.filled + Allowance::INTERVAL)
+        (self.tokens == 0).then_some(self.filled + self.interval)
     }
 
     fn fill(&mut self, now: Instant) {
         let gone = now.saturating_duration_since(self.filled).as_millis();
-        let earned = gone / Allowance::INTERVAL.as_millis();
+        let earned = gone / self.interval.as_millis();
         let earned = u32::try_from(earned).unwrap_or(u32::MAX);
         self.tokens = self.tokens.saturating_add(earned);
-        if self.tokens >= Allowance::DEPTH {
-            self.tokens = Allowance::DEPTH;
+        if self.tokens >= self.depth {
+            self.tokens = self.depth;
             self.filled = now;
         } else {
             // The part of an interval that is over counts for the next token.
-            self.filled += Allowance::INTERVAL * earned;
+            self.filled += self.interval * earned;
         }
     }
 }
@@ -174,7 +181,7 @@ mod tests {
     #[test]
     fn connections_are_allowed_at_a_rate() {
         let now = Instant::now();
-        let mut allowance = Allowance::new(now);
+        let mut allowance = Allowance::of_connections(now);
         assert_eq!(allowance.until(now), None);
         assert_eq!((0..1000).filter(|_| allowance.take(now)).count(), 64);
         let next = allowance.until(now);

@@ -4,8 +4,6 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use super::Event;
-
 /// Counts of one endpoint since it was started.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct EndpointCounts {
@@ -21,9 +19,9 @@ pub struct EndpointCounts {
     pub pause_left: Duration,
 }
 
-/// The counts, shared between the thread and the owner.
+/// Counts shared between an endpoint's thread and its owner.
 #[derive(Debug, Default)]
-pub(super) struct SharedCounts(Mutex<Counted>);
+pub struct SharedCounts(Mutex<Counted>);
 
 #[derive(Debug, Default)]
 struct Counted {
@@ -32,26 +30,30 @@ struct Counted {
 }
 
 impl SharedCounts {
-    /// Counts an event.
-    pub(super) fn event(&self, event: &Event) {
-        let counts = &mut self.lock().counts;
-        match event {
-            Event::Connected(_) => counts.made += 1,
-            Event::Disconnected { reason, .. } if reason.is_violation() => counts.broken += 1,
-            Event::Refused { .. } => counts.refused += 1,
-            Event::Disconnected { .. } | Event::Waiting(_) => {}
-        }
+    /// Counts a connection that was made.
+    pub fn made(&self) {
+        self.lock().counts.made += 1;
+    }
+
+    /// Counts a connection that ended because the peer broke the protocol.
+    pub fn broken(&self) {
+        self.lock().counts.broken += 1;
+    }
+
+    /// Counts a handshake that failed.
+    pub fn refused(&self) {
+        self.lock().counts.refused += 1;
     }
 
     /// Counts a pause.
-    pub(super) fn paused(&self, until: Instant) {
+    pub fn paused(&self, until: Instant) {
         let mut counted = self.lock();
         counted.counts.pauses += 1;
         counted.paused_until = Some(until);
     }
 
     /// Returns the counts at this moment.
-    pub(super) fn read(&self) -> EndpointCounts {
+    pub fn read(&self) -> EndpointCounts {
         let counted = self.lock();
         let left = counted
             .paused_until

@@ -13,13 +13,13 @@ const VARIABLE: &str = "SLUICE_WITHOUT_CHECK";
 /// Whether the check of this name is disabled.
 #[inline(always)]
 #[cfg(not(feature = "mutations"))]
-pub(crate) const fn disabled(_name: &str) -> bool {
+pub const fn disabled(_name: &str) -> bool {
     false
 }
 
 /// Whether the check of this name is disabled.
 #[cfg(feature = "mutations")]
-pub(crate) fn disabled(name: &str) -> bool {
+pub fn disabled(name: &str) -> bool {
     static NAMED: std::sync::OnceLock<Option<String>> = std::sync::OnceLock::new();
     let named = NAMED.get_or_init(|| std::env::var(VARIABLE).ok());
     named.as_deref() == Some(name)
@@ -27,6 +27,7 @@ pub(crate) fn disabled(name: &str) -> bool {
 
 /// Returns `Err($error)` from the enclosing function or closure unless `$holds`, or unless the check
 /// of this name is disabled.
+#[macro_export]
 macro_rules! check {
     ($name:literal, $holds:expr, $error:expr $(,)?) => {
         if !($holds) && !$crate::checks::disabled($name) {
@@ -34,4 +35,4 @@ macro_rules! check {
         }
     };
 }
-pub(crate) use check;
+pub use crate::check;

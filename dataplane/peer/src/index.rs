@@ -2,18 +2,36 @@
 //! Index that the peer moves, checked at every read.
 
 use crate::checks::check;
-use crate::fault::Fault;
+
+/// Violation of a ring's index by the peer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IndexFault {
+    /// Index that is further ahead of ours than the ring allows.
+    Jump {
+        /// Distance from our index, modulo 65536.
+        ahead: u16,
+        /// Largest distance of an honest peer.
+        allowed: u16,
+    },
+    /// Index that went back.
+    Back {
+        /// Distance from our index now.
+        now: u16,
+        /// Distance before.
+        before: u16,
+    },
+}
 
 /// Peer's ring index, kept as its distance from ours; checks that it neither jumps nor goes back.
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct PeerIndex {
+pub struct PeerIndex {
     /// Distance of the peer's index from ours at the last read, less what was taken since.
     ahead: u16,
 }
 
 impl PeerIndex {
     /// Index of a peer that is `ahead` of ours.
-    pub(super) fn ahead_by(ahead: u16) -> PeerIndex {
+    pub fn ahead_by(ahead: u16) -> PeerIndex {
         PeerIndex { ahead }
     }
 
@@ -23,18 +41,18 @@ impl PeerIndex {
     /// # Errors
     /// The index jumped or went back.
     #[inline(always)]
-    pub(crate) fn update(&mut self, read: u16, ours: u16, allowed: u16) -> Result<u16, Fault> {
+    pub fn update(&mut self, read: u16, ours: u16, allowed: u16) -> Result<u16, IndexFault> {
         let ahead = read.wrapping_sub(ours);
         check!(
             "index-jump",
             ahead <= allowed,
-            Fault::IndexJump { ahead, allowed }
+            IndexFault::Jump { ahead, allowed }
         );
         let before = self.ahead;
         check!(
             "index-back",
             ahead >= before,
-            Fault::IndexBack { now: ahead, before }
+            IndexFault::Back { now: ahead, before }
         );
         self.ahead = ahead;
         Ok(ahead)
@@ -42,13 +60,13 @@ impl PeerIndex {
 
     /// Distance at the last read, less what was taken since.
     #[inline(always)]
-    pub(crate) fn ahead(&self) -> u16 {
+    pub fn ahead(&self) -> u16 {
         self.ahead
     }
 
     /// Moves our own index on by `taken`, at most the distance.
     #[inline(always)]
-    pub(crate) fn take(&mut self, taken: u16) {
+    pub fn take(&mut self, taken: u16) {
         debug_assert!(taken <= self.ahead);
         self.ahead = self.ahead.wrapping_sub(taken);
     }
@@ -65,21 +83,21 @@ mod tests {
         assert_eq!(index.update(4, 65_530, 16), Ok(10));
         assert_eq!(
             index.update(3, 65_530, 16),
-            Err(Fault::IndexBack { now: 9, before: 10 })
+            Err(IndexFault::Back { now: 9, before: 10 })
         );
         index.take(4);
         assert_eq!(index.update(4, 65_534, 16), Ok(6));
         assert_eq!(index.update(14, 65_534, 16), Ok(16));
         assert_eq!(
             index.update(15, 65_534, 16),
-            Err(Fault::IndexJump {
+            Err(IndexFault::Jump {
                 ahead: 17,
                 allowed: 16
             })
         );
         assert_eq!(
             index.update(65_533, 65_534, 16),
-            Err(Fault::IndexJump {
+            Err(IndexFault::Jump {
                 ahead: 65_535,
                 allowed: 16
             })

@@ -161,6 +161,54 @@ fn a_page_taken_away_costs_that_region_only() {
     assert!(!next.is_dead());
 }
 
+/// Huge pages that the kernel may hand out for the time of a test.
+struct HugePages(String);
+
+const OVERCOMMIT: &str = "/proc/sys/vm/nr_overcommit_hugepages";
+
+impl HugePages {
+    fn allow() -> Option<HugePages> {
+        let before = std::fs::read_to_string(OVERCOMMIT).ok()?;
+        let count: u64 = before.trim().parse().ok()?;
+        std::fs::write(OVERCOMMIT, (count + 2).to_string()).ok()?;
+        Some(HugePages(before))
+    }
+}
+
+impl Drop for HugePages {
+    fn drop(&mut self) {
+        let _ = std::fs::write(OVERCOMMIT, self.0.trim());
+    }
+}
+
+#[test]
+fn a_huge_page_taken_away_costs_that_region_only() {
+    const HUGE: usize = 2 << 20;
+    let name = "a_huge_page_taken_away_costs_that_region_only";
+    sigbus::install().unwrap();
+    let Some(_allowed) = HugePages::allow() else {
+        return eprintln!("SKIP {name}: the kernel's huge pages cannot be set");
+    };
+    let flags = rustix::fs::MemfdFlags::HUGETLB | rustix::fs::MemfdFlags::HUGE_2MB;
+    let Ok(fd) = rustix::fs::memfd_create("sluice-test", flags) else {
+        return eprintln!("SKIP {name}: no huge pages of 2 MiB");
+    };
+    rustix::fs::ftruncate(&fd, 2 * HUGE as u64).unwrap();
+    let victim = SharedRegion::map_pages(rustix::io::dup(&fd).unwrap(), 2 * HUGE, HUGE);
+    let Ok(victim) = victim else {
+        return eprintln!("SKIP {name}: no huge page is free");
+    };
+    victim.copy_out(0, &[1; 100]).unwrap();
+    victim.copy_out(HUGE + 5000, &[2; 100]).unwrap();
+    rustix::fs::ftruncate(&fd, HUGE as u64).unwrap();
+    let mut buffer = [0xff; 100];
+    victim.copy_in(HUGE + 5000, &mut buffer).unwrap();
+    assert_eq!(buffer, [0; 100], "zeros where the page was");
+    assert!(victim.is_dead());
+    victim.copy_in(0, &mut buffer).unwrap();
+    assert_eq!(buffer, [1; 100]);
+}
+
 #[test]
 fn faults_elsewhere_still_end_the_process() {
     if std::env::var_os("SLUICE_TEST_FAULT").is_some() {

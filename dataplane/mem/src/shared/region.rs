@@ -100,7 +100,7 @@ impl SharedRegion {
     /// [`Error`] if `len` is 0 or beyond the file's end, if too many regions are mapped, or if the
     /// kernel refuses.
     pub fn map(fd: OwnedFd, len: usize) -> Result<SharedRegion, Error> {
-        SharedRegion::map_peers(fd, len, false)
+        SharedRegion::map_peers(fd, len, false, 1)
     }
 
     /// As [`SharedRegion::map`], and when the last handle goes the pages go too: for memory that
@@ -110,10 +110,25 @@ impl SharedRegion {
     /// # Errors
     /// As [`SharedRegion::map`].
     pub fn map_removing(fd: OwnedFd, len: usize) -> Result<SharedRegion, Error> {
-        SharedRegion::map_peers(fd, len, true)
+        SharedRegion::map_peers(fd, len, true, 1)
     }
 
-    fn map_peers(fd: OwnedFd, len: usize, removes: bool) -> Result<SharedRegion, Error> {
+    /// As [`SharedRegion::map`], of a file whose pages have `page_bytes`, a power of two: memory on huge
+    /// pages, which the kernel maps, unmaps and lets be replaced only as whole ones. `len` must be a
+    /// multiple of it.
+    ///
+    /// # Errors
+    /// As [`SharedRegion::map`].
+    pub fn map_pages(fd: OwnedFd, len: usize, page_bytes: usize) -> Result<SharedRegion, Error> {
+        SharedRegion::map_peers(fd, len, false, page_bytes)
+    }
+
+    fn map_peers(
+        fd: OwnedFd,
+        len: usize,
+        removes: bool,
+        page_bytes: usize,
+    ) -> Result<SharedRegion, Error> {
         let fail = |step| {
             move |errno: Errno| Error::Region {
                 step,
@@ -132,7 +147,7 @@ impl SharedRegion {
                 file_bytes,
             });
         }
-        SharedRegion::new(&fd, len, removes)
+        SharedRegion::new(&fd, len, removes, page_bytes)
     }
 
     /// Makes shared memory for a peer: ordinary pages, all present, sealed so that nobody can
@@ -162,12 +177,17 @@ impl SharedRegion {
             .map_err(fail("fallocate"))?;
         let seals = SealFlags::SHRINK | SealFlags::GROW | SealFlags::SEAL;
         rustix::fs::fcntl_add_seals(&fd, seals).map_err(fail("fcntl(F_ADD_SEALS)"))?;
-        let region = SharedRegion::new(&fd, len, true)?;
+        let region = SharedRegion::new(&fd, len, true, 1)?;
         region.prefault()?;
         Ok((region, fd))
     }
 
-    fn new(fd: impl AsFd, len: usize, removes: bool) -> Result<SharedRegion, Error> {
+    fn new(
+        fd: impl AsFd,
+        len: usize,
+        removes: bool,
+        page_bytes: usize,
+    ) -> Result<SharedRegion, Error> {
         // SAFETY: a new mapping at an address that the kernel chooses.
         let base = unsafe {
             let protection = ProtFlags::READ | ProtFlags::WRITE;
@@ -189,7 +209,7 @@ impl SharedRegion {
             registration: None,
             removes,
         };
-        let Some(registration) = Registration::new(base.addr(), len) else {
+        let Some(registration) = Registration::new(base.addr(), len, page_bytes) else {
             return Err(Error::TooManyRegions { max: MAX_REGIONS });
         };
         let dead = registration.dead();

@@ -33,6 +33,8 @@ pub(crate) struct Slot {
     sequence: AtomicUsize,
     start: AtomicUsize,
     end: AtomicUsize,
+    /// Size of its pages in bytes; a huge page can only be replaced as a whole.
+    page_bytes: AtomicUsize,
 }
 
 static TABLE: [Slot; MAX_REGIONS] = [const {
@@ -42,15 +44,17 @@ static TABLE: [Slot; MAX_REGIONS] = [const {
         sequence: AtomicUsize::new(0),
         start: AtomicUsize::new(0),
         end: AtomicUsize::new(0),
+        page_bytes: AtomicUsize::new(0),
     }
 }; MAX_REGIONS];
 
 impl Slot {
-    fn write(&self, start: usize, end: usize) {
+    fn write(&self, start: usize, end: usize, page_bytes: usize) {
         self.sequence.fetch_add(1, AcqRel);
         fence(Release);
         self.start.store(start, Relaxed);
         self.end.store(end, Relaxed);
+        self.page_bytes.store(page_bytes, Relaxed);
         self.sequence.fetch_add(1, Release);
     }
 
@@ -69,15 +73,15 @@ pub(crate) struct Registration {
 }
 
 impl Registration {
-    /// Enters a range; `None` if the table is full.
-    pub(crate) fn new(start: usize, len: usize) -> Option<Registration> {
+    /// Enters a range of pages of `page_bytes`, a power of two; `None` if the table is full.
+    pub(crate) fn new(start: usize, len: usize, page_bytes: usize) -> Option<Registration> {
         let slot = TABLE.iter().find(|slot| {
             slot.taken
                 .compare_exchange(false, true, AcqRel, Relaxed)
                 .is_ok()
         })?;
         slot.dead.store(false, Relaxed);
-        slot.write(start, start + len);
+        slot.write(start, start + len, page_bytes);
         Some(Registration { slot })
     }
 
@@ -89,7 +93,7 @@ impl Registration {
 
 impl Drop for Registration {
     fn drop(&mut self) {
-        self.slot.write(0, 0);
+        self.slot.write(0, 0, 0);
         self.slot.taken.store(false, Release);
     }
 }
@@ -155,7 +159,8 @@ fn bury(address: usize) -> bool {
         return false;
     };
     slot.dead.store(true, Release);
-    let page_bytes = PAGE_BYTES.load(Relaxed);
+    // The range stays as it is while the faulting access borrows its region.
+    let page_bytes = PAGE_BYTES.load(Relaxed).max(slot.page_bytes.load(Relaxed));
     let page = address & !(page_bytes - 1);
     // SAFETY: no arguments.
     let errno = unsafe { libc::__errno_location() };

@@ -43,8 +43,8 @@ pub struct FrameInfo {
     tci: u16,
     /// Kind of the destination, [`EXEMPT`], [`INNER`] and [`TO_MEMBERS`].
     flags: u16,
-    /// Padding, spelt out.
-    _unused: u16,
+    /// Offset of the transport header, as [`FrameInfo::l4`] reads it.
+    transport: u16,
     /// Entry of the frame's flow in its worker's flow cache, 0 for none.
     flow: u32,
     /// Rest of the scratch.
@@ -57,6 +57,14 @@ const EXEMPT: u16 = 8;
 const INNER: u16 = 16;
 /// Flag of frames that go to the members of their group alone.
 const TO_MEMBERS: u16 = 256;
+
+/// Bytes before the layer 3 header, without a second tag and with one.
+const L3: u16 = 14;
+const L3_BEHIND_INNER_TAG: u16 = 18;
+/// Bytes before the transport header of a frame without second tag and IPv4 options.
+const PLAIN_L4: u16 = 34;
+/// Offset of no transport header.
+const NO_TRANSPORT: u16 = u16::MAX;
 
 impl FrameInfo {
     /// Returns the facts of `mbuf`'s frame.
@@ -101,7 +109,7 @@ impl FrameInfo {
         self.set_tag(tag);
         // Twelve adjacent bytes, for which two stores do.
         self.flags = 0;
-        self._unused = 0;
+        self.transport = 0;
         self.flow = 0;
     }
 
@@ -243,6 +251,33 @@ impl FrameInfo {
         } else {
             self.flags &= !INNER;
         }
+    }
+
+    /// Returns the offset of what follows the EtherType.
+    #[inline]
+    pub(crate) fn l3(&self) -> u16 {
+        if self.has_inner_tag() {
+            L3_BEHIND_INNER_TAG
+        } else {
+            L3
+        }
+    }
+
+    /// Returns the offset of the transport header; 0 if there is none to read.
+    #[inline]
+    pub(crate) fn l4(&self) -> u16 {
+        match self.transport {
+            // Nothing was noted: the parse stage's fast path, which knows one layout.
+            0 => PLAIN_L4,
+            NO_TRANSPORT => 0,
+            offset => offset,
+        }
+    }
+
+    /// Notes the offset of the transport header, 0 for none.
+    #[inline]
+    pub(crate) fn set_l4(&mut self, offset: u16) {
+        self.transport = if offset == 0 { NO_TRANSPORT } else { offset };
     }
 
     /// Whether a flooded frame goes to the members of its group alone.

@@ -71,6 +71,8 @@ pub(crate) struct Attachment {
     pub(crate) wants_more: bool,
     /// Time until which its connections may begin with their third frame: a SYN has found no room lately.
     pub(crate) flooded_until_ms: u64,
+    /// Number of its connections in its worker's table, which the worker gives it.
+    pub(crate) tracked_as: u16,
 }
 
 /// Segments that a pod's frames can be in, by their tag.
@@ -145,6 +147,7 @@ impl Attachment {
             debt: FloodDebt::default(),
             wants_more: false,
             flooded_until_ms: 0,
+            tracked_as: u16::MAX,
         }
     }
 

@@ -22,10 +22,6 @@ use crate::frame::destination::Destination;
 use crate::frame::origin_tag::Origin;
 use crate::ids::AttachmentId;
 
-/// Bytes before the layer 3 header, without a second tag and with one.
-const L3: u16 = 14;
-const L3_BEHIND_INNER_TAG: u16 = 18;
-
 /// Classifies the misses of a burst from the wire.
 pub(crate) fn from_uplink(
     tables: &Tables,
@@ -115,7 +111,7 @@ fn tell_of_spoofed(
     reason: DropReason,
 ) {
     let info = FrameInfo::of(mbuf);
-    let (mac, ip) = antispoof::addresses(mbuf.data(), &info.key, l3(info));
+    let (mac, ip) = antispoof::addresses(mbuf.data(), &info.key, info.l3());
     let event = WorkerEvent::Spoofed(Spoofed {
         attachment: attachment.id,
         vid: Vid::new(info.segment().vid()).unwrap_or(Vid::UNTAGGED),
@@ -206,7 +202,7 @@ fn pod_frame(
         segment,
         now_ms,
     };
-    antispoof::check(attachment, frame, &info.key, l3(info), context)?;
+    antispoof::check(attachment, frame, &info.key, info.l3(), context)?;
     learn::from_pod(tables, segment, attachment, &info.key, now_ms)?;
     let destination = destination(tables, segment, Some(attachment.id), &info.key)?;
     info.set_destination(destination);
@@ -220,20 +216,10 @@ fn check_link_control(frame: &[u8], info: &FrameInfo) -> Result<(), DropReason> 
     if key.dst_mac().is_multicast() && is_reserved_group(key.dst_mac()) {
         return Err(DropReason::ReservedGroup);
     }
-    if !key.is_ip() && is_link_control(frame, key, l3(info)) {
+    if !key.is_ip() && is_link_control(frame, key, info.l3()) {
         return Err(DropReason::LinkControl);
     }
     Ok(())
-}
-
-/// Offset of what follows the EtherType.
-#[inline]
-fn l3(info: &FrameInfo) -> u16 {
-    if info.has_inner_tag() {
-        L3_BEHIND_INNER_TAG
-    } else {
-        L3
-    }
 }
 
 /// Returns where a frame goes: an attachment, all of its segment or those that are promiscuous, or the

@@ -27,12 +27,14 @@ pub(crate) struct Connections {
     pub(crate) tracker: Tracker,
     /// End of the time in which connections are taken up whose beginning was not seen; begins at the first round.
     grace_until_ms: Option<u64>,
-    /// Slots of attachments that are gone and may have connections still.
-    leaving: Vec<usize>,
+    /// Numbers that no attachment has and no connection is of.
+    free: Vec<u16>,
+    /// Numbers of attachments that are gone and may have connections still.
+    leaving: Vec<u16>,
 }
 
 impl Connections {
-    /// Makes an empty table for attachments with slots below `attachments`. Its memory is there at once.
+    /// Makes an empty table for up to `attachments` attachments. Its memory is there at once.
     ///
     /// # Errors
     /// The kernel has not so much memory.
@@ -49,6 +51,10 @@ impl Connections {
                 source,
             })?,
             grace_until_ms: None,
+            free: (0..attachments)
+                .rev()
+                .filter_map(|number| u16::try_from(number).ok())
+                .collect(),
             leaving: Vec::with_capacity(attachments),
         })
     }
@@ -67,11 +73,7 @@ impl Connections {
             // Rules were counted at each frame.
             self.tracker.sweep_pairs(PAIRS, |_, _| {});
         }
-        if let Some(&slot) = self.leaving.last()
-            && self.tracker.remove_attachment(slot, LEAVING)
-        {
-            self.leaving.pop();
-        }
+        self.end_leaving();
     }
 
     fn tell(&self, figures: &ConnectionCounts) {
@@ -87,17 +89,31 @@ impl Connections {
         }
     }
 
-    /// Notes that the attachment of a slot is gone.
-    pub(crate) fn leave(&mut self, slot: usize) {
-        if !self.tracker.remove_attachment(slot, LEAVING) {
-            self.leaving.push(slot);
+    /// Returns a number for an attachment that comes: its connections are under it. Nothing of an attachment that had
+    /// it before is left, since a number is free only then.
+    pub(crate) fn enter(&mut self) -> u16 {
+        // There are as many numbers as attachments: with nearly all in use one may have to be made free now.
+        while self.free.is_empty() && !self.leaving.is_empty() {
+            self.end_leaving();
+        }
+        self.free.pop().unwrap_or(u16::MAX)
+    }
+
+    /// Takes back the number of an attachment that is gone. Housekeeping ends its connections, some at a time.
+    pub(crate) fn leave(&mut self, number: u16) {
+        if usize::from(number) < self.leaving.capacity() {
+            self.leaving.push(number);
         }
     }
 
-    /// Makes sure that a slot has nothing of the attachment that had it before.
-    pub(crate) fn enter(&mut self, slot: usize) {
-        self.leaving.retain(|&other| other != slot);
-        while !self.tracker.remove_attachment(slot, LEAVING) {}
+    /// Ends some of the connections of attachments that are gone.
+    fn end_leaving(&mut self) {
+        if let Some(&number) = self.leaving.last()
+            && self.tracker.remove_attachment(number.into(), LEAVING)
+        {
+            self.leaving.pop();
+            self.free.push(number);
+        }
     }
 
     /// Judges connections anew by policies of another version, each at its next frame.
@@ -109,9 +125,9 @@ impl Connections {
         self.tracker.set_generation(version as u32);
     }
 
-    /// Divides the places among the attachments in `slots`.
-    pub(crate) fn share(&mut self, slots: impl Iterator<Item = usize> + Clone) {
-        let count = slots.clone().count().max(1);
+    /// Divides the places among the attachments of `numbers`.
+    pub(crate) fn share(&mut self, numbers: impl Iterator<Item = u16> + Clone) {
+        let count = numbers.clone().count().max(1);
         let share = PLACES * SHARED_EIGHTHS / 8 / count;
         let all = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SHARE);
         let quotas = Quotas {
@@ -120,8 +136,8 @@ impl Connections {
             one_way: all / 4,
             per_source: u16::try_from(all / 8).unwrap_or(u16::MAX),
         };
-        for slot in slots {
-            self.tracker.set_quotas(slot, quotas);
+        for number in numbers {
+            self.tracker.set_quotas(number.into(), quotas);
         }
     }
 }

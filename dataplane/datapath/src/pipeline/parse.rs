@@ -274,6 +274,7 @@ fn finish(
     info.key.vid = segment.vid();
     info.set_origin(segment, origin);
     info.set_inner_tag(layout.inner.is_some());
+    info.set_l4(layout.l4);
     if info.key.has(FlowKey::FRAGMENT) {
         pieces.follow(frame, layout.l3, info)?;
     }

@@ -132,13 +132,14 @@ impl Worker {
                 }
             }
             Change::ReplacePort(id, port) => self.replace_port(id, port),
-            Change::AddAttachment(attachment) => {
+            Change::AddAttachment(mut attachment) => {
                 let slot = attachment.id.slot();
                 if self.state.attachments.len() <= slot {
                     self.state.attachments.resize_with(slot + 1, || None);
                 }
-                self.state.connections.enter(slot);
+                attachment.tracked_as = self.state.connections.enter();
                 self.state.attachments[slot] = Some(attachment);
+                self.share_connections();
                 Removed::None
             }
             Change::RemoveAttachment(id) => {
@@ -146,17 +147,18 @@ impl Worker {
                 if let Some(port) = self.state.attachment(id).and_then(|own| own.port.as_ref()) {
                     port.wake_fds(&mut |fd| self.idle.unwatch(fd));
                 }
-                match self.state.attachments.get_mut(id.slot()) {
-                    Some(slot) if slot.as_ref().is_some_and(|found| found.id == id) => {
-                        slot.take().map_or(Removed::None, |attachment| {
-                            self.state.connections.leave(id.slot());
-                            self.state.counts.gone.add_attachment(&attachment.counts);
-                            Removed::Attachment {
-                                _attachment: attachment,
-                            }
-                        })
+                let slot = self.state.attachments.get_mut(id.slot());
+                let found = slot.filter(|slot| slot.as_ref().is_some_and(|found| found.id == id));
+                match found.and_then(Option::take) {
+                    Some(attachment) => {
+                        self.state.connections.leave(attachment.tracked_as);
+                        self.share_connections();
+                        self.state.counts.gone.add_attachment(&attachment.counts);
+                        Removed::Attachment {
+                            _attachment: attachment,
+                        }
                     }
-                    _ => Removed::None,
+                    None => Removed::None,
                 }
             }
         };
@@ -273,9 +275,13 @@ impl Worker {
                 .map(|_| slot)
         }));
         self.state.share_records();
-        let slots = self.state.attachments.iter().enumerate();
-        let slots = slots.filter_map(|(slot, one)| one.as_ref().map(|_| slot));
-        self.state.connections.share(slots);
         list_uplinks(&self.tables, &mut self.state, &self.uplinks);
+    }
+
+    /// Divides the room for connections among the attachments, whose number has changed.
+    fn share_connections(&mut self) {
+        let attachments = self.state.attachments.iter().flatten();
+        let numbers = attachments.map(|attachment| attachment.tracked_as);
+        self.state.connections.share(numbers);
     }
 }

@@ -7,8 +7,9 @@
 use sluice_packet::{FlowKey, IpProto, Parsed, l4};
 
 use super::event::Event;
-use super::frame::{Scope, TrackedFrame};
+use super::frame::{Layers, Scope, TrackedFrame};
 use super::outcome::Cause;
+use super::queries::query_ports;
 use super::tcp::Segment;
 use crate::verdict::Direction;
 
@@ -31,18 +32,23 @@ pub(crate) struct About {
 /// # Errors
 /// The cause for which it is related to nothing.
 pub(crate) fn about(
-    bytes: &[u8],
-    parsed: &Parsed,
+    error: &Layers<'_>,
     scope: Scope,
     direction: Direction,
     mtu: u16,
 ) -> Result<About, Cause> {
-    let key = &parsed.key;
+    let (bytes, key) = (error.bytes, error.key);
+    let parsed = Parsed {
+        inner: None,
+        l3: error.l3,
+        l4: error.l4,
+        key: *key,
+    };
     // Only errors pay for this (RFC 5508, REQ-3). A fragment has none that could be checked.
-    if l4::verify_checksum(bytes, parsed) != Some(true) {
+    if l4::verify_checksum(bytes, &parsed) != Some(true) {
         return Err(Cause::ErrorChecksum);
     }
-    let message = bytes.get(usize::from(parsed.l4)..).unwrap_or_default();
+    let message = bytes.get(usize::from(error.l4)..).unwrap_or_default();
     let (header, inner) = message
         .split_first_chunk::<HEADER>()
         .ok_or(Cause::ErrorInner)?;
@@ -100,7 +106,7 @@ fn inner_frame(inner: &[u8], scope: Scope, is_v6: bool) -> Result<TrackedFrame, 
         IpProto::UDP | IpProto::UDP_LITE | IpProto::SCTP | IpProto::DCCP => {}
         IpProto::ICMP | IpProto::ICMPV6 => {
             let id = u16::from_be_bytes([e, f]);
-            let ports = super::frame::query_ports(proto, a, id);
+            let ports = query_ports(proto, a, id);
             (frame.src_port, frame.dst_port, _) = ports.ok_or(Cause::ErrorInner)?;
         }
         _ => (frame.src_port, frame.dst_port) = (0, 0),

@@ -3,10 +3,8 @@
 
 use std::io;
 
-use sluice_packet::Parsed;
-
 use super::answer::{Answer, Counts, Inserted, Opening};
-use super::frame::{Scope, TrackedFrame};
+use super::frame::{Layers, Scope, TrackedFrame};
 use super::key::{Probe, V4Key, V6Key};
 use super::outcome::Cause;
 use super::pairs::{Pair, Pairs, Path, PathCounts, Paths};
@@ -179,13 +177,12 @@ impl Tracker {
     pub fn relate(
         &mut self,
         now: Tick,
-        bytes: &[u8],
-        parsed: &Parsed,
+        error: &Layers<'_>,
         scope: Scope,
         direction: Direction,
         mtu: u16,
     ) -> Result<(Pair, End), Cause> {
-        let found = about(bytes, parsed, scope, direction, mtu).and_then(|about| {
+        let found = about(error, scope, direction, mtu).and_then(|about| {
             let shared = &self.shared;
             if about.frame.is_v6 {
                 self.v6.set_now(now);

@@ -65,8 +65,9 @@ fn relate(
 ) -> Result<End, Cause> {
     let parsed = parse(frame, InnerTag::Allow).unwrap();
     let scope = Scope::new(1, 210);
-    assert_eq!(TrackedFrame::read(frame, &parsed, scope), Reading::Error);
-    let found = tracker.relate(now, frame, &parsed, scope, direction, MTU);
+    let error = Layers::of(frame, &parsed);
+    assert_eq!(TrackedFrame::read(&error, scope), Reading::Error);
+    let found = tracker.relate(now, &error, scope, direction, MTU);
     found.map(|(_, end)| end)
 }
 

@@ -109,7 +109,7 @@ fn a_datagram_of_eight_bytes_opens_and_is_answered() {
     let read = |builder: FrameBuilder<'_>| {
         let frame = builder.build();
         let parsed = parse(&frame, InnerTag::Allow).unwrap();
-        match TrackedFrame::read(&frame, &parsed, Scope::new(1, 210)) {
+        match TrackedFrame::read(&Layers::of(&frame, &parsed), Scope::new(1, 210)) {
             Reading::Tracked(tracked) => tracked,
             other => panic!("{other:?}"),
         }

@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: Apache-2.0
+//! Judging by policies that are stateful: frames of a connection that was allowed to begin pass without a rule, and so
+//! do ICMP errors about them. Others that are of no connection, or not possible in theirs, are dropped.
+//!
+//! A policy that is not stateful, beside one that is, judges every frame by its rules as ever. Nothing is put into the
+//! flow cache: what passes depends on what passed before.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `mod.rs` | what the answer of the tracker means for a frame |
+//! | `opening.rs` | connections that begin, and those that are judged anew |
+//! | `rules.rs` | the walk through the tables of rules |
+
+mod opening;
+mod rules;
+
+use sluice_firewall::connections::{
+    Answer, Cause, End, Layers, Pair, Reading, Scope, Tick, TrackedFrame,
+};
+use sluice_mem::Mbuf;
+use sluice_packet::IpProto;
+
+use super::attachment::ETHERNET_HEADER_BYTES;
+use super::policy_context::{Decision, Policies, PolicyContext};
+use super::state::WorkerState;
+use crate::drops::DropReason;
+use crate::frame::FrameInfo;
+use rules::{Asked, NO_SLOT};
+
+impl PolicyContext<'_> {
+    /// Whether one of the policies is stateful.
+    pub(super) fn is_stateful(&self, policies: Policies) -> bool {
+        let is_stateful = |index| self.tables.policies.policy(index).is_stateful();
+        is_stateful(policies.vlan) || policies.own.is_some_and(is_stateful)
+    }
+
+    /// Judges a frame by policies of which one is stateful at least.
+    #[cold]
+    pub(super) fn judge_stateful(
+        &self,
+        state: &mut WorkerState,
+        policies: Policies,
+        mbuf: &Mbuf,
+    ) -> Decision {
+        let decision = self.judge_by_state(state, policies, mbuf);
+        let is_for_state = matches!(
+            decision,
+            Decision::Drop(DropReason::InvalidState | DropReason::ConnectionLimited)
+        );
+        // What the state of its connection speaks against is let through by a policy that is only tried.
+        match is_for_state && self.is_state_tried(policies) {
+            true => self.by_stateless(state, policies, mbuf),
+            false => decision,
+        }
+    }
+
+    /// Whether every policy that is stateful is only tried.
+    fn is_state_tried(&self, policies: Policies) -> bool {
+        let mut indexes = [Some(policies.vlan), policies.own].into_iter().flatten();
+        indexes.all(|index| {
+            let policy = self.tables.policies.policy(index);
+            !policy.is_stateful() || policy.is_audited()
+        })
+    }
+
+    fn judge_by_state(&self, state: &mut WorkerState, policies: Policies, mbuf: &Mbuf) -> Decision {
+        let Some(scope) = self.scope(state, mbuf) else {
+            return Decision::Drop(DropReason::Gone);
+        };
+        match TrackedFrame::read(&layers(mbuf), scope) {
+            Reading::Tracked(frame) => self.judge_tracked(state, policies, &frame, mbuf),
+            Reading::Untracked => self.by_rules(state, policies, Asked::All, mbuf).decision,
+            Reading::Error => self.judge_error(state, policies, scope, mbuf),
+            Reading::Invalid(_) => Decision::Drop(DropReason::InvalidState),
+        }
+    }
+
+    /// Returns the scope of a frame's connections; `None` if the attachment is gone.
+    fn scope(&self, state: &mut WorkerState, mbuf: &Mbuf) -> Option<Scope> {
+        let number = state.attachment(self.attachment)?.tracked_as;
+        Some(Scope::new(number, FrameInfo::of(mbuf).segment().vid()))
+    }
+
+    /// Judges an ICMP error: one about a connection passes without a rule.
+    fn judge_error(
+        &self,
+        state: &mut WorkerState,
+        policies: Policies,
+        scope: Scope,
+        mbuf: &Mbuf,
+    ) -> Decision {
+        let now = Tick::of_millis(state.now_ms);
+        let mtu = state.attachment(self.attachment).map_or(0, |attachment| {
+            attachment.max_frame.saturating_sub(ETHERNET_HEADER_BYTES)
+        });
+        let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
+        let tracker = &mut state.connections.tracker;
+        match tracker.relate(now, &layers(mbuf), scope, self.direction, mtu) {
+            Ok(_) => self.by_stateless(state, policies, mbuf),
+            Err(_) => Decision::Drop(DropReason::InvalidState),
+        }
+    }
+
+    fn judge_tracked(
+        &self,
+        state: &mut WorkerState,
+        policies: Policies,
+        frame: &TrackedFrame,
+        mbuf: &Mbuf,
+    ) -> Decision {
+        let now = Tick::of_millis(state.now_ms);
+        match state.connections.tracker.lookup(now, frame) {
+            Answer::New => self.open(state, policies, frame, mbuf),
+            Answer::Stale { from, .. } => self.judge_anew(state, policies, frame, from, mbuf),
+            Answer::Invalid(Cause::NoConnection) if frame.proto == IpProto::TCP => {
+                self.without_connection(state, policies, frame, mbuf)
+            }
+            answer => self.by_answer(state, policies, answer, mbuf),
+        }
+    }
+
+    /// Judges a frame whose connection needs no rules of stateful policies.
+    fn by_answer(
+        &self,
+        state: &mut WorkerState,
+        policies: Policies,
+        answer: Answer,
+        mbuf: &Mbuf,
+    ) -> Decision {
+        match answer {
+            Answer::Known { pair, from, .. } => {
+                self.count_at(state, pair, from, mbuf);
+                self.by_stateless(state, policies, mbuf)
+            }
+            // Accepted by the rules as they are, without room to say so.
+            Answer::Stale { .. } => self.by_stateless(state, policies, mbuf),
+            Answer::Revoked => Decision::Drop(DropReason::Denied),
+            Answer::New | Answer::Invalid(_) => Decision::Drop(DropReason::InvalidState),
+        }
+    }
+
+    /// Counts a frame at the rules by which its connection began.
+    fn count_at(&self, state: &mut WorkerState, pair: Pair, from: End, mbuf: &Mbuf) {
+        let path = state.connections.tracker.path(pair, from);
+        if let Some(counts) = self.tables.rule_counts.get(state.id.index()) {
+            for slot in path.rules.into_iter().filter(|&slot| slot != NO_SLOT) {
+                counts.hit(slot as usize, mbuf.len());
+            }
+        }
+    }
+}
+
+/// Layers of a frame as the parse stage found them.
+fn layers(mbuf: &Mbuf) -> Layers<'_> {
+    let info = FrameInfo::of(mbuf);
+    Layers {
+        bytes: mbuf.data(),
+        key: &info.key,
+        l3: info.l3(),
+        l4: info.l4(),
+    }
+}

@@ -170,6 +170,17 @@ pub const fn reads_body(key: &FlowKey) -> bool {
     }
 }
 
+/// Whether [`role_of`] finds no role in a frame of this key, whatever else is in it.
+#[inline]
+#[must_use]
+pub const fn plays_none(key: &FlowKey) -> bool {
+    match key.proto {
+        IpProto::ICMP | IpProto::ICMPV6 | IpProto::IGMP | IpProto::PIM => false,
+        IpProto::UDP => !matches!(key.dst_port, SERVER_V4 | CLIENT_V4 | CLIENT_V6 | SERVER_V6),
+        _ => true,
+    }
+}
+
 /// Type of the DHCP message in UDP; 0 if there is none. `None` of a piece that does not have it:
 /// the other pieces can make it anything.
 fn dhcp_type(udp: &[u8], is_piece: bool) -> Option<u8> {

@@ -351,6 +351,9 @@ impl Topology {
                 table.by_vid[usize::from(id.vid())] =
                     u16::try_from(segments.len()).unwrap_or(NO_SEGMENT);
             }
+            let policy = self.policies.segment(&uplink.network, vid);
+            let is_stateful = policy.is_some_and(|index| self.policies.policy(index).is_stateful())
+                || records.iter().any(|record| self.has_stateful(record));
             let limits = &self.limits;
             let wire = self.wire_floods.entry(id);
             let wire = wire.or_insert_with(|| WireLimits::new(limits));
@@ -360,7 +363,8 @@ impl Topology {
             segments.push(SegmentTable {
                 id,
                 network: Arc::clone(network),
-                policy: self.policies.segment(&uplink.network, vid),
+                policy,
+                is_stateful,
                 macs: mac_table(&records),
                 members: members_of(&records, |_| true),
                 routers: members_of(&records, |record| hears_all_groups(record.spec.roles)),
@@ -373,6 +377,7 @@ impl Topology {
             });
         }
         Tables {
+            is_stateful: segments.iter().any(|segment| segment.is_stateful),
             static_groups: self.static_groups(),
             policies: self.policies.clone(),
             rule_counts: self.rule_counts.clone(),
@@ -434,6 +439,13 @@ impl Topology {
             own_policy,
             counts: record.counts.clone(),
         })
+    }
+
+    /// Whether an attachment's own policy is stateful.
+    fn has_stateful(&self, record: &AttachmentRecord) -> bool {
+        let own = record.spec.policy.as_deref();
+        let index = own.and_then(|name| self.policies.named(name));
+        index.is_some_and(|index| self.policies.policy(index).is_stateful())
     }
 
     fn check_mac(&self, spec: &AttachmentSpec) -> Result<(), Error> {

@@ -5,10 +5,12 @@
 //! | file | holds |
 //! |---|---|
 //! | `mod.rs` | [`FrameInfo`]: key, origin, segment, tag, destination |
+//! | `answer.rs` | [`PackedAnswer`]: what the connection table said of the frame |
 //! | `destination.rs` | [`Destination`] and its packed form |
 //! | `origin_tag.rs` | the origin, in the word that the flow cache compares |
 //! | `tagging.rs` | [`Tagging`]: the tag that a frame carries towards a pod |
 
+pub(crate) mod answer;
 pub(crate) mod destination;
 pub(crate) mod origin_tag;
 pub(crate) mod tagging;
@@ -21,6 +23,7 @@ use sluice_packet::{FlowKey, IpProto, VlanTag, role};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::ids::{AttachmentId, FlowNumber, SegmentId};
+use answer::PackedAnswer;
 use destination::{Destination, KIND_MASK, PackedDestination, TO_ATTACHMENT, TO_UPLINK};
 use origin_tag::{Origin, OriginTag};
 
@@ -47,8 +50,10 @@ pub struct FrameInfo {
     transport: u16,
     /// Entry of the frame's flow in its worker's flow cache, 0 for none.
     flow: u32,
+    /// Answer of the connection table that waits for the judge stage.
+    answer: PackedAnswer,
     /// Rest of the scratch.
-    _rest: [u32; 11],
+    _rest: [u32; 10],
 }
 
 /// Flag of the engine's own answers.
@@ -107,10 +112,11 @@ impl FrameInfo {
     #[inline(always)]
     fn start(&mut self, tag: Option<VlanTag>) {
         self.set_tag(tag);
-        // Twelve adjacent bytes, for which two stores do.
+        // Sixteen adjacent bytes, for which two stores do.
         self.flags = 0;
         self.transport = 0;
         self.flow = 0;
+        self.answer = PackedAnswer::NONE;
     }
 
     /// Notes origin and segment, which complete the key that the parse stage wrote.
@@ -222,11 +228,22 @@ impl FrameInfo {
     /// with a second tag (the key has none), for floods (they have a rate limit), and for the
     /// engine's own answers (they are not judged).
     pub(crate) fn is_decided_by_key(&self) -> bool {
-        let goes_to_one = matches!(self.flags & KIND_MASK, TO_ATTACHMENT | TO_UPLINK);
+        self.goes_to_one() && self.is_decided_by_header()
+    }
+
+    /// Whether the frame goes to one attachment or out of one uplink.
+    #[inline]
+    pub(crate) fn goes_to_one(&self) -> bool {
+        matches!(self.flags & KIND_MASK, TO_ATTACHMENT | TO_UPLINK)
+    }
+
+    /// Whether everything decided of the frame follows from its key and its origin, if it
+    /// [goes to one](FrameInfo::goes_to_one).
+    #[inline]
+    pub(crate) fn is_decided_by_header(&self) -> bool {
         self.key.is_ip()
             && self.key.proto != IpProto::ICMPV6
             && !role::reads_body(&self.key)
-            && goes_to_one
             && self.flags & (INNER | EXEMPT) == 0
     }
 
@@ -235,6 +252,16 @@ impl FrameInfo {
     pub(crate) fn flow_words(&self) -> &[u64; 8] {
         let [words, _]: &[[u64; 8]; 2] = zerocopy::transmute_ref!(self);
         words
+    }
+
+    /// Notes the answer of the connection table, for the stage that judges the frame next.
+    pub(crate) fn set_answer(&mut self, answer: PackedAnswer) {
+        self.answer = answer;
+    }
+
+    /// Takes the answer of the connection table, if one was noted.
+    pub(crate) fn take_answer(&mut self) -> PackedAnswer {
+        std::mem::take(&mut self.answer)
     }
 
     /// Whether a second tag is among the frame's bytes.

@@ -133,7 +133,7 @@ fn misses(
     mut classify: impl FnMut(&mut Mbuf) -> Result<(), DropReason>,
     removed: impl FnMut(Mbuf, DropReason),
 ) {
-    let misses = flows.misses();
+    let misses = flows.to_classify();
     if misses.is_empty() {
         return;
     }
@@ -158,7 +158,11 @@ fn misses(
 /// Decides where a frame from the wire goes. One whose source cannot be a host of the wire goes
 /// nowhere.
 #[inline(always)]
-fn uplink_frame(tables: &Tables, now_ms: u64, mbuf: &mut Mbuf) -> Result<(), DropReason> {
+pub(super) fn uplink_frame(
+    tables: &Tables,
+    now_ms: u64,
+    mbuf: &mut Mbuf,
+) -> Result<(), DropReason> {
     let (frame, info) = FrameInfo::beside_data(mbuf);
     let segment = tables
         .segment(info.segment())
@@ -179,7 +183,7 @@ fn uplink_frame(tables: &Tables, now_ms: u64, mbuf: &mut Mbuf) -> Result<(), Dro
 
 /// Checks that a pod's frame is from whom it says, and decides where it goes.
 #[inline(always)]
-fn pod_frame(
+pub(super) fn pod_frame(
     tables: &Tables,
     attachment: &Attachment,
     now_ms: u64,

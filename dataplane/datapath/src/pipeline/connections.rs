@@ -3,6 +3,7 @@
 
 use sluice_firewall::connections::{Config, Quotas, Tick, Tracker};
 
+use super::tracked::Batch;
 use crate::counters::ConnectionCounts;
 use crate::error::Error;
 
@@ -25,6 +26,10 @@ const LEAVING: usize = 1_024;
 /// Connections of one worker.
 pub(crate) struct Connections {
     pub(crate) tracker: Tracker,
+    /// Frames that are looked up together.
+    pub(crate) batch: Box<Batch>,
+    /// Connections that had been opened when the last burst was looked up.
+    opened_before: u64,
     /// End of the time in which connections are taken up whose beginning was not seen; begins at the first round.
     grace_until_ms: Option<u64>,
     /// Numbers that no attachment has and no connection is of.
@@ -50,6 +55,8 @@ impl Connections {
                 what: "memory for connections",
                 source,
             })?,
+            batch: Box::from(Batch::new()),
+            opened_before: 0,
             grace_until_ms: None,
             free: (0..attachments)
                 .rev()
@@ -62,6 +69,16 @@ impl Connections {
     /// Whether connections are taken up whose beginning was not seen.
     pub(crate) fn is_in_grace(&self, now_ms: u64) -> bool {
         self.grace_until_ms.is_none_or(|until| now_ms < until)
+    }
+
+    /// Notes that a burst was looked up.
+    pub(crate) fn note_lookup(&mut self) {
+        self.opened_before = self.tracker.counts().opened;
+    }
+
+    /// Whether a connection was opened since the last burst was looked up.
+    pub(crate) fn has_opened_since_lookup(&self) -> bool {
+        self.tracker.counts().opened != self.opened_before
     }
 
     /// Ends what has been silent for too long, and what was of attachments that are gone.

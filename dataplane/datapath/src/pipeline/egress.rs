@@ -11,6 +11,7 @@ use super::parse;
 use super::room;
 use super::state::WorkerState;
 use super::tables::Tables;
+use super::tracked::Source;
 use crate::ids::AttachmentId;
 use crate::ports::seam::PortContext;
 
@@ -36,7 +37,7 @@ pub(crate) fn egress(tables: &Tables, state: &mut WorkerState, slot: usize) -> u
     let copies = state.copies_caused();
     let buckets = parse::from_pod(state, sender, &mut burst);
     let mut flows = Lookup::new();
-    flows.look_up(tables, state, &buckets, &mut burst);
+    flows.look_up(tables, state, Source::Pod(sender), &buckets, &mut burst);
     if !flows.all_hit() {
         classify::from_pod(tables, state, sender, &mut flows, &mut burst);
         judge::at_sender(tables, state, sender, &mut flows, &mut burst);

@@ -11,6 +11,7 @@ use super::lookup::Lookup;
 use super::parse;
 use super::state::WorkerState;
 use super::tables::Tables;
+use super::tracked::Source;
 use super::tx_shares;
 use crate::frame::FrameInfo;
 use crate::frame::destination::Destination;
@@ -51,7 +52,7 @@ fn visit(tables: &Tables, state: &mut WorkerState, worker: usize, ring: Ring, mo
         note_arrivals(tables, state, worker, &burst);
         let buckets = parse::from_worker(state, &mut burst);
         let mut flows = Lookup::new();
-        flows.look_up(tables, state, &buckets, &mut burst);
+        flows.look_up(tables, state, Source::Worker, &buckets, &mut burst);
         if !flows.all_hit() {
             judge::at_receivers(tables, state, &mut flows, &mut burst);
         }

@@ -10,6 +10,7 @@ use super::lookup::Lookup;
 use super::parse;
 use super::state::WorkerState;
 use super::tables::Tables;
+use super::tracked::Source;
 use crate::ids::UplinkId;
 use crate::ports::seam::PortContext;
 
@@ -23,7 +24,7 @@ pub(crate) fn ingress(tables: &Tables, state: &mut WorkerState, uplink: UplinkId
     }
     let buckets = parse::from_uplink(tables, state, uplink, &mut burst);
     let mut flows = Lookup::new();
-    flows.look_up(tables, state, &buckets, &mut burst);
+    flows.look_up(tables, state, Source::Wire, &buckets, &mut burst);
     if !flows.all_hit() {
         classify::from_uplink(tables, state, &mut flows, &mut burst);
         judge::at_receivers(tables, state, &mut flows, &mut burst);

@@ -3,16 +3,17 @@
 //! have decided before, and are counted as if these had been asked again.
 
 use sluice_firewall::Direction;
-use sluice_mem::{BURST, Burst};
+use sluice_mem::{BURST, Burst, Mbuf};
 
 use super::classify::destination_by_now;
 use super::frame_set::FrameSet;
 use super::learn;
 use super::state::WorkerState;
 use super::tables::Tables;
+use super::tracked::Source;
 use crate::counters::RuleSlots;
 use crate::drops::DropReason;
-use crate::flows::{BucketIndexes, CachedVerdict, FlowAction, FlowVerdict};
+use crate::flows::{BucketIndexes, CachedVerdict, Candidates, FlowAction, FlowCache, FlowVerdict};
 use crate::frame::FrameInfo;
 use crate::frame::destination::PackedDestination;
 use crate::ids::FlowNumber;
@@ -29,8 +30,10 @@ pub(crate) struct Lookup {
     all_hit: bool,
     /// Whether all destinations are equal, if every frame has hit.
     one_destination: bool,
-    /// Frames to classify and to judge at their sender.
+    /// Frames to judge at their sender.
     misses: FrameSet,
+    /// Frames to classify: the misses, but for those that were classified to be looked up.
+    to_classify: FrameSet,
     /// Frames to judge at their receiver: the misses, and those that missed their receiver only.
     receiver_misses: FrameSet,
     /// Frames that their sender's verdict denies, until they are removed.
@@ -42,6 +45,26 @@ pub(crate) struct Lookup {
     destinations: [PackedDestination; BURST],
 }
 
+/// Lookup in the flow cache of a burst some of whose frames are not looked up there.
+#[derive(Debug)]
+pub(super) struct Cached<'b> {
+    buckets: &'b BucketIndexes,
+    /// Made at the first frame that needs them.
+    candidates: Option<Candidates>,
+    /// Frames that hit.
+    pub(super) hits: u64,
+}
+
+impl<'b> Cached<'b> {
+    fn new(buckets: &'b BucketIndexes) -> Cached<'b> {
+        Cached {
+            buckets,
+            candidates: None,
+            hits: 0,
+        }
+    }
+}
+
 impl Lookup {
     /// Result of a lookup that is still to be made.
     #[inline(always)]
@@ -50,6 +73,7 @@ impl Lookup {
             all_hit: false,
             one_destination: true,
             misses: FrameSet::EMPTY,
+            to_classify: FrameSet::EMPTY,
             receiver_misses: FrameSet::EMPTY,
             denied_at_sender: FrameSet::EMPTY,
             denied_at_receiver: FrameSet::EMPTY,
@@ -67,6 +91,7 @@ impl Lookup {
     /// Notes that the burst has `frames` frames now, and that none of them has hit.
     pub(crate) fn set_all_missed(&mut self, frames: usize) {
         self.misses = FrameSet::first(frames);
+        self.to_classify = self.misses;
         self.receiver_misses = self.misses;
     }
 
@@ -76,10 +101,16 @@ impl Lookup {
         self.all_hit
     }
 
-    /// Returns the frames to classify and to judge at their sender.
+    /// Returns the frames to judge at their sender.
     #[inline]
     pub(crate) fn misses(&self) -> FrameSet {
         self.misses
+    }
+
+    /// Returns the frames to classify.
+    #[inline]
+    pub(crate) fn to_classify(&self) -> FrameSet {
+        self.to_classify
     }
 
     /// Returns the frames to judge at their receiver.
@@ -104,6 +135,7 @@ impl Lookup {
     /// Keeps the positions true after the frames of `removed` were taken out of the burst.
     pub(crate) fn close_up(&mut self, removed: FrameSet) {
         self.misses.close_up(removed);
+        self.to_classify.close_up(removed);
         self.receiver_misses.close_up(removed);
     }
 
@@ -115,9 +147,13 @@ impl Lookup {
         &mut self,
         tables: &Tables,
         state: &mut WorkerState,
+        source: Source,
         buckets: &BucketIndexes,
         burst: &mut Burst,
     ) {
+        if tables.is_stateful && !burst.is_empty() {
+            return self.look_up_tracked(tables, state, source, Cached::new(buckets), burst);
+        }
         let Some(rules) = tables.rule_counts.get(state.id.index()) else {
             return self.set_all_missed(burst.len());
         };
@@ -126,30 +162,9 @@ impl Lookup {
             return self.set_all_missed(burst.len());
         }
         let candidates = state.flows.candidates(buckets, burst.len());
+        let (flows, now_ms) = (&mut state.flows, state.now_ms);
         for (n, mbuf) in burst.iter_mut().enumerate() {
-            let bytes = mbuf.len();
-            let info = FrameInfo::of_mut(mbuf);
-            let Some((at, action)) = state.flows.lookup(&candidates, n, info) else {
-                self.miss(n);
-                continue;
-            };
-            let action = if bytes <= action.max_frame as usize {
-                action
-            } else if let Some(action) = confirm(tables, state, at, info, bytes) {
-                action
-            } else {
-                self.miss(n);
-                continue;
-            };
-            // A verdict that is not known counts nowhere.
-            count(rules, action.egress, bytes);
-            count(rules, action.ingress, bytes);
-            if action.is_accepted() {
-                self.destinations[n % BURST] = action.destination;
-                self.one_destination &= action.destination == self.destinations[0];
-                continue;
-            }
-            self.not_accepted(n, info, FlowNumber::of(at), action);
+            self.look_up_flow((tables, rules), flows, now_ms, &candidates, n, mbuf);
         }
         self.all_hit = self.receiver_misses.is_empty();
         let hits = burst.len() - self.misses.len();
@@ -159,10 +174,100 @@ impl Lookup {
         }
     }
 
+    /// Looks up the flow of the `n`th frame.
+    #[inline(always)]
+    fn look_up_flow(
+        &mut self,
+        (tables, rules): (&Tables, RuleSlots<'_>),
+        flows: &mut FlowCache,
+        now_ms: u64,
+        candidates: &Candidates,
+        n: usize,
+        mbuf: &mut Mbuf,
+    ) {
+        let bytes = mbuf.len();
+        let info = FrameInfo::of_mut(mbuf);
+        let Some((at, action)) = flows.lookup(candidates, n, info) else {
+            return self.miss(n);
+        };
+        let action = if bytes <= action.max_frame as usize {
+            action
+        } else if let Some(action) = confirm(tables, flows, now_ms, at, info, bytes) {
+            action
+        } else {
+            return self.miss(n);
+        };
+        // A verdict that is not known counts nowhere.
+        count(rules, action.egress, bytes);
+        count(rules, action.ingress, bytes);
+        if action.is_accepted() {
+            self.destinations[n % BURST] = action.destination;
+            self.one_destination &= action.destination == self.destinations[0];
+            return;
+        }
+        self.not_accepted(n, info, FlowNumber::of(at), action);
+    }
+
+    /// Looks up the flow of one frame of a burst of which others are looked up in the connection table.
+    pub(super) fn look_up_cached(
+        &mut self,
+        tables: &Tables,
+        state: &mut WorkerState,
+        cached: &mut Cached<'_>,
+        n: usize,
+        mbuf: &mut Mbuf,
+        frames: usize,
+    ) {
+        let rules = tables.rule_counts.get(state.id.index());
+        let (Some(rules), true) = (rules, state.flows.is_on()) else {
+            return self.miss(n);
+        };
+        let (flows, now_ms) = (&mut state.flows, state.now_ms);
+        let candidates = cached
+            .candidates
+            .get_or_insert_with(|| flows.candidates(cached.buckets, frames));
+        let tables = (tables, rules.slots());
+        self.look_up_flow(tables, flows, now_ms, candidates, n, mbuf);
+        if !self.misses.contains(n) {
+            cached.hits += 1;
+        }
+    }
+
+    /// Completes the lookup of a burst that was looked up in the connection table.
+    pub(super) fn finish(&mut self, state: &mut WorkerState, cached_hits: u64, burst: &mut Burst) {
+        self.all_hit = self.receiver_misses.is_empty();
+        let known = &self.destinations[..burst.len().min(BURST)];
+        self.one_destination = known.iter().all(|one| *one == known[0]);
+        state.counts.flow_hits.add(cached_hits);
+        if !self.all_hit {
+            self.settle(state, burst);
+        }
+    }
+
+    /// Notes a frame that has passed all policies on its way.
+    #[inline(always)]
+    pub(super) fn hit(&mut self, n: usize, destination: PackedDestination) {
+        self.destinations[n % BURST] = destination;
+    }
+
+    /// Notes a frame that is classified, and to be judged at its sender.
+    #[cold]
+    pub(super) fn miss_classified(&mut self, n: usize) {
+        self.misses.insert(n);
+        self.receiver_misses.insert(n);
+    }
+
+    /// Notes a frame that is to be judged at its receiver only.
+    #[cold]
+    pub(super) fn miss_receiver(&mut self, n: usize) {
+        self.receiver_misses.insert(n);
+    }
+
     /// Notes a frame whose flow is not cached, or that is too long for its entry.
     #[cold]
-    fn miss(&mut self, n: usize) {
+    pub(super) fn miss(&mut self, n: usize) {
         self.misses.insert(n);
+        self.to_classify.insert(n);
         self.receiver_misses.insert(n);
     }
 
@@ -220,26 +325,27 @@ impl Lookup {
 #[inline(never)]
 fn confirm<'s>(
     tables: &Tables,
-    state: &'s mut WorkerState,
+    flows: &'s mut FlowCache,
+    now_ms: u64,
     at: usize,
     info: &FrameInfo,
     bytes: usize,
 ) -> Option<&'s FlowAction> {
-    let action = state.flows.action(at)?;
+    let action = flows.action(at)?;
     if !action.may_be_confirmed(bytes) {
         return None;
     }
     let segment = tables.segment(info.segment())?;
     let table = segment.learned.as_deref()?;
     // Before what it speaks of is read: a change after that begins another.
-    let (epoch, second) = (table.epoch(), learn::second(state.now_ms));
+    let (epoch, second) = (table.epoch(), learn::second(now_ms));
     if !action.is_confirmed(epoch, second) {
         let expected = destination_by_now(tables, segment, info, second)?;
         if expected.pack() != action.destination {
             return None;
         }
     }
-    state.flows.confirm(at, epoch, second)
+    flows.confirm(at, epoch, second)
 }
 
 /// Counts a frame against the rules that decided on its flow.

@@ -22,7 +22,7 @@
 //! | `egress.rs` | the flow from the pod |
 //! | `handed_off.rs` | the rest of a flow that began at another worker |
 //! | `parse.rs` | stage: tag, segment, key (`tags.rs`: the outermost tag, `fragments.rs`: ports of later pieces) |
-//! | `lookup.rs` | stage: the flow cache; [`Lookup`](lookup::Lookup) says which frames hit |
+//! | `lookup.rs` | stage: the flow cache, or the connection table (`tracked/`); [`Lookup`](lookup::Lookup) says which frames hit |
 //! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends (`claims.rs`: link-local addresses that pods take) |
 //! | `learn.rs` | what `classify` learns of MAC addresses beyond the attachments' own; `learned/` holds them |
 //! | `judge.rs` | stage: policies (`policy_context.rs`; `stateful/`: by `connections.rs`), and the answer to a reject (`reject.rs`) |
@@ -41,8 +41,8 @@
 //!
 //! # Where more hooks in
 //!
-//! * *Connections in place of the flow cache*: in [`Lookup::look_up`](lookup::Lookup::look_up). Today what a stateful
-//!   policy judges misses the flow cache and is looked up in [`connections`] by its judge stage.
+//! * *Connections in place of the flow cache for stateless policies too*: in [`Lookup::look_up`](lookup::Lookup::look_up).
+//!   Today only what stateful policies judge is looked up in [`connections`], and never in the flow cache.
 //! * *A trace* of a frame: at the boundaries between the calls in [`ingress`](ingress::ingress),
 //!   [`egress`](egress::egress) and [`handed_off`](handed_off::handed_off), where every frame that is
 //!   still in the burst has passed the stage before; and in `WorkerState::drop_frame`, `drop_burst`,
@@ -86,4 +86,5 @@ pub(crate) mod stateful;
 pub(crate) mod tables;
 pub(crate) mod tags;
 pub(crate) mod token_bucket;
+pub(crate) mod tracked;
 pub(crate) mod tx_shares;

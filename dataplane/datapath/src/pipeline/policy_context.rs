@@ -12,7 +12,7 @@ use crate::flows::{CachedVerdict, FlowAction, FlowVerdict};
 use crate::frame::FrameInfo;
 use crate::frame::destination::Destination;
 use crate::frame::origin_tag::Origin;
-use crate::ids::{AttachmentId, FlowNumber};
+use crate::ids::{AttachmentId, FlowNumber, SegmentId};
 
 /// Decision on one frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,12 +52,12 @@ impl PolicyContext<'_> {
     /// Judges one frame that others get as well; nothing is cached of it.
     pub(crate) fn judge(&self, state: &mut WorkerState, mbuf: &Mbuf) -> Decision {
         let info = FrameInfo::of(mbuf);
-        let policies = match self.policies(info) {
+        let policies = match self.policies(info.segment()) {
             Ok(policies) => policies,
             Err(reason) => return Decision::Drop(reason),
         };
         if self.is_stateful(policies) {
-            return self.judge_stateful(state, policies, mbuf);
+            return self.judge_stateful(state, policies, None, mbuf);
         }
         let hit = self.table(policies.vlan).judge(&info.key);
         self.decide(state, policies, hit, mbuf).0
@@ -78,9 +78,8 @@ impl PolicyContext<'_> {
                 from += 1;
                 continue;
             }
-            let info = FrameInfo::of(first);
-            let segment = info.segment();
-            let policies = self.policies(info);
+            let segment = FrameInfo::of(first).segment();
+            let policies = self.policies(segment);
             let run = frames[from..]
                 .iter()
                 .zip(&decisions[from..])
@@ -101,8 +100,9 @@ impl PolicyContext<'_> {
                 }
             };
             if self.is_stateful(policies) {
-                for (mbuf, decision) in frames.iter().zip(decisions) {
-                    *decision = self.judge_stateful(state, policies, mbuf);
+                for (mbuf, decision) in frames.iter_mut().zip(decisions) {
+                    let found = FrameInfo::of_mut(mbuf).take_answer().unpack();
+                    *decision = self.judge_stateful(state, policies, found, mbuf);
                 }
                 continue;
             }
@@ -119,9 +119,9 @@ impl PolicyContext<'_> {
         }
     }
 
-    /// Returns the policies that judge a frame here.
-    fn policies(&self, info: &FrameInfo) -> Result<Policies, DropReason> {
-        let segment = self.tables.segment(info.segment());
+    /// Returns the policies that judge the frames of a segment here.
+    pub(super) fn policies(&self, segment: SegmentId) -> Result<Policies, DropReason> {
+        let segment = self.tables.segment(segment);
         let vlan = segment
             .and_then(|segment| segment.policy)
             .ok_or(DropReason::NoPolicy)?;

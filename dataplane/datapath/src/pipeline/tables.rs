@@ -27,6 +27,8 @@ use crate::pipeline::tx_shares::Credit;
 pub(crate) struct Tables {
     /// The policies.
     pub(crate) policies: Arc<PolicySet>,
+    /// Whether a stateful policy judges at an attachment.
+    pub(crate) is_stateful: bool,
     /// Per worker, its counts for `policies`.
     pub(crate) rule_counts: Arc<[RuleCounts]>,
     /// By number.
@@ -70,6 +72,8 @@ pub(crate) struct SegmentTable {
     pub(crate) id: SegmentId,
     /// VLAN policy; `None`: nothing passes.
     pub(crate) policy: Option<PolicyIndex>,
+    /// Whether a stateful policy judges at one of its attachments.
+    pub(crate) is_stateful: bool,
     /// Attachments by MAC address.
     pub(crate) macs: MacTable,
     /// Addresses and attachments of this VLAN on all uplinks of the network.

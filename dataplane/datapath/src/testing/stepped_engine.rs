@@ -187,6 +187,13 @@ impl SteppedEngine {
         Ok(())
     }
 
+    /// Has the workers judge by other policies. Counts start anew.
+    pub fn set_policies(&mut self, policies: Arc<PolicySet>) {
+        let carried = vec![(0, 0); policies.slots()];
+        self.topology.set_policies(policies, carried);
+        self.spread(WorkerId(0), Change::None);
+    }
+
     /// Runs the loop of every worker once, in order. Returns the number of frames received.
     pub fn round(&mut self) -> usize {
         let workers = self.workers.iter_mut();

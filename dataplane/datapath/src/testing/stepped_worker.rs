@@ -13,10 +13,13 @@ use super::stepped_engine::SteppedEngine;
 use crate::control::memory::RingSizes;
 use crate::error::Error;
 use crate::flows::BucketIndexes;
+use crate::frame::FrameInfo;
+use crate::frame::origin_tag::Origin;
 use crate::ids::{AttachmentId, UplinkId};
 use crate::pipeline::dispatch::dispatch;
 use crate::pipeline::flush::flush;
 use crate::pipeline::lookup::Lookup;
+use crate::pipeline::tracked::Source;
 use crate::pipeline::{classify, judge, parse};
 use crate::ports::seam::PodPort;
 use crate::spec::{AttachmentSpec, UplinkSpec};
@@ -108,8 +111,12 @@ impl SteppedWorker {
     pub fn lookup(&mut self, burst: &mut Burst) -> bool {
         let Worker { tables, state, .. } = self.worker();
         let buckets = BucketIndexes::of(&state.flows, burst.as_slice());
+        let source = match burst.iter().next().map(|mbuf| FrameInfo::of(mbuf).origin()) {
+            Some(Origin::Attachment(id)) => Source::Pod(id),
+            _ => Source::Wire,
+        };
         let mut flows = Lookup::new();
-        flows.look_up(tables, state, &buckets, burst);
+        flows.look_up(tables, state, source, &buckets, burst);
         flows.all_hit()
     }
 

@@ -122,6 +122,19 @@ impl Tracker {
         .unwrap_or(Answer::Invalid(Cause::NoConnection))
     }
 
+    /// Looks up a frame again that was invalid, since an earlier one of its burst may have opened its connection. It is
+    /// counted as what it is now.
+    pub fn look_up_again(&mut self, now: Tick, frame: &TrackedFrame, cause: Cause) -> Answer {
+        let count = &mut self.shared.counts.invalid[cause as usize];
+        *count = count.saturating_sub(1);
+        self.lookup(now, frame)
+    }
+
+    /// Counts a frame that was found invalid when it was read.
+    pub fn note_invalid(&mut self, cause: Cause) {
+        self.shared.invalid(cause);
+    }
+
     /// Inserts the connection of a frame that the policy accepts, after [`Answer::New`].
     pub fn insert(&mut self, now: Tick, frame: &TrackedFrame, opens: &Opening) -> Inserted {
         of_version!(self, frame, |table, shared, probe| {

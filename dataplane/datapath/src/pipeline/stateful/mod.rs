@@ -3,7 +3,8 @@
 //! do ICMP errors about them. Others that are of no connection, or not possible in theirs, are dropped.
 //!
 //! A policy that is not stateful, beside one that is, judges every frame by its rules as ever. Nothing is put into the
-//! flow cache: what passes depends on what passed before.
+//! flow cache: what passes depends on what passed before. Most frames of known connections never come here: the lookup
+//! stage ([`tracked`](super::tracked)) finds them.
 //!
 //! | file | holds |
 //! |---|---|
@@ -14,9 +15,7 @@
 mod opening;
 mod rules;
 
-use sluice_firewall::connections::{
-    Answer, Cause, End, Layers, Pair, Reading, Scope, Tick, TrackedFrame,
-};
+use sluice_firewall::connections::{Answer, Cause, Layers, Reading, Scope, Tick, TrackedFrame};
 use sluice_mem::Mbuf;
 use sluice_packet::IpProto;
 
@@ -25,6 +24,7 @@ use super::policy_context::{Decision, Policies, PolicyContext};
 use super::state::WorkerState;
 use crate::drops::DropReason;
 use crate::frame::FrameInfo;
+use crate::frame::answer::Found;
 use rules::{Asked, NO_SLOT};
 
 impl PolicyContext<'_> {
@@ -34,15 +34,22 @@ impl PolicyContext<'_> {
         is_stateful(policies.vlan) || policies.own.is_some_and(is_stateful)
     }
 
-    /// Judges a frame by policies of which one is stateful at least.
-    #[cold]
+    /// Whether every policy is stateful: then the connection alone decides on a frame of it.
+    pub(super) fn are_all_stateful(&self, policies: Policies) -> bool {
+        let is_stateful = |index| self.tables.policies.policy(index).is_stateful();
+        is_stateful(policies.vlan) && policies.own.is_none_or(is_stateful)
+    }
+
+    /// Judges a frame by policies of which one is stateful at least. `found` is what the lookup stage has found of its
+    /// connection, if that has asked.
     pub(super) fn judge_stateful(
         &self,
         state: &mut WorkerState,
         policies: Policies,
+        found: Option<Found>,
         mbuf: &Mbuf,
     ) -> Decision {
-        let decision = self.judge_by_state(state, policies, mbuf);
+        let decision = self.judge_by_state(state, policies, found, mbuf);
         let is_for_state = matches!(
             decision,
             Decision::Drop(DropReason::InvalidState | DropReason::ConnectionLimited)
@@ -63,15 +70,27 @@ impl PolicyContext<'_> {
         })
     }
 
-    fn judge_by_state(&self, state: &mut WorkerState, policies: Policies, mbuf: &Mbuf) -> Decision {
+    fn judge_by_state(
+        &self,
+        state: &mut WorkerState,
+        policies: Policies,
+        found: Option<Found>,
+        mbuf: &Mbuf,
+    ) -> Decision {
+        if found == Some(Found::Known) {
+            return self.by_stateless(state, policies, mbuf);
+        }
         let Some(scope) = self.scope(state, mbuf) else {
             return Decision::Drop(DropReason::Gone);
         };
         match TrackedFrame::read(&layers(mbuf), scope) {
-            Reading::Tracked(frame) => self.judge_tracked(state, policies, &frame, mbuf),
+            Reading::Tracked(frame) => self.judge_tracked(state, policies, found, &frame, mbuf),
             Reading::Untracked => self.by_rules(state, policies, Asked::All, mbuf).decision,
             Reading::Error => self.judge_error(state, policies, scope, mbuf),
-            Reading::Invalid(_) => Decision::Drop(DropReason::InvalidState),
+            Reading::Invalid(cause) => {
+                state.connections.tracker.note_invalid(cause);
+                Decision::Drop(DropReason::InvalidState)
+            }
         }
     }
 
@@ -105,53 +124,69 @@ impl PolicyContext<'_> {
         &self,
         state: &mut WorkerState,
         policies: Policies,
+        found: Option<Found>,
         frame: &TrackedFrame,
         mbuf: &Mbuf,
     ) -> Decision {
         let now = Tick::of_millis(state.now_ms);
-        match state.connections.tracker.lookup(now, frame) {
-            Answer::New => self.open(state, policies, frame, mbuf),
-            Answer::Stale { from, .. } => self.judge_anew(state, policies, frame, from, mbuf),
-            Answer::Invalid(Cause::NoConnection) if frame.proto == IpProto::TCP => {
+        let found = match found {
+            // A frame before it in the burst may have opened its connection.
+            Some(Found::NoConnection) if state.connections.has_opened_since_lookup() => {
+                let tracker = &mut state.connections.tracker;
+                let answer = tracker.look_up_again(now, frame, Cause::NoConnection);
+                self.found(state, answer, mbuf)
+            }
+            Some(found) => found,
+            None => {
+                let answer = state.connections.tracker.lookup(now, frame);
+                self.found(state, answer, mbuf)
+            }
+        };
+        match found {
+            Found::New => self.open(state, policies, frame, mbuf),
+            Found::Stale(from) => self.judge_anew(state, policies, frame, from, mbuf),
+            Found::NoConnection if frame.proto == IpProto::TCP => {
                 self.without_connection(state, policies, frame, mbuf)
             }
-            answer => self.by_answer(state, policies, answer, mbuf),
+            found => self.by_connection(state, policies, found, mbuf),
         }
     }
 
     /// Judges a frame whose connection needs no rules of stateful policies.
-    fn by_answer(
+    fn by_connection(
         &self,
         state: &mut WorkerState,
         policies: Policies,
-        answer: Answer,
+        found: Found,
         mbuf: &Mbuf,
     ) -> Decision {
-        match answer {
-            Answer::Known { pair, from, .. } => {
-                self.count_at(state, pair, from, mbuf);
-                self.by_stateless(state, policies, mbuf)
+        match found {
+            // A stale one was accepted by the rules as they are, without room to say so.
+            Found::Known | Found::Stale(_) => self.by_stateless(state, policies, mbuf),
+            Found::Revoked => Decision::Drop(DropReason::Denied),
+            Found::New | Found::NoConnection | Found::Invalid => {
+                Decision::Drop(DropReason::InvalidState)
             }
-            // Accepted by the rules as they are, without room to say so.
-            Answer::Stale { .. } => self.by_stateless(state, policies, mbuf),
-            Answer::Revoked => Decision::Drop(DropReason::Denied),
-            Answer::New | Answer::Invalid(_) => Decision::Drop(DropReason::InvalidState),
         }
     }
 
-    /// Counts a frame at the rules by which its connection began.
-    fn count_at(&self, state: &mut WorkerState, pair: Pair, from: End, mbuf: &Mbuf) {
-        let path = state.connections.tracker.path(pair, from);
-        if let Some(counts) = self.tables.rule_counts.get(state.id.index()) {
-            for slot in path.rules.into_iter().filter(|&slot| slot != NO_SLOT) {
-                counts.hit(slot as usize, mbuf.len());
+    /// Counts a frame of a known connection at the rules by which that began.
+    fn found(&self, state: &mut WorkerState, answer: Answer, mbuf: &Mbuf) -> Found {
+        if let Answer::Known { pair, from, .. } = answer {
+            let path = state.connections.tracker.path(pair, from);
+            if let Some(counts) = self.tables.rule_counts.get(state.id.index()) {
+                for slot in path.rules.into_iter().filter(|&slot| slot != NO_SLOT) {
+                    counts.hit(slot as usize, mbuf.len());
+                }
             }
         }
+        Found::of(answer)
     }
 }
 
 /// Layers of a frame as the parse stage found them.
-fn layers(mbuf: &Mbuf) -> Layers<'_> {
+#[inline(always)]
+pub(super) fn layers(mbuf: &Mbuf) -> Layers<'_> {
     let info = FrameInfo::of(mbuf);
     Layers {
         bytes: mbuf.data(),

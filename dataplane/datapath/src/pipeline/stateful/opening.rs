@@ -15,6 +15,7 @@ use super::super::state::WorkerState;
 use super::rules::{Asked, Judged, RuleSlots};
 use crate::drops::DropReason;
 use crate::frame::FrameInfo;
+use crate::frame::answer::Found;
 
 /// Milliseconds for which an attachment's connections may begin with their third frame, after a SYN found no room.
 const FLOODED_MS: u64 = 60_000;
@@ -38,7 +39,7 @@ impl PolicyContext<'_> {
             Inserted::Opened { .. } => decision,
             Inserted::Found(answer) => match answer {
                 Answer::Known { .. } | Answer::Stale { .. } => decision,
-                other => self.by_answer(state, policies, other, mbuf),
+                other => self.by_connection(state, policies, Found::of(other), mbuf),
             },
             Inserted::Refused(reason) => {
                 if reason == Refusal::EmbryonicQuota {
@@ -76,7 +77,8 @@ impl PolicyContext<'_> {
             return Decision::Drop(DropReason::Denied);
         };
         let answer = tracker.revalidate(now, frame, &paths(rules));
-        self.by_answer(state, policies, answer, mbuf)
+        let found = self.found(state, answer, mbuf);
+        self.by_connection(state, policies, found, mbuf)
     }
 
     /// Judges a TCP frame that opens nothing and is of no connection that is known. After a start its connection may

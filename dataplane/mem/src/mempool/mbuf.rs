@@ -62,6 +62,21 @@ impl Mbuf {
         self.0.get()
     }
 
+    /// The handle as a number, which says that the mbuf exists and does not own it.
+    #[inline(always)]
+    pub(crate) fn raw(&self) -> NonZeroU64 {
+        self.0
+    }
+
+    /// Makes the mbuf of a number from [`Mbuf::raw`].
+    ///
+    /// # Safety
+    /// The mbuf that the number is of was forgotten, and none was made from it since.
+    #[inline(always)]
+    pub(crate) unsafe fn from_raw(bits: NonZeroU64) -> Mbuf {
+        Mbuf(bits)
+    }
+
     /// The number of its pool.
     #[inline(always)]
     pub(crate) fn pool_id(&self) -> usize {

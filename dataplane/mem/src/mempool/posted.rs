@@ -5,6 +5,8 @@
     reason = "vouches for the pools' memory towards devices: it is never unmapped"
 )]
 
+use std::mem;
+use std::num::NonZeroU64;
 use std::ptr::NonNull;
 
 use super::mbuf::Mbuf;
@@ -68,6 +70,40 @@ impl Posted {
         self.0.is_empty()
     }
 
+    /// First byte of the buffer, which is that of its headroom, and the buffer's length in bytes.
+    #[inline(always)]
+    pub fn buffer(&self) -> (NonNull<u8>, usize) {
+        let entry = registry::entry(self.0.pool_id());
+        let start = entry.buffer(self.0.index());
+        // No buffer is at address 0.
+        let start = NonNull::new(start).unwrap_or(NonNull::dangling());
+        (start, entry.buffer_bytes())
+    }
+
+    /// Offset of the data, in bytes from the start of the buffer.
+    #[inline(always)]
+    pub fn data_offset(&self) -> usize {
+        self.0.offset()
+    }
+
+    /// Gives up the handle for a number, never 0, for a driver that keeps one with its descriptor.
+    #[inline(always)]
+    pub fn into_raw(self) -> NonZeroU64 {
+        let bits = self.0.raw();
+        mem::forget(self);
+        bits
+    }
+
+    /// Makes the handle again from its number.
+    ///
+    /// # Safety
+    /// The number comes from [`Posted::into_raw`] of this process, and no handle was made from it since.
+    #[inline(always)]
+    pub unsafe fn from_raw(bits: NonZeroU64) -> Posted {
+        // SAFETY: the caller says that it is the number of a handle that was given up, and that there is no other.
+        Posted(unsafe { Mbuf::from_raw(bits) })
+    }
+
     /// The mbuf as it was posted. What a device received is data after [`Mbuf::set_len`].
     #[inline(always)]
     pub fn reclaim(self) -> Mbuf {
@@ -116,7 +152,23 @@ mod tests {
             assert!(mbuf.prepend(4) && mbuf.headroom() == HEADROOM - 4);
             cache.free(mbuf);
         }
-        drop(cache.alloc().unwrap().post());
+        let mbuf = cache.alloc().unwrap();
+        let at = mbuf.data().as_ptr();
+        let posted = mbuf.post();
+        let (start, bytes) = posted.buffer();
+        assert_eq!(
+            start
+                .as_ptr()
+                .wrapping_add(posted.data_offset())
+                .cast_const(),
+            at
+        );
+        assert_eq!(bytes, HEADROOM + BufSize::Small.data_bytes());
+        let number = posted.into_raw();
+        // SAFETY: the number was made just now, and this is the only handle from it.
+        let again = unsafe { Posted::from_raw(number) };
+        assert_eq!(again.buffer().0, start);
+        drop(again);
         let conservation = pool.conservation();
         assert!(
             conservation.holds() && conservation.strays == 1,

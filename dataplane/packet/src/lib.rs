@@ -5,6 +5,7 @@
 //! * The views ([`eth`], [`vlan`], [`arp`], [`ipv4`], [`ipv6`], [`tcp`], [`udp`], [`icmp`], [`icmpv6`])
 //!   have one checked constructor each and then accessors that cannot panic: what the constructor
 //!   checked is held as arrays and sub-slices, so there is nothing left to index wrongly.
+//! * [`Headers`] are the fields that rules can match beside a key.
 //! * [`Mac`] and [`Vid`] (with [`VidRange`]) are the types that check addresses and VLANs for all crates.
 //! * [`membership`] reads IGMP and MLD, for multicast snooping.
 //! * [`sender`] reads the claims of ARP and neighbour discovery about their sender, for anti-spoofing;
@@ -32,6 +33,7 @@ pub mod checksum;
 pub mod eth;
 pub mod fragment;
 pub mod gso;
+pub mod headers;
 pub mod icmp;
 pub mod icmpv6;
 pub mod ipv4;
@@ -50,6 +52,7 @@ pub mod vlan;
 
 pub use error::ParseError;
 pub use ethertype::EtherType;
+pub use headers::Headers;
 pub use key::FlowKey;
 pub use mac::{Mac, MacError};
 pub use parse::{InnerTag, Layout, Parsed, parse, parse_into, parse_plain};

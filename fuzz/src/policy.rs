@@ -3,7 +3,7 @@
 //! file's own last bytes, so that what the file says can meet it.
 
 use sluice_firewall::{Direction, Policy, Table, naive};
-use sluice_packet::{InnerTag, parse};
+use sluice_packet::{Headers, InnerTag, parse};
 
 /// Reads, compiles and judges.
 pub(crate) fn body(bytes: &[u8]) {
@@ -19,14 +19,17 @@ pub(crate) fn body(bytes: &[u8]) {
     };
     let frames = bytes.chunks(64).filter_map(|frame| {
         let parsed = parse(frame, InnerTag::Allow).ok()?;
-        Some(parsed.key)
+        Some((parsed.key, Headers::read(frame, &parsed.key)))
     });
-    let keys: Vec<_> = frames.chain([Default::default()]).collect();
+    let frames: Vec<_> = frames.chain([Default::default()]).collect();
     for direction in [Direction::Ingress, Direction::Egress] {
         let table = Table::compile(&policy, direction);
-        for key in &keys {
+        for (key, headers) in &frames {
             let (fast, plain) = (table.judge(key), naive::judge(&policy, direction, key));
             assert_eq!(fast, plain, "{key:?}");
+            let fast = table.judge_with(key, headers);
+            let plain = naive::judge_with(&policy, direction, key, headers);
+            assert_eq!(fast, plain, "{key:?} {headers:?}");
         }
     }
 }

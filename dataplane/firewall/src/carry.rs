@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use crate::compile::Region;
+use crate::header_match::HeaderMatch;
 use crate::set::{CompiledPolicy, PolicySet};
 use crate::verdict::{Direction, Verdict};
 
@@ -53,9 +54,14 @@ pub fn carry_over(old: &PolicySet, new: &PolicySet) -> CarryOver {
     CarryOver { from: from.into() }
 }
 
-/// Identity of a rule over changes: name, region, verdict, log. Name and region are `None` for the
+/// Identity of a rule over changes: name, conditions, verdict, log. Name and conditions are `None` for the
 /// default.
-type Identity<'a> = (Option<&'a str>, Option<&'a Region>, Verdict, bool);
+type Identity<'a> = (
+    Option<&'a str>,
+    Option<(&'a Region, &'a HeaderMatch)>,
+    Verdict,
+    bool,
+);
 
 /// Identities of one direction's rules and default, each with its slot in the set.
 fn identities(
@@ -63,7 +69,9 @@ fn identities(
     direction: Direction,
 ) -> impl Iterator<Item = (Identity<'_>, usize)> {
     let regions = policy.table(direction).content().rules();
-    let regions = regions.iter().map(|(region, ..)| Some(region));
+    let regions = regions
+        .iter()
+        .map(|rule| Some((&rule.region, &rule.headers)));
     policy
         .rule_infos(direction)
         .iter()

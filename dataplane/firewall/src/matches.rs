@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use ipnet::IpNet;
 use sluice_packet::{FlowKey, IpProto};
 
+use crate::header_match::HeaderMatch;
 use crate::masked_mac::MaskedMac;
 
 /// Protocols whose first bytes have ports or an ICMP type, which a later fragment lacks.
@@ -74,6 +75,8 @@ pub struct Match {
     pub not_destination_macs: Vec<MaskedMac>,
     /// Fragments; `None`: whole packets and every fragment.
     pub fragments: Option<Fragments>,
+    /// Header fields that differ within a flow.
+    pub headers: HeaderMatch,
     /// Whether nothing matches, because a condition's values are an empty set.
     pub never: bool,
 }
@@ -109,7 +112,10 @@ impl Match {
     /// Whether a condition is about the IP header behind the addresses, so that only IP meets it,
     /// whatever the EtherTypes are.
     pub(crate) fn is_about_protocols(&self) -> bool {
-        !self.protocols.is_empty() || !self.not_protocols.is_empty() || self.fragments.is_some()
+        !self.protocols.is_empty()
+            || !self.not_protocols.is_empty()
+            || self.fragments.is_some()
+            || self.headers.is_about_ip()
     }
 }
 

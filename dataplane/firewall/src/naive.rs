@@ -6,23 +6,40 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
-use sluice_packet::{FlowKey, Mac};
+use sluice_packet::{FlowKey, Headers, Mac};
 
+use crate::header_match::both;
 use crate::masked_mac::MaskedMac;
 use crate::matches::{IcmpTypes, Match, has_l4};
 use crate::policy::Policy;
 use crate::table::Hit;
 use crate::verdict::{Direction, Verdict};
 
-/// Judges a frame with this key by `policy`; `Hit::rule` counts the rules of this direction only.
+/// Judges a frame with this key and these header fields by `policy`; `Hit::rule` counts the rules of this
+/// direction only.
 ///
 /// `key` is one that [`sluice_packet::parse`] can give (an IPv4 EtherType with the IPv4 flag and so
-/// on).
+/// on), and `headers` are those of the same frame.
+#[must_use]
+pub fn judge_with(policy: &Policy, direction: Direction, key: &FlowKey, headers: &Headers) -> Hit {
+    walk(policy, direction, key, |rule| rule.headers.holds(headers))
+}
+
+/// Judges a key alone: conditions on header fields count as met, as in [`crate::Table::judge`].
 #[must_use]
 pub fn judge(policy: &Policy, direction: Direction, key: &FlowKey) -> Hit {
+    walk(policy, direction, key, |_| true)
+}
+
+fn walk(
+    policy: &Policy,
+    direction: Direction,
+    key: &FlowKey,
+    by_headers: impl Fn(&Match) -> bool,
+) -> Hit {
     let mut slot = 0;
     for (_, rule) in policy.rules_of(direction) {
-        if matches(&rule.matches, key) {
+        if matches(&rule.matches, key) && by_headers(&rule.matches) {
             return hit(policy, slot, rule.verdict, rule.log);
         }
         slot += 1;
@@ -57,49 +74,37 @@ fn matches(rule: &Match, key: &FlowKey) -> bool {
     let of_type = |one: &IcmpTypes, icmp: &(u8, u8)| one.contains(icmp.0, icmp.1);
     let in_mask = |one: &MaskedMac, mac: &Mac| one.contains(*mac);
     !rule.never
-        && (!rule.is_ip_only() || key.is_ip())
-        && holds(
+        && (!(rule.is_ip_only() || rule.headers.is_about_ip()) || key.is_ip())
+        && both(
             &rule.ethertypes,
             &rule.not_ethertypes,
             Some(key.ethertype),
             u16::eq,
         )
-        && holds(&rule.protocols, &rule.not_protocols, protocol, u8::eq)
+        && both(&rule.protocols, &rule.not_protocols, protocol, u8::eq)
         && rule
             .fragments
             .is_none_or(|fragments| key.is_ip() && fragments.include(key))
-        && holds(&rule.from, &rule.not_from, key.src_ip(), in_net)
-        && holds(&rule.to, &rule.not_to, key.dst_ip(), in_net)
-        && holds(
+        && both(&rule.from, &rule.not_from, key.src_ip(), in_net)
+        && both(&rule.to, &rule.not_to, key.dst_ip(), in_net)
+        && both(
             &rule.source_ports,
             &rule.not_source_ports,
             source_port,
             in_range,
         )
-        && (excused || holds(&rule.ports, &rule.not_ports, port, in_range))
-        && holds(&rule.icmp_types, &rule.not_icmp_types, icmp, of_type)
-        && holds(
+        && (excused || both(&rule.ports, &rule.not_ports, port, in_range))
+        && both(&rule.icmp_types, &rule.not_icmp_types, icmp, of_type)
+        && both(
             &rule.source_macs,
             &rule.not_source_macs,
             Some(source),
             in_mask,
         )
-        && holds(
+        && both(
             &rule.destination_macs,
             &rule.not_destination_macs,
             Some(destination),
             in_mask,
         )
-}
-
-/// Whether a field meets a condition and its negation. A field that the frame does not have meets
-/// neither.
-fn holds<C, T>(wanted: &[C], not: &[C], field: Option<T>, fits: impl Fn(&C, &T) -> bool) -> bool {
-    if wanted.is_empty() && not.is_empty() {
-        return true;
-    }
-    let fits_one = |values: &[C], field: &T| values.iter().any(|value| fits(value, field));
-    field.is_some_and(|field| {
-        (wanted.is_empty() || fits_one(wanted, &field)) && !fits_one(not, &field)
-    })
 }

@@ -4,11 +4,13 @@
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use sluice_packet::FlowKey;
+use sluice_packet::{FlowKey, Headers};
 
 use crate::compile::{Matcher, Region};
+use crate::header_match::HeaderMatch;
 use crate::policy::Policy;
 use crate::simd::{LANES, Simd};
+use crate::tuples::Tuples;
 use crate::verdict::{Direction, Verdict};
 
 /// Decision of a table on one frame.
@@ -29,12 +31,17 @@ pub struct Hit {
 /// A table has the matches and verdicts of rules, not their names: policies that differ only in names,
 /// comments or notation share one. [`crate::CompiledPolicy::rule_info`] has the names.
 ///
+/// A frame is judged by its key first. Where the rule found has conditions on header fields that are no part
+/// of a key, such as TCP flags ([`Table::needs_headers`]), [`Table::judge_with`] decides.
+///
 /// Judging allocates nothing. Up to 1024 rules it takes the same steps for every key; beyond, keys take
 /// few steps more, and the worst case, whatever the rules and the key, one for every 512 rules.
 pub struct Table {
     content: Content,
     hash: u64,
     rules: Matcher,
+    /// Rules by their conditions on header fields, if there are any.
+    tuples: Option<Box<Tuples>>,
     /// Decisions by slot: the rules, then the default.
     hits: Box<[Hit]>,
 }
@@ -52,15 +59,31 @@ impl fmt::Debug for Table {
 /// Source of a table, in normal form. Equal contents judge every frame alike.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Content {
-    rules: Box<[(Region, Verdict, bool)]>,
+    rules: Box<[RuleContent]>,
     default: Verdict,
+}
+
+/// Rule in normal form.
+#[derive(Debug, PartialEq, Eq, Hash)]
+pub(crate) struct RuleContent {
+    /// Conditions on the key.
+    pub(crate) region: Region,
+    /// Conditions on other header fields.
+    pub(crate) headers: HeaderMatch,
+    verdict: Verdict,
+    log: bool,
 }
 
 impl Content {
     pub(crate) fn new(policy: &Policy, direction: Direction) -> Content {
         let rules = policy.rules_of(direction).map(|(_, rule)| {
             let (verdict, log) = policy.decision(rule);
-            (Region::new(&rule.matches), verdict, log)
+            RuleContent {
+                region: Region::new(&rule.matches),
+                headers: rule.matches.headers.clone(),
+                verdict,
+                log,
+            }
         });
         Content {
             rules: rules.collect(),
@@ -75,8 +98,8 @@ impl Content {
         hasher.finish()
     }
 
-    /// Rules in normal form: region, verdict, log.
-    pub(crate) fn rules(&self) -> &[(Region, Verdict, bool)] {
+    /// Rules in normal form.
+    pub(crate) fn rules(&self) -> &[RuleContent] {
         &self.rules
     }
 }
@@ -98,12 +121,14 @@ impl Table {
     }
 
     pub(crate) fn from_content(content: Content, hash: u64, simd: Simd) -> Table {
-        let regions: Vec<&Region> = content.rules.iter().map(|(region, ..)| region).collect();
+        let regions: Vec<&Region> = content.rules.iter().map(|rule| &rule.region).collect();
         let rules = Matcher::new(&regions, simd);
-        let decided = content
+        let conditions = content
             .rules
             .iter()
-            .map(|&(_, verdict, log)| (verdict, log));
+            .map(|rule| (&rule.region, &rule.headers));
+        let tuples = Tuples::new(&conditions.collect::<Vec<_>>(), simd).map(Box::new);
+        let decided = content.rules.iter().map(|rule| (rule.verdict, rule.log));
         let hits = decided
             .chain([(content.default, content.default == Verdict::Audit)])
             .zip(0..)
@@ -113,11 +138,13 @@ impl Table {
             content,
             hash,
             rules,
+            tuples,
             hits,
         }
     }
 
-    /// Judges one frame: by the first rule that matches, or the default.
+    /// Judges one frame by its key: by the first rule that matches, or the default. Conditions on header fields
+    /// count as met: if [`Table::needs_headers`] says so of the hit, [`Table::judge_with`] is to be asked.
     #[inline]
     #[must_use]
     pub fn judge(&self, key: &FlowKey) -> Hit {
@@ -126,7 +153,33 @@ impl Table {
         self.answer(slots[0] as usize)
     }
 
-    /// Judges key after key into `hits`, until either runs out; several at a time, so that their
+    /// Judges one frame by its key and its header fields. Where the hit by its key does not need header fields
+    /// both agree.
+    #[must_use]
+    pub fn judge_with(&self, key: &FlowKey, headers: &Headers) -> Hit {
+        match &self.tuples {
+            None => self.judge(key),
+            Some(tuples) => self.answer(tuples.first_match(key, headers) as usize),
+        }
+    }
+
+    /// Whether rules have conditions on header fields.
+    #[inline]
+    #[must_use]
+    pub fn reads_headers(&self) -> bool {
+        self.tuples.is_some()
+    }
+
+    /// Whether a hit by key alone is not final, as its rule has conditions on header fields. Frames of one flow
+    /// may then be decided by several rules.
+    #[inline]
+    #[must_use]
+    pub fn needs_headers(&self, hit: Hit) -> bool {
+        let tuples = self.tuples.as_deref();
+        tuples.is_some_and(|tuples| tuples.is_conditional(hit.rule))
+    }
+
+    /// Judges by key, as [`Table::judge`], key after key into `hits`, until either runs out; several at a time, so that their
     /// searches overlap. Returns how many it judged.
     #[inline]
     pub fn judge_burst<'k>(
@@ -166,7 +219,8 @@ impl Table {
     /// Bytes of the compiled rules, without their source and their decisions.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.rules.size().bytes
+        let tuples = self.tuples.as_deref().map_or(0, Tuples::bytes);
+        self.rules.size().bytes + tuples
     }
 
     /// Slot of the default verdict, the last one.

@@ -75,11 +75,13 @@ impl Policy {
     }
 }
 
-/// Whether `earlier` is for every direction that `rule` is for.
+/// Whether `earlier` is for every direction that `rule` is for, and asks no more of header fields than that.
 fn covers(earlier: &Rule, rule: &Rule) -> bool {
-    Direction::BOTH.into_iter().all(|direction| {
+    let is_of_all = Direction::BOTH.into_iter().all(|direction| {
         earlier.directions.includes(direction) || !rule.directions.includes(direction)
-    })
+    });
+    let headers = &earlier.matches.headers;
+    is_of_all && (headers.is_empty() || *headers == rule.matches.headers)
 }
 
 fn label(rule: &Rule, index: usize) -> String {

@@ -25,7 +25,7 @@
 //! | `lookup.rs` | stage: the flow cache, or the connection table (`tracked/`); [`Lookup`](lookup::Lookup) says which frames hit |
 //! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends (`claims.rs`: link-local addresses that pods take) |
 //! | `learn.rs` | what `classify` learns of MAC addresses beyond the attachments' own; `learned/` holds them |
-//! | `judge.rs` | stage: policies (`policy_context.rs`; `stateful/`: by `connections.rs`), and the answer to a reject (`reject.rs`) |
+//! | `judge.rs` | stage: policies (`policy_context.rs`; `by_headers.rs`: by TCP flags and the like; `stateful/`: by `connections.rs`), and the answer to a reject (`reject.rs`) |
 //! | `dispatch/` | stage: `deliver`, `flood` (`snoop`), `uplink`, `handoff` |
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
@@ -54,6 +54,7 @@
 pub(crate) mod allowed_pairs;
 pub(crate) mod antispoof;
 pub(crate) mod attachment;
+mod by_headers;
 pub(crate) mod claims;
 pub(crate) mod classify;
 pub(crate) mod clock;

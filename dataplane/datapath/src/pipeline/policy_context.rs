@@ -5,6 +5,7 @@
 use sluice_firewall::{Direction, Hit, PolicyIndex, Table, Verdict};
 use sluice_mem::{BURST, Mbuf};
 
+use super::by_headers;
 use super::state::WorkerState;
 use super::tables::{OwnPolicy, Tables};
 use crate::drops::DropReason;
@@ -150,10 +151,15 @@ impl PolicyContext<'_> {
         hit: Hit,
         mbuf: &Mbuf,
     ) -> (Decision, Option<CachedVerdict>) {
+        let by_headers = by_headers::complete(self.table(policies.vlan), hit, mbuf);
+        let (hit, mut by_key) = (by_headers.unwrap_or(hit), by_headers.is_none());
         let first = self.count(state, policies.vlan, hit, mbuf);
         let (mut last, mut second, mut logged) = (hit, None, hit.log);
         if let (true, Some(own)) = (hit.verdict.passes(), policies.own) {
             last = self.table(own).judge(&FrameInfo::of(mbuf).key);
+            let by_headers = by_headers::complete(self.table(own), last, mbuf);
+            by_key &= by_headers.is_none();
+            last = by_headers.unwrap_or(last);
             second = Some(self.count(state, own, last, mbuf));
             logged |= last.log;
         }
@@ -163,7 +169,7 @@ impl PolicyContext<'_> {
             Verdict::Reject => (Decision::Reject, None),
         };
         let to_cache = verdict
-            .filter(|_| !logged)
+            .filter(|_| !logged && by_key)
             .map(|verdict| CachedVerdict::new(verdict, [Some(first), second]));
         (decision, to_cache)
     }

@@ -17,9 +17,10 @@ fn kinds(keys: &[Key]) -> Vec<&'static Grammar> {
     for key in keys {
         let of_key = match key.values {
             Values::One(kind) => vec![kind],
-            Values::Some(kinds) | Values::SomeOrNone(kinds) | Values::NoneOf(kinds) => {
-                kinds.to_vec()
-            }
+            Values::Some(kinds)
+            | Values::SomeOrNone(kinds)
+            | Values::NoneOf(kinds)
+            | Values::AllOf(kinds) => kinds.to_vec(),
             Values::Map(keys) | Values::Maps(keys) => self::kinds(keys),
         };
         for kind in of_key {

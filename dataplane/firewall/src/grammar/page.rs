@@ -64,6 +64,9 @@ fn keys(page: &mut String, title: &str, keys: &[Key]) {
             Values::NoneOf(kinds) => {
                 format!("one or several of {}, none of which matches", links(kinds))
             }
+            Values::AllOf(kinds) => {
+                format!("one or several of {}, all of which match", links(kinds))
+            }
             Values::Map(_) => "a map".to_owned(),
             Values::Maps(_) => "a list of maps".to_owned(),
         };

@@ -66,7 +66,7 @@ fn of_values(values: Values) -> Json {
         Values::One(kind) => reference(kind),
         Values::Some(kinds) => list(kinds, 1, true),
         Values::SomeOrNone(kinds) => list(kinds, 0, true),
-        Values::NoneOf(kinds) => list(kinds, 1, false),
+        Values::NoneOf(kinds) | Values::AllOf(kinds) => list(kinds, 1, false),
         Values::Map(keys) => object(keys),
         Values::Maps(keys) => map([
             ("type", text("array")),

@@ -30,7 +30,7 @@ fn companions(key: &str, kind: &Grammar) -> &'static str {
         ("icmp-type" | "not-icmp-type", "ICMPv6 types") => "protocol: icmpv6, ",
         ("icmp-type" | "not-icmp-type", _) => "protocol: icmp, ",
         ("icmp-code", _) => "protocol: icmp, icmp-type: 3, ",
-        (key, _) if key.ends_with("ports") => "protocol: tcp, ",
+        (key, _) if key.ends_with("ports") || key.ends_with("tcp-flags") => "protocol: tcp, ",
         _ => "",
     }
 }
@@ -40,9 +40,10 @@ fn every_value_of_every_key_is_read() {
     for key in RULE_KEYS {
         let kinds = match key.values {
             Values::One(kind) => vec![kind],
-            Values::Some(kinds) | Values::SomeOrNone(kinds) | Values::NoneOf(kinds) => {
-                kinds.to_vec()
-            }
+            Values::Some(kinds)
+            | Values::SomeOrNone(kinds)
+            | Values::NoneOf(kinds)
+            | Values::AllOf(kinds) => kinds.to_vec(),
             Values::Map(_) | Values::Maps(_) => unreachable!("a rule has no maps"),
         };
         for kind in kinds {

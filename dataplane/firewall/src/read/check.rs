@@ -4,6 +4,7 @@
 use ipnet::IpNet;
 use sluice_packet::{EtherType, IpProto};
 
+use super::header_rule;
 use super::reader::{Fields, Reader};
 use crate::matches::Match;
 
@@ -91,7 +92,8 @@ fn check_ethertypes(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &
     let is_ip = |ethertype: &u16| matches!(*ethertype, EtherType::IPV4 | EtherType::IPV6);
     let is_arp = |ethertype: &u16| *ethertype == EtherType::ARP;
     let all_ip = matches.ethertypes.iter().all(is_ip);
-    for key in ["protocol", "not-protocol", "service", "fragments"] {
+    let of_ip = ["protocol", "not-protocol", "service", "fragments"];
+    for key in of_ip.iter().chain(header_rule::OF_IP).copied() {
         let given = match key {
             "protocol" => !matches.protocols.is_empty(),
             key => fields.has(key),
@@ -159,6 +161,11 @@ impl Families {
         }
     }
 
+    fn of_options(fields: &Fields<'_, '_>, key: &str, v4: bool) -> Option<Families> {
+        let is_given = fields.has(key) || fields.has(&format!("not-{key}"));
+        is_given.then_some(Families { v4, v6: !v4 })
+    }
+
     fn name(self) -> &'static str {
         if self.v4 { "IPv4" } else { "IPv6" }
     }
@@ -170,6 +177,14 @@ fn check_families(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, matches: &Ma
         ("to", Families::of_prefixes(&matches.to)),
         ("ethertype", Families::of_ethertypes(&matches.ethertypes)),
         ("protocol", Families::of_protocols(&matches.protocols)),
+        (
+            "ip-options",
+            Families::of_options(fields, "ip-options", true),
+        ),
+        (
+            "extension-headers",
+            Families::of_options(fields, "extension-headers", false),
+        ),
     ];
     let conditions = conditions.map(|(key, families)| families.map(|families| (key, families)));
     // What is in a set may change; a rule that is about nothing for a while is no mistake of its own.

@@ -3,6 +3,10 @@
 //! JSON schema are made.
 
 use super::addresses::{MacKind, PrefixKind, VidKind};
+use super::header_kinds::{
+    ArpOperationKind, DscpKind, ExtensionKind, HopLimitKind, IpOptionKind, PriorityKind,
+    TcpFlagKind,
+};
 use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
 use super::kind::{Grammar, Kind};
 use super::values::{
@@ -34,6 +38,8 @@ pub(crate) enum Values {
     SomeOrNone(&'static [&'static Grammar]),
     /// Value or a list of them, of which none may match: neither `any` nor exceptions.
     NoneOf(&'static [&'static Grammar]),
+    /// Value or a list of them, all of which must hold: neither `any` nor exceptions.
+    AllOf(&'static [&'static Grammar]),
     /// Map with keys of its own.
     Map(&'static [Key]),
     /// List of such maps.
@@ -228,6 +234,86 @@ pub(crate) const RULE: &[Key] = &[
         "not-destination-mac",
         Values::NoneOf(&[&MacKind::GRAMMAR]),
         "any other destination MAC",
+    ),
+    key(
+        "tcp-flags",
+        Values::AllOf(&[&TcpFlagKind::GRAMMAR]),
+        "TCP flags that are all set; needs `protocol: tcp`",
+    ),
+    key(
+        "not-tcp-flags",
+        Values::NoneOf(&[&TcpFlagKind::GRAMMAR]),
+        "TCP flags that are all clear; likewise",
+    ),
+    key(
+        "dscp",
+        Values::Some(&[&DscpKind::GRAMMAR]),
+        "code point of IPv4 and IPv6",
+    ),
+    key(
+        "not-dscp",
+        Values::NoneOf(&[&DscpKind::GRAMMAR]),
+        "any other code point",
+    ),
+    key(
+        "ttl",
+        Values::Some(&[&HopLimitKind::GRAMMAR]),
+        "TTL of IPv4, hop limit of IPv6",
+    ),
+    key(
+        "not-ttl",
+        Values::NoneOf(&[&HopLimitKind::GRAMMAR]),
+        "any other",
+    ),
+    key(
+        "ip-options",
+        Values::Some(&[&IpOptionKind::GRAMMAR]),
+        "IPv4 packets with one of these options",
+    ),
+    key(
+        "not-ip-options",
+        Values::NoneOf(&[&IpOptionKind::GRAMMAR]),
+        "IPv4 packets with none of them",
+    ),
+    key(
+        "extension-headers",
+        Values::Some(&[&ExtensionKind::GRAMMAR]),
+        "IPv6 packets with one of these headers",
+    ),
+    key(
+        "not-extension-headers",
+        Values::NoneOf(&[&ExtensionKind::GRAMMAR]),
+        "IPv6 packets with none of them",
+    ),
+    key(
+        "arp-operation",
+        Values::Some(&[&ArpOperationKind::GRAMMAR]),
+        "operation of an ARP packet",
+    ),
+    key(
+        "not-arp-operation",
+        Values::NoneOf(&[&ArpOperationKind::GRAMMAR]),
+        "any other operation of an ARP packet",
+    ),
+    key(
+        "pcp",
+        Values::Some(&[&PriorityKind::GRAMMAR]),
+        "priority of the VLAN tag; 0 without a tag",
+    ),
+    key(
+        "not-pcp",
+        Values::NoneOf(&[&PriorityKind::GRAMMAR]),
+        "any other priority",
+    ),
+    key(
+        "inner-vlan",
+        Values::Some(&[&VidKind::GRAMMAR]),
+        "VID of a second VLAN tag; `untagged` without one",
+    ),
+    key(
+        "not-inner-vlan",
+        Values::NoneOf(&[&VidKind::GRAMMAR]),
+        "any other VID, also none",
     ),
     required(
         "verdict",

@@ -89,8 +89,12 @@ impl Reader<'_> {
             self.problem(at, message);
         }
         if let Some(at) = items.excepted {
-            let positive = key.trim_start_matches("not-");
-            let message = format!("`{EXCEPT}` in `{key}` is not allowed; use it in `{positive}`");
+            let message = match key.strip_prefix("not-") {
+                Some(positive) => {
+                    format!("`{EXCEPT}` in `{key}` is not allowed; use it in `{positive}`")
+                }
+                None => format!("`{EXCEPT}` in `{key}` is not allowed; write `not-{key}`"),
+            };
             self.problem(at, message);
         }
         items.values.into_iter().map(|(value, _)| value).collect()

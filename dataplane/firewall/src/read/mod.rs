@@ -5,6 +5,8 @@ mod addresses;
 mod check;
 mod difference;
 mod foreign;
+mod header_kinds;
+mod header_rule;
 mod headers;
 mod keys;
 mod kind;
@@ -19,11 +21,13 @@ mod values;
 mod words;
 mod yaml;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
+use crate::header_match::HeaderMatch;
 use crate::named_set::NamedSets;
 use crate::policy::{Defaults, Policy, Rule, SegmentRange};
 use crate::problem::{Position, Problem};
+use crate::tuples::MOST_CONDITIONS;
 use crate::verdict::Verdict;
 pub(crate) use foreign::{IN_LISTS, IN_POLICIES, IN_RULES};
 pub(crate) use keys::{
@@ -216,5 +220,23 @@ fn read_rules(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<Rule> {
         }
         rules.push(rule);
     }
+    check_conditions(reader, &rules);
     rules
+}
+
+/// Refuses more distinct conditions on header fields than a frame is compared with.
+fn check_conditions(reader: &mut Reader<'_>, rules: &[Rule]) {
+    let mut distinct: HashSet<&HeaderMatch> = HashSet::new();
+    for rule in rules {
+        let headers = &rule.matches.headers;
+        if !headers.is_empty() && distinct.insert(headers) && distinct.len() > MOST_CONDITIONS {
+            let message = format!(
+                "the rules have more than {MOST_CONDITIONS} different conditions on TCP flags, DSCP, TTL, options, \
+                 ARP operations and tags, as many as a frame is compared with; give rules the same \
+                 conditions, or split the policy"
+            );
+            reader.problem(rule.at, message);
+            return;
+        }
+    }
 }

@@ -8,6 +8,7 @@ use sluice_packet::IpProto;
 use super::addresses::{MacKind, PrefixKind};
 use super::check::check;
 use super::foreign;
+use super::header_rule;
 use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
 use super::keys;
 use super::kind::Kind;
@@ -34,7 +35,9 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     // With a value missing, more problems would follow from the first.
     if reader.count() == before {
         check(reader, &fields, &matches);
+        header_rule::check(reader, &fields, &matches);
     }
+    header_rule::complete(&mut matches);
     if let Some(service) = service {
         add(service, &mut matches);
     }
@@ -73,13 +76,15 @@ fn conditions(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Match {
         pair::<MacKind>(reader, fields, "destination-mac", never);
     let codes = reader.several::<IcmpCodeKind>(fields, "icmp-code").plain();
     apply_codes(reader, fields, &mut matches.icmp_types, &codes);
+    let never = &mut matches.never;
+    matches.headers = header_rule::conditions(reader, fields, never);
     matches.fragments = reader.one::<FragmentsKind>(fields, "fragments");
     matches
 }
 
 /// Reads a condition and its negation: the values that match, and those that do not. Sets `never` if
 /// there are values and none of them stands for anything.
-fn pair<K: Kind>(
+pub(super) fn pair<K: Kind>(
     reader: &mut Reader<'_>,
     fields: &Fields<'_, '_>,
     key: &str,

@@ -87,6 +87,9 @@ pub(crate) enum ValueError {
         /// Highest number of that kind.
         max: u64,
     },
+    /// Priority above 7.
+    #[error("`{0}` is not a priority: numbers go from 0 to 7")]
+    Priority(String),
     /// Protocol number above 255.
     #[error("`{0}` is not an IP protocol: numbers go from 0 to 255")]
     Protocol(String),

@@ -11,9 +11,10 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use proptest::sample::select;
 use sluice_firewall::{
-    Defaults, Directions, Fragments, IcmpTypes, MaskedMac, Match, Policy, Position, Rule, Verdict,
+    Defaults, Directions, Fragments, HeaderKind, HeaderMatch, IcmpTypes, MaskedMac, Match, Policy,
+    Position, Rule, TcpFlags, Verdict,
 };
-use sluice_packet::{EtherType, FlowKey, IpProto, Mac};
+use sluice_packet::{EtherType, FlowKey, Headers, IpProto, Mac, Vid};
 
 const PREFIXES: &[&str] = &[
     "0.0.0.0/0",
@@ -174,6 +175,7 @@ fn matches() -> impl Strategy<Value = Match> + Clone {
                     destination_macs: macs.1.0,
                     not_destination_macs: macs.1.1,
                     fragments,
+                    headers: HeaderMatch::default(),
                     never,
                 }
             },
@@ -311,4 +313,88 @@ pub(crate) fn key() -> impl Strategy<Value = FlowKey> + Clone {
         }
         key
     })
+}
+
+const FLAGS: &[u8] = &[0, 0x02, 0x10, 0x12, 0x04, 0x14, 0x11, 0xff];
+const DSCPS: &[u8] = &[0, 8, 46, 63];
+const HOP_LIMITS: &[u8] = &[0, 1, 63, 64, 254, 255];
+const KINDS: &[u8] = &[0, 1, 2, 3, 16, 31];
+const PRIORITIES: &[u8] = &[0, 5, 7];
+const VIDS: &[u16] = &[0, 1, 210, 4094];
+const OPERATIONS: &[u16] = &[1, 2, 9, 0xffff];
+
+fn flags() -> impl Strategy<Value = TcpFlags> + Clone {
+    (select(FLAGS), select(FLAGS)).prop_map(|(set, clear)| TcpFlags {
+        set,
+        clear: clear & !set,
+    })
+}
+
+fn header_kind() -> impl Strategy<Value = HeaderKind> + Clone {
+    select(KINDS).prop_map(|kinds| match kinds {
+        0 => HeaderKind::None,
+        kinds => HeaderKind::Any(kinds),
+    })
+}
+
+/// Conditions on header fields, none of them in one case of four or so.
+pub(crate) fn header_match() -> impl Strategy<Value = HeaderMatch> + Clone {
+    let hop_limit = (select(HOP_LIMITS), select(HOP_LIMITS))
+        .prop_map(|(a, b)| RangeInclusive::new(a.min(b), a.max(b)));
+    let vid = select(VIDS).prop_map(|vid| Vid::new(vid).expect("at most 4094").into());
+    (
+        some(0.3, flags()),
+        both(0.15, select(OPERATIONS)),
+        both(0.2, select(DSCPS)),
+        both(0.2, hop_limit),
+        (both(0.1, header_kind()), both(0.1, header_kind())),
+        both(0.15, select(PRIORITIES)),
+        both(0.1, vid),
+    )
+        .prop_map(
+            |(tcp_flags, operations, dscp, hop_limits, (options, extensions), priorities, vids)| {
+                HeaderMatch {
+                    tcp_flags,
+                    arp_operations: operations.0,
+                    not_arp_operations: operations.1,
+                    dscp: dscp.0,
+                    not_dscp: dscp.1,
+                    hop_limits: hop_limits.0,
+                    not_hop_limits: hop_limits.1,
+                    ip_options: options.0,
+                    not_ip_options: options.1,
+                    extensions: extensions.0,
+                    not_extensions: extensions.1,
+                    priorities: priorities.0,
+                    not_priorities: priorities.1,
+                    inner_vids: vids.0,
+                    not_inner_vids: vids.1,
+                }
+            },
+        )
+}
+
+/// Header fields of any frame; they need not go with a key.
+pub(crate) fn headers() -> impl Strategy<Value = Headers> + Clone {
+    let maybe = |values: &'static [u8]| prop::option::weighted(0.8, select(values));
+    (
+        maybe(FLAGS),
+        prop::option::weighted(0.3, select(OPERATIONS)),
+        maybe(DSCPS),
+        maybe(HOP_LIMITS),
+        (maybe(KINDS), maybe(KINDS)),
+        (select(VIDS), select(PRIORITIES)),
+    )
+        .prop_map(
+            |(tcp_flags, arp_operation, dscp, hop_limit, (ip_options, extensions), tags)| Headers {
+                tcp_flags,
+                arp_operation,
+                dscp,
+                hop_limit,
+                ip_options,
+                extensions,
+                inner_vid: tags.0,
+                priority: tags.1,
+            },
+        )
 }

@@ -4,8 +4,9 @@
 //!
 //! Both are the engine's policies and tables. *Ingress* is towards this pod, *egress* is from it.
 
-use sluice_firewall::{Direction, Hit, PolicyIndex, Verdict};
+use sluice_firewall::{Direction, Hit, PolicyIndex, Table, Verdict};
 use sluice_memif::BURST;
+use sluice_packet::Headers;
 
 use crate::answer;
 use crate::burst::{Burst, Packet, Step};
@@ -71,10 +72,29 @@ fn look_up<L: Links>(
         let count = same.clone().count();
         if let (Some(policy), Some(hits)) = (policy, hits.get_mut(at..at + count)) {
             let table = context.tables.policies.policy(policy).table(direction);
-            table.judge_burst(same.map(Packet::key), hits);
+            table.judge_burst(same.clone().map(Packet::key), hits);
+            if table.reads_headers() {
+                judge_by_headers(table, same, hits);
+            }
         }
         at += count;
         packets.by_ref().take(count).for_each(drop);
+    }
+}
+
+/// Judges those packets again whose rule has conditions on header fields such as TCP flags. The outer tag is taken
+/// off: every packet counts as one of priority 0.
+#[cold]
+fn judge_by_headers<'p>(
+    table: &Table,
+    packets: impl Iterator<Item = &'p Packet>,
+    hits: &mut [Hit],
+) {
+    for (packet, hit) in packets.zip(hits) {
+        if table.needs_headers(*hit) {
+            let headers = Headers::read(packet.frame.bytes(), packet.key());
+            *hit = table.judge_with(packet.key(), &headers);
+        }
     }
 }
 

@@ -33,7 +33,7 @@ impl PolicyContext<'_> {
         if decision != Decision::Pass {
             return decision;
         }
-        let opening = self.opening(state, policies, &FrameInfo::of(mbuf).key, slots);
+        let opening = self.opening(state, policies, &FrameInfo::of(mbuf).key, slots, mbuf);
         let now = Tick::of_millis(state.now_ms);
         match state.connections.tracker.insert(now, frame, &opening) {
             Inserted::Opened { .. } => decision,
@@ -67,8 +67,10 @@ impl PolicyContext<'_> {
     ) -> Decision {
         let key = FrameInfo::of(mbuf).key;
         let accepting = match from {
-            End::Opener => self.accepting(policies, self.direction, &key),
-            End::Responder => self.accepting(policies, opposite(self.direction), &reversed(&key)),
+            End::Opener => self.accepting(policies, self.direction, &key, mbuf),
+            End::Responder => {
+                self.accepting(policies, opposite(self.direction), &reversed(&key), mbuf)
+            }
         };
         let now = Tick::of_millis(state.now_ms);
         let tracker = &mut state.connections.tracker;
@@ -102,10 +104,15 @@ impl PolicyContext<'_> {
         }
         let key = FrameInfo::of(mbuf).key;
         let from_pod = self.direction == Direction::Egress;
-        let as_sent = || Some((self.accepting(policies, self.direction, &key)?, End::Opener));
+        let as_sent = || {
+            Some((
+                self.accepting(policies, self.direction, &key, mbuf)?,
+                End::Opener,
+            ))
+        };
         let as_answer = || {
             let back = reversed(&key);
-            let rules = self.accepting(policies, opposite(self.direction), &back)?;
+            let rules = self.accepting(policies, opposite(self.direction), &back, mbuf)?;
             Some((rules, End::Responder))
         };
         // What the policies would let come in from outside is taken for that, since nothing hangs on its entry.
@@ -119,11 +126,11 @@ impl PolicyContext<'_> {
         };
         let is_opened_by_pod = from_pod == (sender == End::Opener);
         let opening = match sender {
-            End::Opener => self.opening(state, policies, &key, rules),
+            End::Opener => self.opening(state, policies, &key, rules, mbuf),
             End::Responder => Opening {
                 from_pod: is_opened_by_pod,
                 rederivable: !is_opened_by_pod,
-                ..self.opening(state, policies, &reversed(&key), rules)
+                ..self.opening(state, policies, &reversed(&key), rules, mbuf)
             },
         };
         let confirmed = from_pod || sender == End::Opener;
@@ -149,11 +156,12 @@ impl PolicyContext<'_> {
         policies: Policies,
         key: &FlowKey,
         rules: RuleSlots,
+        mbuf: &Mbuf,
     ) -> Opening {
         let from_pod = self.direction == Direction::Egress;
         let rederivable = !from_pod
             || self
-                .accepting(policies, Direction::Ingress, &reversed(key))
+                .accepting(policies, Direction::Ingress, &reversed(key), mbuf)
                 .is_some();
         let anti_spoof = state
             .attachment(self.attachment)

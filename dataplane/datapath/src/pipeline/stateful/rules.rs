@@ -5,10 +5,10 @@ use sluice_firewall::{Direction, Verdict};
 use sluice_mem::Mbuf;
 use sluice_packet::FlowKey;
 
+use super::super::by_headers;
 use super::super::policy_context::{Decision, Policies, PolicyContext};
 use super::super::state::WorkerState;
 use crate::drops::DropReason;
-use crate::frame::FrameInfo;
 
 /// Number of no rule's slot.
 pub(super) const NO_SLOT: u32 = u32::MAX;
@@ -51,7 +51,7 @@ impl PolicyContext<'_> {
             if asked == Asked::Stateless && is_stateful {
                 continue;
             }
-            let hit = policy.table(self.direction).judge(&FrameInfo::of(mbuf).key);
+            let hit = by_headers::judge(policy.table(self.direction), mbuf);
             let counted_at = self.count(state, index, hit, mbuf);
             if is_stateful {
                 *slot = u32::try_from(counted_at).unwrap_or(NO_SLOT);
@@ -80,18 +80,20 @@ impl PolicyContext<'_> {
             .decision
     }
 
-    /// Returns the rules of all policies that accept a frame of this key; `None` if one does not. Nothing is counted.
+    /// Returns the rules of all policies that accept the first frame of a connection, which has this key; `None` if one
+    /// does not. Nothing is counted. `mbuf` is a frame of the connection.
     pub(super) fn accepting(
         &self,
         policies: Policies,
         direction: Direction,
         key: &FlowKey,
+        mbuf: &Mbuf,
     ) -> Option<RuleSlots> {
         let mut slots = [NO_SLOT; 4];
         let indexes = [Some(policies.vlan), policies.own].into_iter().flatten();
         for (index, slot) in indexes.zip(&mut slots) {
             let policy = self.tables.policies.policy(index);
-            let hit = policy.table(direction).judge(key);
+            let hit = by_headers::judge_as_first(policy.table(direction), key, mbuf);
             if !hit.verdict.passes() {
                 return None;
             }

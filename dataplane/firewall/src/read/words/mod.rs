@@ -2,6 +2,7 @@
 //! Words that stand for numbers: the one table of each kind, from which the reader, the grammar page
 //! and the JSON schema are made. Of several words for a number the first is the usual one.
 
+mod headers;
 mod icmp;
 mod ports;
 
@@ -13,6 +14,9 @@ use crate::matches::Fragments;
 use crate::policy::Directions;
 use crate::verdict::Verdict;
 
+pub(crate) use headers::{
+    ARP_OPERATIONS, DSCP, EXTENSION_HEADERS, IP_OPTIONS, TCP_FLAGS, TcpFlagWord,
+};
 pub(crate) use icmp::{ICMP_TYPES, ICMPV6_TYPES, IcmpWord};
 pub(crate) use ports::PORTS;
 

@@ -32,6 +32,7 @@ const NOTABLE: [&str; 23] = [
     "multicast_limited",
     "arp_nd_limited",
     "reject_limited",
+    "rule_limited",
     "handover_full",
     "ring_full",
     "no_mbuf",

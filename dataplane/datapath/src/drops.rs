@@ -104,6 +104,8 @@ drop_reasons! {
     ConnectionLimited => "connection_limited",
     /// A rule or a default said drop, or said reject of what is never answered.
     Denied => "denied",
+    /// A rule accepted it, beyond the rule's `limit`.
+    RuleLimited => "rule_limited",
     /// A rule said reject, and the sender was told.
     Rejected => "rejected",
     /// A rule said reject, and telling the sender was over the limit.

@@ -102,3 +102,38 @@ fn log_records_leave_room_for_faults() {
     assert_eq!(kept + lost, 240 * 60);
     lab.end();
 }
+
+#[test]
+fn a_sample_logs_the_first_frame_and_each_so_manieth_of_every_pod() {
+    let mut lab = Lab::new(1);
+    lab.policies(&[&POLICY.replace("log: true", "log: 1/10")]);
+    let pods = [lab.access(210), lab.access(210)];
+    lab.send(&pods[0].port, vec![udp(&pods[0], 1); 95]);
+    lab.send(&pods[0].port, vec![udp(&pods[0], 2); 1]);
+    lab.send(&pods[1].port, vec![udp(&pods[1], 1); 11]);
+    let records = records(lab.engine.take_events());
+    let of = |pod: &Pod, rule: &str| records[&(pod.id, rule.to_owned())];
+    assert_eq!(of(&pods[0], "noisy"), 10);
+    assert_eq!(of(&pods[0], "quiet"), 1, "rules are told apart");
+    assert_eq!(of(&pods[1], "noisy"), 2, "and so are pods");
+    assert_eq!(
+        lost(&lab, &pods[0]),
+        0,
+        "what is not of the sample is not lost"
+    );
+    assert_eq!(lab.hits("web", "noisy"), 106, "counters have every frame");
+    lab.end();
+}
+
+#[test]
+fn a_default_logs_what_no_rule_matches() {
+    let mut lab = Lab::new(1);
+    let policy = POLICY.replace("egress: accept}\n", "egress: drop, log: egress}\n");
+    lab.policies(&[&policy]);
+    let pod = lab.access(210);
+    assert_eq!(lab.pod_sends(&pod, udp(&pod, 9)), Some("denied"));
+    assert_eq!(lab.pod_sends(&pod, udp(&pod, 9)), Some("denied"));
+    let records = records(lab.engine.take_events());
+    assert_eq!(records[&(pod.id, "default".to_owned())], 2);
+    lab.end();
+}

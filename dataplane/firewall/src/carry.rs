@@ -6,6 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use crate::compile::Region;
 use crate::header_match::HeaderMatch;
 use crate::set::{CompiledPolicy, PolicySet};
+use crate::states::States;
 use crate::verdict::{Direction, Verdict};
 
 /// Map from the counter slots of a new set to those of the old one; see [`carry_over`].
@@ -58,7 +59,7 @@ pub fn carry_over(old: &PolicySet, new: &PolicySet) -> CarryOver {
 /// default.
 type Identity<'a> = (
     Option<&'a str>,
-    Option<(&'a Region, &'a HeaderMatch)>,
+    Option<(&'a Region, &'a HeaderMatch, States)>,
     Verdict,
     bool,
 );
@@ -71,7 +72,7 @@ fn identities(
     let regions = policy.table(direction).content().rules();
     let regions = regions
         .iter()
-        .map(|rule| Some((&rule.region, &rule.headers)));
+        .map(|rule| Some((&rule.region, &rule.headers, rule.states)));
     policy
         .rule_infos(direction)
         .iter()

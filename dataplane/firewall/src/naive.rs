@@ -12,6 +12,7 @@ use crate::header_match::both;
 use crate::masked_mac::MaskedMac;
 use crate::matches::{IcmpTypes, Match, has_l4};
 use crate::policy::Policy;
+use crate::states::State;
 use crate::table::Hit;
 use crate::verdict::{Direction, Verdict};
 
@@ -22,29 +23,54 @@ use crate::verdict::{Direction, Verdict};
 /// on), and `headers` are those of the same frame.
 #[must_use]
 pub fn judge_with(policy: &Policy, direction: Direction, key: &FlowKey, headers: &Headers) -> Hit {
-    walk(policy, direction, key, |rule| rule.headers.holds(headers))
+    judge_in(policy, direction, State::New, key, headers)
+}
+
+/// Judges a frame whose connection is in `state`.
+#[must_use]
+pub fn judge_in(
+    policy: &Policy,
+    direction: Direction,
+    state: State,
+    key: &FlowKey,
+    headers: &Headers,
+) -> Hit {
+    let holds = |rule: &Match| rule.headers.holds(headers);
+    walk(policy, direction, state, key, holds)
 }
 
 /// Judges a key alone: conditions on header fields count as met, as in [`crate::Table::judge`].
 #[must_use]
 pub fn judge(policy: &Policy, direction: Direction, key: &FlowKey) -> Hit {
-    walk(policy, direction, key, |_| true)
+    walk(policy, direction, State::New, key, |_| true)
 }
 
 fn walk(
     policy: &Policy,
     direction: Direction,
+    state: State,
     key: &FlowKey,
     by_headers: impl Fn(&Match) -> bool,
 ) -> Hit {
     let mut slot = 0;
     for (_, rule) in policy.rules_of(direction) {
-        if matches(&rule.matches, key) && by_headers(&rule.matches) {
+        let is_for = rule.states.contains(state);
+        if is_for && matches(&rule.matches, key) && by_headers(&rule.matches) {
             return hit(policy, slot, rule.verdict, rule.log);
         }
         slot += 1;
     }
-    hit(policy, slot, policy.default.of(direction), false)
+    match state.default_verdict() {
+        None => {
+            let log = policy.log_default.is_some_and(|of| of.includes(direction));
+            hit(policy, slot, policy.default.of(direction), log)
+        }
+        Some(verdict) => Hit {
+            rule: slot,
+            verdict,
+            log: false,
+        },
+    }
 }
 
 /// Hit of a rule or a default. What is audited passes and is logged.

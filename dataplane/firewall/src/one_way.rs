@@ -9,6 +9,7 @@ use crate::compile::Region;
 use crate::matches::{IcmpTypes, Match};
 use crate::policy::{Policy, Rule};
 use crate::problem::{Position, Problem};
+use crate::states::State;
 use crate::verdict::{Direction, Verdict};
 
 /// Ports that clients send from, where a rule does not say (Linux's own range).
@@ -42,7 +43,8 @@ struct View<'p> {
 impl<'p> View<'p> {
     fn new(policy: &'p Policy) -> View<'p> {
         let rules = policy.rules.iter();
-        let accepting = rules.filter(|rule| rule.verdict == Verdict::Accept);
+        let accepting = rules
+            .filter(|rule| rule.verdict == Verdict::Accept && rule.states.contains(State::New));
         View {
             policy,
             accepting: accepting

@@ -3,9 +3,11 @@
 
 use sluice_packet::{Vid, VidRange};
 
+use crate::limit::Limit;
 use crate::matches::Match;
 use crate::named_set::UsedSet;
 use crate::problem::Position;
+use crate::states::{State, States};
 use crate::verdict::{Direction, Verdict};
 
 /// Policy as written: from one YAML file, or made by control from a Kubernetes object.
@@ -29,6 +31,8 @@ pub struct Policy {
     pub stateful: bool,
     /// Verdicts of frames that no rule matches.
     pub default: Defaults,
+    /// Directions in which those frames are logged.
+    pub log_default: Option<Directions>,
     /// Rules in order; the first match wins.
     pub rules: Vec<Rule>,
     /// Named sets whose values are in it, in order of name.
@@ -118,6 +122,12 @@ pub struct Rule {
     pub verdict: Verdict,
     /// Whether those frames are logged.
     pub log: bool,
+    /// Number of those frames, at one attachment, of which one is logged, at least 1.
+    pub log_sample: u32,
+    /// States of the connections that frames must be of; [`States::NEW`] unless the policy is stateful.
+    pub states: States,
+    /// Limit of what it accepts; `None`: any amount.
+    pub limit: Option<Limit>,
 }
 
 impl Policy {
@@ -130,13 +140,53 @@ impl Policy {
     /// Verdict on frames that no rule of `direction` matches, and whether they are logged.
     pub(crate) fn default_decision(&self, direction: Direction) -> (Verdict, bool) {
         let verdict = self.in_force(self.default.of(direction));
-        (verdict, verdict == Verdict::Audit)
+        let log = self.log_default.is_some_and(|of| of.includes(direction));
+        (verdict, log || verdict == Verdict::Audit)
     }
 
     fn in_force(&self, verdict: Verdict) -> Verdict {
         match self.audit {
             true => verdict.audited(),
             false => verdict,
+        }
+    }
+
+    /// Whether a rule of `direction` is for frames in other states than new.
+    pub(crate) fn has_states(&self, direction: Direction) -> bool {
+        let mut rules = self.rules_of(direction);
+        rules.any(|(_, rule)| rule.states != States::NEW)
+    }
+
+    /// Verdict on frames in `state` that no rule of `direction` matches, and whether they are logged.
+    pub(crate) fn default_decision_in(
+        &self,
+        direction: Direction,
+        state: State,
+    ) -> (Verdict, bool) {
+        match state.default_verdict() {
+            None => self.default_decision(direction),
+            // What is only tried lets frames of no connection pass as well, but not as a rule's doing.
+            Some(verdict) => (verdict, false),
+        }
+    }
+
+    /// Log samples of the rules of `direction`, by slot; empty if every frame of each is logged, or none.
+    pub(crate) fn log_samples_of(&self, direction: Direction) -> Box<[u32]> {
+        let samples = self.rules_of(direction).map(|(_, rule)| rule.log_sample);
+        let samples: Box<[u32]> = samples.collect();
+        match samples.iter().any(|sample| *sample > 1) {
+            true => samples,
+            false => Box::default(),
+        }
+    }
+
+    /// Limits of the rules of `direction`, by slot; empty if none has one. What is only tried limits nothing.
+    pub(crate) fn limits_of(&self, direction: Direction) -> Box<[Option<Limit>]> {
+        let limits = self.rules_of(direction).map(|(_, rule)| rule.limit);
+        let limits: Box<[Option<Limit>]> = limits.collect();
+        match !self.audit && limits.iter().any(Option::is_some) {
+            true => limits,
+            false => Box::default(),
         }
     }
 

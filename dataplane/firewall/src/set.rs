@@ -8,10 +8,12 @@ use std::sync::Arc;
 use sluice_packet::Vid;
 
 use crate::info::RuleInfo;
+use crate::limit::Limit;
 use crate::named_set::UsedSet;
 use crate::policy::{Defaults, Policy, SegmentRange};
 use crate::problem::{Position, Problem};
 use crate::simd::Simd;
+use crate::states::State;
 use crate::table::Content;
 use crate::table::Table;
 use crate::verdict::{Direction, Verdict};
@@ -56,9 +58,15 @@ pub struct CompiledPolicy {
 #[derive(Debug)]
 struct CompiledDirection {
     table: Arc<Table>,
+    /// Tables of frames in states other than new, if there are rules for such.
+    in_states: Option<[Arc<Table>; 3]>,
     slot_base: usize,
     /// Rule of each slot of the table.
     infos: Box<[RuleInfo]>,
+    /// Log sample of each rule, by slot; empty if none has one.
+    log_samples: Box<[u32]>,
+    /// Limit of each rule, by slot; empty if none has one.
+    limits: Box<[Option<Limit>]>,
 }
 
 impl PolicySet {
@@ -102,13 +110,20 @@ impl PolicySet {
         let mut tables = KnownTables::of(previous);
         for policy in policies {
             let directions = Direction::BOTH.map(|direction| {
-                let table = tables.table(Content::new(policy, direction));
+                let mut in_state = |state| tables.table(Content::new(policy, direction, state));
+                let table = in_state(State::New);
+                let in_states = policy
+                    .has_states(direction)
+                    .then(|| [State::Established, State::Related, State::Invalid].map(in_state));
                 let slot_base = set.slots;
                 set.slots += table.slots();
                 CompiledDirection {
                     table,
+                    in_states,
                     slot_base,
                     infos: RuleInfo::of(policy, direction),
+                    log_samples: policy.log_samples_of(direction),
+                    limits: policy.limits_of(direction),
                 }
             });
             set.policies.push(CompiledPolicy {
@@ -289,6 +304,18 @@ impl CompiledPolicy {
         &self.directions[direction.index()].table
     }
 
+    /// Table that judges frames of `direction` whose connection is in `state`; `None` if no rule of a stateful
+    /// policy is for such. Its slots are those of [`CompiledPolicy::table`].
+    #[inline]
+    #[must_use]
+    pub fn table_in(&self, direction: Direction, state: State) -> Option<&Table> {
+        let direction = &self.directions[direction.index()];
+        match state.beyond_new() {
+            None => Some(&direction.table),
+            Some(index) => direction.in_states.as_ref().map(|tables| &*tables[index]),
+        }
+    }
+
     /// Counter slot of the set for slot 0 of the table: a frame counts in `slot_base + hit.rule`.
     #[inline]
     #[must_use]
@@ -300,6 +327,30 @@ impl CompiledPolicy {
     #[must_use]
     pub fn rule_info(&self, direction: Direction, slot: u32) -> Option<&RuleInfo> {
         self.rule_infos(direction).get(slot as usize)
+    }
+
+    /// Number of frames that the rule of a slot decides on, at one attachment, of which one is logged, if it logs
+    /// any; at least 1.
+    #[must_use]
+    pub fn log_sample(&self, direction: Direction, slot: u32) -> u32 {
+        let samples = &self.directions[direction.index()].log_samples;
+        samples.get(slot as usize).copied().unwrap_or(1).max(1)
+    }
+
+    /// Whether a rule of either direction has a limit.
+    #[must_use]
+    pub fn has_limits(&self) -> bool {
+        self.directions
+            .iter()
+            .any(|direction| !direction.limits.is_empty())
+    }
+
+    /// Limit of the rule of a slot; `None` if it has none. What a rule with a limit decides holds for one frame.
+    #[inline]
+    #[must_use]
+    pub fn limit(&self, direction: Direction, slot: u32) -> Option<&Limit> {
+        let limits = &self.directions[direction.index()].limits;
+        limits.get(slot as usize)?.as_ref()
     }
 
     /// Rules of the table's slots: rules in order, then the default.
@@ -316,8 +367,11 @@ impl KnownTables {
     fn of(set: Option<&PolicySet>) -> KnownTables {
         let mut known = KnownTables(HashMap::new());
         let policies = set.into_iter().flat_map(|set| &set.policies);
-        for CompiledDirection { table, .. } in policies.flat_map(|policy| &policy.directions) {
-            known.0.entry(table.hash()).or_default().push(table.clone());
+        for direction in policies.flat_map(|policy| &policy.directions) {
+            let in_states = direction.in_states.iter().flatten();
+            for table in [&direction.table].into_iter().chain(in_states) {
+                known.0.entry(table.hash()).or_default().push(table.clone());
+            }
         }
         known
     }

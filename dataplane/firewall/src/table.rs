@@ -10,6 +10,7 @@ use crate::compile::{Matcher, Region};
 use crate::header_match::HeaderMatch;
 use crate::policy::Policy;
 use crate::simd::{LANES, Simd};
+use crate::states::{State, States};
 use crate::tuples::Tuples;
 use crate::verdict::{Direction, Verdict};
 
@@ -59,8 +60,10 @@ impl fmt::Debug for Table {
 /// Source of a table, in normal form. Equal contents judge every frame alike.
 #[derive(Debug, PartialEq, Eq, Hash)]
 pub(crate) struct Content {
+    /// State of the frames that the table judges.
+    state: State,
     rules: Box<[RuleContent]>,
-    default: Verdict,
+    default: (Verdict, bool),
 }
 
 /// Rule in normal form.
@@ -70,24 +73,28 @@ pub(crate) struct RuleContent {
     pub(crate) region: Region,
     /// Conditions on other header fields.
     pub(crate) headers: HeaderMatch,
+    /// States that it is for.
+    pub(crate) states: States,
     verdict: Verdict,
     log: bool,
 }
 
 impl Content {
-    pub(crate) fn new(policy: &Policy, direction: Direction) -> Content {
+    pub(crate) fn new(policy: &Policy, direction: Direction, state: State) -> Content {
         let rules = policy.rules_of(direction).map(|(_, rule)| {
             let (verdict, log) = policy.decision(rule);
             RuleContent {
                 region: Region::new(&rule.matches),
                 headers: rule.matches.headers.clone(),
+                states: rule.states,
                 verdict,
                 log,
             }
         });
         Content {
+            state,
             rules: rules.collect(),
-            default: policy.default_decision(direction).0,
+            default: policy.default_decision_in(direction, state),
         }
     }
 
@@ -115,22 +122,37 @@ impl Table {
     /// judge alike, the widest fastest.
     #[must_use]
     pub fn compile_for(policy: &Policy, direction: Direction, simd: Simd) -> Table {
-        let content = Content::new(policy, direction);
+        let content = Content::new(policy, direction, State::New);
         let hash = content.hash();
         Table::from_content(content, hash, simd)
     }
 
+    /// Compiles the rules of `policy` for `direction` that judge frames in this state; the others keep their
+    /// slots and match nothing. Frames that no rule matches have [`State::default_verdict`].
+    #[must_use]
+    pub fn compile_in(policy: &Policy, direction: Direction, state: State) -> Table {
+        let content = Content::new(policy, direction, state);
+        let hash = content.hash();
+        Table::from_content(content, hash, Simd::widest())
+    }
+
     pub(crate) fn from_content(content: Content, hash: u64, simd: Simd) -> Table {
-        let regions: Vec<&Region> = content.rules.iter().map(|rule| &rule.region).collect();
+        let (nothing, none) = (Region::nothing(), HeaderMatch::default());
+        let conditions =
+            content
+                .rules
+                .iter()
+                .map(|rule| match rule.states.contains(content.state) {
+                    true => (&rule.region, &rule.headers),
+                    false => (&nothing, &none),
+                });
+        let conditions: Vec<(&Region, &HeaderMatch)> = conditions.collect();
+        let regions: Vec<&Region> = conditions.iter().map(|(region, _)| *region).collect();
         let rules = Matcher::new(&regions, simd);
-        let conditions = content
-            .rules
-            .iter()
-            .map(|rule| (&rule.region, &rule.headers));
-        let tuples = Tuples::new(&conditions.collect::<Vec<_>>(), simd).map(Box::new);
+        let tuples = Tuples::new(&conditions, simd).map(Box::new);
         let decided = content.rules.iter().map(|rule| (rule.verdict, rule.log));
         let hits = decided
-            .chain([(content.default, content.default == Verdict::Audit)])
+            .chain([content.default])
             .zip(0..)
             .map(|((verdict, log), rule)| Hit { rule, verdict, log })
             .collect();

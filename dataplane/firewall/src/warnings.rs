@@ -75,13 +75,15 @@ impl Policy {
     }
 }
 
-/// Whether `earlier` is for every direction that `rule` is for, and asks no more of header fields than that.
+/// Whether `earlier` is for every direction that `rule` is for, and asks no more of state and header fields than that.
 fn covers(earlier: &Rule, rule: &Rule) -> bool {
     let is_of_all = Direction::BOTH.into_iter().all(|direction| {
         earlier.directions.includes(direction) || !rule.directions.includes(direction)
     });
     let headers = &earlier.matches.headers;
-    is_of_all && (headers.is_empty() || *headers == rule.matches.headers)
+    is_of_all
+        && earlier.states.includes(rule.states)
+        && (headers.is_empty() || *headers == rule.matches.headers)
 }
 
 fn label(rule: &Rule, index: usize) -> String {

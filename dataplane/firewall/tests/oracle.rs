@@ -8,7 +8,8 @@ use std::net::{IpAddr, Ipv4Addr};
 use ipnet::{IpNet, Ipv4Net};
 use proptest::prelude::*;
 use sluice_firewall::{
-    Defaults, Direction, Directions, Hit, Match, Policy, Position, Rule, Table, Verdict, naive,
+    Defaults, Direction, Directions, Hit, Match, Policy, Position, Rule, States, Table, Verdict,
+    naive,
 };
 use sluice_packet::FlowKey;
 
@@ -114,6 +115,9 @@ fn summaries_that_do_not_fit() {
         matches,
         verdict: Verdict::Accept,
         log: false,
+        log_sample: 1,
+        states: States::NEW,
+        limit: None,
     };
     let address = |number: u32| Ipv4Addr::from(0x0a00_0000 + number * 2);
     let rules = (0..33_500).map(|number| {
@@ -185,6 +189,9 @@ impl Dice {
             },
             verdict: [Verdict::Accept, Verdict::Drop][self.roll(2) as usize],
             log: self.roll(8) == 0,
+            log_sample: 1,
+            states: States::NEW,
+            limit: None,
         });
         let default = Defaults {
             ingress: Verdict::Drop,

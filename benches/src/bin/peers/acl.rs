@@ -15,7 +15,8 @@ use std::path::Path;
 use anyhow::{Context, Result, bail};
 use rustix::time::{ClockId, clock_gettime};
 use sluice_firewall::{
-    Defaults, Direction, Directions, Hit, Match, Policy, Position, Rule, Simd, Table, Verdict,
+    Defaults, Direction, Directions, Hit, Match, Policy, Position, Rule, Simd, States, Table,
+    Verdict,
 };
 use sluice_packet::{EtherType, FlowKey};
 
@@ -149,6 +150,7 @@ fn policy(file: &Path) -> Result<Policy> {
             ingress: Verdict::Drop,
             egress: Verdict::Drop,
         },
+        log_default: None,
         rules: rules.collect::<Result<_>>()?,
         sets: Vec::new(),
     })
@@ -192,6 +194,9 @@ fn rule(line: &str) -> Result<Rule> {
             _ => Verdict::Drop,
         },
         log: false,
+        log_sample: 1,
+        states: States::NEW,
+        limit: None,
     })
 }
 

@@ -15,6 +15,7 @@ use crate::limits::{Limits, Rate};
 use crate::pipeline::flood_limits::FloodBuckets;
 use crate::pipeline::identity::Identity;
 use crate::pipeline::record_limits::RecordLimits;
+use crate::pipeline::rule_limits::RuleLimits;
 use crate::pipeline::token_bucket::TokenBucket;
 use crate::ports::seam::PodPort;
 use crate::spec::{AttachmentSpec, VlanSet};
@@ -53,6 +54,8 @@ pub(crate) struct Attachment {
     pub(crate) rejects: TokenBucket,
     pub(crate) floods: FloodBuckets,
     pub(crate) records: RecordLimits,
+    /// Token buckets of rules with a limit.
+    pub(crate) rule_limits: RuleLimits,
     /// Rate limit of joining groups.
     pub(crate) joins: TokenBucket,
     /// Limit of the link-local addresses that are looked for among all others'.
@@ -137,6 +140,7 @@ impl Attachment {
             rejects: TokenBucket::new(REJECTS),
             floods: FloodBuckets::new(&limits.attachment),
             records: RecordLimits::new(),
+            rule_limits: RuleLimits::new(),
             joins: TokenBucket::new(JOINS),
             claims: TokenBucket::new(CLAIMS),
             macs: limits.macs.into(),

@@ -25,14 +25,14 @@
 //! | `lookup.rs` | stage: the flow cache, or the connection table (`tracked/`); [`Lookup`](lookup::Lookup) says which frames hit |
 //! | `classify.rs` | stage: destination, and `antispoof.rs` for what a pod sends (`claims.rs`: link-local addresses that pods take) |
 //! | `learn.rs` | what `classify` learns of MAC addresses beyond the attachments' own; `learned/` holds them |
-//! | `judge.rs` | stage: policies (`policy_context.rs`; `by_headers.rs`: by TCP flags and the like; `stateful/`: by `connections.rs`), and the answer to a reject (`reject.rs`) |
+//! | `judge.rs` | stage: policies (`policy_context.rs`; `by_headers.rs`: by TCP flags and the like; `in_state.rs`: rules with `state`; `stateful/`: by `connections.rs`), and the answer to a reject (`reject.rs`) |
 //! | `dispatch/` | stage: `deliver`, `flood` (`snoop`), `uplink`, `handoff` |
 //! | `flush.rs` | end of the round; `outbox.rs` holds the answers until then |
 //! | `tables.rs`, `macs.rs` | what all workers know: immutable, swapped between bursts |
 //! | `identity.rs`, `allowed_pairs.rs` | what an attachment may pose as, through all versions of the tables |
 //! | `state.rs`, `attachment.rs`, `event.rs` | what one worker owns, and what it posts to control |
 //! | `groups/` | multicast snooping: who is in which group |
-//! | `flood_limits.rs`, `record_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
+//! | `flood_limits.rs`, `rule_limits.rs`, `record_limits.rs`, `token_bucket.rs`, `clock.rs` | rate limits, and the time they go by |
 //! | `frame_set.rs` | positions in a burst |
 //! | `room.rs` | frames that a pod may send in a visit: `handoff_ring.rs`, `tx_shares.rs` hold its shares |
 //!
@@ -70,6 +70,7 @@ pub(crate) mod groups;
 pub(crate) mod handed_off;
 pub(crate) mod handoff_ring;
 pub(crate) mod identity;
+mod in_state;
 pub(crate) mod ingress;
 pub(crate) mod judge;
 pub(crate) mod learn;
@@ -82,6 +83,7 @@ pub(crate) mod policy_context;
 pub(crate) mod record_limits;
 pub(crate) mod reject;
 pub(crate) mod room;
+pub(crate) mod rule_limits;
 pub(crate) mod state;
 pub(crate) mod stateful;
 pub(crate) mod tables;

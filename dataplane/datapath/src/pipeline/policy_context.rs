@@ -154,6 +154,10 @@ impl PolicyContext<'_> {
         let by_headers = by_headers::complete(self.table(policies.vlan), hit, mbuf);
         let (hit, mut by_key) = (by_headers.unwrap_or(hit), by_headers.is_none());
         let first = self.count(state, policies.vlan, hit, mbuf);
+        if !self.is_within_limit(state, policies.vlan, hit, mbuf) {
+            return (Decision::Drop(DropReason::RuleLimited), None);
+        }
+        let mut is_limited = self.has_limit(policies.vlan, hit);
         let (mut last, mut second, mut logged) = (hit, None, hit.log);
         if let (true, Some(own)) = (hit.verdict.passes(), policies.own) {
             last = self.table(own).judge(&FrameInfo::of(mbuf).key);
@@ -161,6 +165,10 @@ impl PolicyContext<'_> {
             by_key &= by_headers.is_none();
             last = by_headers.unwrap_or(last);
             second = Some(self.count(state, own, last, mbuf));
+            if !self.is_within_limit(state, own, last, mbuf) {
+                return (Decision::Drop(DropReason::RuleLimited), None);
+            }
+            is_limited |= self.has_limit(own, last);
             logged |= last.log;
         }
         let (decision, verdict) = match last.verdict {
@@ -169,9 +177,45 @@ impl PolicyContext<'_> {
             Verdict::Reject => (Decision::Reject, None),
         };
         let to_cache = verdict
-            .filter(|_| !logged && by_key)
+            .filter(|_| !logged && by_key && !is_limited)
             .map(|verdict| CachedVerdict::new(verdict, [Some(first), second]));
         (decision, to_cache)
+    }
+
+    /// Whether a frame that a rule decides on is one of those that are logged, one of `sample`.
+    fn is_sampled(&self, state: &mut WorkerState, sample: u32, slot: usize) -> bool {
+        let attachment = state.attachment(self.attachment);
+        sample == 1 || attachment.is_some_and(|found| found.records.is_sampled(slot, sample))
+    }
+
+    /// Whether the rule that made a decision has a limit, so that the decision holds for one frame.
+    fn has_limit(&self, policy: PolicyIndex, hit: Hit) -> bool {
+        let policy = self.tables.policies.policy(policy);
+        policy.limit(self.direction, hit.rule).is_some()
+    }
+
+    /// Whether a frame is within the limit of the rule that decided on it, of which it takes its part.
+    #[inline]
+    pub(super) fn is_within_limit(
+        &self,
+        state: &mut WorkerState,
+        policy: PolicyIndex,
+        hit: Hit,
+        mbuf: &Mbuf,
+    ) -> bool {
+        let policies = &self.tables.policies;
+        let compiled = policies.policy(policy);
+        let Some(limit) = compiled.limit(self.direction, hit.rule) else {
+            return true;
+        };
+        let slot = compiled.slot_base(self.direction) + hit.rule as usize;
+        let now_ns = state.clock.now_ns();
+        let source = &FrameInfo::of(mbuf).key.src;
+        let attachment = state.attachment(self.attachment);
+        attachment.is_some_and(|attachment| {
+            let limits = &mut attachment.rule_limits;
+            limits.take(policies.version(), slot, limit, source, mbuf.len(), now_ns)
+        })
     }
 
     /// Counts a decision against the rule that made it, and logs it if the rule asks for that.
@@ -188,7 +232,7 @@ impl PolicyContext<'_> {
         if let Some(counts) = self.tables.rule_counts.get(state.id.index()) {
             counts.hit(slot, mbuf.len());
         }
-        if hit.log {
+        if hit.log && self.is_sampled(state, compiled.log_sample(self.direction, hit.rule), slot) {
             let key = &FrameInfo::of(mbuf).key;
             state.record(
                 self.attachment,

@@ -18,6 +18,8 @@ const RULES: usize = 16;
 pub(crate) struct RecordLimits {
     all: TokenBucket,
     rules: [TokenBucket; RULES],
+    /// Frames that rules with a log sample decided on.
+    seen: [u32; RULES],
     /// Records in the ring to control since control last emptied it, with the number of times that it
     /// had done so then.
     waiting: (u64, usize),
@@ -29,8 +31,18 @@ impl RecordLimits {
         RecordLimits {
             all: TokenBucket::new(RECORDS),
             rules: std::array::from_fn(|_| TokenBucket::new(RECORDS_OF_RULE)),
+            seen: [0; RULES],
             waiting: (0, 0),
         }
+    }
+
+    /// Whether a frame that a rule decides on, by its slot, is one of those that are logged: the first of each
+    /// `sample`, at least 1.
+    pub(crate) fn is_sampled(&mut self, slot: usize, sample: u32) -> bool {
+        let seen = &mut self.seen[slot % RULES];
+        let is_first = *seen == 0;
+        *seen = if *seen + 1 >= sample { 0 } else { *seen + 1 };
+        is_first
     }
 
     /// Whether a rule, by its slot, may have another record at the time `now_ns`.
@@ -67,6 +79,15 @@ mod tests {
         }
         assert!((10..=20).contains(&noisy), "{noisy}");
         assert_eq!(quiet, 8, "every one of its eight a second");
+    }
+
+    #[test]
+    fn the_first_of_each_sample_is_logged() {
+        let mut limits = RecordLimits::new();
+        let logged: Vec<u32> = (0..10).filter(|_| limits.is_sampled(3, 4)).collect();
+        assert_eq!(logged, [0, 4, 8]);
+        assert!(limits.is_sampled(4, 1_000_000), "each rule has its own");
+        assert!((0..10).all(|_| limits.is_sampled(5, 1)));
     }
 
     #[test]

@@ -40,6 +40,19 @@ pub(crate) struct Prefixes {
 }
 
 impl Region {
+    /// Region of no frame.
+    pub(crate) fn nothing() -> Region {
+        Region {
+            class: Some(Ranges::new([])),
+            src: None,
+            dst: None,
+            src_port: None,
+            l4: None,
+            src_mac: None,
+            dst_mac: None,
+        }
+    }
+
     /// Whether no frame is in it, as far as each coordinate alone tells.
     pub(crate) fn is_empty(&self) -> bool {
         fn none<T: Coordinate>(set: Option<&Ranges<T>>) -> bool {

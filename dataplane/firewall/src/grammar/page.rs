@@ -5,8 +5,8 @@ use std::fmt::Write;
 
 use super::kinds;
 use crate::read::{
-    DEFAULT_KEYS, Grammar, IN_LISTS, IN_POLICIES, IN_RULES, Key, POLICY_KEYS, RULE_KEYS, SET_KEYS,
-    Values,
+    DEFAULT_KEYS, Grammar, IN_LISTS, IN_POLICIES, IN_RULES, Key, LIMIT_KEYS, POLICY_KEYS,
+    RULE_KEYS, SET_KEYS, Values,
 };
 
 const HEAD: &str = "# Policy grammar
@@ -39,6 +39,7 @@ pub fn page() -> String {
     keys(&mut page, "Keys of a policy", POLICY_KEYS);
     keys(&mut page, "Keys of `default`", DEFAULT_KEYS);
     keys(&mut page, "Keys of a rule", RULE_KEYS);
+    keys(&mut page, "Keys of `limit`", LIMIT_KEYS);
     keys(&mut page, "Keys of a named set", SET_KEYS);
     page.push_str(SETS);
     page.push_str(LISTS);

@@ -145,12 +145,6 @@ pub(crate) const IN_RULES: &[Foreign] = &[
         "",
     ),
     foreign(
-        "limit",
-        &[],
-        "leave it out: rules have no rates; `log: true` is limited by itself",
-        "",
-    ),
-    foreign(
         "match",
         &["from", "to", "protocol", "ports"],
         "write each condition as a key of its own: `from`, `to`, `protocol`, `ports`",
@@ -159,7 +153,7 @@ pub(crate) const IN_RULES: &[Foreign] = &[
     foreign(
         "meter",
         &[],
-        "leave it out: rules have no rates; `log: true` is limited by itself",
+        "write `limit: {frames: 1000/s}`; `log: true` is limited by itself",
         "",
     ),
     foreign("namespaceSelector", &["from", "to"], ADDRESSES, ""),
@@ -207,7 +201,6 @@ pub(crate) const IN_RULES: &[Foreign] = &[
     foreign("sport", &["source-ports"], SOURCE_PORTS, "53"),
     foreign("sports", &["source-ports"], SOURCE_PORTS, "53"),
     foreign("src", &["from"], "write `from: {}`", "10.0.0.0/8"),
-    foreign("state", &[], STATE, ""),
     foreign("target", VERDICT, "write `verdict: {}`", "accept"),
     foreign(
         "tcp",

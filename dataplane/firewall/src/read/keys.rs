@@ -9,9 +9,10 @@ use super::header_kinds::{
 };
 use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
 use super::kind::{Grammar, Kind};
+use super::limit::{BurstKind, LimitScopeKind, RateKind};
 use super::values::{
-    BooleanKind, CommentKind, DirectionKind, FragmentsKind, NameKind, RuleNameKind, ServiceKind,
-    VerdictKind,
+    BooleanKind, CommentKind, DirectionKind, FragmentsKind, LogKind, NameKind, RuleNameKind,
+    ServiceKind, StateKind, VerdictKind, VersionKind,
 };
 
 /// Key of a map.
@@ -78,6 +79,12 @@ pub(crate) const POLICY: &[Key] = &[
     ),
     key("comment", COMMENT, "no meaning; for people"),
     key(
+        "version",
+        Values::One(&VersionKind::GRAMMAR),
+        "of the language that the file is written in; absent: `1`. A file of version 2 is stateful unless it says \
+         `stateful: false`",
+    ),
+    key(
         "audit",
         BOOLEAN,
         "`true`: what the policy would drop or reject passes, counted and logged",
@@ -91,8 +98,8 @@ pub(crate) const POLICY: &[Key] = &[
     key(
         "stateful",
         BOOLEAN,
-        "`true`: frames of connections that its rules have let begin pass both ways, and ICMP errors about them; absent: \
-         `false`, every frame is judged by the rules",
+        "`true`: frames of connections that its rules have let begin pass both ways, and ICMP errors about them; \
+         `false`: every frame is judged by the rules; absent: `false` in a file of version 1, `true` in one of version 2",
     ),
     key(
         "default",
@@ -110,6 +117,11 @@ pub(crate) const POLICY: &[Key] = &[
 pub(crate) const DEFAULT: &[Key] = &[
     key("ingress", VERDICT, "towards the pod; absent: `drop`"),
     key("egress", VERDICT, "from the pod; absent: `drop`"),
+    key(
+        "log",
+        Values::One(&DirectionKind::GRAMMAR),
+        "direction in which frames that no rule matches are logged; absent: neither",
+    ),
 ];
 
 /// Keys of a rule.
@@ -128,6 +140,11 @@ pub(crate) const RULE: &[Key] = &[
         "direction",
         Values::One(&DirectionKind::GRAMMAR),
         "towards the pod, from it, or both",
+    ),
+    key(
+        "state",
+        Values::Some(&[&StateKind::GRAMMAR]),
+        "state of the frame's connection; needs a stateful policy; absent: `new`",
     ),
     key(
         "from",
@@ -320,7 +337,37 @@ pub(crate) const RULE: &[Key] = &[
         VERDICT,
         "of the frames for which this rule is the first that matches",
     ),
-    key("log", BOOLEAN, "`true` logs those frames"),
+    key(
+        "log",
+        Values::One(&LogKind::GRAMMAR),
+        "`true` logs those frames, `1/100` the first of them at an attachment and each hundredth after it",
+    ),
+    key(
+        "limit",
+        Values::Map(LIMIT),
+        "how much passes by the rule; what it accepts beyond that is dropped",
+    ),
+];
+
+/// Keys of `limit`.
+pub(crate) const LIMIT: &[Key] = &[
+    key("frames", Values::One(&RateKind::GRAMMAR), "frames a second"),
+    key(
+        "bytes",
+        Values::One(&RateKind::GRAMMAR),
+        "bytes of frames a second; with `frames`, both must be kept",
+    ),
+    key(
+        "burst",
+        Values::One(&BurstKind::GRAMMAR),
+        "time for which the rates may pass at once; absent: `100ms`. One frame always may",
+    ),
+    key(
+        "per",
+        Values::One(&LimitScopeKind::GRAMMAR),
+        "what shares the rates: all that the rule accepts at one attachment, or what it accepts there of one source \
+         address; absent: `attachment`",
+    ),
 ];
 
 /// Keys of a named set.

@@ -10,6 +10,7 @@ mod header_rule;
 mod headers;
 mod keys;
 mod kind;
+mod limit;
 mod list;
 mod numbers;
 mod reader;
@@ -25,13 +26,15 @@ use std::collections::{HashMap, HashSet};
 
 use crate::header_match::HeaderMatch;
 use crate::named_set::NamedSets;
-use crate::policy::{Defaults, Policy, Rule, SegmentRange};
+use crate::policy::{Defaults, Directions, Policy, Rule, SegmentRange};
 use crate::problem::{Position, Problem};
+use crate::states::States;
 use crate::tuples::MOST_CONDITIONS;
 use crate::verdict::Verdict;
 pub(crate) use foreign::{IN_LISTS, IN_POLICIES, IN_RULES};
 pub(crate) use keys::{
-    DEFAULT as DEFAULT_KEYS, Key, POLICY as POLICY_KEYS, RULE as RULE_KEYS, SET as SET_KEYS, Values,
+    DEFAULT as DEFAULT_KEYS, Key, LIMIT as LIMIT_KEYS, POLICY as POLICY_KEYS, RULE as RULE_KEYS,
+    SET as SET_KEYS, Values,
 };
 pub(crate) use kind::Grammar;
 
@@ -39,7 +42,7 @@ use addresses::VidKind;
 use difference::without;
 use list::List;
 use reader::{Fields, Reader};
-use values::{BooleanKind, CommentKind, NameKind, VerdictKind};
+use values::{BooleanKind, CommentKind, DirectionKind, NameKind, VerdictKind, VersionKind};
 use yaml::{Node, Value};
 
 /// Largest policy file in bytes: more than 50,000 rules written out take.
@@ -112,14 +115,16 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
     let fields = reader.keyed(root, "a policy", keys::POLICY, foreign::IN_POLICIES)?;
     let name = reader.required::<NameKind>(&fields, "a policy", "name");
     let comment = reader.one::<CommentKind>(&fields, "comment");
+    let version = reader.one::<VersionKind>(&fields, "version").unwrap_or(1);
     let audit = reader.one::<BooleanKind>(&fields, "audit").unwrap_or(false);
     let uplink = reader.one::<NameKind>(&fields, "uplink");
     let vlans = read_vlans(reader, &fields);
     let stateful = reader
         .one::<BooleanKind>(&fields, "stateful")
-        .unwrap_or(false);
-    let default = read_default(reader, &fields);
+        .unwrap_or(version > 1);
+    let (default, log_default) = read_default(reader, &fields);
     let rules = read_rules(reader, &fields);
+    check_states(reader, stateful, &rules);
     Some(Policy {
         name: name?,
         comment,
@@ -129,6 +134,7 @@ fn read_policy(reader: &mut Reader<'_>, file: &str, root: &Node<'_>) -> Option<P
         vlans,
         stateful,
         default,
+        log_default,
         rules,
         sets: reader.take_used(),
     })
@@ -161,16 +167,20 @@ fn read_vlans(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<SegmentRa
     left.collect()
 }
 
-/// Reads `default`. A direction that is not mentioned drops: a policy lets pass what it names, not
+/// Reads `default`, and in which directions it logs. A direction that is not mentioned drops: a policy lets pass what it names, not
 /// what it forgot.
-fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
+fn read_default(
+    reader: &mut Reader<'_>,
+    fields: &Fields<'_, '_>,
+) -> (Defaults, Option<Directions>) {
     let mut default = Defaults {
         ingress: Verdict::Drop,
         egress: Verdict::Drop,
     };
     let Some(node) = fields.node("default") else {
-        return default;
+        return (default, None);
     };
+    let mut log = None;
     if let Some(fields) = reader.keyed(node, "`default`", keys::DEFAULT, &[]) {
         if let Some(verdict) = reader.one::<VerdictKind>(&fields, "ingress") {
             default.ingress = verdict;
@@ -178,8 +188,9 @@ fn read_default(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Defaults {
         if let Some(verdict) = reader.one::<VerdictKind>(&fields, "egress") {
             default.egress = verdict;
         }
+        log = reader.one::<DirectionKind>(&fields, "log");
     }
-    default
+    (default, log)
 }
 
 fn read_rules(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<Rule> {
@@ -221,7 +232,20 @@ fn read_rules(reader: &mut Reader<'_>, fields: &Fields<'_, '_>) -> Vec<Rule> {
         rules.push(rule);
     }
     check_conditions(reader, &rules);
+    limit::check_number(reader, &rules);
     rules
+}
+
+/// Refuses states in a policy that follows no connections.
+fn check_states(reader: &mut Reader<'_>, stateful: bool, rules: &[Rule]) {
+    let mut with_states = rules.iter().filter(|rule| rule.states != States::NEW);
+    if let (false, Some(rule)) = (stateful, with_states.next()) {
+        reader.problem(
+            rule.at,
+            "a rule has `state`, and the policy follows no connections; write `stateful: true` in the policy: then \
+             answers pass without a rule, and `state` says otherwise where it must",
+        );
+    }
 }
 
 /// Refuses more distinct conditions on header fields than a frame is compared with.

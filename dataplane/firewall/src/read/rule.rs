@@ -12,14 +12,18 @@ use super::header_rule;
 use super::headers::{EtherTypeKind, IcmpCodeKind, IcmpKind, Icmpv6Kind, PortKind, ProtocolKind};
 use super::keys;
 use super::kind::Kind;
+use super::limit;
 use super::reader::{Fields, Reader};
 use super::values::{
-    BooleanKind, CommentKind, DirectionKind, FragmentsKind, RuleNameKind, ServiceKind, VerdictKind,
+    CommentKind, DirectionKind, FragmentsKind, LogKind, RuleNameKind, ServiceKind, StateKind,
+    VerdictKind,
 };
 use super::words::Service;
 use super::yaml::Node;
 use crate::matches::{IcmpTypes, Match};
 use crate::policy::Rule;
+use crate::states::{State, States};
+use crate::verdict::Verdict;
 
 /// Reads one rule. `None` only with a problem.
 pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
@@ -29,7 +33,9 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
     let comment = reader.one::<CommentKind>(&fields, "comment");
     let directions = reader.required::<DirectionKind>(&fields, "a rule", "direction");
     let verdict = reader.required::<VerdictKind>(&fields, "a rule", "verdict");
-    let log = reader.one::<BooleanKind>(&fields, "log").unwrap_or(false);
+    let log = reader.one::<LogKind>(&fields, "log").unwrap_or(0);
+    let limit = limit::read(reader, &fields, verdict);
+    let states = states(reader, &fields, verdict);
     let mut matches = conditions(reader, &fields);
     let service = reader.one::<ServiceKind>(&fields, "service");
     // With a value missing, more problems would follow from the first.
@@ -48,8 +54,29 @@ pub(super) fn read(reader: &mut Reader<'_>, node: &Node<'_>) -> Option<Rule> {
         directions: directions?,
         matches,
         verdict: verdict?,
-        log,
+        log: log > 0,
+        log_sample: log.max(1),
+        states,
+        limit,
     })
+}
+
+/// Reads the states that the rule is for.
+fn states(reader: &mut Reader<'_>, fields: &Fields<'_, '_>, verdict: Option<Verdict>) -> States {
+    let list = reader.several::<StateKind>(fields, "state");
+    if !fields.has("state") {
+        return States::NEW;
+    }
+    let except = list.except.clone();
+    let left = list.plain().into_iter().filter(|one| !except.contains(one));
+    let states = States::of(left);
+    if states.contains(State::Invalid) && verdict == Some(Verdict::Reject) {
+        reader.problem(
+            fields.at("verdict"),
+            "frames of `state: invalid` are not answered, since an answer ends good connections; write `drop`",
+        );
+    }
+    states
 }
 
 /// Reads the conditions, `service` apart.

@@ -34,6 +34,24 @@ pub(crate) enum ValueError {
          first"
     )]
     Name(String),
+    /// Version of the language that is not known.
+    #[error(
+        "`{0}` is no version of the policy language: write 2, or 1 for what files without `version` mean"
+    )]
+    Version(String),
+    /// Text that is not a sample of frames.
+    #[error(
+        "`{0}` is no sample of frames to log: write 1/N, such as 1/100, with N from 1 to 1000000"
+    )]
+    LogSample(String),
+    /// Text that is not a rate.
+    #[error(
+        "`{0}` is not a rate: write a number a second such as 1000/s, 20k/s or 10M/s, up to 100G/s"
+    )]
+    Rate(String),
+    /// Text that is not the length of a burst.
+    #[error("`{0}` is not the length of a burst: write a time from 1ms to 10s")]
+    Burst(String),
     /// Comment of several lines or too long.
     #[error("a comment is one line of at most 200 characters")]
     Comment,

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Kinds of values that are words or names.
 
-use super::kind::{Form, Grammar, Kind, Read, Word, word};
+use super::kind::{Form, Grammar, Kind, Read, Word, find, no_word, word};
 use super::value_error::ValueError;
-use super::words::{BOOLEANS, DIRECTIONS, FRAGMENTS, SERVICES, Service, VERDICTS};
+use super::words::{BOOLEANS, DIRECTIONS, FRAGMENTS, SERVICES, STATES, Service, VERDICTS};
 use crate::matches::Fragments;
 use crate::policy::Directions;
+use crate::states::State;
 use crate::verdict::Verdict;
 
 /// Most characters of a comment.
@@ -46,6 +47,8 @@ words! {
     DirectionKind: Directions = "directions", "a direction", DIRECTIONS;
     /// Truth value.
     BooleanKind: bool = "truth values", "a truth value", BOOLEANS;
+    /// State of a connection.
+    StateKind: State = "states", "a state of a connection", STATES;
     /// Kind of fragments.
     FragmentsKind: Fragments = "fragments", "a kind of fragments", FRAGMENTS;
 }
@@ -109,6 +112,68 @@ impl Kind for RuleNameKind {
         match text {
             "default" => Err(ValueError::ReservedName),
             _ => NameKind::read(text),
+        }
+    }
+}
+
+/// Whether frames are logged, and one of how many.
+pub(crate) enum LogKind {}
+
+impl LogKind {
+    /// Highest sample.
+    const MOST: u32 = 1_000_000;
+}
+
+impl Kind for LogKind {
+    /// Number of frames of which one is logged; 0 if none is.
+    type Value = u32;
+
+    const GRAMMAR: Grammar = Grammar {
+        name: "logs",
+        words: || Word::plain(BOOLEANS),
+        forms: &[Form {
+            name: "one of so many frames, up to 1000000",
+            pattern: "1/[0-9]+",
+            examples: &["1/100"],
+        }],
+        ..Grammar::NONE
+    };
+
+    fn read(text: &str) -> Read<u32> {
+        if let Some(digits) = text.strip_prefix("1/") {
+            let is_number = digits.bytes().all(|byte| byte.is_ascii_digit());
+            let sample: Option<u32> = is_number.then(|| digits.parse().ok()).flatten();
+            let sample = sample.filter(|sample| (1..=LogKind::MOST).contains(sample));
+            return sample.ok_or_else(|| ValueError::LogSample(text.to_owned()));
+        }
+        let logs = find(text, BOOLEANS).map(u32::from);
+        let or_else = Some("1/100 for one of a hundred frames");
+        logs.ok_or_else(|| no_word(text, "a value of `log`", BOOLEANS, or_else))
+    }
+}
+
+/// Version of the language that a file is written in.
+pub(crate) enum VersionKind {}
+
+impl Kind for VersionKind {
+    type Value = u8;
+
+    const GRAMMAR: Grammar = Grammar {
+        name: "versions",
+        numbers: Some((1, 2)),
+        forms: &[Form {
+            name: "1 or 2",
+            pattern: "[12]",
+            examples: &["1", "2"],
+        }],
+        ..Grammar::NONE
+    };
+
+    fn read(text: &str) -> Read<u8> {
+        match text {
+            "1" => Ok(1),
+            "2" => Ok(2),
+            _ => Err(ValueError::Version(text.to_owned())),
         }
     }
 }

@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use sluice_firewall::{
     Defaults, Directions, Fragments, HeaderKind, HeaderMatch, IcmpTypes, MaskedMac, Match, Policy,
-    Position, Rule, TcpFlags, Verdict,
+    Position, Rule, States, TcpFlags, Verdict,
 };
 use sluice_packet::{EtherType, FlowKey, Headers, IpProto, Mac, Vid};
 
@@ -193,6 +193,9 @@ pub(crate) fn rule() -> impl Strategy<Value = Rule> + Clone {
             matches,
             verdict,
             log,
+            log_sample: 1,
+            states: States::NEW,
+            limit: None,
         },
     )
 }
@@ -222,6 +225,7 @@ pub(crate) fn named(name: &str, default: Defaults, rules: Vec<Rule>) -> Policy {
         vlans: Vec::new(),
         stateful: false,
         default,
+        log_default: None,
         rules,
         sets: Vec::new(),
     }

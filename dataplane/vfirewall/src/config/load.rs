@@ -43,13 +43,12 @@ pub fn load_tables(
         .map(|one| problem_of(config, one))
         .collect();
     let policies = compiled.set;
-    let stateful: Vec<Problem> = policies
+    let refused: Vec<Problem> = policies
         .iter()
-        .filter(|(_, policy)| policy.is_stateful())
-        .map(|(_, policy)| is_stateful(config, policy))
+        .filter_map(|(_, policy)| refusal(config, policy))
         .collect();
-    if !stateful.is_empty() {
-        return Err(Problems(stateful));
+    if !refused.is_empty() {
+        return Err(Problems(refused));
     }
     let mut policy_of = Vec::new();
     let mut missing = Vec::new();
@@ -96,18 +95,30 @@ fn problem_of(config: &Config, problem: PolicyProblem) -> Problem {
     }
 }
 
-fn is_stateful(config: &Config, policy: &CompiledPolicy) -> Problem {
-    Problem {
+/// Refuses a policy that asks for what only the engine does.
+fn refusal(config: &Config, policy: &CompiledPolicy) -> Option<Problem> {
+    let name = policy.name();
+    let (key, message) = if policy.is_stateful() {
+        let message = format!(
+            "policy {name} is stateful, and vfirewall keeps no state of connections: write `stateful: false` and allow \
+             both directions, or have the engine judge by it"
+        );
+        ("stateful", message)
+    } else if policy.has_limits() {
+        let message = format!(
+            "a rule of policy {name} has a `limit`, and vfirewall has none: leave it out, or have the engine judge by it"
+        );
+        ("limit", message)
+    } else {
+        return None;
+    };
+    Some(Problem {
         file: config.policies.join(policy.file()),
         line: 0,
         column: 0,
-        key: "stateful".to_owned(),
-        message: format!(
-            "policy {} is stateful, and vfirewall keeps no state of connections: leave the key out and allow both \
-             directions, or have the engine judge by it",
-            policy.name()
-        ),
-    }
+        key: key.to_owned(),
+        message,
+    })
 }
 
 fn no_policy(config: &Config, interface: &Interface) -> Problem {

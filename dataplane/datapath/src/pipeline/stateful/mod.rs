@@ -15,11 +15,13 @@
 mod opening;
 mod rules;
 
+use sluice_firewall::State;
 use sluice_firewall::connections::{Answer, Cause, Layers, Reading, Scope, Tick, TrackedFrame};
 use sluice_mem::Mbuf;
 use sluice_packet::IpProto;
 
 use super::attachment::ETHERNET_HEADER_BYTES;
+use super::in_state::InState;
 use super::policy_context::{Decision, Policies, PolicyContext};
 use super::state::WorkerState;
 use crate::drops::DropReason;
@@ -34,10 +36,15 @@ impl PolicyContext<'_> {
         is_stateful(policies.vlan) || policies.own.is_some_and(is_stateful)
     }
 
-    /// Whether every policy is stateful: then the connection alone decides on a frame of it.
+    /// Whether every policy is stateful and has no rules for other frames than first ones: then the connection alone
+    /// decides on a frame of it.
     pub(super) fn are_all_stateful(&self, policies: Policies) -> bool {
-        let is_stateful = |index| self.tables.policies.policy(index).is_stateful();
-        is_stateful(policies.vlan) && policies.own.is_none_or(is_stateful)
+        let decides_alone = |index| {
+            let policy = self.tables.policies.policy(index);
+            let has_rules = policy.table_in(self.direction, State::Established);
+            policy.is_stateful() && has_rules.is_none()
+        };
+        decides_alone(policies.vlan) && policies.own.is_none_or(decides_alone)
     }
 
     /// Judges a frame by policies of which one is stateful at least. `found` is what the lookup stage has found of its
@@ -54,6 +61,13 @@ impl PolicyContext<'_> {
             decision,
             Decision::Drop(DropReason::InvalidState | DropReason::ConnectionLimited)
         );
+        if decision == Decision::Drop(DropReason::InvalidState) {
+            match self.by_rules_in(state, policies, State::Invalid, mbuf) {
+                InState::Refused(decision) => return decision,
+                InState::Pass => return self.by_stateless(state, policies, mbuf),
+                InState::Undecided => {}
+            }
+        }
         // What the state of its connection speaks against is let through by a policy that is only tried.
         match is_for_state && self.is_state_tried(policies) {
             true => self.by_stateless(state, policies, mbuf),
@@ -78,7 +92,7 @@ impl PolicyContext<'_> {
         mbuf: &Mbuf,
     ) -> Decision {
         if found == Some(Found::Known) {
-            return self.by_stateless(state, policies, mbuf);
+            return self.by_connection(state, policies, Found::Known, mbuf);
         }
         let Some(scope) = self.scope(state, mbuf) else {
             return Decision::Drop(DropReason::Gone);
@@ -115,7 +129,10 @@ impl PolicyContext<'_> {
         let mtu = u16::try_from(mtu).unwrap_or(u16::MAX);
         let tracker = &mut state.connections.tracker;
         match tracker.relate(now, &layers(mbuf), scope, self.direction, mtu) {
-            Ok(_) => self.by_stateless(state, policies, mbuf),
+            Ok(_) => match self.by_rules_in(state, policies, State::Related, mbuf) {
+                InState::Refused(decision) => decision,
+                InState::Undecided | InState::Pass => self.by_stateless(state, policies, mbuf),
+            },
             Err(_) => Decision::Drop(DropReason::InvalidState),
         }
     }
@@ -162,7 +179,12 @@ impl PolicyContext<'_> {
     ) -> Decision {
         match found {
             // A stale one was accepted by the rules as they are, without room to say so.
-            Found::Known | Found::Stale(_) => self.by_stateless(state, policies, mbuf),
+            Found::Known | Found::Stale(_) => {
+                match self.by_rules_in(state, policies, State::Established, mbuf) {
+                    InState::Refused(decision) => decision,
+                    InState::Undecided | InState::Pass => self.by_stateless(state, policies, mbuf),
+                }
+            }
             Found::Revoked => Decision::Drop(DropReason::Denied),
             Found::New | Found::NoConnection | Found::Invalid => {
                 Decision::Drop(DropReason::InvalidState)

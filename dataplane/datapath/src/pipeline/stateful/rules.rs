@@ -56,6 +56,10 @@ impl PolicyContext<'_> {
             if is_stateful {
                 *slot = u32::try_from(counted_at).unwrap_or(NO_SLOT);
             }
+            if !self.is_within_limit(state, index, hit, mbuf) {
+                let decision = Decision::Drop(DropReason::RuleLimited);
+                return Judged { decision, slots };
+            }
             let decision = match hit.verdict {
                 Verdict::Accept | Verdict::Audit => continue,
                 Verdict::Drop => Decision::Drop(DropReason::Denied),

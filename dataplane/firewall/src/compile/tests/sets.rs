@@ -9,6 +9,7 @@ use sluice_packet::{EtherType, FlowKey};
 use crate::matches::Match;
 use crate::policy::{Defaults, Directions, Policy, Rule};
 use crate::problem::Position;
+use crate::states::States;
 use crate::verdict::Verdict;
 
 /// Ports that services are known by.
@@ -182,6 +183,9 @@ pub(super) fn policy(rules: &[Match]) -> Policy {
         matches: matches.clone(),
         verdict: [Verdict::Accept, Verdict::Drop, Verdict::Reject][number % 3],
         log: number % 7 == 0,
+        log_sample: 1,
+        states: States::NEW,
+        limit: None,
     };
     Policy {
         name: "set".to_owned(),
@@ -195,6 +199,7 @@ pub(super) fn policy(rules: &[Match]) -> Policy {
             ingress: Verdict::Drop,
             egress: Verdict::Drop,
         },
+        log_default: None,
         rules: rules.iter().enumerate().map(rule).collect(),
         sets: Vec::new(),
     }

@@ -10,8 +10,10 @@ use std::fmt;
 
 use sluice_packet::{EtherType, IpProto};
 
+use crate::limit::LimitScope;
 use crate::matches::Fragments;
 use crate::policy::Directions;
+use crate::states::State;
 use crate::verdict::Verdict;
 
 pub(crate) use headers::{
@@ -36,6 +38,20 @@ pub(crate) const DIRECTIONS: Words<Directions> = &[
     ("ingress", Directions::Ingress),
     ("egress", Directions::Egress),
     ("both", Directions::Both),
+];
+
+/// States of connections.
+pub(crate) const STATES: Words<State> = &[
+    ("new", State::New),
+    ("established", State::Established),
+    ("related", State::Related),
+    ("invalid", State::Invalid),
+];
+
+/// Traffic that shares a limit.
+pub(crate) const LIMIT_SCOPES: Words<LimitScope> = &[
+    ("attachment", LimitScope::Attachment),
+    ("source", LimitScope::Source),
 ];
 
 /// Truth values.

@@ -33,8 +33,8 @@ struct Args {
     #[arg(long)]
     check: bool,
 
-    /// Take the plugins, the kubeconfig and the CNI configuration off this node again, and exit; stop the agent that
-    /// runs here first, it would put them back
+    /// Take the plugins, the kubeconfig, the CNI configuration and the CDI specifications off this node again, and
+    /// exit; stop the agent that runs here first, it would put them back
     #[arg(long, conflicts_with = "check")]
     uninstall: bool,
 
@@ -82,10 +82,10 @@ fn main() -> ExitCode {
     }
 }
 
-/// Takes off what part `install` put on the node.
+/// Takes off what the parts `install` and `devices` put on the node.
 fn uninstall(config: &AgentConfig, force: bool) -> anyhow::Result<()> {
-    for change in sluice_agent::install::uninstall(config, force)? {
-        println!("{} {:?}", change.path.display(), change.done);
+    for (path, done) in sluice_agent::install::uninstall(config, force)? {
+        println!("{} {done:?}", path.display());
     }
     Ok(())
 }

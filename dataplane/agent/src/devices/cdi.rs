@@ -80,24 +80,26 @@ fn device(id: &str, edits: &Edits) -> Value {
     json!({"name": id, "containerEdits": changes})
 }
 
-/// Removes the specifications that are of none of these resources.
+/// Removes the specifications that are of none of these resources, and returns their files.
 ///
 /// # Errors
 /// The folder is there and cannot be read, or a file cannot be removed.
-pub(super) fn remove_others(folder: &Path, resources: &[&str]) -> std::io::Result<()> {
+pub(super) fn remove_others(folder: &Path, resources: &[&str]) -> std::io::Result<Vec<PathBuf>> {
     let entries = match fs::read_dir(folder) {
         Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
         Err(error) => return Err(error),
     };
     let keep: Vec<PathBuf> = resources.iter().map(|one| path(folder, one)).collect();
+    let mut removed = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let ours = name.to_string_lossy().starts_with(PREFIX);
         let file = entry.path();
         if ours && file.extension().is_some_and(|end| end == "json") && !keep.contains(&file) {
-            fs::remove_file(file)?;
+            fs::remove_file(&file)?;
+            removed.push(file);
         }
     }
-    Ok(())
+    Ok(removed)
 }

@@ -28,6 +28,7 @@ mod status;
 mod vfs;
 mod watch;
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use tokio::task::JoinSet;
@@ -54,6 +55,14 @@ fn settings(context: &Context) -> &DevicesConfig {
     static NONE: std::sync::LazyLock<DevicesConfig> =
         std::sync::LazyLock::new(DevicesConfig::default);
     context.config.devices.as_ref().unwrap_or(&NONE)
+}
+
+/// Removes the CDI specifications of all pools from their folder, and returns the files.
+///
+/// # Errors
+/// The folder is there and cannot be read, or a file cannot be removed.
+pub(crate) fn remove_cdi_specs(folder: &Path) -> std::io::Result<Vec<PathBuf>> {
+    cdi::remove_others(folder, &[])
 }
 
 /// Serves all pools for good.

@@ -330,3 +330,36 @@ fn no_program_that_asks_an_api_server_calls_the_c_librarys_resolver() {
         assert_eq!(calls, None, "{name}");
     }
 }
+
+/// Most bytes of a plugin that docs/install.md allows for the build that the tests execute.
+fn most_bytes(page: &str, plugin: &str) -> u64 {
+    let row = page
+        .lines()
+        .find(|line| line.starts_with(&format!("| `{plugin}` |")))
+        .unwrap_or_else(|| panic!("docs/install.md has no row for {plugin}"));
+    let last = row.trim_end_matches(" |").rsplit('|').next().unwrap();
+    let digits: String = last.chars().filter(char::is_ascii_digit).collect();
+    digits.parse().unwrap()
+}
+
+#[test]
+fn the_plugins_are_no_bigger_than_docs_say() {
+    let case = "the_plugins_are_no_bigger_than_docs_say";
+    if !program_or_skip(case, "strip") {
+        return;
+    }
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/install.md");
+    let page = fs::read_to_string(page).unwrap();
+    let dir = tempfile::TempDir::with_prefix("sluice-size-").unwrap();
+    for name in ["sluicegate", "sluicegate-vf"] {
+        let file = dir.path().join(name);
+        run(Command::new("strip").arg("-o").arg(&file).arg(bin(name))).unwrap();
+        let bytes = fs::metadata(&file).unwrap().len();
+        let most = most_bytes(&page, name);
+        println!("{name}: {bytes} bytes stripped, of {most}");
+        assert!(
+            bytes <= most,
+            "{name} has {bytes} bytes, docs/install.md allows {most}: find the dependency that grew, or change the page"
+        );
+    }
+}

@@ -8,7 +8,7 @@ mod devices_rig;
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 
-use devices_rig::{ATT, PATIENCE, Rig, VFS};
+use devices_rig::{ATT, FILES, PATIENCE, Rig, VFIO, VFS, VHOST};
 use rustix::process::Signal;
 use serde_json::{Value, json};
 use sluice_api::{AttachRequest, LinkState, NetnsRef};
@@ -27,9 +27,16 @@ fn networks(rig: &Rig) {
     let voice = json!({"cniVersion": "1.0.0", "name": "voice", "type": "sluicegate-vf", "mode": "engine",
         "uplink": "wire0", "vlan": 210, "ipam": ipam("10.80.1.0/24"), "cniDir": dir.join("cni"),
         "stateDir": dir.join("state"), "daemonSocket": dir.join("run/control/sluiced.sock")});
-    let fast = json!({"cniVersion": "1.0.0", "name": "fast", "type": "bridge", "bridge": "br1",
-        "ipam": ipam("10.89.0.0/24")});
-    for (name, resource, conf) in [("voice", ATT, voice), ("fast", VFS, fast)] {
+    let bridge = |name: &str| {
+        json!({"cniVersion": "1.0.0", "name": name, "type": "bridge", "bridge": "br1",
+            "ipam": ipam("10.89.0.0/24")})
+    };
+    for (name, resource, conf) in [
+        ("voice", ATT, voice),
+        ("fast", VFS, bridge("fast")),
+        ("direct", VFIO, bridge("direct")),
+        ("hosted", VHOST, bridge("hosted")),
+    ] {
         let nad = json!({"apiVersion": "k8s.cni.cncf.io/v1", "kind": "NetworkAttachmentDefinition",
             "metadata": {"namespace": "default", "name": name,
                 "annotations": {"k8s.v1.cni.cncf.io/resourceName": resource}},
@@ -76,6 +83,7 @@ fn pods_have_devices_through_restarts_of_kubelet_and_agent() {
         rig.delete(name);
     }
     an_id_is_not_given_out_before_its_del(&rig);
+    device_files_come_with_their_vfs(&rig);
     vfs_follow_the_link_of_their_pf(&rig);
     drop(rig.kubelet.take());
     let agent = rig.agent.take().unwrap();
@@ -129,6 +137,52 @@ fn a_pod_without_privileges_opens_its_memif(rig: &Rig) {
     let cdi: Value = serde_json::from_slice(&cdi).unwrap();
     assert_eq!(cdi["kind"], ATT);
     assert_eq!(cdi["devices"].as_array().unwrap().len(), 2);
+}
+
+/// A VF for VFIO comes with the files of VFIO and of its group, one with `need_vhost_net` with vhost-net and tun, and
+/// neither with the other's.
+fn device_files_come_with_their_vfs(rig: &Rig) {
+    for (name, resource, network, vf, files) in [
+        ("direct", VFIO, "direct", "0000:01:10.4", &FILES[..2]),
+        ("hosted", VHOST, "hosted", "0000:01:10.6", &FILES[2..]),
+    ] {
+        rig.wait_allocatable(resource, "1");
+        rig.pod(name, resource, network, "exec sleep 100000");
+        rig.wait_running(name);
+        assert_eq!(
+            rig.pod_resources(resource),
+            [(name.to_owned(), vf.to_owned())]
+        );
+        for file in FILES {
+            let script = format!("busybox stat -c '%F %t:%T' /dev/{} || true", file.path);
+            let wanted = match files.contains(&file) {
+                true => format!("character special file {:x}:{:x}", file.major, file.minor),
+                false => String::new(),
+            };
+            assert_eq!(
+                rig.exec(name, &script).trim(),
+                wanted,
+                "{name}: {}",
+                file.path
+            );
+        }
+        let variable = format!(
+            "PCIDEVICE_{}",
+            resource.to_uppercase().replace(['.', '/'], "_")
+        );
+        assert_eq!(rig.exec(name, &format!("echo ${variable}")).trim(), vf);
+        let info = rig.exec(name, &format!("echo ${variable}_INFO"));
+        let info: Value = serde_json::from_str(&info).unwrap();
+        let told = if resource == VFIO {
+            json!({"vfio": {"mount": "/dev/vfio/vfio", "dev-mount": "/dev/vfio/7"}})
+        } else {
+            json!({"vhost": {"net-mount": "/dev/vhost-net", "tun-mount": "/dev/net/tun"}})
+        };
+        for (key, value) in told.as_object().unwrap() {
+            assert_eq!(&info[vf][key], value, "{info}");
+        }
+        rig.delete(name);
+    }
 }
 
 fn two_devices_three_pods(rig: &Rig) {

@@ -75,6 +75,15 @@ struct ContainerConfig {
     command: Vec<String>,
     #[prost(string, tag = "11")]
     log_path: String,
+    /// By CDI name.
+    #[prost(message, repeated, tag = "17")]
+    devices: Vec<CdiDevice>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct CdiDevice {
+    #[prost(string, tag = "1")]
+    name: String,
 }
 
 #[derive(Clone, PartialEq, Message)]
@@ -250,7 +259,38 @@ impl Cri {
     /// # Errors
     /// The runtime refuses; the error holds its message.
     pub fn pod(&self, name: &str, annotations: &[(&str, &str)]) -> Result<Pod> {
-        let sandbox = self.sandbox(name, annotations)?;
+        self.start_pod(&self.sandbox_config(name, annotations), &[])
+    }
+
+    /// Starts a pod as [`Cri::pod`] does, with the UID that the API server gave it.
+    ///
+    /// # Errors
+    /// As [`Cri::pod`].
+    pub fn pod_of(&self, name: &str, uid: &str) -> Result<Pod> {
+        let mut config = self.sandbox_config(name, &[]);
+        if let Some(metadata) = &mut config.metadata {
+            uid.clone_into(&mut metadata.uid);
+        }
+        self.start_pod(&config, &[])
+    }
+
+    /// Starts a pod as [`Cri::pod`] does, whose container has these devices by their CDI names.
+    ///
+    /// # Errors
+    /// As [`Cri::pod`].
+    pub fn pod_with_devices(&self, name: &str, devices: &[&str]) -> Result<Pod> {
+        self.start_pod(&self.sandbox_config(name, &[]), devices)
+    }
+
+    fn start_pod(&self, sandbox_config: &SandboxConfig, devices: &[&str]) -> Result<Pod> {
+        let run = RunRequest {
+            config: Some(sandbox_config.clone()),
+        };
+        let sandbox = self.ask::<_, Id>("RunPodSandbox", run)?.id;
+        let name = sandbox_config
+            .metadata
+            .as_ref()
+            .map(|metadata| &metadata.name);
         let create = CreateRequest {
             sandbox: sandbox.clone(),
             config: Some(ContainerConfig {
@@ -261,9 +301,15 @@ impl Cri {
                     id: super::IMAGE.to_owned(),
                 }),
                 command: ["/bin/sleep", "100000"].map(str::to_owned).to_vec(),
-                log_path: format!("{name}.log"),
+                log_path: format!("{}.log", name.map_or("pod", |name| name)),
+                devices: devices
+                    .iter()
+                    .map(|name| CdiDevice {
+                        name: (*name).to_owned(),
+                    })
+                    .collect(),
             }),
-            sandbox_config: Some(self.sandbox_config(name, annotations)),
+            sandbox_config: Some(sandbox_config.clone()),
         };
         let container = self.ask::<_, Id>("CreateContainer", create)?.id;
         let start = Id {

@@ -3,8 +3,11 @@
 //! kubelet. All real, all with state of their own.
 
 mod api;
+mod card;
 mod control;
 mod cri;
+mod device_files;
+mod engine;
 mod files_image;
 mod image;
 mod kube;
@@ -12,8 +15,10 @@ mod kubelet;
 mod machine;
 
 pub use api::Api;
+pub use card::{CardVf, lay_out_card};
 pub use control::{ADMIN_CONFIG, WholeCluster};
 pub use cri::{Cri, HostPath, NodeContainer, Pod};
+pub use device_files::DeviceFile;
 pub use kube::{ADMIN, Cluster, PORT};
 pub use kubelet::Kubelet;
 pub use machine::{Daemon, Machine, NODE_ADDRESS};
@@ -74,6 +79,9 @@ pub struct Setup {
     pub patience: Duration,
     /// Plugins beside our two and the distribution's: name and program.
     pub plugins: Vec<(String, PathBuf)>,
+    /// Folder of the programs of a containerd that knows CDI, in place of the distribution's. The specifications are in
+    /// `cdi` of the node's folder.
+    pub runtime: Option<PathBuf>,
 }
 
 impl Setup {
@@ -87,6 +95,7 @@ impl Setup {
             parent: std::env::temp_dir(),
             patience: Duration::from_secs(60),
             plugins: Vec::new(),
+            runtime: None,
         })
     }
 }
@@ -148,15 +157,31 @@ disabled_plugins = ["io.containerd.snapshotter.v1.devmapper", "io.containerd.sna
 [plugins."io.containerd.grpc.v1.cri"]
   sandbox_image = "{IMAGE}"
   restrict_oom_score_adj = true
-  [plugins."io.containerd.grpc.v1.cri".cni]
+{cdi}  [plugins."io.containerd.grpc.v1.cri".cni]
     bin_dir = "{dir}/bin"
     conf_dir = "{dir}/net.d"
 "#,
-            dir = dir.path().display()
+            dir = dir.path().display(),
+            cdi = match &setup.runtime {
+                Some(_) => format!(
+                    "  enable_cdi = true\n  cdi_spec_dirs = [\"{}/cdi\"]\n",
+                    dir.path().display()
+                ),
+                None => String::new(),
+            }
         );
         fs::write(at("containerd.toml"), config)?;
         let log = fs::File::create(at("containerd.log"))?;
-        let mut command = setup.netns.daemon("containerd");
+        let mut command = match &setup.runtime {
+            Some(folder) => {
+                let mut command = setup.netns.daemon(folder.join("containerd"));
+                // Its shim is looked for there first.
+                let path = std::env::var("PATH").unwrap_or_default();
+                command.env("PATH", format!("{}:{path}", folder.display()));
+                command
+            }
+            None => setup.netns.daemon("containerd"),
+        };
         command
             .arg("--config")
             .arg(at("containerd.toml"))

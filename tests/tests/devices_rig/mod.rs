@@ -5,13 +5,15 @@
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 use sluice_agent::devices::messages::{AllocateRequest, AllocateResponse, Ids};
 use sluice_api::client::Client;
-use sluice_tests::cluster::{ADMIN, Cluster, Kubelet, Node, Setup, deployed};
+use sluice_tests::cluster::{
+    ADMIN, CardVf, Cluster, DeviceFile, Kubelet, Node, Setup, deployed, lay_out_card,
+};
 use sluice_tests::{Netns, Process, bin, run, wait_for};
 
 /// Image of busybox and the example `vnf`.
@@ -22,6 +24,58 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(120);
 pub(crate) const ATT: &str = "sluicegate.io/att";
 /// Resource of VFs, from a configuration of the SR-IOV network device plugin.
 pub(crate) const VFS: &str = "intel.com/vfs";
+
+/// Resource of VFs for VFIO.
+pub(crate) const VFIO: &str = "sluicegate.io/vfio";
+/// Resource of VFs with vhost-net beside them.
+pub(crate) const VHOST: &str = "sluicegate.io/vhost";
+
+/// VFs of the card: two for [`VFS`], one for [`VFIO`], one for [`VHOST`].
+const CARD: [CardVf; 4] = [
+    CardVf {
+        address: "0000:01:10.0",
+        driver: "igbvf",
+        iommu_group: None,
+    },
+    CardVf {
+        address: "0000:01:10.2",
+        driver: "igbvf",
+        iommu_group: None,
+    },
+    CardVf {
+        address: "0000:01:10.4",
+        driver: "vfio-pci",
+        iommu_group: Some(7),
+    },
+    CardVf {
+        address: "0000:01:10.6",
+        driver: "igbvf",
+        iommu_group: None,
+    },
+];
+/// Device files that come with the last two, and that open nothing.
+pub(crate) const FILES: [DeviceFile; 4] = [
+    DeviceFile {
+        path: "vfio/vfio",
+        major: 10,
+        minor: 196,
+    },
+    DeviceFile {
+        path: "vfio/7",
+        major: 511,
+        minor: 0,
+    },
+    DeviceFile {
+        path: "vhost-net",
+        major: 10,
+        minor: 238,
+    },
+    DeviceFile {
+        path: "net/tun",
+        major: 10,
+        minor: 200,
+    },
+];
 
 pub(crate) struct Rig {
     pub(crate) agent: Option<Process>,
@@ -59,8 +113,9 @@ impl Rig {
         }
         let wire = Netns::new("wire").unwrap();
         node.netns.veth("wire0", &wire, "wire0").unwrap();
-        let engine = engine(&node);
-        card(&node.dir().join("sys"));
+        let engine = node.engine().unwrap();
+        lay_out_card(&node.dir().join("sys"), &CARD).unwrap();
+        node.device_files(&FILES).unwrap();
         let mut rig = Rig {
             agent: None,
             kubelet: None,
@@ -96,7 +151,8 @@ impl Rig {
             "engine_socket: {0}/run/control/sluiced.sock\nrun_dir: {0}/run\nlog: debug,h2=info,hyper=info,tower=info\n\
              devices:\n  kubelet_dir: {0}/kubelet\n  cni_dir: {0}/cni\n  state_dir: {0}/state\n  cdi_dir: {0}/cdi\n  \
              sysfs: {0}/sys\n  configFile: {0}/pcidp.json\n  pools:\n  - resource: {ATT}\n    kind: engine\n    count: 2\n    \
-             uplinks: [wire0]\n",
+             uplinks: [wire0]\n  - {{resource: {VFIO}, kind: vfs, mode: vfio, selectors: [{{drivers: [vfio-pci]}}]}}\n  - \
+             {{resource: {VHOST}, kind: vfs, mode: kernel, selectors: [{{pfs: ['enp1s0#3'], need_vhost_net: true}}]}}\n",
             dir.display()
         );
         fs::write(dir.join("agent.yaml"), config).unwrap();
@@ -112,7 +168,7 @@ impl Rig {
     }
 
     pub(crate) fn client(&self) -> Client {
-        Client::new(self.dir().join("run/control/sluiced.sock")).timeout(Duration::from_secs(10))
+        self.node.engine_client()
     }
 
     /// Number of devices that the node has of a resource: allocatable, and capacity.
@@ -229,55 +285,6 @@ impl Rig {
     }
 }
 
-fn engine(node: &Node) -> Process {
-    let dir = node.dir();
-    let policies = dir.join("policies");
-    fs::create_dir_all(&policies).unwrap();
-    let policy = "name: open\nvlans: [0, 210]\ndefault: {ingress: accept, egress: accept}\n";
-    fs::write(policies.join("open.yaml"), policy).unwrap();
-    let config = format!(
-        "uplinks: [{{name: wire0, device: wire0}}]\nworkers: {{count: 1, pin: false}}\n\
-         memory: {{small_mbufs: 4096, large_mbufs: 256, huge_pages: off}}\n\
-         policies: {0}/policies\nstate_dir: {0}/state\nrun_dir: {0}/run\nlog: info\n",
-        dir.display()
-    );
-    fs::write(dir.join("sluiced.yaml"), config).unwrap();
-    let log = fs::File::create(dir.join("sluiced.log")).unwrap();
-    // In containerd's mounts: only there are the namespaces of its pods.
-    let mut command = Command::new("nsenter");
-    command
-        .arg(format!("--mount=/proc/{}/ns/mnt", containerd(node)))
-        .arg(format!("--net={}", node.netns.path().display()))
-        .arg(bin("sluiced"))
-        .arg("--config")
-        .arg(dir.join("sluiced.yaml"));
-    command.stdin(Stdio::null());
-    command.stdout(log.try_clone().unwrap()).stderr(log);
-    let process = Process::start(&mut command).unwrap();
-    let client = Client::new(dir.join("run/control/sluiced.sock")).timeout(Duration::from_secs(5));
-    let ready = || {
-        client
-            .health()
-            .is_ok_and(|health| health.ready)
-            .then_some(())
-    };
-    wait_for("the engine to be ready", PATIENCE, ready).unwrap();
-    process
-}
-
-/// Process of the node's containerd.
-fn containerd(node: &Node) -> u32 {
-    let config = node.dir().join("containerd.toml").display().to_string();
-    let pids = fs::read_dir("/proc").unwrap().flatten();
-    let mut pids = pids.filter_map(|entry| entry.file_name().to_string_lossy().parse().ok());
-    let is_it = |pid: &u32| {
-        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-        let line = String::from_utf8_lossy(&line).replace('\0', " ");
-        line.starts_with("containerd ") && line.contains(&config)
-    };
-    pids.find(is_it).expect("containerd")
-}
-
 fn scheduler(node: &Node, cluster: &Cluster, programs: &Path) -> Process {
     let log = fs::File::create(node.dir().join("scheduler.log")).unwrap();
     let mut command = node.netns.daemon(programs.join("kube-scheduler"));
@@ -292,37 +299,6 @@ fn scheduler(node: &Node, cluster: &Cluster, programs: &Path) -> Process {
         .stdout(log.try_clone().unwrap())
         .stderr(log);
     Process::start(&mut command).unwrap()
-}
-
-/// Lays out sysfs of a card: one PF with two VFs on NUMA node 0, bound to igbvf.
-fn card(sys: &Path) {
-    let put = |path: PathBuf, text: &str| {
-        fs::create_dir_all(path.parent().unwrap()).unwrap();
-        fs::write(path, text).unwrap();
-    };
-    let devices = sys.join("bus/pci/devices");
-    let drivers = sys.join("bus/pci/drivers");
-    for (name, device, driver) in [
-        ("0000:01:00.0", "0x10c9\n", "igb"),
-        ("0000:01:10.0", "0x10ca\n", "igbvf"),
-        ("0000:01:10.2", "0x10ca\n", "igbvf"),
-    ] {
-        put(devices.join(name).join("vendor"), "0x8086\n");
-        put(devices.join(name).join("device"), device);
-        put(devices.join(name).join("numa_node"), "0\n");
-        fs::create_dir_all(drivers.join(driver)).unwrap();
-        symlink(drivers.join(driver), devices.join(name).join("driver")).unwrap();
-    }
-    let pf = devices.join("0000:01:00.0");
-    put(pf.join("sriov_totalvfs"), "7\n");
-    put(pf.join("sriov_numvfs"), "2\n");
-    put(pf.join("net/enp1s0/address"), "\n");
-    for (index, vf) in ["0000:01:10.0", "0000:01:10.2"].iter().enumerate() {
-        symlink(format!("../{vf}"), pf.join(format!("virtfn{index}"))).unwrap();
-        symlink("../0000:01:00.0", devices.join(vf).join("physfn")).unwrap();
-    }
-    put(sys.join("class/net/enp1s0/carrier"), "1\n");
-    put(sys.join("class/net/enp1s0/type"), "1\n");
 }
 
 /// Imports an image with busybox and the example `vnf`: no registry is asked.

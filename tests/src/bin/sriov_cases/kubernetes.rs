@@ -101,6 +101,7 @@ fn keep(running: &Path, server: &Path) -> Result<()> {
             ("sriov".to_owned(), bin("sluicegate-vf")),
             ("flannel".to_owned(), programs.join("flannel")),
         ],
+        runtime: None,
     };
     let node = Node::start(
         setup,

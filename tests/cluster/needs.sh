@@ -3,7 +3,8 @@
 # Installs what the cluster's cases need: etcd, containerd and runc from the distribution, and Kubernetes' own
 # programs (kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kubectl), which no package holds: they
 # are built once from the distribution's source package, into the cache folder of tests/cache.sh. Prints the folder
-# that holds them and, where it can be had, flannel's CNI plugin (flannel.sh).
+# that holds them and, where they can be had, flannel's CNI plugin (flannel.sh) and a folder `containerd-1.7`
+# (containerd.sh).
 #
 # usage: needs.sh [packages]
 # With `packages` it ends before it builds.
@@ -57,6 +58,11 @@ ready() {
         ln -sf "$plugin" "$cache/bin/flannel"
     fi
     cat "$cache/flannel.log" >&2
+    # Likewise: a containerd that knows CDI.
+    if folder=$(sh "$(dirname "$0")/containerd.sh" 2>"$cache/containerd.log" 9>&-); then
+        ln -sfn "$folder" "$cache/bin/containerd-1.7"
+    fi
+    cat "$cache/containerd.log" >&2
     echo "$cache/bin"
     exit 0
 }

@@ -70,7 +70,7 @@ pub enum Refusal {
     /// Regions that share addresses.
     #[error("two memory regions overlap: {0:x?} and {1:x?}")]
     RegionOverlap(RegionSpec, RegionSpec),
-    /// One region too many.
+    /// Region too many.
     #[error("more than {MAX_REGIONS} memory regions")]
     RegionCount,
     /// Region to be removed that does not exist.

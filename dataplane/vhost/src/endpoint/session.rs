@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One connection of a front end: its messages, its device, and its rings while they run.
+//! Connection of a front end: its messages, its device, and its rings while they run.
 
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
@@ -26,14 +26,14 @@ pub(super) struct Session {
     running: Option<(ConnectionId, u64)>,
 }
 
-/// What a message was about, for the one who paces them.
+/// Effort that a message took, for the one who paces them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Effort {
     /// No message was there.
     None,
-    /// One that costs little.
+    /// Message that costs little.
     Little,
-    /// One that mapped memory.
+    /// Message that mapped memory.
     Mapping,
 }
 

@@ -650,7 +650,7 @@ fn descriptor() -> impl Strategy<Value = (u64, u32, u16, u16)> {
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(400))]
 
-    /// Whatever the descriptors are: what comes is what the model says, or a fault where it has one.
+    /// Compares what comes of any descriptors with the model, which has a fault where the queue has one.
     #[test]
     fn any_descriptors_come_to_what_the_model_says(
         table in prop::collection::vec(descriptor(), 8),

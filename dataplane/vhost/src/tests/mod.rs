@@ -20,7 +20,7 @@ use sluice_peer::{Address, FrameList};
 use crate::testing::{FrontEnd, Setup};
 use crate::{Connection, EndpointConfig, EndpointHandle, Event, Role, endpoint};
 
-/// What an endpoint said, as text, and the queues that it gave.
+/// Endpoint, what it said, as text, and the queues that it gave.
 struct Back {
     endpoint: EndpointHandle,
     connection: Arc<Mutex<Option<Connection>>>,

@@ -8,6 +8,7 @@
 //! | [`af_packet`] | a kernel netdev | |
 //! | [`igbvf`] | a VF of an Intel 82576, by DMA | |
 //! | [`memif`] | | shared memory: DPDK, VPP, libmemif, and pods written in Rust |
+//! | [`vhost`] | | virtio rings: DPDK and virtual machines |
 //! | [`tap`] | | a kernel netdev in the pod, for pods without memif |
 //! | [`pcap`] | files | files |
 //! | [`generator`] | frames from templates | the same |
@@ -21,9 +22,12 @@ pub mod memif;
 pub mod null;
 pub mod pcap;
 pub mod tap;
+pub mod vhost;
 
 mod arrival;
 mod crc32c;
 mod frame_list;
+mod into_burst;
+mod queue_of_flow;
 pub(crate) mod seam;
 mod tagged;

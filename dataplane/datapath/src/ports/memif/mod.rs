@@ -8,12 +8,13 @@
 
 use std::os::fd::BorrowedFd;
 
-use sluice_mem::{BufSize, BufferWriter, Burst, Mbuf, Pools};
-use sluice_memif::{Connection, Fault, RxQueue, Sink, TxQueue};
-use sluice_packet::FlowKey;
+use sluice_mem::{Burst, Mbuf};
+use sluice_memif::{Connection, Fault, RxQueue, TxQueue};
 
+use super::into_burst::IntoBurst;
+use super::queue_of_flow::queue_of;
 use super::tagged::Tagged;
-use crate::drops::{DropCounts, DropReason};
+use crate::drops::DropReason;
 use crate::frame::FrameInfo;
 use crate::frame::tagging::Tagging;
 use crate::ports::seam::{PodPort, PortContext, PortFault, Sent, Wake};
@@ -179,13 +180,7 @@ impl PodPort for MemifPort {
         out: &mut Burst,
     ) -> Result<(), PortFault> {
         let before = out.len();
-        let mut sink = IntoBurst {
-            buffer_writer: context.pools.small.buffer_writer(),
-            pools: context.pools,
-            drops: context.drops,
-            filled: before,
-            out,
-        };
+        let mut sink = IntoBurst::new(context, out);
         let received = self.receive(&mut sink);
         sink.finish();
         // Packets without a byte never reach the sink: the queues have counted them.
@@ -215,147 +210,6 @@ impl PodPort for MemifPort {
             self.fault = Some(fault);
         }
     }
-}
-
-/// Gives each packet an mbuf at the end of a burst.
-struct IntoBurst<'a> {
-    buffer_writer: BufferWriter,
-    pools: &'a mut Pools,
-    drops: &'a DropCounts,
-    /// Of `out`, the first so many have a packet; the others are ready for one.
-    filled: usize,
-    out: &'a mut Burst,
-}
-
-impl IntoBurst<'_> {
-    /// Returns the number of further packets that fit.
-    fn room(&self) -> usize {
-        self.out.len() - self.filled + self.out.room()
-    }
-
-    /// Gives back the mbufs that no packet came for.
-    fn finish(&mut self) {
-        while self.out.len() > self.filled
-            && let Some(mbuf) = self.out.pop()
-        {
-            self.pools.free(mbuf);
-        }
-    }
-
-    /// Room for a packet for which no small mbuf is ready, or none that holds it.
-    #[cold]
-    fn reserve_large(&mut self, len: usize) -> Option<&mut [u8]> {
-        if self.filled == self.out.len() {
-            self.drops.add(DropReason::NoMbuf, 1);
-            return None;
-        }
-        let Some(mut large) = self.pools.alloc_for(len) else {
-            let too_long = len > BufSize::Large.data_bytes();
-            let reason = if too_long {
-                DropReason::TooLong
-            } else {
-                DropReason::NoMbuf
-            };
-            self.drops.add(reason, 1);
-            return None;
-        };
-        let mbuf = self.out.as_mut_slice().get_mut(self.filled)?;
-        std::mem::swap(mbuf, &mut large);
-        self.pools.free(large);
-        // Chosen by its size, it has room.
-        let room = mbuf.fill(len)?;
-        self.filled += 1;
-        Some(FrameInfo::begin_filling(room))
-    }
-}
-
-impl Sink for IntoBurst<'_> {
-    #[inline]
-    fn expect(&mut self, packets: usize) {
-        let ready = self.out.len() - self.filled;
-        self.pools
-            .small
-            .alloc_burst(self.out, packets.saturating_sub(ready));
-    }
-
-    #[inline(always)]
-    fn reserve(&mut self, len: usize) -> Option<&mut [u8]> {
-        let fits = match self.out.as_slice().get(self.filled) {
-            Some(mbuf) => self.buffer_writer.fits(mbuf, len),
-            None => false,
-        };
-        if !fits {
-            return self.reserve_large(len);
-        }
-        let mbuf = self.out.as_mut_slice().get_mut(self.filled)?;
-        let room = self.buffer_writer.fill(mbuf, len)?;
-        self.filled += 1;
-        Some(FrameInfo::begin_filling(room))
-    }
-
-    /// A loop over the mbufs that are ready, which keeps in registers what [`IntoBurst::reserve`] would
-    /// look up for each.
-    #[inline(always)]
-    fn reserve_each<P, E>(
-        &mut self,
-        packets: &[P],
-        len: impl Fn(&P) -> usize,
-        mut fill: impl FnMut(&P, &mut [u8]) -> Result<(), E>,
-    ) -> Result<usize, E> {
-        let buffer_writer = self.buffer_writer;
-        let ready = self.out.as_mut_slice().get_mut(self.filled..);
-        let mut placed = 0;
-        for (mbuf, packet) in ready.unwrap_or_default().iter_mut().zip(packets) {
-            let Some(room) = buffer_writer.fill(mbuf, len(packet)) else {
-                break;
-            };
-            fill(packet, FrameInfo::begin_filling(room))?;
-            placed += 1;
-        }
-        self.filled += placed;
-        // For the others no small mbuf is ready.
-        for packet in packets.get(placed..).unwrap_or_default() {
-            if let Some(room) = self.reserve(len(packet)) {
-                fill(packet, room)?;
-                placed += 1;
-            }
-        }
-        Ok(placed)
-    }
-}
-
-/// The transmit queue of a flow, below `queues`: always the same, so that its frames stay in order.
-/// Ports count only where all of a flow's frames have them.
-fn queue_of(key: &FlowKey, queues: usize) -> usize {
-    let half = |bytes: &[u8; 16]| {
-        let bits = u128::from_ne_bytes(*bytes);
-        // Both halves of the number; truncation is the point.
-        #[allow(
-            clippy::cast_possible_truncation,
-            reason = "the other half is taken beside it"
-        )]
-        let (low, high) = (bits as u64, (bits >> 64) as u64);
-        low ^ high.rotate_left(32)
-    };
-    let whole = if key.has(FlowKey::FRAGMENT) { 0 } else { 1 };
-    let ports = (u64::from(key.src_port) << 16 | u64::from(key.dst_port)) * whole;
-    let mut hash = mix(half(&key.src), u64::from(key.proto) << 32 | ports);
-    hash = mix(hash, half(&key.dst));
-    let [a, b, c, d, e, f] = key.src_mac;
-    hash = mix(
-        hash,
-        u64::from_ne_bytes([a, b, c, d, e, f, 0, 0]) ^ u64::from(key.vid) << 48,
-    );
-    // The upper half of a product is the better mixed one.
-    usize::try_from(((hash >> 32) * queues as u64) >> 32).unwrap_or(0)
-}
-
-/// Two numbers into one, each bit of which depends on all of theirs.
-fn mix(a: u64, b: u64) -> u64 {
-    let product = u128::from(a ^ 0x9e37_79b9_7f4a_7c15) * u128::from(b ^ 0xd6e8_feb8_6659_fd93);
-    #[allow(clippy::cast_possible_truncation, reason = "both halves are used")]
-    let (low, high) = (product as u64, (product >> 64) as u64);
-    low ^ high
 }
 
 fn port_fault(fault: Fault) -> PortFault {

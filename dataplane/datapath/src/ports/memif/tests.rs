@@ -297,28 +297,6 @@ fn a_flow_stays_on_its_queue_and_flows_spread() {
 }
 
 #[test]
-fn pieces_of_a_packet_go_to_one_queue() {
-    let first = FlowKey {
-        flags: FlowKey::IPV4 | FlowKey::PORTS | FlowKey::FRAGMENT,
-        src_port: 1000,
-        dst_port: 2000,
-        proto: 17,
-        src: FlowKey::mapped([10, 0, 0, 1]),
-        ..FlowKey::default()
-    };
-    let later = FlowKey {
-        flags: FlowKey::IPV4 | FlowKey::FRAGMENT | FlowKey::LATER_FRAGMENT,
-        src_port: 0,
-        dst_port: 0,
-        ..first
-    };
-    for queues in 2..64 {
-        assert_eq!(queue_of(&first, queues), queue_of(&later, queues));
-        assert!(queue_of(&first, queues) < queues);
-    }
-}
-
-#[test]
 fn the_pod_interrupts_only_when_asked_to() {
     for role in [Role::Server, Role::Client] {
         let mut rig = Rig::new(role, 2, 7);

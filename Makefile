@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 # Two commands do everything on a fresh machine with Rust: `make demo` and `make test`.
-.PHONY: help demo check test test-sriov test-cluster fuzz life soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs install-demo-needs
+.PHONY: help demo check test test-dpdk test-sriov test-cluster build-dpdk fuzz life soak bench bench-peers bench-instructions bench-cni fmt lint deny typos build image deb install-needs install-demo-needs
 
 CARGO ?= cargo
 release := $${CARGO_TARGET_DIR:-target}/x86_64-unknown-linux-gnu/release
@@ -10,6 +10,9 @@ help: ## says what there is
 
 build: ## the programs of a node, optimised, static and stripped, in target/dist
 	sh deploy/build.sh
+
+build-dpdk: ## the engine with DPDK's drivers, linked dynamically, in target/dpdk (needs libdpdk-dev, libclang-dev, pkg-config)
+	RUSTC_WRAPPER=$$PWD/dataplane/dpdk/rustc.sh $(CARGO) build --release --locked --target-dir target/dpdk -p sluiced --features dpdk --bins
 
 image: build ## the image of a node's programs, in target/image: an OCI archive, its parts and their sums (IMAGE_ARGS)
 	sh deploy/image/build.sh $(IMAGE_ARGS)
@@ -29,6 +32,9 @@ test: install-needs ## every test there is, told against those that were skipped
 
 test-sriov: ## the cases over real VFs in a virtual machine; SLUICEGATE_PF=<PF> [SLUICEGATE_WIRE=<netdev>]: on that PF
 	sh tests/sriov/run.sh
+
+test-dpdk: install-needs ## the engine built with DPDK, and uplinks on DPDK's software devices (root)
+	sh tests/dpdk.sh all
 
 test-cluster: install-needs build ## the plugins under containerd, and the whole in clusters of one node by image and manifests
 	SLUICE_CLUSTER=$$(sh tests/cluster/needs.sh) && export SLUICE_CLUSTER && $(CARGO) test --locked -p sluice-tests --test cluster --test container --test on_a_cluster

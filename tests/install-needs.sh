@@ -22,6 +22,9 @@ cc:gcc:linking
 if [ "${1:-}" != demo ]; then
     needs="$needs
 buildah:buildah:the image, without a daemon
+/usr/include/dpdk/rte_eal.h:libdpdk-dev:the engine with DPDK
+pkg-config:pkg-config:the engine with DPDK
+/usr/lib/llvm-14/lib/libclang.so:libclang-dev:bindings of DPDK
 /usr/lib/python3.11/ensurepip/__init__.py:python3-venv:checking manifests
 systemd-analyze:systemd:checking units
 promtool:prometheus:a check of metrics and alerts

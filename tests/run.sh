@@ -138,6 +138,11 @@ if [ "$landing" ]; then
     part rustdoc "RUSTDOCFLAGS='-D warnings' nice -n 10 $cargo doc --locked --workspace --no-deps" || status=1
     part fuzz "FUZZ_SECONDS=${FUZZ_SECONDS:-20} FUZZ_PROFILE=dev nice -n 10 sh fuzz/run.sh" || status=1
 fi
+# Beside the virtual machine too, which takes longer than all of this.
+if pkg-config --exists 'libdpdk >= 22.11' 2>/dev/null; then
+    part dpdk "nice -n 10 sh tests/dpdk.sh" || status=1
+    export SLUICE_DPDK_SLUICED="$tested/dpdk/sluiced"
+fi
 if finish needs; then
     SLUICE_CLUSTER=$(cat "$CLUSTER")
     export SLUICE_CLUSTER

@@ -206,8 +206,11 @@ pub struct UplinkStatus {
     /// Counters of the NIC itself, where the engine drives the NIC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nic: Option<NicCounters>,
-    /// Driver: `af_packet`, ...
+    /// Driver: `af_packet`, `dpdk`, ...
     pub driver: String,
+    /// Reason for which it is this driver.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub driver_reason: Option<String>,
     /// The netdev or file it stands on.
     pub device: String,
     /// NUMA node of the NIC; absent where it has none or nobody knows.

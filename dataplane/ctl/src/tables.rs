@@ -105,6 +105,17 @@ pub(super) fn status(status: &Status, style: Style) -> String {
         ]);
     }
     section(&mut text, &render(uplinks));
+    // Of VFs of attachments' own there are many, and one driver.
+    for uplink in status
+        .uplinks
+        .iter()
+        .filter(|uplink| uplink.owner.is_none())
+    {
+        if let Some(reason) = &uplink.driver_reason {
+            let (name, driver) = (&uplink.name, &uplink.driver);
+            text.push_str(&format!("driver of {name}: {driver} ({reason})\n"));
+        }
+    }
 
     if !status.segments.is_empty() {
         let mut segments = style.table(&["SEGMENT", "VLAN", "ATTACHMENTS", "POLICY"]);

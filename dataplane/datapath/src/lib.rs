@@ -17,8 +17,8 @@
 //!
 //! Nothing here depends on an asynchronous runtime or on a serialiser: the manifest says so. System
 //! calls go through rustix and nix rather than libc, since this crate forbids unsafe code;
-//! core_affinity pins the workers. There is no dpdk-sys: uplinks are a native driver and AF_PACKET,
-//! and libdpdk is to come as a crate of its own behind a feature. Netdevs are control's business,
+//! core_affinity pins the workers. DPDK's devices are behind the feature `dpdk`, and all that is unsafe of them
+//! in `sluice-dpdk`. Netdevs are control's business,
 //! by rtnetlink.
 #![forbid(unsafe_code)]
 

@@ -259,7 +259,7 @@ unsafe fn own<R>(state: NonNull<State>, pools: &mut Pools, f: impl FnOnce() -> R
 }
 
 impl State {
-    /// What the owner works on; `None` if the calling thread is not the owner.
+    /// Part that the owner works on; `None` if the calling thread is not the owner.
     ///
     /// # Safety
     /// The caller lets go of it before another is asked for on this thread.

@@ -32,7 +32,7 @@ fn lines() -> MutexGuard<'static, Lines> {
 pub(crate) struct Since(u64);
 
 impl Since {
-    /// This moment.
+    /// Returns the present moment.
     pub(crate) fn now() -> Since {
         Since(lines().count)
     }

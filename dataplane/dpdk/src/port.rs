@@ -214,7 +214,7 @@ impl Port {
         self.mtu
     }
 
-    /// What the device refused when it was opened, for an operator.
+    /// Refusals of the device when it was opened, for an operator.
     pub fn warnings(&self) -> &[String] {
         &self.warnings
     }

@@ -7,6 +7,7 @@
 //! | [`absent`] | a device that is not there | |
 //! | [`af_packet`] | a kernel netdev | |
 //! | [`igbvf`] | a VF of an Intel 82576, by DMA | |
+//! | `dpdk` | a device of DPDK's, by its driver; feature `dpdk` | |
 //! | [`memif`] | | shared memory: DPDK, VPP, libmemif, and pods written in Rust |
 //! | [`vhost`] | | virtio rings: DPDK and virtual machines |
 //! | [`tap`] | | a kernel netdev in the pod, for pods without memif |
@@ -16,6 +17,8 @@
 
 pub mod absent;
 pub mod af_packet;
+#[cfg(feature = "dpdk")]
+pub mod dpdk;
 pub mod generator;
 pub mod igbvf;
 pub mod memif;

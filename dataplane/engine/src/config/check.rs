@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks of the configuration's values. All problems are collected.
 
+mod dpdk;
 mod limits;
 mod posing;
 mod uplinks;
@@ -31,6 +32,7 @@ pub(super) fn check(
     let posing = check.posing(raw.posing.unwrap_or_default());
     let uplinks = check.uplinks(raw.uplinks, workers.len(), posing.all);
     let memory = check.memory(raw.memory.unwrap_or_default(), workers.len());
+    let dpdk = check.dpdk(raw.dpdk.unwrap_or_default());
     let idle = check.idle(raw.idle.unwrap_or_default());
     let limits = check.limits(raw.limits.unwrap_or_default());
     let policies = check.path("policies", raw.policies, "/etc/sluicegate/policies");
@@ -44,6 +46,7 @@ pub(super) fn check(
         uplinks,
         workers,
         memory,
+        dpdk,
         idle,
         limits,
         posing,

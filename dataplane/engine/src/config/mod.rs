@@ -37,6 +37,8 @@ pub struct Config {
     pub workers: Vec<Option<usize>>,
     /// Sizes of the mempools.
     pub memory: MemoryConfig,
+    /// Settings of DPDK, if an uplink is a device of its.
+    pub dpdk: DpdkConfig,
     /// Thresholds at which idle workers pause and sleep.
     pub idle: IdleConfig,
     /// Limits of what one source may cause others to receive.
@@ -66,6 +68,8 @@ pub struct UplinkConfig {
     pub name: String,
     /// Driver, with the settings that only it has.
     pub driver: UplinkDriver,
+    /// Reason for which it is this driver, for the status.
+    pub driver_reason: &'static str,
     /// Segment of untagged frames; `None`: the untagged segment.
     pub native: Option<Vid>,
     /// TPIDs that make an outermost tag here; the first is put on frames sent.
@@ -85,6 +89,13 @@ pub enum UplinkDriver {
         device: String,
         /// Frames of its receive and of its send ring, a power of two from 64 to 16384.
         ring_frames: u32,
+    },
+    /// Device of DPDK's, by DPDK's driver for it.
+    Dpdk {
+        /// PCI address or vdev.
+        device: sluice_dpdk::Device,
+        /// MTU: largest IP packet in bytes.
+        mtu: u32,
     },
     /// Capture files.
     Pcap {
@@ -108,6 +119,15 @@ pub struct MemoryConfig {
     pub flow_cache: u32,
     /// Whether huge pages may be used.
     pub huge_pages: bool,
+}
+
+/// Settings of DPDK's EAL.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DpdkConfig {
+    /// Memory for queues and headers in MiB, on each NUMA node; all of it is taken at the start.
+    pub memory_mib: u32,
+    /// Cores of EAL's thread; `None`: those of control.
+    pub cores: Option<Vec<usize>>,
 }
 
 /// Thresholds of an idle worker, counted in empty loops.

@@ -13,6 +13,7 @@ pub(super) struct RawConfig {
     pub(super) uplinks: Option<Vec<Spanned<RawUplink>>>,
     pub(super) workers: Option<RawWorkers>,
     pub(super) memory: Option<RawMemory>,
+    pub(super) dpdk: Option<RawDpdk>,
     pub(super) idle: Option<RawIdle>,
     pub(super) limits: Option<RawLimits>,
     pub(super) posing: Option<RawPosing>,
@@ -30,6 +31,7 @@ pub(super) struct RawUplink {
     pub(super) name: Option<Scalar>,
     pub(super) driver: Option<Scalar>,
     pub(super) device: Option<Scalar>,
+    pub(super) vdev: Option<Scalar>,
     pub(super) read: Option<Scalar>,
     pub(super) write: Option<Scalar>,
     pub(super) mtu: Option<Scalar>,
@@ -55,6 +57,13 @@ pub(super) struct RawMemory {
     pub(super) large_mbufs: Option<Scalar>,
     pub(super) flow_cache: Option<Scalar>,
     pub(super) huge_pages: Option<Scalar>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawDpdk {
+    pub(super) memory_mib: Option<Scalar>,
+    pub(super) cores: Option<Spanned<Vec<Scalar>>>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -39,6 +39,7 @@ fn the_least_there_can_be() {
         config.uplinks,
         [UplinkConfig {
             name: "wire0".into(),
+            driver_reason: "auto: the device is a netdev",
             driver: UplinkDriver::AfPacket {
                 device: "eth1".into(),
                 ring_frames: 2048,
@@ -130,7 +131,7 @@ uplinks:
     worker: 7
     ring_frames: 1000
   - device: eth2
-    driver: dpdk
+    driver: kernel
 memory: {huge_pages: maybe, small_mbufs: lots}
 idle: {sleep_after: soon}
 limits: {wire: {multicast: {rate: 0, burst: many}}}
@@ -147,7 +148,7 @@ posing: {loosest: none, promiscuous: yes, pfs: [{loosest: mac}, {name: a}, {name
         "sluiced.yaml:6:13: uplinks[0].worker: \"7\" is not allowed: use a number from 0 to 0",
         "sluiced.yaml:7:18: uplinks[0].ring_frames: 1000 is not a power of two: use 512, or 1024",
         "sluiced.yaml:8:5: uplinks[1].name: it is missing",
-        "sluiced.yaml:9:13: uplinks[1].driver: \"dpdk\" is not allowed: use af_packet or pcap",
+        "sluiced.yaml:9:13: uplinks[1].driver: \"kernel\" is not allowed: use auto or af_packet or dpdk",
         "sluiced.yaml:10:22: memory.huge_pages: \"maybe\" is not allowed: use auto or off",
         "sluiced.yaml:10:42: memory.small_mbufs: \"lots\" is not allowed: use a number from 1024 to",
         "sluiced.yaml:11:21: idle.sleep_after: it must be a number",
@@ -277,8 +278,64 @@ uplinks:
         "sluiced.yaml:2:3: uplinks[0]: name the capture files",
         "sluiced.yaml:2:35: uplinks[0].device: only an uplink with `driver: af_packet` has it",
         "sluiced.yaml:3:33: uplinks[1].read: there is no file /no/such",
-        "sluiced.yaml:4:32: uplinks[2].mtu: only an uplink with `driver: pcap` has it",
+        "sluiced.yaml:4:32: uplinks[2].mtu: only an uplink with `driver: pcap` or `driver: dpdk` has it",
         "sluiced.yaml:5:34: uplinks[3].write: \"x.pcap\" is not an absolute path",
+    ];
+    let complaints = complaints(text);
+    assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");
+    for (complaint, expected) in complaints.iter().zip(expected) {
+        assert!(
+            complaint.starts_with(expected),
+            "{complaint}\nis not\n{expected}"
+        );
+    }
+}
+
+#[test]
+fn devices_of_dpdks_are_told_from_netdevs() {
+    let text = "\
+uplinks:
+- {name: a, device: \"0000:01:00.0\"}
+- {name: b, vdev: \"net_tap0,iface=t0\", mtu: 1400}
+dpdk: {memory_mib: 32, cores: [1, 3]}
+";
+    if crate::uplinks::dpdk::BUILT_IN {
+        let config = parse(text).unwrap();
+        let dpdk = |device: &str, mtu| UplinkDriver::Dpdk {
+            device: device.parse().unwrap(),
+            mtu,
+        };
+        assert_eq!(config.uplinks[0].driver, dpdk("0000:01:00.0", 1500));
+        assert_eq!(config.uplinks[1].driver, dpdk("net_tap0,iface=t0", 1400));
+        assert!(config.uplinks[1].driver_reason.starts_with("auto: "));
+        let expected = DpdkConfig {
+            memory_mib: 32,
+            cores: Some(vec![1, 3]),
+        };
+        assert_eq!(config.dpdk, expected);
+    } else {
+        let complaints = complaints(text);
+        assert_eq!(complaints.len(), 2, "{complaints:#?}");
+        let expected =
+            "0000:01:00.0 is a device of DPDK's: this build of the engine is without DPDK";
+        assert!(complaints[0].contains(expected), "{complaints:#?}");
+    }
+    let text = "\
+uplinks:
+- {name: a, device: eth1, vdev: net_null0}
+- {name: b, driver: af_packet, vdev: net_null0}
+- {name: c, driver: igbvf, device: \"0000:01:10.0\"}
+- {name: d, driver: af_xdp, device: eth2}
+- {name: e, vdev: \"net_null0,foo=1\"}
+- {name: f, device: \"0000:01:10.9\"}
+";
+    let expected = [
+        "sluiced.yaml:2:33: uplinks[0].vdev: the uplink has a `device` already, eth1",
+        "sluiced.yaml:3:38: uplinks[1].driver: af_packet is for netdevs",
+        "sluiced.yaml:4:21: uplinks[2].driver: a VF that the engine drives by itself belongs to one pod",
+        "sluiced.yaml:5:21: uplinks[3].driver: there are no AF_XDP uplinks yet",
+        "sluiced.yaml:6:19: uplinks[4].vdev: vdev \"net_null0\" has no argument \"foo=1\"",
+        "sluiced.yaml:7:21: uplinks[5].device: \"0000:01:10.9\" is not a device of DPDK",
     ];
     let complaints = complaints(text);
     assert_eq!(complaints.len(), expected.len(), "{complaints:#?}");

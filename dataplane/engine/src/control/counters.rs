@@ -112,6 +112,7 @@ pub(super) fn uplink_status(found: &UplinkSnapshot, owner: Option<String>) -> Up
         link_reason: None,
         nic: found.report.nic,
         driver: found.driver.to_owned(),
+        driver_reason: None,
         device: found.device.clone(),
         numa: node_of_device(&found.device),
         worker: found.worker,

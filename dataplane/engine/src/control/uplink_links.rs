@@ -63,6 +63,10 @@ impl Control {
             Some(uplink) => uplink.is_watched().then(|| uplink.state()),
             None => locked(&self.vf_links).get(&status.name).cloned(),
         };
+        status.driver_reason = match self.uplinks.get(&status.name) {
+            Some(uplink) => Some(uplink.driver_reason().to_owned()),
+            None => Some("the VF is one for which there is a native driver".to_owned()),
+        };
         if let Some(state) = state {
             status.link = state.link;
             status.link_seconds = Some(state.age().as_secs());

@@ -82,6 +82,7 @@ impl Running {
         let mut problems = uplinks::recover(&uplink_records, &boot_id);
         problems.extend(vfs::recover(&config.state_dir));
 
+        uplinks::dpdk::start(config).map_err(DaemonError::Uplink)?;
         let engine = start_engine(config)?;
         let engine = self.engine.insert(Arc::new(SharedEngine::new(engine)));
         let host = UplinkHost {

@@ -8,6 +8,7 @@
 //! | `uplink.rs` | an uplink: opening, taking up again, giving back |
 //! | `state.rs` | what control last saw of a link |
 //! | `watch.rs` | waiting for the kernel to say that a netdev has changed |
+//! | [`dpdk`] | devices of DPDK's, and the start of its EAL |
 //! | [`netdev`] | netdevs, through rtnetlink |
 //! | [`host_stack`] | keeping the host's own stack off a netdev |
 //! | `record.rs` | what was taken, on disk |
@@ -17,6 +18,7 @@
 //! the kernel say only *when* to look: what is so is always asked for, so that none that gets lost
 //! matters.
 
+pub mod dpdk;
 pub mod host_stack;
 pub mod netdev;
 mod record;

@@ -10,6 +10,7 @@ use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig, WatchedLink};
 use sluice_datapath::ports::pcap::{PcapConfig, PcapUplink};
 use sluice_datapath::{LinkState, UplinkId, UplinkSpec};
 
+use super::dpdk;
 use super::host_stack::{HostStackError, HostStackGuard, HostStackRecord};
 use super::netdev::{self, Netdev};
 use super::record::UplinkRecord;
@@ -48,6 +49,8 @@ struct Seen {
 enum Device {
     /// Capture files, which do not go.
     Files,
+    /// Device of DPDK's, whose link its port knows.
+    Dpdk,
     /// Netdev that is not there.
     Absent,
     /// Netdev that is open.
@@ -81,6 +84,9 @@ impl Uplink {
                 let port =
                     PcapUplink::open(files, *mtu).map_err(|error| failed(&config, &error))?;
                 (Device::Files, Box::new(port))
+            }
+            UplinkDriver::Dpdk { device, mtu } => {
+                (Device::Dpdk, dpdk::open(&config.name, device, *mtu, host)?)
             }
             UplinkDriver::AfPacket {
                 device,
@@ -145,13 +151,23 @@ impl Uplink {
 
     /// Whether somebody watches the link: not that of capture files.
     pub fn is_watched(&self) -> bool {
-        matches!(self.config.driver, UplinkDriver::AfPacket { .. })
+        matches!(
+            self.config.driver,
+            UplinkDriver::AfPacket { .. } | UplinkDriver::Dpdk { .. }
+        )
+    }
+
+    /// Reason for which the uplink has its driver.
+    pub fn driver_reason(&self) -> &'static str {
+        self.config.driver_reason
     }
 
     /// Looks at the netdev, takes it up if it is back, and notes what has changed.
     pub(super) fn look(&self, host: &UplinkHost, thorough: bool) {
-        let UplinkDriver::AfPacket { device: name, .. } = &self.config.driver else {
-            return;
+        let name = match &self.config.driver {
+            UplinkDriver::AfPacket { device, .. } => device,
+            UplinkDriver::Dpdk { device, .. } => return self.look_at_port(device.name(), host),
+            UplinkDriver::Pcap { .. } => return,
         };
         let found = match netdev::find(name) {
             Ok(found) => found,
@@ -165,7 +181,7 @@ impl Uplink {
         };
         let mut device = locked(&self.device);
         match (&mut *device, found) {
-            (Device::Files, _) => {}
+            (Device::Files | Device::Dpdk, _) => {}
             (Device::Netdev(open), Some(found))
                 if found.index == open.last.index && !self.has_ended(host) =>
             {
@@ -195,7 +211,7 @@ impl Uplink {
                 let record = UplinkRecord::of(open.guard.record(), &host.boot_id);
                 host.records.put(&self.config.name, &record)
             }
-            Device::Files | Device::Absent => Ok(()),
+            Device::Files | Device::Dpdk | Device::Absent => Ok(()),
         }
     }
 
@@ -205,6 +221,23 @@ impl Uplink {
         if let Device::Netdev(open) = device {
             release(&self.config.name, open.guard, None, host);
         }
+    }
+
+    /// Notes the link of a port that watches it itself.
+    fn look_at_port(&self, device: &str, host: &UplinkHost) {
+        let report = host.engine.try_with(|engine| engine.uplink_report(self.id));
+        let Ok(report) = report else { return };
+        let reason = match report.link {
+            LinkState::Up => None,
+            LinkState::Gone => Some(format!(
+                "{device} was taken out of the machine or reset by the host: put it back, and restart the engine"
+            )),
+            LinkState::Down | LinkState::Waiting => {
+                Some(format!("{device} reports no link: connect its other end"))
+            }
+        };
+        let mut seen = locked(&self.seen);
+        seen.state.note(&self.config.name, report.link, reason);
     }
 
     /// Whether the port found its socket without a netdev: it was gone between two looks.
@@ -277,7 +310,7 @@ impl Uplink {
     fn open_port(&self, netdev: &Netdev) -> Result<AfPacket, ApiError> {
         let ring_frames = match self.config.driver {
             UplinkDriver::AfPacket { ring_frames, .. } => ring_frames,
-            UplinkDriver::Pcap { .. } => 0,
+            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => 0,
         };
         open_port(&self.config, netdev, ring_frames)
     }
@@ -297,7 +330,7 @@ impl Uplink {
     fn stand_in(&self, mtu: u32, host: &UplinkHost) -> Result<(), ApiError> {
         let name = match &self.config.driver {
             UplinkDriver::AfPacket { device, .. } => device,
-            UplinkDriver::Pcap { .. } => return Ok(()),
+            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => return Ok(()),
         };
         let port = Box::new(AbsentUplink::new(AF_PACKET, name, mtu));
         host.engine
@@ -337,7 +370,7 @@ impl Uplink {
     fn take_up_again(&self, device: &mut Device, name: &str, host: &UplinkHost) {
         let ring_frames = match self.config.driver {
             UplinkDriver::AfPacket { ring_frames, .. } => ring_frames,
-            UplinkDriver::Pcap { .. } => return,
+            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => return,
         };
         let taken = take_up(&self.config, name, ring_frames, host).and_then(|(open, port)| {
             let replaced = host

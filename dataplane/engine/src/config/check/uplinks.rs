@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Checks of the configuration's uplinks. There may be none: the pods of such a node have VFs.
 
+use sluice_dpdk::Device;
 use sluice_packet::Vid;
 use sluice_yaml::{Location, Scalar, Spanned};
 
 use super::super::raw::RawUplink;
 use super::super::{PosingLimits, UplinkConfig, UplinkDriver};
 use super::Check;
+use super::dpdk::{DriverWord, Named};
 
 /// TPIDs unless the configuration names others: 802.1Q and 802.1ad.
 const DEFAULT_TPIDS: [u16; 2] = [0x8100, 0x88a8];
@@ -35,7 +37,8 @@ impl Check<'_> {
                 .name
                 .as_ref()
                 .map_or(raw.referenced, |name| name.referenced);
-            let device = raw.value.device.as_ref().or(raw.value.write.as_ref());
+            let device = raw.value.device.as_ref().or(raw.value.vdev.as_ref());
+            let device = device.or(raw.value.write.as_ref());
             let device = device.map(|device| device.referenced);
             let Some(uplink) = self.uplink(&format!("uplinks[{index}]"), raw, workers, posing)
             else {
@@ -65,8 +68,8 @@ impl Check<'_> {
         posing: PosingLimits,
     ) -> Option<UplinkConfig> {
         let place = raw.referenced;
-        let raw = raw.value;
-        let name = self.required(place, &format!("{key}.name"), raw.name, "wire0");
+        let mut raw = raw.value;
+        let name = self.required(place, &format!("{key}.name"), raw.name.take(), "wire0");
         if let Some(name) = &name
             && !good_name(&name.value)
         {
@@ -77,24 +80,12 @@ impl Check<'_> {
             );
             self.problem(Some(name.referenced), format!("{key}.name"), message);
         }
-        let pcap = self
-            .word(
-                &format!("{key}.driver"),
-                raw.driver.as_ref(),
-                &[("af_packet", false), ("pcap", true)],
-            )
-            .unwrap_or(false);
-        let driver = if pcap {
-            self.only("af_packet", &format!("{key}.device"), raw.device);
-            self.only("af_packet", &format!("{key}.ring_frames"), raw.ring_frames);
-            self.pcap(key, place, raw.read, raw.write, raw.mtu)
-        } else {
-            for (only_pcap, raw) in [("read", raw.read), ("write", raw.write), ("mtu", raw.mtu)] {
-                self.only("pcap", &format!("{key}.{only_pcap}"), raw);
-            }
-            let device = self.required(place, &format!("{key}.device"), raw.device, "eth1");
-            self.af_packet(key, device.as_ref(), raw.ring_frames)
-        };
+        let word = self.word(
+            &format!("{key}.driver"),
+            raw.driver.as_ref(),
+            &DriverWord::NAMES,
+        );
+        let driver = self.driver(key, place, word.unwrap_or(DriverWord::Auto), &mut raw);
         let native = raw
             .native
             .and_then(|raw| self.vid(&format!("{key}.native"), &raw));
@@ -105,14 +96,87 @@ impl Check<'_> {
             .map(|raw| self.number(&format!("{key}.worker"), Some(raw), 0, (0, last)));
         let own = raw.posing.unwrap_or_default();
         let posing = self.posing_limits(&format!("{key}.posing"), own, posing);
+        let (driver, driver_reason) = driver?;
         Some(UplinkConfig {
             name: name?.value,
-            driver: driver?,
+            driver,
+            driver_reason,
             native,
             tpids,
             worker,
             posing,
         })
+    }
+
+    /// Checks the driver with its device and keys; returns also why it is this one.
+    fn driver(
+        &mut self,
+        key: &str,
+        place: Location,
+        word: DriverWord,
+        raw: &mut RawUplink,
+    ) -> Option<(UplinkDriver, &'static str)> {
+        let named = |name: &str| format!("{key}.{name}");
+        let driver_place = raw
+            .driver
+            .as_ref()
+            .map_or(place, |driver| driver.referenced);
+        if !self.driver_is_possible(key, driver_place, word) {
+            return None;
+        }
+        if word == DriverWord::Pcap {
+            self.only("af_packet", &named("device"), raw.device.take());
+            self.only("dpdk", &named("vdev"), raw.vdev.take());
+            self.only("af_packet", &named("ring_frames"), raw.ring_frames.take());
+            let files = (raw.read.take(), raw.write.take());
+            let driver = self.pcap(key, place, files.0, files.1, raw.mtu.take())?;
+            return Some((driver, "the configuration names it"));
+        }
+        self.only("pcap", &named("read"), raw.read.take());
+        self.only("pcap", &named("write"), raw.write.take());
+        let device = raw.device.as_ref().or(raw.vdev.as_ref());
+        let device_place = device.map_or(place, |device| device.referenced);
+        match (
+            self.named(key, place, raw.device.take(), raw.vdev.take())?,
+            word,
+        ) {
+            (Named::Dpdk(_), DriverWord::AfPacket) => {
+                let message =
+                    "af_packet is for netdevs: name one as `device`, or write `driver: dpdk`";
+                self.problem(Some(device_place), named("driver"), message);
+                None
+            }
+            (Named::Netdev(netdev), DriverWord::Dpdk) => {
+                let message = format!(
+                    "\"{}\" is a netdev: DPDK takes a PCI address as `device`, or a software device as \
+                     `vdev`, as in net_tap0,iface=tap0",
+                    netdev.value
+                );
+                self.problem(Some(netdev.referenced), named("device"), message);
+                None
+            }
+            (Named::Dpdk(device), word) => {
+                self.only("af_packet", &named("ring_frames"), raw.ring_frames.take());
+                let reason = match (word, &device) {
+                    (DriverWord::Dpdk, _) => "the configuration names it",
+                    (_, Device::Pci(_)) => {
+                        "auto: the device is on the PCI bus, and native drivers are for VFs of pods' own"
+                    }
+                    (_, Device::Vdev(_)) => "auto: the device is DPDK's own",
+                };
+                let driver = self.dpdk_uplink(key, device_place, device, raw.mtu.take())?;
+                Some((driver, reason))
+            }
+            (Named::Netdev(netdev), word) => {
+                self.only("pcap` or `driver: dpdk", &named("mtu"), raw.mtu.take());
+                let driver = self.af_packet(key, Some(&netdev), raw.ring_frames.take())?;
+                let reason = match word {
+                    DriverWord::AfPacket => "the configuration names it",
+                    _ => "auto: the device is a netdev",
+                };
+                Some((driver, reason))
+            }
+        }
     }
 
     pub(super) fn required(
@@ -262,6 +326,9 @@ fn same_device(one: &UplinkConfig, other: &UplinkConfig) -> bool {
     match (&one.driver, &other.driver) {
         (UplinkDriver::AfPacket { device: a, .. }, UplinkDriver::AfPacket { device: b, .. }) => {
             a == b
+        }
+        (UplinkDriver::Dpdk { device: a, .. }, UplinkDriver::Dpdk { device: b, .. }) => {
+            a.name() == b.name()
         }
         (UplinkDriver::Pcap { write: Some(a), .. }, UplinkDriver::Pcap { write: Some(b), .. }) => {
             a == b

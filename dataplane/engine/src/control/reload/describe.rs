@@ -52,6 +52,7 @@ pub(super) fn describe(uplink: &UplinkConfig) -> String {
             device,
             ring_frames,
         } => format!("af_packet on {device}, ring_frames {ring_frames}"),
+        UplinkDriver::Dpdk { device, mtu } => format!("dpdk on {device}, mtu {mtu}"),
         UplinkDriver::Pcap { read, write, mtu } => {
             let path = |path: &Option<std::path::PathBuf>| {
                 let path = path.as_ref();

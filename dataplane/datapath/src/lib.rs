@@ -51,7 +51,7 @@ pub use frame::destination::Destination;
 pub use frame::origin_tag::Origin;
 pub use frame::tagging::Tagging;
 pub use ids::{AttachmentId, SegmentId, UplinkId, WorkerId};
-pub use limits::{FloodLimits, Limits, Rate};
+pub use limits::{ConnectionLimits, FloodLimits, Limits, Rate};
 pub use pipeline::event::Spoofed;
 pub use ports::seam::{PodPort, PortContext, PortFault, Sent, Uplink, UplinkReport, Wake};
 pub use sluice_stats::{LinkState, NicCounters, Traffic};

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Limits of what one source may cause others to receive, which control hands in.
 
+use sluice_firewall::connections::Timeouts;
+
 /// Rate of a token bucket, with its depth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
@@ -49,6 +51,46 @@ impl FloodLimits {
     };
 }
 
+/// Limits of the connections of stateful policies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ConnectionLimits {
+    /// Room of each worker for connections of each IP version: 112 bytes each in IPv4, 144 in IPv6, which it has from
+    /// its start on. In [`ConnectionLimits::PLACES`].
+    pub places: u32,
+    /// Most connections of an attachment in each IP version, if its equal part of three quarters of the places is more;
+    /// at least 1.
+    pub most: u32,
+    /// Percent of an attachment's connections that may be half open, 1 to 100.
+    pub half_open_percent: u32,
+    /// Percent that nothing has come back of, 1 to 100.
+    pub one_way_percent: u32,
+    /// Percent that one remote address may have, 1 to 100.
+    pub one_source_percent: u32,
+    /// Seconds after a worker's start in which TCP connections are taken up in their middle; 0: none are.
+    pub grace_s: u32,
+    /// Seconds of silence after which a connection ends.
+    pub timeouts: Timeouts,
+}
+
+impl ConnectionLimits {
+    /// Least and most places: the memory of the most is 1 GiB for each worker.
+    pub const PLACES: (u32, u32) = (1_024, 1 << 22);
+}
+
+impl Default for ConnectionLimits {
+    fn default() -> ConnectionLimits {
+        ConnectionLimits {
+            places: 1 << 16,
+            most: 1_000_000,
+            half_open_percent: 25,
+            one_way_percent: 25,
+            one_source_percent: 12,
+            grace_s: 30,
+            timeouts: Timeouts::default(),
+        }
+    }
+}
+
 /// Default of [`Limits::wire_groups`]: 100,000 frames a second to twenty pods. It is as many copies as
 /// the wire's other multicast makes at a hundred attachments.
 const WIRE_GROUPS: Rate = Rate::new(2_000_000, 262_144);
@@ -68,6 +110,8 @@ pub struct Limits {
     /// MAC addresses besides its own that an attachment may have learned, over all its VLANs, where it may
     /// send from such at all.
     pub macs: u16,
+    /// Limits of the connections of stateful policies.
+    pub connections: ConnectionLimits,
 }
 
 /// Default of [`Limits::macs`]: as many virtual machines or containers as a pod may have behind a
@@ -86,6 +130,7 @@ impl Default for Limits {
             wire_groups: WIRE_GROUPS,
             groups: GROUPS,
             macs: MACS,
+            connections: ConnectionLimits::default(),
         }
     }
 }

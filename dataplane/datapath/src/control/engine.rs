@@ -101,8 +101,7 @@ impl Engine {
             })
             .collect::<Result<Vec<_>, Error>>()?;
         let rings = RingSizes::for_pools(workers, config.small_mbufs, config.large_mbufs);
-        let groups = config.limits.groups.into();
-        let links = start_workers(parts, config.idle, rings, tables, groups)?;
+        let links = start_workers(parts, config.idle, rings, tables, &config.limits)?;
         Ok(Engine {
             small,
             large,

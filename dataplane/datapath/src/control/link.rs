@@ -17,6 +17,7 @@ use crate::counters::WorkerCounts;
 use crate::error::Error;
 use crate::flows::FlowCache;
 use crate::ids::{MAX_ATTACHMENTS, WorkerId};
+use crate::limits::Limits;
 use crate::pipeline::connections::Connections;
 use crate::pipeline::event::WorkerEvent;
 use crate::pipeline::groups::Groups;
@@ -58,14 +59,13 @@ pub(crate) struct WorkerLink {
     thread: Option<JoinHandle<()>>,
 }
 
-/// Makes the rings between all workers and starts them. An attachment may be in `groups` multicast
-/// groups.
+/// Makes the rings between all workers and starts them.
 pub(crate) fn start_workers(
     parts: Vec<WorkerParts>,
     idle: IdleConfig,
     rings: RingSizes,
     tables: Arc<Tables>,
-    groups: usize,
+    limits: &Limits,
 ) -> Result<Vec<WorkerLink>, Error> {
     let count = parts.len();
     let bells = (0..count)
@@ -94,13 +94,13 @@ pub(crate) fn start_workers(
             id,
             part.pools,
             part.flows,
-            Connections::new(MAX_ATTACHMENTS)?,
+            Connections::new(MAX_ATTACHMENTS, limits.connections)?,
             events,
             counts.clone(),
         );
         state.to_workers = to_workers;
         state.from_workers = from_workers;
-        state.groups = Groups::new(id, groups);
+        state.groups = Groups::new(id, limits.groups.into());
         if let Some((to, from)) = notices.next() {
             state.groups.peers.connect(to, from);
         }

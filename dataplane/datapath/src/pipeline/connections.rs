@@ -6,16 +6,12 @@ use sluice_firewall::connections::{Config, Quotas, Tick, Tracker};
 use super::tracked::Batch;
 use crate::counters::ConnectionCounts;
 use crate::error::Error;
+use crate::limits::ConnectionLimits;
 
-/// Connections of one worker in each IP version, 112 bytes each in IPv4 and 144 in IPv6: 17 MiB, which a worker has
-/// whether or not it uses them, so that it never waits for the kernel.
-const PLACES: usize = 1 << 16;
 /// Connections that an attachment may have at least, however many attachments there are.
 const LEAST_SHARE: u32 = 256;
 /// Part of the places that is shared out, in eighths: a fuller table is slower.
 const SHARED_EIGHTHS: usize = 6;
-/// Milliseconds after a worker's start in which connections are taken up whose beginning it has not seen.
-const GRACE_MS: u64 = 30_000;
 /// Connections whose timers are looked at in one round of housekeeping.
 const TIMERS: usize = 1_024;
 /// Pairs of paths that are looked at in one round of housekeeping.
@@ -25,6 +21,7 @@ const LEAVING: usize = 1_024;
 
 /// Connections of one worker.
 pub(crate) struct Connections {
+    limits: ConnectionLimits,
     pub(crate) tracker: Tracker,
     /// Frames that are looked up together.
     pub(crate) batch: Box<Batch>,
@@ -43,14 +40,16 @@ impl Connections {
     ///
     /// # Errors
     /// The kernel has not so much memory.
-    pub(crate) fn new(attachments: usize) -> Result<Connections, Error> {
+    pub(crate) fn new(attachments: usize, limits: ConnectionLimits) -> Result<Connections, Error> {
         let config = Config {
-            v4: PLACES,
-            v6: PLACES,
+            v4: limits.places as usize,
+            v6: limits.places as usize,
             attachments,
+            timeouts: limits.timeouts,
             ..Config::default()
         };
         Ok(Connections {
+            limits,
             tracker: Tracker::new(&config, Tick::default()).map_err(|source| Error::System {
                 what: "memory for connections",
                 source,
@@ -84,7 +83,8 @@ impl Connections {
     /// Ends what has been silent for too long, and what was of attachments that are gone.
     pub(crate) fn housekeeping(&mut self, now_ms: u64, figures: &ConnectionCounts) {
         self.tell(figures);
-        self.grace_until_ms.get_or_insert(now_ms + GRACE_MS);
+        let grace_ms = u64::from(self.limits.grace_s) * 1_000;
+        self.grace_until_ms.get_or_insert(now_ms + grace_ms);
         self.tracker.expire(Tick::of_millis(now_ms), TIMERS);
         if self.tracker.pairs() > 0 {
             // Rules were counted at each frame.
@@ -145,16 +145,57 @@ impl Connections {
     /// Divides the places among the attachments of `numbers`.
     pub(crate) fn share(&mut self, numbers: impl Iterator<Item = u16> + Clone) {
         let count = numbers.clone().count().max(1);
-        let share = PLACES * SHARED_EIGHTHS / 8 / count;
-        let all = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SHARE);
-        let quotas = Quotas {
-            all,
-            embryonic: all / 4,
-            one_way: all / 4,
-            per_source: u16::try_from(all / 8).unwrap_or(u16::MAX),
-        };
+        let quotas = quotas(&self.limits, count);
         for number in numbers {
             self.tracker.set_quotas(number.into(), quotas);
         }
+    }
+}
+
+/// Quotas of each of `count` attachments.
+fn quotas(limits: &ConnectionLimits, count: usize) -> Quotas {
+    let share = limits.places as usize * SHARED_EIGHTHS / 8 / count.max(1);
+    let share = u32::try_from(share).unwrap_or(u32::MAX).max(LEAST_SHARE);
+    let all = share.min(limits.most);
+    let part = |percent: u32| {
+        let part = u64::from(all) * u64::from(percent) / 100;
+        u32::try_from(part).unwrap_or(u32::MAX).max(1)
+    };
+    Quotas {
+        all,
+        embryonic: part(limits.half_open_percent),
+        one_way: part(limits.one_way_percent),
+        per_source: u16::try_from(part(limits.one_source_percent)).unwrap_or(u16::MAX),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_attachment_has_its_part_of_three_quarters_and_no_more_than_it_may() {
+        let limits = ConnectionLimits {
+            places: 8_000,
+            ..ConnectionLimits::default()
+        };
+        let of = |limits: &ConnectionLimits, count| {
+            let quotas = quotas(limits, count);
+            [
+                quotas.all,
+                quotas.embryonic,
+                quotas.one_way,
+                quotas.per_source.into(),
+            ]
+        };
+        assert_eq!(of(&limits, 2), [3_000, 750, 750, 360]);
+        assert_eq!(of(&limits, 0), [6_000, 1_500, 1_500, 720]);
+        assert_eq!(of(&limits, 1_000), [256, 64, 64, 30], "its least");
+        let few = ConnectionLimits {
+            most: 3,
+            one_source_percent: 100,
+            ..limits
+        };
+        assert_eq!(of(&few, 2), [3, 1, 1, 3]);
     }
 }

@@ -61,26 +61,41 @@ impl SteppedEngine {
     /// [`Error::System`]: no more file descriptors.
     pub fn new(
         workers: usize,
+        pools: [Mempool; 2],
+        policies: Arc<PolicySet>,
+        flows: usize,
+    ) -> Result<SteppedEngine, Error> {
+        SteppedEngine::with_limits(workers, pools, policies, flows, Limits::default())
+    }
+
+    /// Makes workers as [`SteppedEngine::new`] does whose sources have these limits.
+    ///
+    /// # Errors
+    /// As [`SteppedEngine::new`].
+    pub fn with_limits(
+        workers: usize,
         [small, large]: [Mempool; 2],
         policies: Arc<PolicySet>,
         flows: usize,
+        limits: Limits,
     ) -> Result<SteppedEngine, Error> {
         let buffers = |pool: Mempool| pool.config().buffers;
         let sizes = RingSizes::for_pools(workers, buffers(small), buffers(large));
         let pools = || Pools::new(small, large, CACHE_MBUFS);
         let pools = (0..workers).map(|_| pools()).collect();
-        SteppedEngine::over(pools, sizes, policies, flows)
+        SteppedEngine::over(pools, sizes, policies, flows, limits)
     }
 
-    /// Makes a worker over each of `pools`, with rings of `sizes` between them.
+    /// Makes a worker over each of `pools`, with rings of `sizes` between them, whose sources have these `limits`.
     pub(super) fn over(
         pools: Vec<Pools>,
         sizes: RingSizes,
         policies: Arc<PolicySet>,
         flows: usize,
+        limits: Limits,
     ) -> Result<SteppedEngine, Error> {
         let workers = pools.len();
-        let mut topology = Topology::new(workers, Limits::default());
+        let mut topology = Topology::new(workers, limits);
         let carried = vec![(0, 0); policies.slots()];
         topology.set_policies(policies, carried);
         let bells = (0..workers)
@@ -100,7 +115,7 @@ impl SteppedEngine {
                 WorkerId(id),
                 pools,
                 flow_cache(flows)?,
-                Connections::new(MAX_ATTACHMENTS)?,
+                Connections::new(MAX_ATTACHMENTS, topology.limits.connections)?,
                 events,
                 counts.clone(),
             );

@@ -16,6 +16,7 @@ use crate::flows::BucketIndexes;
 use crate::frame::FrameInfo;
 use crate::frame::origin_tag::Origin;
 use crate::ids::{AttachmentId, UplinkId};
+use crate::limits::Limits;
 use crate::pipeline::dispatch::dispatch;
 use crate::pipeline::flush::flush;
 use crate::pipeline::lookup::Lookup;
@@ -47,9 +48,22 @@ impl SteppedWorker {
         policies: Arc<PolicySet>,
         flows: usize,
     ) -> Result<SteppedWorker, Error> {
+        SteppedWorker::with_limits(pools, policies, flows, Limits::default())
+    }
+
+    /// Makes a worker as [`SteppedWorker::new`] does whose sources have these limits.
+    ///
+    /// # Errors
+    /// As [`SteppedWorker::new`].
+    pub fn with_limits(
+        pools: Pools,
+        policies: Arc<PolicySet>,
+        flows: usize,
+        limits: Limits,
+    ) -> Result<SteppedWorker, Error> {
         // One worker has no rings.
         let sizes = RingSizes::for_pools(1, 0, 0);
-        let engine = SteppedEngine::over(vec![pools], sizes, policies, flows)?;
+        let engine = SteppedEngine::over(vec![pools], sizes, policies, flows, limits)?;
         Ok(SteppedWorker { engine })
     }
 

@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 
-use sluice_datapath::{AttachmentId, AttachmentSpec, SteppedEngine, UplinkId, UplinkSpec, VlanSet};
+use sluice_datapath::{
+    AttachmentId, AttachmentSpec, ConnectionLimits, Limits, SteppedEngine, UplinkId, UplinkSpec,
+    VlanSet,
+};
 use sluice_firewall::{Policy, PolicySet};
 use sluice_mem::{BufSize, HugePages, Mempool, PoolConfig};
 use sluice_packet::Mac;
@@ -91,8 +94,18 @@ impl Bench {
 
     /// Makes a worker in the first moment of its grace time.
     pub(crate) fn just_started(files: &[&str]) -> Bench {
+        Bench::with_limits(files, ConnectionLimits::default())
+    }
+
+    /// Makes a worker in the first moment of its grace time whose connections have these limits.
+    pub(crate) fn with_limits(files: &[&str], connections: ConnectionLimits) -> Bench {
         let pools = pools();
-        let mut engine = SteppedEngine::new(1, *pools, set(1, files), 1024).unwrap();
+        let limits = Limits {
+            connections,
+            ..Limits::default()
+        };
+        let policies = set(1, files);
+        let mut engine = SteppedEngine::with_limits(1, *pools, policies, 1024, limits).unwrap();
         let wire = Shared::default();
         let uplink = engine
             .add_uplink(UplinkSpec {

@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 //! Time: how long a connection may be silent, and what is taken up after a start.
 
+use sluice_datapath::ConnectionLimits;
+use sluice_firewall::connections::Timeouts;
 use sluice_packet::tcp::flag::{ACK, FIN, PSH, RST, SYN};
 
-use crate::bench::{Bench, POLICY, conversations, open};
+use crate::bench::{Bench, Conversation, POLICY, conversations, open};
 
 /// Sends an answer `ms` milliseconds after a datagram of the pod to `port`, and returns whether it passes.
 fn is_answered_after(ms: u64, port: u16, is_answered_before: bool) -> bool {
@@ -158,5 +160,45 @@ fn what_is_taken_up_and_not_confirmed_ends_after_thirty_seconds() {
         [("invalid_state", 1)],
         "its frames do not renew it"
     );
+    bench.end();
+}
+
+#[test]
+fn limits_are_those_that_were_set() {
+    let timeouts = Timeouts {
+        dns: 2,
+        ..Timeouts::default()
+    };
+    let limits = ConnectionLimits {
+        places: 2_048,
+        most: 3,
+        one_way_percent: 100,
+        one_source_percent: 100,
+        grace_s: 0,
+        timeouts,
+        ..ConnectionLimits::default()
+    };
+    let mut bench = Bench::with_limits(&[POLICY], limits);
+    bench.later(20);
+    let pod = bench.pod();
+    let all = conversations(&pod, 4, 53);
+    let taken_up = [all[0].tcp(true, ACK | PSH, [7000, 9000])];
+    assert_eq!(
+        bench.pod_sends(&pod, taken_up),
+        [("invalid_state", 1)],
+        "no grace time"
+    );
+    let ask = |one: &Conversation| one.out().udp(one.pod_port, 53);
+    let answer = |one: &Conversation| one.back().udp(53, one.pod_port);
+    assert_eq!(bench.pod_sends(&pod, all[..3].iter().map(ask)), []);
+    assert_eq!(bench.wire_sends(all[..3].iter().map(answer)), []);
+    // Those that are answered are not given up for a fourth.
+    assert_eq!(
+        bench.pod_sends(&pod, [ask(&all[3])]),
+        [("connection_limited", 1)]
+    );
+    bench.later(3_000);
+    assert_eq!(bench.wire_sends([answer(&all[0])]), [("denied", 1)]);
+    assert_eq!(bench.pod_sends(&pod, [ask(&all[3])]), []);
     bench.end();
 }

@@ -81,6 +81,42 @@ pub(super) struct RawLimits {
     pub(super) wire: Option<RawWireLimits>,
     pub(super) groups: Option<Scalar>,
     pub(super) macs: Option<Scalar>,
+    pub(super) connections: Option<RawConnections>,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawConnections {
+    pub(super) places: Option<Scalar>,
+    pub(super) most: Option<Scalar>,
+    pub(super) half_open_percent: Option<Scalar>,
+    pub(super) one_way_percent: Option<Scalar>,
+    pub(super) one_source_percent: Option<Scalar>,
+    pub(super) grace_s: Option<Scalar>,
+    pub(super) timeouts_s: Option<RawTimeouts>,
+}
+
+/// Timeouts by the names of [`Timeouts`](sluice_firewall::connections::Timeouts)' fields.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct RawTimeouts {
+    pub(super) syn_sent: Option<Scalar>,
+    pub(super) syn_received: Option<Scalar>,
+    pub(super) established: Option<Scalar>,
+    pub(super) unanswered: Option<Scalar>,
+    pub(super) half_closed: Option<Scalar>,
+    pub(super) last_ack: Option<Scalar>,
+    pub(super) time_wait: Option<Scalar>,
+    pub(super) reset: Option<Scalar>,
+    pub(super) picked_up: Option<Scalar>,
+    pub(super) udp_one_way: Option<Scalar>,
+    pub(super) udp_answered: Option<Scalar>,
+    pub(super) udp_stream: Option<Scalar>,
+    pub(super) dns: Option<Scalar>,
+    pub(super) icmp: Option<Scalar>,
+    pub(super) sctp_opening: Option<Scalar>,
+    pub(super) sctp_up: Option<Scalar>,
+    pub(super) other: Option<Scalar>,
 }
 
 #[derive(Debug, Default, Deserialize)]

@@ -4,7 +4,8 @@
 use std::path::Path;
 
 use proptest::prelude::*;
-use sluice_datapath::Rate;
+use sluice_datapath::{ConnectionLimits, Rate};
+use sluice_firewall::connections::Timeouts;
 use sluice_packet::pose::AntiSpoof;
 
 use super::*;
@@ -79,6 +80,7 @@ limits:
   wire: {multicast: {burst: 8}, groups: {rate: 10}}
   groups: 9
   macs: 10
+  connections: {places: 4096, most: 500, one_source_percent: 50, timeouts_s: {dns: 5, established: 7440}}
 policies: /etc/p
 state_dir: /s
 run_dir: /r
@@ -104,6 +106,19 @@ log: info,sluiced=debug
     assert_eq!(limits.attachment.multicast, defaults.attachment.multicast);
     assert_eq!((limits.wire.multicast.burst, limits.groups), (8, 9));
     assert_eq!(limits.macs, 10);
+    let timeouts = Timeouts {
+        dns: 5,
+        established: 7_440,
+        ..Timeouts::default()
+    };
+    let connections = ConnectionLimits {
+        places: 4_096,
+        most: 500,
+        one_source_percent: 50,
+        timeouts,
+        ..ConnectionLimits::default()
+    };
+    assert_eq!(limits.connections, connections);
     assert_eq!(limits.wire.broadcast, defaults.wire.broadcast);
     assert_eq!(
         limits.wire_groups,
@@ -134,7 +149,7 @@ uplinks:
     driver: kernel
 memory: {huge_pages: maybe, small_mbufs: lots}
 idle: {sleep_after: soon}
-limits: {wire: {multicast: {rate: 0, burst: many}}}
+limits: {wire: {multicast: {rate: 0, burst: many}}, connections: {places: 9, timeouts_s: {dns: 0}}}
 run_dir: run/x
 log: shout=loud=
 posing: {loosest: none, promiscuous: yes, pfs: [{loosest: mac}, {name: a}, {name: a}]}
@@ -154,6 +169,8 @@ posing: {loosest: none, promiscuous: yes, pfs: [{loosest: mac}, {name: a}, {name
         "sluiced.yaml:11:21: idle.sleep_after: it must be a number",
         "sluiced.yaml:12:35: limits.wire.multicast.rate: \"0\" is not allowed: use a number from 1 to",
         "sluiced.yaml:12:45: limits.wire.multicast.burst: \"many\" is not allowed: use a number from",
+        "sluiced.yaml:12:75: limits.connections.places: \"9\" is not allowed: use a number from 1024 to",
+        "sluiced.yaml:12:96: limits.connections.timeouts_s.dns: \"0\" is not allowed: use a number from 1 to",
         "sluiced.yaml:13:10: run_dir: \"run/x\" is not an absolute path",
         "sluiced.yaml:14:6: log: \"shout=loud=\" is not allowed",
         "sluiced.yaml:15:19: posing.loosest: \"none\" is not allowed: use strict or mac or off",

@@ -105,6 +105,30 @@ impl Timeouts {
     /// Longest timeout that is taken at its word, in seconds.
     pub const MAX: u32 = 1_000_000;
 
+    /// Timeouts in seconds with the names of their fields, for whoever writes them down.
+    #[must_use]
+    pub const fn named(&self) -> [(&'static str, u32); 17] {
+        [
+            ("syn_sent", self.syn_sent),
+            ("syn_received", self.syn_received),
+            ("established", self.established),
+            ("unanswered", self.unanswered),
+            ("half_closed", self.half_closed),
+            ("last_ack", self.last_ack),
+            ("time_wait", self.time_wait),
+            ("reset", self.reset),
+            ("picked_up", self.picked_up),
+            ("udp_one_way", self.udp_one_way),
+            ("udp_answered", self.udp_answered),
+            ("udp_stream", self.udp_stream),
+            ("dns", self.dns),
+            ("icmp", self.icmp),
+            ("sctp_opening", self.sctp_opening),
+            ("sctp_up", self.sctp_up),
+            ("other", self.other),
+        ]
+    }
+
     /// Seconds of silence that end a connection in `phase`; 0 of [`Phase::Free`].
     #[must_use]
     pub const fn of(&self, phase: Phase) -> u32 {

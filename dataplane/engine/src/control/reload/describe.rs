@@ -2,6 +2,7 @@
 //! Settings as text, as the report of a reload has them.
 
 use sluice_datapath::{Limits, Rate};
+use sluice_firewall::connections::Timeouts;
 
 use crate::config::{PosingConfig, PosingLimits, UplinkConfig, UplinkDriver, cores};
 
@@ -15,9 +16,9 @@ pub(super) fn workers(workers: &[Option<usize>]) -> String {
 }
 
 /// Limits as the report has them, by key.
-pub(super) fn describe_limits(limits: &Limits) -> [(&'static str, String); 9] {
+pub(super) fn describe_limits(limits: &Limits) -> [(&'static str, String); 16] {
     let rate = |rate: Rate| format!("rate {}, burst {}", rate.per_second, rate.burst);
-    let (pod, wire) = (limits.attachment, limits.wire);
+    let (pod, wire, of) = (limits.attachment, limits.wire, &limits.connections);
     [
         ("limits.attachment.broadcast", rate(pod.broadcast)),
         ("limits.attachment.multicast", rate(pod.multicast)),
@@ -28,7 +29,42 @@ pub(super) fn describe_limits(limits: &Limits) -> [(&'static str, String); 9] {
         ("limits.wire.groups", rate(limits.wire_groups)),
         ("limits.groups", limits.groups.to_string()),
         ("limits.macs", limits.macs.to_string()),
+        ("limits.connections.places", of.places.to_string()),
+        ("limits.connections.most", of.most.to_string()),
+        (
+            "limits.connections.half_open_percent",
+            of.half_open_percent.to_string(),
+        ),
+        (
+            "limits.connections.one_way_percent",
+            of.one_way_percent.to_string(),
+        ),
+        (
+            "limits.connections.one_source_percent",
+            of.one_source_percent.to_string(),
+        ),
+        ("limits.connections.grace_s", of.grace_s.to_string()),
+        (
+            "limits.connections.timeouts_s",
+            describe_timeouts(&of.timeouts),
+        ),
     ]
+}
+
+/// Timeouts as the report has them: those that are not the default.
+fn describe_timeouts(timeouts: &Timeouts) -> String {
+    let defaults = Timeouts::default();
+    let others: Vec<String> = timeouts
+        .named()
+        .into_iter()
+        .zip(defaults.named())
+        .filter(|(is, default)| is != default)
+        .map(|((name, seconds), _)| format!("{name} {seconds}"))
+        .collect();
+    match others.as_slice() {
+        [] => "the defaults".to_owned(),
+        others => others.join(", "),
+    }
 }
 
 /// Section `posing` as the report has it.

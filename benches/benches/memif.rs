@@ -14,7 +14,7 @@ use std::time::Instant;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use sluice_benches::links::{pair, pod_to_pod, receive, scratch, send};
 use sluice_benches::none_allocated;
-use sluice_benches::scene::{BURST, frames};
+use sluice_benches::scene::{BURST, frames, policies};
 
 fn one_way(c: &mut Criterion) {
     let mut group = c.benchmark_group("memif_one_way");
@@ -62,7 +62,7 @@ fn forward(c: &mut Criterion) {
     group.sample_size(20);
     group.throughput(Throughput::Elements(1));
     for rules in [1, 100, 1000] {
-        let (mut worker, mut pods) = pod_to_pod(rules);
+        let (mut worker, mut pods) = pod_to_pod(policies(rules));
         let frames = frames(rules);
         group.bench_function(format!("{rules}_rules"), |b| {
             b.iter_custom(|iterations| {

@@ -12,4 +12,4 @@ mod traffic;
 
 pub use allocations::{allocations, allocations_elsewhere, may_allocate_here, none_allocated};
 pub use memory::pools;
-pub use traffic::{Flows, keys, policy_of, splitmix64, udp_frame};
+pub use traffic::{Flows, keys, policy_of, splitmix64, stateful_policy_of, udp_frame};

@@ -2,19 +2,21 @@
 //! Both ends of a memif in one process.
 #![allow(clippy::unwrap_used, reason = "a bench stops where it cannot go on")]
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
 use sluice_datapath::SteppedWorker;
 use sluice_datapath::ports::memif::MemifPort;
+use sluice_firewall::PolicySet;
 use sluice_memif::{
     Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, Sink, TxQueue,
     endpoint,
 };
 
 use crate::pools;
-use crate::scene::{BURST, FLOWS, PODS, pod, policies, wire};
+use crate::scene::{BURST, FLOWS, PODS, pod, wire};
 
 /// Sink that puts every frame into one buffer.
 #[derive(Debug)]
@@ -131,8 +133,8 @@ pub struct PodEnd {
 ///
 /// # Panics
 /// The memory for it cannot be had, or the ends do not find each other.
-pub fn pod_to_pod(rules: u16) -> (SteppedWorker, [PodEnd; PODS.len()]) {
-    let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
+pub fn pod_to_pod(policies: Arc<PolicySet>) -> (SteppedWorker, [PodEnd; PODS.len()]) {
+    let mut worker = SteppedWorker::new(pools(), policies, FLOWS).unwrap();
     let uplink = worker.add_uplink(wire()).unwrap();
     let ends = std::array::from_fn(|number| {
         let Pair {

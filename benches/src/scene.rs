@@ -8,13 +8,14 @@ use std::sync::Arc;
 use sluice_datapath::ports::generator::Generator;
 use sluice_datapath::ports::null::{NullPort, NullUplink};
 use sluice_datapath::{
-    AttachmentId, AttachmentSpec, FrameInfo, SteppedWorker, UplinkId, UplinkSpec, VlanSet,
+    AttachmentId, AttachmentSpec, ConnectionLimits, FrameInfo, Limits, SteppedWorker, UplinkId,
+    UplinkSpec, VlanSet,
 };
-use sluice_firewall::PolicySet;
+use sluice_firewall::{Policy, PolicySet};
 use sluice_mem::Burst;
 use sluice_packet::{Mac, Vid};
 
-use crate::{Flows, policy_of, pools, udp_frame};
+use crate::{Flows, policy_of, pools, stateful_policy_of, udp_frame};
 
 /// Number of frames in a burst.
 pub const BURST: usize = 32;
@@ -48,9 +49,36 @@ pub fn wire() -> UplinkSpec {
 /// # Panics
 /// It cannot be compiled: a bug.
 pub fn policies(rules: u16) -> Arc<PolicySet> {
-    match PolicySet::build(1, &[policy_of(rules)]) {
+    compile(policy_of(rules))
+}
+
+/// Compiles the policy [`stateful_policy_of`] of `rules` rules.
+///
+/// # Panics
+/// It cannot be compiled: a bug.
+pub fn stateful_policies(rules: u16) -> Arc<PolicySet> {
+    compile(stateful_policy_of(rules))
+}
+
+fn compile(policy: Policy) -> Arc<PolicySet> {
+    match PolicySet::build(1, &[policy]) {
         Ok(set) => Arc::new(set),
         Err(problems) => panic!("{problems:?}"),
+    }
+}
+
+/// Limits with room for a million connections, of which one attachment may have as many as it likes.
+pub fn many_connections() -> Limits {
+    let connections = ConnectionLimits {
+        places: 1 << 20,
+        half_open_percent: 100,
+        one_way_percent: 100,
+        one_source_percent: 100,
+        ..ConnectionLimits::default()
+    };
+    Limits {
+        connections,
+        ..Limits::default()
     }
 }
 
@@ -92,7 +120,15 @@ pub fn frames(rules: u16) -> Vec<Vec<u8>> {
 /// # Panics
 /// The memory for it cannot be had.
 pub fn generator_to_null(rules: u16) -> (SteppedWorker, AttachmentId) {
-    let mut worker = SteppedWorker::new(pools(), policies(rules), FLOWS).unwrap();
+    generator_by(policies(rules), rules)
+}
+
+/// Creates what [`generator_to_null`] does, judged by `policies`, which have the ports of `rules` rules.
+///
+/// # Panics
+/// The memory for it cannot be had.
+pub fn generator_by(policies: Arc<PolicySet>, rules: u16) -> (SteppedWorker, AttachmentId) {
+    let mut worker = SteppedWorker::new(pools(), policies, FLOWS).unwrap();
     let uplink = worker.add_uplink(wire()).unwrap();
     let generator = Generator::new(&frames(rules)).unwrap();
     let sender = worker

@@ -63,8 +63,22 @@ pub fn udp_frame(to: Mac, from: Mac, port: u16) -> Vec<u8> {
 /// # Panics
 /// The policy it writes cannot be read: a bug.
 pub fn policy_of(rules: u16) -> Policy {
-    let mut yaml =
-        String::from("name: bench\nvlans: [210]\ndefault: {ingress: drop, egress: drop}\nrules:\n");
+    policy(rules, false)
+}
+
+/// Makes a policy as [`policy_of`] does that is stateful.
+///
+/// # Panics
+/// As [`policy_of`].
+pub fn stateful_policy_of(rules: u16) -> Policy {
+    policy(rules, true)
+}
+
+fn policy(rules: u16, stateful: bool) -> Policy {
+    let mut yaml = format!(
+        "name: bench\nvlans: [210]\nstateful: {stateful}\n\
+         default: {{ingress: drop, egress: drop}}\nrules:\n"
+    );
     for port in FIRST_PORT..FIRST_PORT + rules {
         let _ = writeln!(
             yaml,

@@ -3,11 +3,15 @@
 #![allow(clippy::unwrap_used, reason = "a count stops where it cannot go on")]
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
 use sluice_benches::links::{pair, pod_to_pod, receive, scratch, send};
-use sluice_benches::scene::{BURST, fill, frames, generator_to_null};
+use sluice_benches::scene::{
+    BURST, fill, frames, generator_by, generator_to_null, policies, stateful_policies,
+};
 use sluice_datapath::{AttachmentId, SteppedWorker};
+use sluice_firewall::PolicySet;
 use sluice_mem::{BufSize, Burst, HugePages, Mempool, PoolConfig};
 use sluice_packet::{InnerTag, parse};
 use sluice_ring::{Mpmc, spsc};
@@ -77,8 +81,19 @@ pub(crate) const ALL: &[Stage] = &[
             worker.judge(sender, burst);
         })
     }),
-    stage("generator_pipeline_null_100", "frame", 64, whole),
-    stage("memif_pipeline_memif_100", "frame", 32, forward),
+    stage("lookup_stateful_1000", "frame", 32, stateful_lookup),
+    stage("generator_pipeline_null_100", "frame", 64, |n| {
+        whole(n, generator_to_null(100))
+    }),
+    stage("generator_pipeline_null_1000_stateful", "frame", 64, |n| {
+        whole(n, generator_by(stateful_policies(1_000), 1_000))
+    }),
+    stage("memif_pipeline_memif_100", "frame", 32, |n| {
+        forward(n, policies(100), 100)
+    }),
+    stage("memif_pipeline_memif_1000_stateful", "frame", 32, |n| {
+        forward(n, stateful_policies(1_000), 1_000)
+    }),
 ];
 
 /// Of as many values as are known when this is compiled.
@@ -175,8 +190,20 @@ fn lookup(rounds: u32) -> Result<()> {
     Ok(())
 }
 
-fn whole(rounds: u32) -> Result<()> {
-    let (mut worker, _) = generator_to_null(100);
+/// Lookup of frames of connections, at the pod that sends them and at the one that gets them.
+fn stateful_lookup(rounds: u32) -> Result<()> {
+    let (mut worker, sender) = generator_by(stateful_policies(1_000), 1_000);
+    learn(&mut worker);
+    let mut burst = fill(&mut worker, &frames(1_000));
+    worker.parse(sender, &mut burst);
+    for _ in 0..rounds {
+        assert!(worker.lookup(&mut burst));
+    }
+    worker.pools().free_burst(&mut burst);
+    Ok(())
+}
+
+fn whole(rounds: u32, (mut worker, _): (SteppedWorker, AttachmentId)) -> Result<()> {
     learn(&mut worker);
     for _ in 0..rounds {
         black_box(worker.round());
@@ -185,9 +212,9 @@ fn whole(rounds: u32) -> Result<()> {
 }
 
 /// With what the pods do: to send, and to receive.
-fn forward(rounds: u32) -> Result<()> {
-    let (mut worker, [mut sender, mut receiver]) = pod_to_pod(100);
-    let frames = frames(100);
+fn forward(rounds: u32, policies: Arc<PolicySet>, rules: u16) -> Result<()> {
+    let (mut worker, [mut sender, mut receiver]) = pod_to_pod(policies);
+    let frames = frames(rules);
     let mut bursts = frames.chunks_exact(BURST).cycle();
     let mut sink = scratch();
     let mut round = || -> Result<()> {

@@ -16,8 +16,8 @@ pub(crate) fn run(options: &Options) -> Result<()> {
         pair(options, &tag("s2c"), "rx", "tx", "server", &common, &[])?;
         pair(options, &tag("fwd_io"), "io", "gen", "client", &common, &[])?;
     }
-    // The same with other flows, with more rules, and without the flow cache.
-    let rows: [(&str, &[&str], &[&str]); 6] = [
+    // The same with other flows, with more rules, without the flow cache, and with connections.
+    let rows: [(&str, &[&str], &[&str]); 8] = [
         ("flows_1", &["--flows=1"], &[]),
         ("flows_65536", &["--flows=65536"], &[]),
         ("new_flows", &["--flows=0"], &[]),
@@ -27,6 +27,13 @@ pub(crate) fn run(options: &Options) -> Result<()> {
             "rules_1000_no_cache",
             &["--rules=1000"],
             &["--flow-cache=0"],
+        ),
+        // Frames of connections, which have an entry at each of the two pods.
+        ("rules_1000_stateful", &["--rules=1000"], &["--stateful"]),
+        (
+            "rules_1000_stateful_65536",
+            &["--rules=1000", "--flows=65536"],
+            &["--stateful"],
         ),
     ];
     for (row, both, engine) in rows {

@@ -10,9 +10,9 @@ use std::time::Duration;
 use anyhow::{Context, Result, ensure};
 use clap::{Args, ValueEnum};
 use sluice_benches::pools;
-use sluice_benches::scene::{pod, policies, wire};
+use sluice_benches::scene::{many_connections, pod, policies, stateful_policies, wire};
 use sluice_datapath::ports::memif::MemifPort;
-use sluice_datapath::{AttachmentId, DropCounts, PodPort, PortContext, SteppedWorker};
+use sluice_datapath::{AttachmentId, DropCounts, Limits, PodPort, PortContext, SteppedWorker};
 use sluice_mem::Burst;
 use sluice_memif::{
     Address, Connection, EndpointConfig, EndpointHandle, Event, Role, RxQueue, TxQueue, endpoint,
@@ -65,6 +65,9 @@ pub(crate) struct Side {
     /// Rules of the policy, one UDP port each
     #[arg(long, default_value_t = 100)]
     pub(crate) rules: u16,
+    /// Whether that is stateful
+    #[arg(long)]
+    pub(crate) stateful: bool,
     /// Entries of the engine's flow cache; 0: none
     #[arg(long, default_value_t = 131_072)]
     pub(crate) flow_cache: usize,
@@ -232,7 +235,16 @@ impl Side {
 
     /// Measures the engine between two pods. A frame counts when it has been delivered to the other pod.
     fn io(&self, probe: Option<&Probe>) -> Result<()> {
-        let mut worker = SteppedWorker::new(pools(), policies(self.rules), self.flow_cache)?;
+        let policies = match self.stateful {
+            true => stateful_policies(self.rules),
+            false => policies(self.rules),
+        };
+        let cache = self.flow_cache;
+        let limits = match self.stateful {
+            true => many_connections(),
+            false => Limits::default(),
+        };
+        let mut worker = SteppedWorker::with_limits(pools(), policies, cache, limits)?;
         let uplink = worker.add_uplink(wire())?;
         let mut handles = Vec::new();
         let mut ids: Vec<AttachmentId> = Vec::new();

@@ -48,7 +48,7 @@ pub(crate) enum Source {
     Pod(AttachmentId),
     /// An uplink of this worker.
     Wire,
-    /// Another worker, which has judged at the sender and knows the destination.
+    /// Worker other than this one, which has judged at the sender and knows the destination.
     Worker,
 }
 

@@ -67,6 +67,7 @@ mod matches;
 pub mod naive;
 mod named_set;
 mod one_way;
+mod own_ports;
 mod policy;
 mod problem;
 mod read;

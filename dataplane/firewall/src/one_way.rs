@@ -7,6 +7,7 @@ use sluice_packet::{EtherType, IpProto};
 
 use crate::compile::Region;
 use crate::matches::{IcmpTypes, Match};
+use crate::own_ports;
 use crate::policy::{Policy, Rule};
 use crate::problem::{Position, Problem};
 use crate::states::State;
@@ -18,8 +19,8 @@ const CLIENT_PORTS: std::ops::RangeInclusive<u16> = 32_768..=60_999;
 const NEIGHBOURS: [u8; 2] = [135, 136];
 
 impl Policy {
-    /// Finds what a policy lets pass in vain: IP without ARP or neighbour discovery, and TCP whose
-    /// answers its other direction drops. A policy may leave them to nobody: each policy that judges
+    /// Finds what a policy lets pass in vain: IP without ARP or neighbour discovery, TCP whose answers its
+    /// other direction drops, and in a stateful policy UDP protocols whose other end sends by itself. A policy may leave them to nobody: each policy that judges
     /// a frame must accept it. Only plain cases are found; what is said is probable.
     #[must_use]
     pub fn one_way_warnings(&self) -> Vec<Problem> {
@@ -27,8 +28,9 @@ impl Policy {
         let mut warnings = Vec::new();
         warnings.extend(view.without_arp());
         warnings.extend(view.without_neighbours());
-        if !self.stateful {
-            warnings.extend(view.without_answers());
+        match self.stateful {
+            true => warnings.extend(own_ports::warnings(self)),
+            false => warnings.extend(view.without_answers()),
         }
         warnings
     }

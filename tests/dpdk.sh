@@ -19,7 +19,7 @@ mkdir -p "$target/tested/dpdk"
 # A copy, as the next build of the engine takes its place. Removed first: a test may run the old one.
 rm -f "$target/tested/dpdk/sluiced"
 cp "$target/x86_64-unknown-linux-gnu/debug/sluiced" "$target/tested/dpdk/sluiced"
-$cargo test --locked -p sluice-dpdk --features libdpdk -- --test-threads=2
+$cargo test --locked -p sluice-dpdk --features libdpdk --tests -- --test-threads=2
 if [ "${1:-}" = all ]; then
     unset RUSTC_WRAPPER
     # The engine of all other tests, which has just been replaced.

@@ -88,7 +88,7 @@ impl Pod {
     fn from_host(&self) -> Vec<Vec<u8>> {
         let to = (self.mac, POD_IP);
         let frame = |number| {
-            let port = if number % 2 == 0 { OPEN } else { SHUT };
+            let port = if number.is_multiple_of(2) { OPEN } else { SHUT };
             udp(to, (HOST, HOST_IP), port, number)
         };
         (0..2 * FRAMES).map(frame).collect()

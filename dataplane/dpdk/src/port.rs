@@ -432,10 +432,12 @@ fn received(buffer: &sg_buffer) -> Result<Mbuf, Option<Mbuf>> {
         return Err(None);
     };
     mbuf.reset();
-    let Some(gap) = (buffer.offset as usize).checked_sub(sluice_mem::HEADROOM) else {
-        return Err(Some(mbuf));
+    let (offset, len) = (buffer.offset as usize, buffer.len as usize);
+    let fits = match offset.checked_sub(sluice_mem::HEADROOM) {
+        Some(gap) => mbuf.set_len(gap + len) && mbuf.trim_front(gap),
+        // net_af_packet puts the tag that the kernel took off back in front.
+        None => mbuf.prepend(sluice_mem::HEADROOM - offset) && mbuf.set_len(len),
     };
-    let fits = mbuf.set_len(gap + buffer.len as usize) && mbuf.trim_front(gap);
     if fits { Ok(mbuf) } else { Err(Some(mbuf)) }
 }
 

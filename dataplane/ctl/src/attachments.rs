@@ -11,7 +11,7 @@ use super::output::{Style, render};
 use super::tables::{reasons, section, vlan};
 
 /// Drop reasons that tell of a pod or of its network, not of a policy: shown without being asked for.
-const NOTABLE: [&str; 23] = [
+const NOTABLE: [&str; 24] = [
     "hidden_address",
     "spoofed_mac",
     "spoofed_ip",

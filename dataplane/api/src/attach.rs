@@ -157,6 +157,9 @@ fn is_default<T: Default + PartialEq>(value: &T) -> bool {
 pub enum Backend {
     /// A memif.
     Memif(MemifRequest),
+    /// A vhost-user socket, for virtio-user pods and virtual machines.
+    #[serde(rename = "vhost-user")]
+    VhostUser(VhostUserRequest),
     /// A tap device named `ifname` in the pod's network namespace, with the attachment's MAC, MTU
     /// and addresses.
     Tap {},
@@ -190,7 +193,24 @@ pub struct MemifRequest {
     pub allow_unsealed: bool,
 }
 
-/// Role of the engine on a memif.
+/// The vhost-user socket of an attachment. Absent fields take the defaults named.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VhostUserRequest {
+    /// The *engine's* role on the socket; default server. The pod owns the memory in either.
+    #[serde(default)]
+    pub role: MemifRole,
+    /// Queue pairs the engine offers, 1 to 16; default 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub queues: Option<u16>,
+    /// Most memory in MiB that the pod may share, 1 to 1048576; default 1024.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_memory_mib: Option<u32>,
+    /// Absolute path on the host of the socket: front ends know no abstract names.
+    pub socket: PathBuf,
+}
+
+/// Role of the engine on the socket of an attachment.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum MemifRole {
@@ -220,10 +240,11 @@ pub struct AttachReply {
     pub mac: String,
     /// MTU in bytes.
     pub mtu: u32,
-    /// The memif's control socket: `@name` for an abstract one, else a path; absent for a tap.
+    /// The control socket of the memif or vhost-user: `@name` for an abstract one, else a path; absent
+    /// for a tap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub socket: Option<String>,
-    /// The role the *pod* plays on the memif.
+    /// The role the *pod* plays on the socket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_role: Option<MemifRole>,
     /// Warnings for the caller, e.g. that a segment has no policy and so carries nothing.

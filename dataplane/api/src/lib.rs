@@ -41,7 +41,7 @@ mod status;
 
 pub use attach::{
     AttachReply, AttachRequest, Backend, DetachReply, MemifRequest, MemifRole, MemifSocket,
-    NetnsRef, PodRef, PriorityRequest, VfRequest, VlanRequest,
+    NetnsRef, PodRef, PriorityRequest, VfRequest, VhostUserRequest, VlanRequest,
 };
 pub use balance::{Balance, BalanceSums};
 pub use connections::Connections;

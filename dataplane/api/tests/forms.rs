@@ -68,7 +68,22 @@ fn backend() -> impl Strategy<Value = Backend> {
                 Backend::Memif(memif)
             },
         );
-    prop_oneof![memif, Just(Backend::Tap {})]
+    let role = prop_oneof![Just(MemifRole::Server), Just(MemifRole::Client)];
+    let vhost_user = (
+        role,
+        prop::option::of(any::<u16>()),
+        prop::option::of(any::<u32>()),
+        "/[a-z/]{1,20}",
+    )
+        .prop_map(|(role, queues, max_memory_mib, socket)| {
+            Backend::VhostUser(VhostUserRequest {
+                role,
+                queues,
+                max_memory_mib,
+                socket: socket.into(),
+            })
+        });
+    prop_oneof![memif, vhost_user, Just(Backend::Tap {})]
 }
 
 fn pose() -> impl Strategy<Value = (AntiSpoof, Vec<AddressPair>, bool)> {

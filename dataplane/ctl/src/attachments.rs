@@ -94,6 +94,10 @@ fn details(attachment: &AttachmentStatus, style: Style) -> String {
         Backend::Memif(_) => {
             format!("memif at {}", attachment.socket.as_deref().unwrap_or("?"))
         }
+        Backend::VhostUser(_) => {
+            let socket = attachment.socket.as_deref().unwrap_or("?");
+            format!("vhost-user at {socket}")
+        }
         Backend::Tap {} => format!("tap {}", request.ifname),
     };
     let mut table = style.table(&[]);

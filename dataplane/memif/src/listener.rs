@@ -39,6 +39,13 @@ impl Listener {
     }
 }
 
+impl From<sluice_peer::Listener> for Listener {
+    /// Takes over a listener of messages whose bounds are kept.
+    fn from(listener: sluice_peer::Listener) -> Listener {
+        Listener(listener)
+    }
+}
+
 impl AsFd for Listener {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()

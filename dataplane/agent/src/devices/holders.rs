@@ -19,11 +19,13 @@ pub(super) const FOLDER: &str = "att";
 
 /// Device id in whose folder an attachment has its socket.
 pub(super) fn device_of(attachment: &AttachmentStatus, run_dir: &Path) -> Option<String> {
-    let Backend::Memif(memif) = attachment.backend() else {
-        return None;
-    };
-    let Some(MemifSocket::Path(path)) = &memif.socket else {
-        return None;
+    let path = match attachment.backend() {
+        Backend::Memif(memif) => match &memif.socket {
+            Some(MemifSocket::Path(path)) => path,
+            _ => return None,
+        },
+        Backend::VhostUser(vhost_user) => &vhost_user.socket,
+        Backend::Tap {} => return None,
     };
     let inside = path.strip_prefix(run_dir.join(FOLDER)).ok()?;
     let id = inside.components().next()?.as_os_str().to_str()?;

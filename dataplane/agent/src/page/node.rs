@@ -252,6 +252,8 @@ fn attachment(attachment: &AttachmentStatus) -> Attachment<'_> {
         backend: match (&request.backend, &request.vf) {
             (Backend::Memif(_), None) => "memif",
             (Backend::Memif(_), Some(_)) => "memif on a VF of its own",
+            (Backend::VhostUser(_), None) => "vhost-user",
+            (Backend::VhostUser(_), Some(_)) => "vhost-user on a VF of its own",
             (Backend::Tap {}, None) => "tap",
             (Backend::Tap {}, Some(_)) => "tap on a VF of its own",
         },

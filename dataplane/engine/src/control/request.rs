@@ -5,8 +5,8 @@ use std::net::IpAddr;
 use std::path::Path;
 
 use sluice_api::{
-    ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VfRequest, VlanRequest,
-    check_address_pairs, check_multicast_groups,
+    ApiError, AttachRequest, Backend, MemifRequest, MemifRole, MemifSocket, VfRequest,
+    VhostUserRequest, VlanRequest, check_address_pairs, check_multicast_groups,
 };
 use sluice_datapath::VlanSet;
 use sluice_packet::Mac;
@@ -95,6 +95,7 @@ fn mtu(request: &AttachRequest, max_mtu: u32) -> Result<u32, ApiError> {
 fn check_backend(request: &AttachRequest) -> Result<(), ApiError> {
     match &request.backend {
         Backend::Memif(memif) => check_memif(memif),
+        Backend::VhostUser(vhost_user) => check_vhost_user(vhost_user),
         // `%` would be a number to the kernel (TUNSETIFF).
         Backend::Tap {} if request.ifname.contains('%') => {
             Err(invalid("a tap's name cannot hold `%`: ask for another one"))
@@ -245,6 +246,24 @@ fn check_memif(memif: &MemifRequest) -> Result<(), ApiError> {
         Some(MemifSocket::Path(path)) => check_path(path),
         _ => Ok(()),
     }
+}
+
+fn check_vhost_user(vhost_user: &VhostUserRequest) -> Result<(), ApiError> {
+    if let Some(queues) = vhost_user.queues
+        && !(1..=16).contains(&queues)
+    {
+        return Err(invalid(format!(
+            "{queues} queue pairs are not possible: use 1 to 16"
+        )));
+    }
+    if let Some(mib) = vhost_user.max_memory_mib
+        && !(1..=1 << 20).contains(&mib)
+    {
+        return Err(invalid(format!(
+            "max_memory_mib {mib} is not possible: use 1 to 1048576"
+        )));
+    }
+    check_path(&vhost_user.socket)
 }
 
 fn check_path(path: &Path) -> Result<(), ApiError> {

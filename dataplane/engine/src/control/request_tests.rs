@@ -134,6 +134,27 @@ fn addresses_and_mtu_are_checked() {
 }
 
 #[test]
+fn vhost_user_sockets_are_checked() {
+    let vhost_user = |value: Value| {
+        let mut backend = value;
+        backend["type"] = json!("vhost-user");
+        if backend.get("socket").is_none() {
+            backend["socket"] = json!("/run/x/vhost.sock");
+        }
+        json!({"backend": backend})
+    };
+    refused(vhost_user(json!({"queues": 17})), "17 queue pairs");
+    refused(vhost_user(json!({"queues": 0})), "0 queue pairs");
+    refused(vhost_user(json!({"max_memory_mib": 0})), "max_memory_mib 0");
+    refused(vhost_user(json!({"socket": "x/y"})), "from / on");
+    refused(vhost_user(json!({"socket": "/x/../y"})), "from / on");
+    refused(
+        json!({"backend": {"type": "vhost-user"}}),
+        "missing field `socket`",
+    );
+}
+
+#[test]
 fn memifs_are_checked() {
     let memif = |value: Value| {
         let mut backend = value;

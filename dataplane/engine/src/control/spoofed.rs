@@ -96,6 +96,10 @@ fn remedy(request: &AttachRequest, own: Mac, frame: &Spoofed) -> String {
                 "it is in the CNI result, in the pod's network-status and in interface.json, and DPDK \
                  takes it as mac= in --vdev"
             }
+            Backend::VhostUser(_) => {
+                "it is in the CNI result, in the pod's network-status and in interface.json; DPDK takes it \
+                 as mac= in --vdev, and QEMU as mac= of the virtio-net device"
+            }
             Backend::Tap {} => {
                 "the tap has had it from the start; a later plugin may have changed it"
             }

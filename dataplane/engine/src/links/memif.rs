@@ -11,6 +11,8 @@ use sluice_memif::{
     endpoint,
 };
 
+use sluice_peer::SocketKind;
+
 use super::pod_socket::PodSocket;
 use super::status::LinkStatus;
 use super::{LinkSpec, default_name};
@@ -41,7 +43,7 @@ impl MemifLink {
             .socket
             .clone()
             .unwrap_or_else(|| MemifSocket::Abstract(default_name(ifname)));
-        let opener = PodSocket::prepare(spec.netns, &socket, memif.role)?;
+        let opener = PodSocket::prepare(SocketKind::SeqPacket, spec.netns, &socket, memif.role)?;
         let shared = Arc::new(Shared::default());
         let mut events = Events {
             engine: Arc::clone(spec.engine),

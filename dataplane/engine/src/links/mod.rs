@@ -8,6 +8,7 @@ mod memif;
 mod pod_socket;
 mod status;
 mod tap;
+mod vhost;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -22,6 +23,7 @@ pub use status::{LinkReport, LinkStatus, Refusals};
 
 use self::memif::MemifLink;
 use self::tap::TapLink;
+use self::vhost::VhostLink;
 use crate::engine::SharedEngine;
 use sluice_host::Netns;
 
@@ -47,12 +49,14 @@ pub struct LinkSpec<'a> {
 pub enum Link {
     /// Shared memory with a peer in the pod.
     Memif(MemifLink),
+    /// Virtio rings of a front end in the pod.
+    Vhost(VhostLink),
     /// A kernel netdev in the pod.
     Tap(TapLink),
 }
 
 impl Link {
-    /// Starts the link that the request asks for. A memif's socket is there when this returns, a
+    /// Starts the link that the request asks for. A socket that is listened on is there when this returns, a
     /// tap's netdev is up.
     ///
     /// # Errors
@@ -60,6 +64,7 @@ impl Link {
     pub fn start(spec: &LinkSpec<'_>) -> Result<Link, ApiError> {
         match &spec.request.backend {
             Backend::Memif(memif) => MemifLink::start(spec, memif).map(Link::Memif),
+            Backend::VhostUser(vhost_user) => VhostLink::start(spec, vhost_user).map(Link::Vhost),
             Backend::Tap {} => TapLink::start(spec).map(Link::Tap),
         }
     }
@@ -73,6 +78,7 @@ impl Link {
     pub fn status(&self) -> &LinkStatus {
         match self {
             Link::Memif(link) => link.status(),
+            Link::Vhost(link) => link.status(),
             Link::Tap(link) => link.status(),
         }
     }
@@ -81,6 +87,7 @@ impl Link {
     pub fn connections(&self) -> Option<EndpointCounts> {
         match self {
             Link::Memif(link) => Some(link.counts()),
+            Link::Vhost(link) => Some(link.counts()),
             Link::Tap(_) => None,
         }
     }
@@ -89,6 +96,7 @@ impl Link {
     pub fn fault(&self, reason: &str) {
         match self {
             Link::Memif(link) => link.fault(reason),
+            Link::Vhost(link) => link.fault(reason),
             Link::Tap(link) => link.status().down(reason),
         }
     }
@@ -98,12 +106,13 @@ impl Link {
     pub fn stop(self) {
         match self {
             Link::Memif(link) => link.stop(),
+            Link::Vhost(link) => link.stop(),
             Link::Tap(link) => link.stop(),
         }
     }
 }
 
-/// Address of the pod's memif socket: `@name` or a path; `None` for a tap.
+/// Address of the pod's socket: `@name` or a path; `None` for a tap.
 pub fn socket(request: &AttachRequest) -> Option<String> {
     match &request.backend {
         Backend::Memif(memif) => Some(match memif.socket.as_ref() {
@@ -111,19 +120,22 @@ pub fn socket(request: &AttachRequest) -> Option<String> {
             Some(MemifSocket::Abstract(name)) => format!("@{name}"),
             Some(MemifSocket::Path(path)) => path.display().to_string(),
         }),
+        Backend::VhostUser(vhost_user) => Some(vhost_user.socket.display().to_string()),
         Backend::Tap {} => None,
     }
 }
 
-/// The role that the pod plays on its memif; `None` for a tap.
+/// The role that the pod plays on its socket; `None` for a tap.
 pub fn pod_role(request: &AttachRequest) -> Option<MemifRole> {
-    match &request.backend {
-        Backend::Memif(memif) => Some(match memif.role {
-            MemifRole::Server => MemifRole::Client,
-            MemifRole::Client => MemifRole::Server,
-        }),
-        Backend::Tap {} => None,
-    }
+    let ours = match &request.backend {
+        Backend::Memif(memif) => memif.role,
+        Backend::VhostUser(vhost_user) => vhost_user.role,
+        Backend::Tap {} => return None,
+    };
+    Some(match ours {
+        MemifRole::Server => MemifRole::Client,
+        MemifRole::Client => MemifRole::Server,
+    })
 }
 
 /// The abstract name of a memif's socket unless the request says otherwise.

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Opening a memif's control socket where its pod is: abstract names inside the pod's network
+//! Opening a pod's control socket where the pod is: abstract names inside the pod's network
 //! namespace, paths through a folder that was opened once and that no link can lead out of.
 
 use std::ffi::OsString;
@@ -10,16 +10,16 @@ use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags};
 use sluice_api::{ApiError, MemifRole, MemifSocket};
-use sluice_memif::{
-    Address, Channel, Listener, OpenError, Opener, PeerCred, Refusal, connect, connect_in,
-};
+use sluice_memif::{Channel, Opener, Refusal};
+use sluice_peer::{Address, Listener, OpenError, PeerCred, SocketKind, connect, connect_in};
 
 use crate::refusal;
 use sluice_host::{Netns, NetnsError};
 
-/// A memif's control socket.
+/// Control socket of a memif or of vhost-user.
 #[derive(Debug)]
 pub(super) struct PodSocket {
+    kind: SocketKind,
     netns: Netns,
     address: SocketAddress,
     /// Bound before the endpoint's thread began, so that an attach can fail for it.
@@ -41,6 +41,7 @@ enum SocketAddress {
 impl PodSocket {
     /// Prepares the socket; as server, listens already.
     pub(super) fn prepare(
+        kind: SocketKind,
         netns: &Netns,
         socket: &MemifSocket,
         role: MemifRole,
@@ -50,6 +51,7 @@ impl PodSocket {
             MemifSocket::Path(path) => open_folder(path)?,
         };
         let mut socket = PodSocket {
+            kind,
             netns: netns.clone(),
             address,
             bound: None,
@@ -67,9 +69,59 @@ impl PodSocket {
     }
 
     fn bind(&self) -> Result<Listener, OpenError> {
+        let kind = self.kind;
         match &self.address {
-            SocketAddress::Abstract(address) => self.inside(address, || Listener::bind(address)),
-            SocketAddress::Path { folder, name, .. } => Listener::bind_in(folder.as_fd(), name),
+            SocketAddress::Abstract(address) => {
+                self.inside(address, move || Listener::bind(kind, address))
+            }
+            SocketAddress::Path { folder, name, .. } => {
+                Listener::bind_in(kind, folder.as_fd(), name)
+            }
+        }
+    }
+
+    /// Listens, or hands out what listens already.
+    pub(super) fn listener(&mut self) -> Result<Listener, OpenError> {
+        match self.bound.take() {
+            Some(listener) => Ok(listener),
+            None => self.bind(),
+        }
+    }
+
+    /// Connects to the pod.
+    pub(super) fn connection(&mut self) -> Result<OwnedFd, OpenError> {
+        let kind = self.kind;
+        match &self.address {
+            SocketAddress::Abstract(address) => {
+                self.inside(address, move || connect(kind, address))
+            }
+            SocketAddress::Path { folder, name, .. } => {
+                connect_in(kind, folder.as_fd(), Path::new(name))
+            }
+        }
+    }
+
+    /// Checks that a peer is in the pod's network namespace. Who reaches an abstract name is; a path can be
+    /// reached from anywhere it is mounted.
+    ///
+    /// # Errors
+    /// The reason why it is not admitted.
+    pub(super) fn check_peer(&self, peer: PeerCred) -> Result<(), String> {
+        let SocketAddress::Path { path, .. } = &self.address else {
+            return Ok(());
+        };
+        match namespace_of(peer.pid) {
+            Ok(id) if id == self.netns.id() => Ok(()),
+            Ok(_) => Err(format!(
+                "pid {} at {} is not in the attachment's network namespace",
+                peer.pid,
+                path.display()
+            )),
+            Err(error) => Err(format!(
+                "the network namespace of pid {} at {} cannot be seen: {error}",
+                peer.pid,
+                path.display()
+            )),
         }
     }
 
@@ -94,39 +146,16 @@ impl PodSocket {
 }
 
 impl Opener for PodSocket {
-    fn listen(&mut self) -> Result<Listener, OpenError> {
-        match self.bound.take() {
-            Some(listener) => Ok(listener),
-            None => self.bind(),
-        }
+    fn listen(&mut self) -> Result<sluice_memif::Listener, OpenError> {
+        self.listener().map(sluice_memif::Listener::from)
     }
 
     fn connect(&mut self) -> Result<Channel, OpenError> {
-        match &self.address {
-            SocketAddress::Abstract(address) => self.inside(address, || connect(address)),
-            SocketAddress::Path { folder, name, .. } => connect_in(folder.as_fd(), Path::new(name)),
-        }
+        self.connection().map(Channel::new)
     }
 
-    /// Checks that a peer is in the pod's network namespace. Who reaches an abstract name is; a path can be
-    /// reached from anywhere it is mounted.
     fn admit(&mut self, peer: PeerCred) -> Result<(), Refusal> {
-        let SocketAddress::Path { path, .. } = &self.address else {
-            return Ok(());
-        };
-        match namespace_of(peer.pid) {
-            Ok(id) if id == self.netns.id() => Ok(()),
-            Ok(_) => Err(Refusal::NotAdmitted(format!(
-                "pid {} at {} is not in the attachment's network namespace",
-                peer.pid,
-                path.display()
-            ))),
-            Err(error) => Err(Refusal::NotAdmitted(format!(
-                "the network namespace of pid {} at {} cannot be seen: {error}",
-                peer.pid,
-                path.display()
-            ))),
-        }
+        self.check_peer(peer).map_err(Refusal::NotAdmitted)
     }
 }
 
@@ -163,6 +192,8 @@ mod tests {
     use super::*;
     use std::os::unix::fs::symlink;
 
+    const KIND: SocketKind = SocketKind::SeqPacket;
+
     fn own_netns() -> Netns {
         Netns::open_path(Path::new("/proc/self/ns/net")).unwrap()
     }
@@ -185,12 +216,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("memif.sock");
         let socket = MemifSocket::Path(path.clone());
-        let mut first = PodSocket::prepare(&own_netns(), &socket, MemifRole::Server).unwrap();
+        let mut first = PodSocket::prepare(KIND, &own_netns(), &socket, MemifRole::Server).unwrap();
         assert!(path.exists());
-        let taken = PodSocket::prepare(&own_netns(), &socket, MemifRole::Server).unwrap_err();
+        let taken = PodSocket::prepare(KIND, &own_netns(), &socket, MemifRole::Server).unwrap_err();
         assert_eq!(taken.code, sluice_api::ErrorCode::Conflict, "{taken}");
         let listener = first.listen().unwrap();
-        let mut client = PodSocket::prepare(&own_netns(), &socket, MemifRole::Client).unwrap();
+        let mut client =
+            PodSocket::prepare(KIND, &own_netns(), &socket, MemifRole::Client).unwrap();
         let channel = client.connect().unwrap();
         client.admit(channel.peer().unwrap()).unwrap();
         let accepted = listener.accept().unwrap().unwrap();
@@ -203,7 +235,7 @@ mod tests {
         let socket = MemifSocket::Path(dir.path().join("s"));
         // Any namespace but that of this process's network will do.
         let other = Netns::open_path(Path::new("/proc/self/ns/mnt")).unwrap();
-        let mut socket = PodSocket::prepare(&other, &socket, MemifRole::Client).unwrap();
+        let mut socket = PodSocket::prepare(KIND, &other, &socket, MemifRole::Client).unwrap();
         let own = PeerCred {
             pid: std::process::id(),
             uid: 0,

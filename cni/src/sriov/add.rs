@@ -207,7 +207,7 @@ fn attach(
         files::write_interface(&dir, &call.ifname, conf, &reply, &acquired.addresses)?;
     }
     if let Some(path) = &conf.device_info {
-        files::write_memif_info(path, &reply)?;
+        files::write_socket_info(path, conf, &reply)?;
     }
     Ok(request::result(call, &reply, acquired))
 }

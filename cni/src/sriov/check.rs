@@ -186,11 +186,20 @@ fn compare(
             status.request.priority, conf.priority
         ));
     }
-    if matches!(status.request.backend, Backend::Tap {}) != conf.tap {
+    let as_asked = match &status.request.backend {
+        Backend::Tap {} => conf.tap,
+        Backend::VhostUser(_) => conf.vhost_user.is_some(),
+        Backend::Memif(_) => !conf.tap && conf.vhost_user.is_none(),
+    };
+    if !as_asked {
         found.push("it is reached in another way".to_owned());
     }
     // Where the engine listens on a path, the pod needs the file.
-    let listens = conf.memif.role == MemifRole::Server;
+    let role = match &conf.vhost_user {
+        Some(vhost_user) => vhost_user.role,
+        None => conf.memif.role,
+    };
+    let listens = role == MemifRole::Server;
     let path = status
         .socket
         .as_deref()

@@ -21,15 +21,28 @@ use crate::{Error, state};
 /// Version of the device-info specification that is written.
 const DEVICE_INFO_VERSION: &str = "1.1.0";
 
-/// Writes the device-info of a memif (Network Plumbing Working Group's device-info
-/// specification 1.1.0, section 3.1.6). Its `role` is the pod's, in memif's older words.
+/// Writes the device-info of a memif or vhost-user socket (Network Plumbing Working Group's
+/// device-info specification 1.1.0, section 3.1). `role` and `mode` are the pod's, for a memif in its
+/// older words.
 ///
 /// # Errors
 /// [`Error::File`].
-pub(super) fn write_memif_info(path: &Path, reply: &AttachReply) -> Result<(), Error> {
+pub(super) fn write_socket_info(
+    path: &Path,
+    conf: &VfConf,
+    reply: &AttachReply,
+) -> Result<(), Error> {
     let Some(socket) = &reply.socket else {
         return Ok(());
     };
+    if conf.vhost_user.is_some() {
+        let info = json!({
+            "type": "vhost-user",
+            "version": DEVICE_INFO_VERSION,
+            "vhost-user": {"mode": reply.pod_role, "path": socket},
+        });
+        return write_info(path, &info);
+    }
     let role = match reply.pod_role {
         Some(MemifRole::Server) => "master",
         Some(MemifRole::Client) | None => "slave",
@@ -176,19 +189,38 @@ mod tests {
         }
     }
 
+    fn conf_of(mut conf: Value) -> VfConf {
+        for (key, value) in [("name", "n"), ("mode", "engine"), ("uplink", "wire0")] {
+            conf[key] = value.into();
+        }
+        let net = crate::spec::conf::NetConf::parse(conf.to_string().as_bytes()).unwrap();
+        let call = crate::spec::call::Call::read(|name| {
+            (name == "CNI_COMMAND").then(|| "STATUS".to_owned())
+        });
+        VfConf::read(&net, &call.unwrap().unwrap()).unwrap()
+    }
+
     #[test]
     fn device_info_is_as_specified() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("devinfo/cni/x.json");
-        write_memif_info(&path, &reply(MemifRole::Client)).unwrap();
+        let write = |conf: Value, role| write_socket_info(&path, &conf_of(conf), &reply(role));
+        write(json!({}), MemifRole::Client).unwrap();
         let info: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
         assert_eq!(
             info,
             json!({"type": "memif", "version": "1.1.0",
                 "memif": {"role": "slave", "path": "@sluicegate/net1", "mode": "ethernet"}})
         );
-        write_memif_info(&path, &reply(MemifRole::Server)).unwrap();
+        write(json!({}), MemifRole::Server).unwrap();
         assert!(fs::read_to_string(&path).unwrap().contains("master"));
+        write(json!({"vhostUser": {"socket": "/x"}}), MemifRole::Client).unwrap();
+        let info: Value = serde_json::from_slice(&fs::read(&path).unwrap()).unwrap();
+        assert_eq!(
+            info,
+            json!({"type": "vhost-user", "version": "1.1.0",
+                "vhost-user": {"mode": "client", "path": "@sluicegate/net1"}})
+        );
     }
 
     #[test]

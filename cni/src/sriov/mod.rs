@@ -27,12 +27,14 @@ mod record;
 mod request;
 mod routes;
 mod teardown;
+mod vhost_user;
 
 pub use avoid::{CHECKPOINT as KUBELET_CHECKPOINT, given_out};
 pub use conf::{PickConf, UplinkChoice, VfChoice, VfConf};
 pub use memif::MemifConf;
 pub use paths::PluginPaths;
 pub use record::InterfaceRecord;
+pub use vhost_user::VhostUserConf;
 
 use std::path::PathBuf;
 

@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 
 use ipnet::IpNet;
 use sluice_api::{
-    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest, Vid,
+    AttachReply, AttachRequest, Backend, MemifRequest, MemifSocket, PodRef, VfRequest,
+    VhostUserRequest, Vid,
 };
 use sluice_sriov::claim::Record as VfRecord;
 use sluice_sriov::settings::Mac;
@@ -18,9 +19,14 @@ use crate::spec::call::Call;
 use crate::spec::netns;
 use crate::spec::result::{CniResult, Interface};
 
-/// Returns the memif's socket address; `None`: the engine's default, an abstract name in the
+/// Returns the socket's address; `None`: the engine's default for a memif, an abstract name in the
 /// pod's network namespace.
 pub(super) fn socket(conf: &VfConf, paths: &PluginPaths, call: &Call) -> Option<MemifSocket> {
+    if let Some(vhost_user) = &conf.vhost_user {
+        let device_dir = conf.device_id.as_ref().map(|id| paths.attachment_dir(id));
+        let path = vhost_user.path(&call.container_id, &call.ifname, device_dir);
+        return path.map(MemifSocket::Path);
+    }
     let memif = &conf.memif;
     let named = memif.socket.as_deref();
     if let Some(name) = named.and_then(|name| name.strip_prefix('@')) {
@@ -62,6 +68,16 @@ pub(super) fn build(
     gateways.dedup();
     let backend = if conf.tap {
         Backend::Tap {}
+    } else if let Some(vhost_user) = &conf.vhost_user {
+        let Some(MemifSocket::Path(path)) = socket(conf, paths, call) else {
+            return Err(Error::Internal("no place for the vhost-user socket".into()));
+        };
+        Backend::VhostUser(VhostUserRequest {
+            role: vhost_user.role,
+            queues: vhost_user.queues,
+            max_memory_mib: vhost_user.max_memory_mib,
+            socket: path,
+        })
     } else {
         Backend::Memif(MemifRequest {
             role: conf.memif.role,
@@ -246,6 +262,25 @@ mod tests {
             path("/run/a/b")
         );
         assert_eq!(
+            of(json!({"vhostUser": {"socketDir": "/run/a"}})),
+            path("/run/a/vhost-0123456789ab-net1.sock")
+        );
+        assert_eq!(
+            of(json!({"vhostUser": {"socketDir": "/run/a", "socket": "b"}})),
+            path("/run/a/b")
+        );
+        assert_eq!(
+            of(json!({"vhostUser": {}, "deviceID": "w-1"})),
+            path("/run/sluicegate/att/w-1/vhost.sock")
+        );
+        assert_eq!(
+            of(json!({"sharedDir": "/var/lib/cni/usrspcni/x",
+                "host": {"engine": "ovs-dpdk", "iftype": "vhostuser", "netType": "bridge",
+                    "vhost": {"mode": "client", "socketfile": "s"}},
+                "container": {"iftype": "vhostuser", "vhost": {"mode": "server"}}})),
+            path("/var/lib/cni/usrspcni/x/s")
+        );
+        assert_eq!(
             of(json!({"deviceID": "w-1"})),
             path("/run/sluicegate/att/w-1/memif.sock")
         );
@@ -280,6 +315,15 @@ mod tests {
             panic!("not a memif")
         };
         assert_eq!(memif.role, MemifRole::Client);
+
+        let (conf, paths) = read(json!({"vhostUser": {"role": "client", "queues": 2,
+            "maxMemory": 4096, "socket": "/run/a.sock"}}));
+        let asked = build(&conf, &paths, &call(), &acquired).unwrap().backend;
+        assert_eq!(
+            serde_json::to_value(asked).unwrap(),
+            json!({"type": "vhost-user", "role": "client", "queues": 2, "max_memory_mib": 4096,
+                "socket": "/run/a.sock"})
+        );
 
         let reply = AttachReply {
             id: 1,

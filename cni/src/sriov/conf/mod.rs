@@ -19,6 +19,7 @@ use sluice_sriov::claim::Mode;
 use sluice_sriov::settings::VfSettings;
 
 use super::memif::MemifConf;
+use super::vhost_user::VhostUserConf;
 use crate::Error;
 use crate::spec::call::Call;
 use crate::spec::conf::NetConf;
@@ -57,6 +58,9 @@ pub struct VfConf {
     pub tap: bool,
     /// In engine mode: `memif`.
     pub memif: MemifConf,
+    /// In engine mode: `vhostUser`, a vhost-user socket in place of a memif; or the keys of
+    /// userspace-cni that name one.
+    pub vhost_user: Option<VhostUserConf>,
     /// `ipam.type`; absent: no addresses. `l2enable` switches it off.
     pub ipam: Option<String>,
     /// In engine mode: `deviceID`, from the key or runtimeConfig. It names the directory of a device
@@ -67,7 +71,7 @@ pub struct VfConf {
 }
 
 /// Keys of engine attachments.
-const ENGINE_KEYS: [&str; 13] = [
+const ENGINE_KEYS: [&str; 14] = [
     "uplink",
     "vlans",
     "native",
@@ -81,6 +85,7 @@ const ENGINE_KEYS: [&str; 13] = [
     "firewall",
     "tap",
     "memif",
+    "vhostUser",
 ];
 
 impl VfConf {
@@ -137,6 +142,10 @@ impl VfConf {
                 .map(|memif| MemifConf::read(&memif))
                 .transpose()?
                 .unwrap_or_default(),
+            vhost_user: match mode {
+                Mode::Engine => VhostUserConf::of(&fields)?,
+                Mode::Kernel | Mode::Vfio => None,
+            },
             ipam: ipam
                 .filter(|program| !program.is_empty() && !l2enable)
                 .map(str::to_owned),
@@ -161,6 +170,21 @@ impl VfConf {
         }
         if self.tap && fields.get("memif").is_some() {
             return Err(Error::Config("tap and memif exclude each other".into()));
+        }
+        if let Some(vhost_user) = &self.vhost_user {
+            if self.tap || fields.get("memif").is_some() {
+                return Err(Error::Config(
+                    "vhostUser excludes tap and memif: give one of them".into(),
+                ));
+            }
+            let device_dir = self.device_id.as_ref().map(PathBuf::from);
+            if vhost_user.path("", "", device_dir).is_none() {
+                return Err(Error::Config(
+                    "vhostUser needs a place for its socket, as front ends know no abstract names: \
+                     give socketDir or an absolute path as socket, or a device id by a resourceName"
+                        .into(),
+                ));
+            }
         }
         Ok(())
     }

@@ -302,3 +302,61 @@ fn what_cannot_be_of_a_vf_is_7_and_names_the_key() {
     let dhcp = json!({"if0": "a", "ipam": {"type": "dhcp"}});
     assert!(as_printed(dhcp).is_ok(), "a kernel link can be asked on");
 }
+
+#[test]
+fn vhost_user_sockets_are_read_and_checked() {
+    let engine = |mut conf: Value| {
+        for (key, value) in [("mode", "engine"), ("uplink", "wire0")] {
+            conf[key] = value.into();
+        }
+        read(conf)
+    };
+    let conf = engine(json!({"vhostUser": {"role": "client", "socketDir": "/run/a"}})).unwrap();
+    assert_eq!(conf.vhost_user.unwrap().role, sluice_api::MemifRole::Client);
+    // userspace-cni's keys for OVS, and those that are for its other back end.
+    let host =
+        |iftype: &str| json!({"engine": "ovs-dpdk", "iftype": iftype, "vhost": {"mode": "client"}});
+    let conf = engine(json!({"host": host("vhostuser"), "sharedDir": "/run/b"})).unwrap();
+    assert_eq!(conf.vhost_user.unwrap().role, sluice_api::MemifRole::Client);
+    let conf = engine(json!({"host": host("memif"), "sharedDir": "/run/b"})).unwrap();
+    assert_eq!(conf.vhost_user, None);
+    for (conf, why) in [
+        (json!({"vhostUser": {}}), "needs a place for its socket"),
+        (
+            json!({"host": host("vhostuser")}),
+            "needs a place for its socket",
+        ),
+        (json!({"vhostUser": {"socket": "@x"}}), "an absolute path"),
+        (
+            json!({"vhostUser": {"socket": "x"}}),
+            "a file name beside socketDir",
+        ),
+        (json!({"vhostUser": {"socketDir": "x"}}), "an absolute path"),
+        (
+            json!({"vhostUser": {"socket": "/x", "role": "both"}}),
+            "server or client",
+        ),
+        (
+            json!({"vhostUser": {"socket": "/x", "queues": 17}}),
+            "queues",
+        ),
+        (
+            json!({"vhostUser": {"socket": "/x"}, "memif": {}}),
+            "excludes tap and memif",
+        ),
+        (
+            json!({"vhostUser": {"socket": "/x"}, "tap": true}),
+            "excludes tap and memif",
+        ),
+        (json!({"vhostUser": {"socket": "/x", "rings": 2}}), "rings"),
+    ] {
+        let error = engine(conf).unwrap_err().to_string();
+        assert!(error.contains(why), "{error}");
+    }
+    let kernel = json!({"vhostUser": {"socket": "/x"}, "if0": "eth1"});
+    let error = read(kernel).unwrap_err().to_string();
+    assert!(
+        error.contains("vhostUser is for attachments on the engine"),
+        "{error}"
+    );
+}

@@ -141,7 +141,6 @@ fi
 # Beside the virtual machine too, which takes longer than all of this.
 if pkg-config --exists 'libdpdk >= 22.11' 2>/dev/null; then
     part dpdk "nice -n 10 sh tests/dpdk.sh" || status=1
-    export SLUICE_DPDK_SLUICED="$tested/dpdk/sluiced"
 fi
 if finish needs; then
     SLUICE_CLUSTER=$(cat "$CLUSTER")

@@ -353,7 +353,8 @@ fn vhost_user_sockets_are_read_and_checked() {
         let error = engine(conf).unwrap_err().to_string();
         assert!(error.contains(why), "{error}");
     }
-    let kernel = json!({"vhostUser": {"socket": "/x"}, "if0": "eth1"});
+    let kernel =
+        json!({"vhostUser": {"socket": "/x"}, "if0": "eth1", "mode": "kernel", "uplink": ""});
     let error = read(kernel).unwrap_err().to_string();
     assert!(
         error.contains("vhostUser is for attachments on the engine"),

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Running testpmd with one memif port that sends everything back, and the traffic for it.
+//! Running testpmd with one port that sends everything back, and the traffic for it.
 #![allow(dead_code, reason = "each test binary uses its part of it")]
 #![allow(clippy::cast_possible_truncation, reason = "patterns wrap on purpose")]
 
@@ -55,11 +55,22 @@ pub(crate) struct Counted {
 impl Testpmd {
     /// Starts testpmd with this `role` and these further arguments of its memif.
     pub(crate) fn start(
-        mut command: Command,
+        command: Command,
         role: &str,
         socket: &str,
         memif: &str,
         queues: u16,
+    ) -> Testpmd {
+        let vdev = format!("net_memif0,role={role},socket={socket}{memif}");
+        Testpmd::start_on(command, &vdev, queues, &["--no-lsc-interrupt"])
+    }
+
+    /// Starts testpmd on this virtual device, with these further arguments.
+    pub(crate) fn start_on(
+        mut command: Command,
+        vdev: &str,
+        queues: u16,
+        further: &[&str],
     ) -> Testpmd {
         let prefix = name();
         let mut output = tempfile::tempfile().unwrap();
@@ -73,9 +84,7 @@ impl Testpmd {
                 "192",
             ])
             .args(["--lcores", "0@(0-1),1@(0-1)", "--file-prefix", &prefix])
-            .arg(format!(
-                "--vdev=net_memif0,role={role},socket={socket}{memif}"
-            ))
+            .arg(format!("--vdev={vdev}"))
             .args([
                 "--",
                 "-i",
@@ -83,7 +92,8 @@ impl Testpmd {
                 "--total-num-mbufs=16384",
             ])
             // Else it drops what arrived before it was told to start.
-            .args(["--no-lsc-interrupt", "--no-flush-rx"])
+            .arg("--no-flush-rx")
+            .args(further)
             .args([format!("--rxq={queues}"), format!("--txq={queues}")])
             .stdin(Stdio::piped())
             .stdout(output.try_clone().unwrap())

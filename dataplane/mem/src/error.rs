@@ -97,6 +97,18 @@ pub enum Error {
         /// Answer of the kernel.
         source: io::Error,
     },
+    /// The kernel refused a step in opening AF_XDP sockets.
+    #[error(
+        "{step} for AF_XDP on netdev {ifindex} failed: {source}; it needs CAP_NET_RAW, CAP_NET_ADMIN and CAP_BPF, Linux 5.9 or later, a netdev without another XDP program (`ip link set dev DEVICE xdp off` takes one off), and as much locked memory as the mempool has (ulimit -l, or CAP_IPC_LOCK)"
+    )]
+    Xdp {
+        /// The netdev's index.
+        ifindex: u32,
+        /// The step, by its system call or socket option.
+        step: &'static str,
+        /// Answer of the kernel.
+        source: io::Error,
+    },
     /// The kernel refused a step in opening a tap.
     #[error(
         "{step} for tap {name} failed: {source}; it needs CAP_NET_ADMIN, /dev/net/tun, and a name that no other netdev has"

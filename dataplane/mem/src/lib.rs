@@ -11,7 +11,8 @@
 //!   megabytes on huge pages.
 //! - **A pod's** ([`SharedRegion`]): hostile. No reference is ever formed over it; every access is
 //!   one bounds check and one copy into or out of private memory.
-//! - **The kernel's** ([`packet_mmap`], [`tap`]): packet rings and file descriptors of netdevs.
+//! - **The kernel's** ([`packet_mmap`], [`xsk`], [`tap`]): packet rings and file descriptors of netdevs,
+//!   and their [`offloads`].
 //!
 //! # Packages not used, and why
 //!
@@ -29,7 +30,7 @@
 //! |---|---|---|
 //! | `mempool` | pools, their caches, mbufs and bursts | `burst`, `buffer_writer`, `cache`, `handles`, `mbuf`, `posted`, `registry` |
 //! | `shared` | regions shared with pods, tables in them, copies, SIGBUS | all |
-//! | `kernel` | packet sockets with rings, taps | `packet_mmap::ring`, `packet_mmap::sys`, `tap` |
+//! | `kernel` | packet sockets with rings, taps | `packet_mmap::ring`, `packet_mmap::sys`, `xsk::rings`, `xsk::program`, `offloads`, `tap` |
 //! | `dma` | addresses and memory as devices see them | the trait |
 //! | `array`, `backing` | tables and pools on huge pages | both |
 //! | `prefetch`, `lanes`, `cycles` | hints, comparisons and a counter: single instructions | all |
@@ -50,7 +51,7 @@ pub use backing::{Backing, HugePages};
 pub use cycles::cycles;
 pub use dma::{DmaMemory, Iova};
 pub use error::Error;
-pub use kernel::{packet_mmap, tap};
+pub use kernel::{offloads, packet_mmap, tap, xsk};
 pub use lanes::equal_lanes;
 pub use mempool::buffer_writer::BufferWriter;
 pub use mempool::burst::{BURST, Burst, DrainFront};

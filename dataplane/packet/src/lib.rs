@@ -11,7 +11,7 @@
 //! * [`sender`] reads the claims of ARP and neighbour discovery about their sender, for anti-spoofing;
 //!   [`role`] says what only a router, a DHCP server or a querier sends, [`link_control`] what
 //!   ends at the next bridge, [`fragment`] which datagram a piece is of.
-//! * [`checksum`], [`l4`], [`reject`], [`gso`] and [`build`] make frames or complete them.
+//! * [`checksum`], [`open_checksum`], [`l4`], [`reject`], [`gso`] and [`build`] make frames or complete them.
 //!
 //! Everything here works on plain bytes that nobody else writes: a frame is copied out of memory
 //! shared with a pod before it is looked at. Nothing allocates except [`build`]'s `Vec` form.
@@ -42,6 +42,7 @@ pub mod l4;
 pub mod link_control;
 pub mod membership;
 pub mod nd;
+pub mod open_checksum;
 pub mod pose;
 pub mod reject;
 pub mod role;

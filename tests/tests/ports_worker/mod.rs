@@ -46,6 +46,11 @@ impl Worker {
         }
     }
 
+    /// Mempool of small mbufs.
+    pub(crate) fn small(&self) -> Mempool {
+        self.small
+    }
+
     pub(crate) fn context(&mut self) -> PortContext<'_> {
         PortContext {
             pools: &mut self.pools,

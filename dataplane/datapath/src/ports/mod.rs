@@ -6,6 +6,7 @@
 //! |---|---|---|
 //! | [`absent`] | a device that is not there | |
 //! | [`af_packet`] | a kernel netdev | |
+//! | [`af_xdp`] | a kernel netdev, past its stack | |
 //! | [`igbvf`] | a VF of an Intel 82576, by DMA | |
 //! | `dpdk` | a device of DPDK's, by its driver; feature `dpdk` | |
 //! | [`memif`] | | shared memory: DPDK, VPP, libmemif, and pods written in Rust |
@@ -17,6 +18,7 @@
 
 pub mod absent;
 pub mod af_packet;
+pub mod af_xdp;
 #[cfg(feature = "dpdk")]
 pub mod dpdk;
 pub mod generator;
@@ -31,6 +33,8 @@ mod arrival;
 mod crc32c;
 mod frame_list;
 mod into_burst;
+mod kernel_drops;
 mod queue_of_flow;
 pub(crate) mod seam;
 mod tagged;
+mod watched_link;

@@ -89,6 +89,23 @@ impl<'a> Tagged<'a> {
     }
 }
 
+/// Puts the tag that a frame's facts name into its bytes, for drivers that send out of mbufs. False, and
+/// nothing changed, if the frame has no two MACs or the mbuf no room before it.
+#[inline]
+#[must_use]
+pub(super) fn put_in(mbuf: &mut Mbuf) -> bool {
+    let Some(tag) = FrameInfo::of(mbuf).tag() else {
+        return true;
+    };
+    if mbuf.len() < MACS_LEN || !mbuf.prepend(VlanTag::LEN) {
+        return false;
+    }
+    let frame = mbuf.data_mut();
+    frame.copy_within(VlanTag::LEN..HEAD_LEN, 0);
+    frame[MACS_LEN..HEAD_LEN].copy_from_slice(&tag.to_bytes());
+    true
+}
+
 impl Sent {
     /// Adds one frame of `bytes` bytes.
     #[inline]

@@ -21,6 +21,7 @@ const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;
 const ETHTOOL_GFEATURES: u32 = 0x3a;
 const ETHTOOL_SFEATURES: u32 = 0x3b;
+const ETHTOOL_GCHANNELS: u32 = 0x3c;
 /// String set with the features' names.
 const ETH_SS_FEATURES: u32 = 4;
 /// Words of a name (ETH_GSTRING_LEN).
@@ -102,6 +103,21 @@ impl Offloads {
         }
         self.ioctl(&mut request)?;
         Ok(self.get(name)?.is_some_and(|offload| offload.active) == on)
+    }
+
+    /// Receive queues in use; `None` where the driver does not say.
+    ///
+    /// # Errors
+    /// The kernel's answer: ENODEV once the netdev is gone.
+    pub fn rx_queues(&self) -> io::Result<Option<u32>> {
+        // Command, most receive, send, other and combined, and as many counts in use.
+        let mut channels = vec![0; 9];
+        channels[0] = ETHTOOL_GCHANNELS;
+        match self.ioctl(&mut channels) {
+            Ok(()) => Ok(Some(channels[5].saturating_add(channels[8])).filter(|&count| count > 0)),
+            Err(error) if error.raw_os_error() == Some(libc::EOPNOTSUPP) => Ok(None),
+            Err(error) => Err(error),
+        }
     }
 
     /// Block and bit of a feature.

@@ -18,9 +18,6 @@
 //! netdev was deleted or moved to another namespace the port is at its end, reports
 //! [`LinkState::Gone`], and is replaced by control.
 
-mod kernel_drops;
-mod link;
-
 use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 
@@ -33,16 +30,13 @@ use sluice_stats::LinkState;
 use super::arrival::{Arrival, Arrivals, Taken};
 use super::tagged::Tagged;
 use crate::drops::DropReason;
+use crate::ports::kernel_drops::KernelDrops;
 use crate::ports::seam::{PortContext, Sent, Uplink, UplinkReport, Wake};
-use kernel_drops::KernelDrops;
 
-pub use link::WatchedLink;
+pub use crate::ports::watched_link::WatchedLink;
 
 /// The skb mark of frames that the engine sends. Frames lose it when they leave the namespace.
 pub const SKB_MARK: u32 = 0x736c_7565;
-
-/// Bytes of an Ethernet header, without tags.
-const ETH_HEADER: usize = 14;
 
 /// Configuration of an AF_PACKET uplink.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,8 +174,7 @@ impl AfPacket {
 
     /// Longest frame to send, tags included, in bytes.
     fn longest(&self) -> usize {
-        let longest = self.link.mtu() as usize + ETH_HEADER + VlanTag::LEN;
-        longest.min(self.socket.max_frame())
+        self.link.longest_frame().min(self.socket.max_frame())
     }
 
     fn send_rings(&mut self) {

@@ -5,7 +5,6 @@
 use std::collections::VecDeque;
 
 use sluice_mem::{Burst, Mbuf, Mempool, Pools, Posted};
-use sluice_packet::VlanTag;
 use sluice_vfio::{Descriptors, Device, Iova, Registers};
 
 use super::VfVlans;
@@ -17,6 +16,7 @@ use super::rx::{base, index};
 use crate::drops::{DropCounts, DropReason};
 use crate::frame::FrameInfo;
 use crate::ports::seam::Sent;
+use crate::ports::tagged::put_in;
 
 type Descriptor = [u64; 2];
 
@@ -167,17 +167,11 @@ impl<D: Device> TxQueue<D> {
         if mbuf.len() > self.longest {
             return Err(DropReason::TooLong);
         }
-        if let Some(tag) = FrameInfo::of(mbuf).tag() {
-            if !self.sends_tags {
-                return Err(DropReason::InnerTag);
-            }
-            if mbuf.len() < 2 * MAC_BYTES || !mbuf.prepend(VlanTag::LEN) {
-                return Err(DropReason::TxError);
-            }
-            let frame = mbuf.data_mut();
-            frame.copy_within(VlanTag::LEN..VlanTag::LEN + 2 * MAC_BYTES, 0);
-            let place = 2 * MAC_BYTES..2 * MAC_BYTES + VlanTag::LEN;
-            frame[place].copy_from_slice(&tag.to_bytes());
+        if FrameInfo::of(mbuf).tag().is_some() && !self.sends_tags {
+            return Err(DropReason::InnerTag);
+        }
+        if !put_in(mbuf) {
+            return Err(DropReason::TxError);
         }
         while mbuf.len() < TX_SHORTEST {
             if !mbuf.append(&[0]) {
@@ -214,6 +208,3 @@ impl<D: Device> TxQueue<D> {
         }
     }
 }
-
-/// Bytes of a MAC address.
-const MAC_BYTES: usize = 6;

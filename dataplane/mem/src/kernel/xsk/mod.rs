@@ -220,6 +220,12 @@ impl Xsk {
         self.queues.first_mut().is_none_or(Queue::flush)
     }
 
+    /// Whether the netdev was deleted or moved to another network namespace since the last call: the sockets
+    /// are mute for good. A system call for each queue.
+    pub fn has_ended(&self) -> bool {
+        self.queues.iter().any(Queue::has_ended)
+    }
+
     /// Counts since the sockets were opened; a system call for each queue.
     pub fn stats(&self) -> XskStats {
         self.queues.iter().map(Queue::stats).fold(

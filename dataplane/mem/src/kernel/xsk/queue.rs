@@ -262,6 +262,14 @@ impl Queue {
         self.tx.unread() == 0
     }
 
+    /// Whether the kernel has noted that the netdev is gone. It does so once.
+    pub(super) fn has_ended(&self) -> bool {
+        matches!(
+            rustix::net::sockopt::socket_error(&self.fd),
+            Ok(Err(Errno::NETDOWN))
+        )
+    }
+
     pub(super) fn stats(&self) -> XskStats {
         let Ok(stats) = sockopt::xdp_statistics(&self.fd) else {
             return XskStats::default();

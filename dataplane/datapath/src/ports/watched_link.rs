@@ -1,9 +1,13 @@
 // SPDX-License-Identifier: Apache-2.0
-//! Link of a netdev, as control watches it (rtnetlink) and its port uses it.
+//! Link of a netdev, as control watches it (rtnetlink) and its port, AF_PACKET or AF_XDP, uses it.
 
 use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 
+use sluice_packet::VlanTag;
 use sluice_stats::LinkState;
+
+/// Bytes of an Ethernet header, without tags.
+const ETH_HEADER: usize = 14;
 
 /// State and MTU of a netdev's link: written by control, read by the worker that polls the port.
 ///
@@ -42,5 +46,10 @@ impl WatchedLink {
     /// MTU that was noted last, in bytes.
     pub fn mtu(&self) -> u32 {
         self.mtu.load(Ordering::Relaxed)
+    }
+
+    /// Longest frame that the netdev sends, in bytes: the MTU and one tag.
+    pub(super) fn longest_frame(&self) -> usize {
+        self.mtu() as usize + ETH_HEADER + VlanTag::LEN
     }
 }

@@ -83,13 +83,8 @@ pub struct UplinkConfig {
 /// Driver of an uplink and the device or files it reads and writes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UplinkDriver {
-    /// Kernel netdev, through AF_PACKET.
-    AfPacket {
-        /// Name of the netdev.
-        device: String,
-        /// Frames of its receive and of its send ring, a power of two from 64 to 16384.
-        ring_frames: u32,
-    },
+    /// Kernel netdev.
+    Netdev(NetdevConfig),
     /// Device of DPDK's, by DPDK's driver for it.
     Dpdk {
         /// PCI address or vdev.
@@ -106,6 +101,43 @@ pub enum UplinkDriver {
         /// MTU: largest IP packet in bytes.
         mtu: u32,
     },
+}
+
+/// Netdev of an uplink and the way to it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NetdevConfig {
+    /// Name of the netdev.
+    pub device: String,
+    /// Driver that has it.
+    pub driver: NetdevDriver,
+    /// Frames of its receive and of its send ring, a power of two from 64 to 16384; with AF_XDP of each
+    /// receive queue.
+    pub ring_frames: u32,
+    /// Whether all that sends towards the netdev keeps VLAN tags in the frames' bytes, which AF_XDP
+    /// needs and the engine cannot always find out.
+    pub tags_in_frames: bool,
+}
+
+/// Driver of a netdev.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NetdevDriver {
+    /// AF_XDP where it is possible and safe, else AF_PACKET.
+    Auto,
+    /// AF_XDP, or no uplink.
+    AfXdp,
+    /// AF_PACKET.
+    AfPacket,
+}
+
+impl NetdevDriver {
+    /// Name, as in the configuration.
+    pub fn name(self) -> &'static str {
+        match self {
+            NetdevDriver::Auto => "auto",
+            NetdevDriver::AfXdp => "af_xdp",
+            NetdevDriver::AfPacket => "af_packet",
+        }
+    }
 }
 
 /// Sizes of the mempools, over all workers.

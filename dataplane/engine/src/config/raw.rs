@@ -36,6 +36,7 @@ pub(super) struct RawUplink {
     pub(super) write: Option<Scalar>,
     pub(super) mtu: Option<Scalar>,
     pub(super) ring_frames: Option<Scalar>,
+    pub(super) tags_in_frames: Option<Scalar>,
     pub(super) native: Option<Scalar>,
     pub(super) tpids: Option<Spanned<Vec<Scalar>>>,
     pub(super) worker: Option<Scalar>,

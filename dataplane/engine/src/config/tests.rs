@@ -41,10 +41,12 @@ fn the_least_there_can_be() {
         [UplinkConfig {
             name: "wire0".into(),
             driver_reason: "auto: the device is a netdev",
-            driver: UplinkDriver::AfPacket {
+            driver: UplinkDriver::Netdev(NetdevConfig {
                 device: "eth1".into(),
+                driver: NetdevDriver::AfPacket,
                 ring_frames: 2048,
-            },
+                tags_in_frames: false,
+            }),
             native: None,
             tpids: vec![0x8100, 0x88a8],
             worker: None,

@@ -64,7 +64,7 @@ impl Control {
             None => locked(&self.vf_links).get(&status.name).cloned(),
         };
         status.driver_reason = match self.uplinks.get(&status.name) {
-            Some(uplink) => Some(uplink.driver_reason().to_owned()),
+            Some(uplink) => Some(uplink.driver_reason()),
             None => Some("the VF is one for which there is a native driver".to_owned()),
         };
         if let Some(state) = state {

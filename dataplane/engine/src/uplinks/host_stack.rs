@@ -31,6 +31,8 @@ mod nft;
 
 use std::net::Ipv6Addr;
 
+use sluice_mem::offloads::{Offloads, RX_VLAN};
+
 pub use self::error::HostStackError;
 use super::netdev::{self, Netdev};
 
@@ -45,6 +47,8 @@ pub struct HostStackRecord {
     pub ipv6_disabled: Option<bool>,
     /// Permanent IPv6 addresses with their prefix lengths: disabling IPv6 takes them away.
     pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
+    /// Offloads that take VLAN tags out of received frames and were on: AF_XDP has them switched off.
+    pub vlan_offloads: Vec<String>,
 }
 
 /// Guard of a device that the host's stack is kept off.
@@ -73,6 +77,7 @@ impl HostStackRecord {
             ipv6_disabled: ipv6::disabled(device).map_err(refused("read the IPv6 setting of"))?,
             ipv6_addresses: ipv6::addresses(found.index)
                 .map_err(refused("list the IPv6 addresses of"))?,
+            vlan_offloads: vlan_offloads(device).map_err(refused("read the offloads of"))?,
         })
     }
 
@@ -92,6 +97,7 @@ impl HostStackRecord {
         // Before IPv6 comes back: its duplicate address detection must be heard, and must hear.
         errors.extend(nft::unblock(&self.device).err());
         if let Some(found) = &found {
+            self.restore_offloads(&mut errors);
             self.restore_ipv6(found, &mut errors);
         }
         if errors.is_empty() {
@@ -117,6 +123,18 @@ impl HostStackRecord {
         } else {
             Err(HostStackError::joined(errors))
         }
+    }
+
+    fn restore_offloads(&self, errors: &mut Vec<HostStackError>) {
+        let set = |name: &String| {
+            let offloads = Offloads::open(&self.device)?;
+            match offloads.get(name)? {
+                Some(offload) if !offload.active => offloads.set(name, true).map(drop),
+                _ => Ok(()),
+            }
+        };
+        let refused = self.vlan_offloads.iter().filter_map(|name| set(name).err());
+        errors.extend(refused.map(self.refused_again("put back the VLAN offloads of")));
     }
 
     fn restore_ipv6(&self, found: &Netdev, errors: &mut Vec<HostStackError>) {
@@ -164,6 +182,10 @@ impl HostStackRecord {
             netdev::set_up(found.index, true).map_err(self.refused("set up"))?;
         }
         Ok((found, sending_blocked))
+    }
+
+    fn refused_again(&self, what: &'static str) -> impl FnMut(std::io::Error) -> HostStackError {
+        move |error| HostStackError::kernel(what, &self.device)(error)
     }
 
     fn refused(&self, what: &'static str) -> impl FnOnce(std::io::Error) -> HostStackError {
@@ -239,6 +261,26 @@ impl HostStackGuard {
     pub fn release(self) -> Result<(), HostStackError> {
         self.record.restore()
     }
+}
+
+/// Offloads of a netdev that take VLAN tags out of received frames, and are on. A kernel without a netdev's
+/// offloads has none.
+fn vlan_offloads(device: &str) -> std::io::Result<Vec<String>> {
+    let offloads = match Offloads::open(device) {
+        Ok(offloads) => offloads,
+        Err(error) if error.kind() == std::io::ErrorKind::Unsupported => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut on = Vec::new();
+    for name in RX_VLAN {
+        if offloads
+            .get(name)?
+            .is_some_and(|offload| offload.active && offload.changeable)
+        {
+            on.push(name.to_owned());
+        }
+    }
+    Ok(on)
 }
 
 fn check_name(device: &str) -> Result<(), HostStackError> {

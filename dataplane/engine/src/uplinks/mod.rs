@@ -10,6 +10,7 @@
 //! | `watch.rs` | waiting for the kernel to say that a netdev has changed |
 //! | [`dpdk`] | devices of DPDK's, and the start of its EAL |
 //! | [`netdev`] | netdevs, through rtnetlink |
+//! | `netdev_port.rs` | which driver has a netdev, and why |
 //! | [`host_stack`] | keeping the host's own stack off a netdev |
 //! | `record.rs` | what was taken, on disk |
 //!
@@ -21,6 +22,7 @@
 pub mod dpdk;
 pub mod host_stack;
 pub mod netdev;
+mod netdev_port;
 mod record;
 mod state;
 mod uplink;

@@ -8,7 +8,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use std::pin::pin;
 
 use futures_util::TryStreamExt;
-use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
 use rtnetlink::{Handle, LinkGetRequest, LinkUnspec};
 use rustix::io::Errno;
 use sluice_packet::Mac;
@@ -28,6 +28,13 @@ pub struct Netdev {
     pub carrier: bool,
     /// MAC address; `None` where it has none of six bytes.
     pub mac: Option<Mac>,
+    /// Kind of a netdev that is made by software, such as `veth` or `vlan`; `None` for a NIC.
+    pub kind: Option<String>,
+    /// Index of the netdev that it is tied to, if that is in the same network namespace: a veth's other
+    /// end, a VLAN's lower netdev.
+    pub tied_to: Option<u32>,
+    /// Number of receive queues that it was made with.
+    pub rx_queues: u32,
 }
 
 impl Netdev {
@@ -129,6 +136,21 @@ fn describe(link: &LinkMessage) -> io::Result<Netdev> {
             _ => None,
         });
     let flags = link.header.flags;
+    let (mut kind, mut tied_to, mut elsewhere, mut rx_queues) = (None, None, false, 1);
+    for attribute in &link.attributes {
+        match attribute {
+            LinkAttribute::LinkInfo(infos) => {
+                kind = infos.iter().find_map(|info| match info {
+                    LinkInfo::Kind(kind) => Some(kind.to_string()),
+                    _ => None,
+                });
+            }
+            LinkAttribute::Link(index) => tied_to = Some(*index),
+            LinkAttribute::LinkNetNsId(_) => elsewhere = true,
+            LinkAttribute::NumRxQueues(count) => rx_queues = *count,
+            _ => {}
+        }
+    }
     Ok(Netdev {
         index: link.header.index,
         name: name(link).ok_or_else(|| unreported("name"))?.to_owned(),
@@ -136,6 +158,9 @@ fn describe(link: &LinkMessage) -> io::Result<Netdev> {
         up: flags.contains(LinkFlags::Up),
         carrier: flags.contains(LinkFlags::LowerUp) && !flags.contains(LinkFlags::Dormant),
         mac: mac.map(Mac::new),
+        kind,
+        tied_to: tied_to.filter(|_| !elsewhere),
+        rx_queues,
     })
 }
 

@@ -20,6 +20,9 @@ pub struct UplinkRecord {
     pub ipv6_disabled: Option<bool>,
     /// Permanent IPv6 addresses with their prefix lengths.
     pub ipv6_addresses: Vec<(Ipv6Addr, u8)>,
+    /// Offloads that take VLAN tags out of received frames and were on.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vlan_offloads: Vec<String>,
     /// Boot in which it was taken: netdevs' settings do not outlive it.
     pub boot_id: String,
 }
@@ -31,6 +34,7 @@ impl UplinkRecord {
             was_up: record.was_up,
             ipv6_disabled: record.ipv6_disabled,
             ipv6_addresses: record.ipv6_addresses.clone(),
+            vlan_offloads: record.vlan_offloads.clone(),
             boot_id: boot_id.to_owned(),
         }
     }
@@ -41,6 +45,7 @@ impl UplinkRecord {
             was_up: self.was_up,
             ipv6_disabled: self.ipv6_disabled,
             ipv6_addresses: self.ipv6_addresses.clone(),
+            vlan_offloads: self.vlan_offloads.clone(),
         }
     }
 }

@@ -6,22 +6,21 @@ use std::time::Duration;
 
 use sluice_api::ApiError;
 use sluice_datapath::ports::absent::AbsentUplink;
-use sluice_datapath::ports::af_packet::{AfPacket, AfPacketConfig, WatchedLink};
+use sluice_datapath::ports::af_packet::WatchedLink;
 use sluice_datapath::ports::pcap::{PcapConfig, PcapUplink};
 use sluice_datapath::{LinkState, UplinkId, UplinkSpec};
 
 use super::dpdk;
 use super::host_stack::{HostStackError, HostStackGuard, HostStackRecord};
 use super::netdev::{self, Netdev};
+use super::netdev_port::{self, NetdevPort};
 use super::record::UplinkRecord;
 use super::state::UplinkState;
 use super::{UplinkHost, UplinkInfo};
-use crate::config::{UplinkConfig, UplinkDriver};
+use crate::config::{NetdevConfig, UplinkConfig, UplinkDriver};
 use crate::records::RecordError;
 use crate::refusal;
 
-/// Name of the driver of netdevs.
-const AF_PACKET: &str = "af_packet";
 /// MTU of a netdev that was never there, in bytes: the largest IP packet, so that nothing is refused for
 /// what nobody knows.
 const UNKNOWN_MTU: u32 = 65_535;
@@ -42,6 +41,8 @@ pub struct Uplink {
 struct Seen {
     state: UplinkState,
     mtu: u32,
+    /// Mode of a netdev's driver, or why a better one cannot have it.
+    driver_detail: Option<String>,
 }
 
 /// Device of an uplink.
@@ -75,6 +76,7 @@ impl Uplink {
     /// A step failed; the host has everything back.
     pub(super) fn open(config: UplinkConfig, host: &UplinkHost) -> Result<Uplink, ApiError> {
         let mut state = UplinkState::up();
+        let mut driver_detail = None;
         let (device, port): (Device, Box<dyn sluice_datapath::Uplink>) = match &config.driver {
             UplinkDriver::Pcap { read, write, mtu } => {
                 let files = PcapConfig {
@@ -88,18 +90,16 @@ impl Uplink {
             UplinkDriver::Dpdk { device, mtu } => {
                 (Device::Dpdk, dpdk::open(&config.name, device, *mtu, host)?)
             }
-            UplinkDriver::AfPacket {
-                device,
-                ring_frames,
-            } => match find(&config, device)? {
+            UplinkDriver::Netdev(netdev) => match find(&config, &netdev.device)? {
                 Some(_) => {
-                    let (open, port) = take_up(&config, device, *ring_frames, host)?;
-                    (Device::Netdev(open), Box::new(port))
+                    let (open, opened) = take_up(&config, netdev, host)?;
+                    driver_detail = opened.detail;
+                    (Device::Netdev(open), opened.port)
                 }
                 None => {
-                    state.note(&config.name, LinkState::Gone, Some(never_there(device)));
-                    let port = AbsentUplink::new(AF_PACKET, device, UNKNOWN_MTU);
-                    (Device::Absent, Box::new(port))
+                    let reason = never_there(&netdev.device);
+                    state.note(&config.name, LinkState::Gone, Some(reason));
+                    (Device::Absent, Box::new(stand_in(netdev, UNKNOWN_MTU)))
                 }
             },
         };
@@ -128,7 +128,11 @@ impl Uplink {
         let uplink = Uplink {
             config,
             id,
-            seen: Mutex::new(Seen { state, mtu }),
+            seen: Mutex::new(Seen {
+                state,
+                mtu,
+                driver_detail,
+            }),
             device: Mutex::new(device),
         };
         // Whether it has a carrier.
@@ -153,22 +157,35 @@ impl Uplink {
     pub fn is_watched(&self) -> bool {
         matches!(
             self.config.driver,
-            UplinkDriver::AfPacket { .. } | UplinkDriver::Dpdk { .. }
+            UplinkDriver::Netdev(_) | UplinkDriver::Dpdk { .. }
         )
     }
 
-    /// Reason for which the uplink has its driver.
-    pub fn driver_reason(&self) -> &'static str {
-        self.config.driver_reason
+    /// Reason for which the uplink has its driver, and the driver's mode where it has several.
+    pub fn driver_reason(&self) -> String {
+        let reason = self.config.driver_reason;
+        match &locked(&self.seen).driver_detail {
+            Some(detail) => format!("{reason}; {detail}"),
+            None => reason.to_owned(),
+        }
+    }
+
+    /// Settings of the netdev; `None` of other devices.
+    fn netdev(&self) -> Option<&NetdevConfig> {
+        match &self.config.driver {
+            UplinkDriver::Netdev(netdev) => Some(netdev),
+            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => None,
+        }
     }
 
     /// Looks at the netdev, takes it up if it is back, and notes what has changed.
     pub(super) fn look(&self, host: &UplinkHost, thorough: bool) {
-        let name = match &self.config.driver {
-            UplinkDriver::AfPacket { device, .. } => device,
+        let config = match &self.config.driver {
+            UplinkDriver::Netdev(netdev) => netdev,
             UplinkDriver::Dpdk { device, .. } => return self.look_at_port(device.name(), host),
             UplinkDriver::Pcap { .. } => return,
         };
+        let name = &config.device;
         let found = match netdev::find(name) {
             Ok(found) => found,
             Err(error) => {
@@ -196,7 +213,7 @@ impl Uplink {
                     let again = format!("netdev {name} was deleted and made again");
                     self.lose(&mut device, host, Some(again));
                 }
-                self.take_up_again(&mut device, name, host);
+                self.take_up_again(&mut device, config, host);
             }
         }
     }
@@ -297,22 +314,22 @@ impl Uplink {
         } else {
             // The old port goes first: with both open, frames would come twice.
             self.stand_in(mtu, host)?;
-            let port = self.open_port(found)?;
-            open.link = port.link();
-            open.room = mtu;
+            let Some(config) = self.netdev() else {
+                return Ok(());
+            };
+            let NetdevPort {
+                port,
+                link,
+                room,
+                detail,
+            } = open_port(&self.config, found, config, host)?;
+            (open.link, open.room) = (link, room);
+            locked(&self.seen).driver_detail = detail;
             host.engine
-                .try_with(|engine| engine.replace_port(self.id, Box::new(port)))?;
+                .try_with(|engine| engine.replace_port(self.id, port))?;
         }
         locked(&self.seen).mtu = mtu;
         Ok(())
-    }
-
-    fn open_port(&self, netdev: &Netdev) -> Result<AfPacket, ApiError> {
-        let ring_frames = match self.config.driver {
-            UplinkDriver::AfPacket { ring_frames, .. } => ring_frames,
-            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => 0,
-        };
-        open_port(&self.config, netdev, ring_frames)
     }
 
     fn note_link(&self, open: &OpenNetdev, found: &Netdev) {
@@ -328,11 +345,10 @@ impl Uplink {
 
     /// Puts the stand-in in place of the port, which ends here.
     fn stand_in(&self, mtu: u32, host: &UplinkHost) -> Result<(), ApiError> {
-        let name = match &self.config.driver {
-            UplinkDriver::AfPacket { device, .. } => device,
-            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => return Ok(()),
+        let Some(netdev) = self.netdev() else {
+            return Ok(());
         };
-        let port = Box::new(AbsentUplink::new(AF_PACKET, name, mtu));
+        let port = Box::new(stand_in(netdev, mtu));
         host.engine
             .try_with(|engine| engine.replace_port(self.id, port))
             .map(drop)
@@ -367,15 +383,13 @@ impl Uplink {
     }
 
     /// Takes up a netdev that is there again.
-    fn take_up_again(&self, device: &mut Device, name: &str, host: &UplinkHost) {
-        let ring_frames = match self.config.driver {
-            UplinkDriver::AfPacket { ring_frames, .. } => ring_frames,
-            UplinkDriver::Pcap { .. } | UplinkDriver::Dpdk { .. } => return,
-        };
-        let taken = take_up(&self.config, name, ring_frames, host).and_then(|(open, port)| {
+    fn take_up_again(&self, device: &mut Device, config: &NetdevConfig, host: &UplinkHost) {
+        let name = &config.device;
+        let taken = take_up(&self.config, config, host).and_then(|(open, opened)| {
+            locked(&self.seen).driver_detail = opened.detail;
             let replaced = host
                 .engine
-                .try_with(|engine| engine.replace_port(self.id, Box::new(port)));
+                .try_with(|engine| engine.replace_port(self.id, opened.port));
             match replaced {
                 Ok(_) => Ok(open),
                 Err(error) => {
@@ -406,10 +420,10 @@ impl Uplink {
 /// Keeps the host's stack off a netdev and opens it.
 fn take_up(
     config: &UplinkConfig,
-    device: &str,
-    ring_frames: u32,
+    how: &NetdevConfig,
     host: &UplinkHost,
-) -> Result<(OpenNetdev, AfPacket), ApiError> {
+) -> Result<(OpenNetdev, NetdevPort), ApiError> {
+    let device = &how.device;
     let record = what_the_host_had(config, device, host).map_err(|error| failed(config, &error))?;
     // Before the netdev is changed, all that may fail without having changed it.
     host.records
@@ -429,11 +443,11 @@ fn take_up(
         );
     }
     let netdev = guard.netdev().clone();
-    match open_port(config, &netdev, ring_frames) {
+    match open_port(config, &netdev, how, host) {
         Ok(port) => {
             let open = OpenNetdev {
-                link: port.link(),
-                room: netdev.mtu,
+                link: Arc::clone(&port.link),
+                room: port.room,
                 last: netdev,
                 guard,
             };
@@ -446,13 +460,19 @@ fn take_up(
     }
 }
 
-fn open_port(config: &UplinkConfig, netdev: &Netdev, frames: u32) -> Result<AfPacket, ApiError> {
-    let port = AfPacketConfig {
-        rx_frames: frames,
-        tx_frames: frames,
-        ..AfPacketConfig::new(&netdev.name, netdev.index, netdev.mtu)
-    };
-    AfPacket::open(port).map_err(|error| failed(config, &error))
+fn open_port(
+    config: &UplinkConfig,
+    netdev: &Netdev,
+    how: &NetdevConfig,
+    host: &UplinkHost,
+) -> Result<NetdevPort, ApiError> {
+    let (small, _) = host.engine.with(sluice_datapath::Engine::mempools)?;
+    netdev_port::open(netdev, how, small).map_err(|reason| failed(config, &reason))
+}
+
+/// Port in place of a netdev that is not there.
+fn stand_in(netdev: &NetdevConfig, mtu: u32) -> AbsentUplink {
+    AbsentUplink::new(netdev.driver.name(), &netdev.device, mtu)
 }
 
 /// Settings to give back one day: those that a dead engine noted and could not give back, else those of

@@ -101,9 +101,6 @@ impl Check<'_> {
                 "a VF that the engine drives by itself belongs to one pod, whose network asks for it (`\"mode\": \
                  \"engine\"`, docs/sriov.md): name a netdev, or a device of DPDK's with `driver: dpdk`"
             }
-            DriverWord::AfXdp => {
-                "there are no AF_XDP uplinks yet: use af_packet, or leave `driver` out"
-            }
             DriverWord::Dpdk if !BUILT_IN => NOT_BUILT_IN,
             _ => return true,
         };

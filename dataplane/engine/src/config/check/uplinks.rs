@@ -6,7 +6,7 @@ use sluice_packet::Vid;
 use sluice_yaml::{Location, Scalar, Spanned};
 
 use super::super::raw::RawUplink;
-use super::super::{PosingLimits, UplinkConfig, UplinkDriver};
+use super::super::{NetdevConfig, NetdevDriver, PosingLimits, UplinkConfig, UplinkDriver};
 use super::Check;
 use super::dpdk::{DriverWord, Named};
 
@@ -85,7 +85,7 @@ impl Check<'_> {
             raw.driver.as_ref(),
             &DriverWord::NAMES,
         );
-        let driver = self.driver(key, place, word.unwrap_or(DriverWord::Auto), &mut raw);
+        let driver = self.driver(key, place, word, &mut raw);
         let native = raw
             .native
             .and_then(|raw| self.vid(&format!("{key}.native"), &raw));
@@ -113,9 +113,10 @@ impl Check<'_> {
         &mut self,
         key: &str,
         place: Location,
-        word: DriverWord,
+        word: Option<DriverWord>,
         raw: &mut RawUplink,
     ) -> Option<(UplinkDriver, &'static str)> {
+        let (named_by_word, word) = (word.is_some(), word.unwrap_or(DriverWord::Auto));
         let named = |name: &str| format!("{key}.{name}");
         let driver_place = raw
             .driver
@@ -128,6 +129,11 @@ impl Check<'_> {
             self.only("af_packet", &named("device"), raw.device.take());
             self.only("dpdk", &named("vdev"), raw.vdev.take());
             self.only("af_packet", &named("ring_frames"), raw.ring_frames.take());
+            self.only(
+                "af_xdp",
+                &named("tags_in_frames"),
+                raw.tags_in_frames.take(),
+            );
             let files = (raw.read.take(), raw.write.take());
             let driver = self.pcap(key, place, files.0, files.1, raw.mtu.take())?;
             return Some((driver, "the configuration names it"));
@@ -140,9 +146,9 @@ impl Check<'_> {
             self.named(key, place, raw.device.take(), raw.vdev.take())?,
             word,
         ) {
-            (Named::Dpdk(_), DriverWord::AfPacket) => {
-                let message =
-                    "af_packet is for netdevs: name one as `device`, or write `driver: dpdk`";
+            (Named::Dpdk(_), DriverWord::AfPacket | DriverWord::AfXdp) => {
+                let message = "af_packet and af_xdp are for netdevs: name one as `device`, or write \
+                               `driver: dpdk`";
                 self.problem(Some(device_place), named("driver"), message);
                 None
             }
@@ -157,6 +163,11 @@ impl Check<'_> {
             }
             (Named::Dpdk(device), word) => {
                 self.only("af_packet", &named("ring_frames"), raw.ring_frames.take());
+                self.only(
+                    "af_xdp",
+                    &named("tags_in_frames"),
+                    raw.tags_in_frames.take(),
+                );
                 let reason = match (word, &device) {
                     (DriverWord::Dpdk, _) => "the configuration names it",
                     (_, Device::Pci(_)) => {
@@ -169,11 +180,21 @@ impl Check<'_> {
             }
             (Named::Netdev(netdev), word) => {
                 self.only("pcap` or `driver: dpdk", &named("mtu"), raw.mtu.take());
-                let driver = self.af_packet(key, Some(&netdev), raw.ring_frames.take())?;
-                let reason = match word {
-                    DriverWord::AfPacket => "the configuration names it",
-                    _ => "auto: the device is a netdev",
+                let (driver, reason) = match word {
+                    DriverWord::AfXdp => (NetdevDriver::AfXdp, "the configuration names it"),
+                    DriverWord::AfPacket => (NetdevDriver::AfPacket, "the configuration names it"),
+                    _ if named_by_word => (NetdevDriver::Auto, "auto: the device is a netdev"),
+                    _ => (NetdevDriver::AfPacket, "the default for a netdev"),
                 };
+                if driver == NetdevDriver::AfPacket {
+                    self.only(
+                        "af_xdp",
+                        &named("tags_in_frames"),
+                        raw.tags_in_frames.take(),
+                    );
+                }
+                let driver = self.netdev(key, &netdev, driver, raw);
+                let driver = UplinkDriver::Netdev(driver);
                 Some((driver, reason))
             }
         }
@@ -196,14 +217,20 @@ impl Check<'_> {
         raw
     }
 
-    fn af_packet(
+    /// Checks an uplink on a netdev.
+    fn netdev(
         &mut self,
         key: &str,
-        device: Option<&Scalar>,
-        ring_frames: Option<Scalar>,
-    ) -> Option<UplinkDriver> {
-        let ring_frames = self.ring_frames(&format!("{key}.ring_frames"), ring_frames);
-        let device = device?;
+        device: &Scalar,
+        driver: NetdevDriver,
+        raw: &mut RawUplink,
+    ) -> NetdevConfig {
+        let ring_frames = self.ring_frames(&format!("{key}.ring_frames"), raw.ring_frames.take());
+        let tags_in_frames = self.word(
+            &format!("{key}.tags_in_frames"),
+            raw.tags_in_frames.as_ref(),
+            &[("true", true), ("false", false)],
+        );
         if let Some(netdevs) = &self.around.netdevs
             && !netdevs.contains(&device.value)
         {
@@ -217,10 +244,12 @@ impl Check<'_> {
             let message = "the loopback is no wire: name another netdev";
             self.problem(Some(device.referenced), format!("{key}.device"), message);
         }
-        Some(UplinkDriver::AfPacket {
+        NetdevConfig {
             device: device.value.clone(),
+            driver,
             ring_frames,
-        })
+            tags_in_frames: tags_in_frames.unwrap_or(false),
+        }
     }
 
     fn ring_frames(&mut self, key: &str, raw: Option<Scalar>) -> u32 {
@@ -324,9 +353,7 @@ impl Check<'_> {
 
 fn same_device(one: &UplinkConfig, other: &UplinkConfig) -> bool {
     match (&one.driver, &other.driver) {
-        (UplinkDriver::AfPacket { device: a, .. }, UplinkDriver::AfPacket { device: b, .. }) => {
-            a == b
-        }
+        (UplinkDriver::Netdev(a), UplinkDriver::Netdev(b)) => a.device == b.device,
         (UplinkDriver::Dpdk { device: a, .. }, UplinkDriver::Dpdk { device: b, .. }) => {
             a.name() == b.name()
         }

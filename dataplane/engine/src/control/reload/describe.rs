@@ -84,10 +84,15 @@ pub(super) fn describe_poses(limits: &PosingLimits) -> String {
 /// Uplink as the report has it, without what it may pose as.
 pub(super) fn describe(uplink: &UplinkConfig) -> String {
     let mut text = match &uplink.driver {
-        UplinkDriver::AfPacket {
-            device,
-            ring_frames,
-        } => format!("af_packet on {device}, ring_frames {ring_frames}"),
+        UplinkDriver::Netdev(netdev) => {
+            let (driver, frames) = (netdev.driver.name(), netdev.ring_frames);
+            let tags = if netdev.tags_in_frames {
+                ", tags_in_frames"
+            } else {
+                ""
+            };
+            format!("{driver} on {}, ring_frames {frames}{tags}", netdev.device)
+        }
         UplinkDriver::Dpdk { device, mtu } => format!("dpdk on {device}, mtu {mtu}"),
         UplinkDriver::Pcap { read, write, mtu } => {
             let path = |path: &Option<std::path::PathBuf>| {

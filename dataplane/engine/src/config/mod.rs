@@ -218,7 +218,14 @@ impl Config {
     /// Returns what is allowed and not wise: mempools in which one attachment can take another's mbufs.
     pub fn warnings(&self) -> Vec<String> {
         let workers = self.workers.len();
-        let least = LeastMbufs::new(workers, 0);
+        // Of AF_XDP at least one receive queue, and what is being sent.
+        let in_rings = self.uplinks.iter().map(|uplink| match &uplink.driver {
+            UplinkDriver::Netdev(netdev) if netdev.driver != NetdevDriver::AfPacket => {
+                2 * netdev.ring_frames as usize
+            }
+            _ => 0,
+        });
+        let least = LeastMbufs::new(workers, in_rings.sum());
         let MemoryConfig {
             small_mbufs,
             large_mbufs,

@@ -40,7 +40,7 @@ fn the_least_there_can_be() {
         config.uplinks,
         [UplinkConfig {
             name: "wire0".into(),
-            driver_reason: "auto: the device is a netdev",
+            driver_reason: "the default for a netdev",
             driver: UplinkDriver::Netdev(NetdevConfig {
                 device: "eth1".into(),
                 driver: NetdevDriver::AfPacket,
@@ -311,6 +311,21 @@ uplinks:
 }
 
 #[test]
+fn the_driver_of_a_netdev_is_af_packet_unless_another_is_named() {
+    let driver = |keys: &str| {
+        let config = parse(&format!("uplinks: [{{name: a, device: eth1{keys}}}]"));
+        match config.unwrap().uplinks.remove(0).driver {
+            UplinkDriver::Netdev(netdev) => (netdev.driver, netdev.tags_in_frames),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(driver(""), (NetdevDriver::AfPacket, false));
+    assert_eq!(driver(", driver: auto"), (NetdevDriver::Auto, false));
+    let af_xdp = driver(", driver: af_xdp, tags_in_frames: true");
+    assert_eq!(af_xdp, (NetdevDriver::AfXdp, true));
+}
+
+#[test]
 fn devices_of_dpdks_are_told_from_netdevs() {
     let text = "\
 uplinks:
@@ -344,15 +359,15 @@ uplinks:
 - {name: a, device: eth1, vdev: net_null0}
 - {name: b, driver: af_packet, vdev: net_null0}
 - {name: c, driver: igbvf, device: \"0000:01:10.0\"}
-- {name: d, driver: af_xdp, device: eth2}
+- {name: d, device: eth2, tags_in_frames: true}
 - {name: e, vdev: \"net_null0,foo=1\"}
 - {name: f, device: \"0000:01:10.9\"}
 ";
     let expected = [
         "sluiced.yaml:2:33: uplinks[0].vdev: the uplink has a `device` already, eth1",
-        "sluiced.yaml:3:38: uplinks[1].driver: af_packet is for netdevs",
+        "sluiced.yaml:3:38: uplinks[1].driver: af_packet and af_xdp are for netdevs",
         "sluiced.yaml:4:21: uplinks[2].driver: a VF that the engine drives by itself belongs to one pod",
-        "sluiced.yaml:5:21: uplinks[3].driver: there are no AF_XDP uplinks yet",
+        "sluiced.yaml:5:43: uplinks[3].tags_in_frames: only an uplink with `driver: af_xdp` has it",
         "sluiced.yaml:6:19: uplinks[4].vdev: vdev \"net_null0\" has no argument \"foo=1\"",
         "sluiced.yaml:7:21: uplinks[5].device: \"0000:01:10.9\" is not a device of DPDK",
     ];
@@ -388,6 +403,7 @@ fn the_sample_is_good_and_shows_the_defaults() {
     let uplink = UplinkConfig {
         native: Some(Vid::UNTAGGED),
         worker: Some(0),
+        driver_reason: "the configuration names it",
         ..sample.uplinks[0].clone()
     };
     assert_eq!(said.uplinks, [uplink]);

@@ -155,7 +155,7 @@ impl Check<'_> {
             (Named::Netdev(netdev), DriverWord::Dpdk) => {
                 let message = format!(
                     "\"{}\" is a netdev: DPDK takes a PCI address as `device`, or a software device as \
-                     `vdev`, as in net_tap0,iface=tap0",
+                     `vdev`, as in net_pcap0,iface=eth1",
                     netdev.value
                 );
                 self.problem(Some(netdev.referenced), named("device"), message);

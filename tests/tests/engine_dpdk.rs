@@ -85,9 +85,9 @@ impl Pod {
     }
 
     /// Frames from the host for the pod: every other one to a port that is shut.
-    fn from_host(&self) -> Vec<Vec<u8>> {
+    fn frames_of_host(&self) -> Vec<Vec<u8>> {
         let to = (self.mac, POD_IP);
-        let frame = |number| {
+        let frame = |number: usize| {
             let port = if number.is_multiple_of(2) { OPEN } else { SHUT };
             udp(to, (HOST, HOST_IP), port, number)
         };
@@ -95,14 +95,14 @@ impl Pod {
     }
 
     /// Frames from the pod for the host.
-    fn from_pod(&self) -> Vec<Vec<u8>> {
+    fn frames_of_pod(&self) -> Vec<Vec<u8>> {
         let frame = |number| udp((HOST, HOST_IP), (self.mac, POD_IP), 2000, number);
         (0..FRAMES).map(frame).collect()
     }
 
-    /// Checks that the pod gets exactly those of [`Pod::from_host`] that its policy lets in.
+    /// Checks that the pod gets exactly those of [`Pod::frames_of_host`] that its policy lets in.
     fn gets_what_its_policy_lets_in(&mut self) {
-        let sent = self.from_host();
+        let sent = self.frames_of_host();
         let got = self.memif.receive(FRAMES, PATIENCE);
         let expected: Vec<_> = sent.iter().step_by(2).cloned().collect();
         assert_eq!(got.len(), expected.len());
@@ -151,9 +151,9 @@ fn pods_behind_a_tap_of_dpdks_get_what_their_policy_lets_in() {
     let engine = node.start_as(Command::new(sluiced));
     let mut wire = Wire::open(&node.netns, "dtap0").unwrap();
     let mut pod = Pod::new(&node);
-    wire.send(210, &pod.from_host()).unwrap();
+    wire.send(210, &pod.frames_of_host()).unwrap();
     pod.gets_what_its_policy_lets_in();
-    let sent = pod.from_pod();
+    let sent = pod.frames_of_pod();
     for frame in &sent {
         pod.memif.send(frame);
     }
@@ -196,11 +196,11 @@ fn net_memif_speaks_with_our_own_memif() {
     });
     assert!(up.is_ok(), "{}", node.log());
     let mut pod = Pod::new(&node);
-    for frame in pod.from_host() {
+    for frame in pod.frames_of_host() {
         wire.send(&tagged(&frame));
     }
     pod.gets_what_its_policy_lets_in();
-    let sent = pod.from_pod();
+    let sent = pod.frames_of_pod();
     for frame in &sent {
         pod.memif.send(frame);
     }

@@ -55,7 +55,7 @@ enum Device {
     /// Netdev that is not there.
     Absent,
     /// Netdev that is open.
-    Netdev(OpenNetdev),
+    Netdev(Box<OpenNetdev>),
 }
 
 /// Netdev that is open.
@@ -94,7 +94,7 @@ impl Uplink {
                 Some(_) => {
                     let (open, opened) = take_up(&config, netdev, host)?;
                     driver_detail = opened.detail;
-                    (Device::Netdev(open), opened.port)
+                    (Device::Netdev(Box::new(open)), opened.port)
                 }
                 None => {
                     let reason = never_there(&netdev.device);
@@ -406,7 +406,7 @@ impl Uplink {
                 if let Ok(Some(found)) = netdev::find(name) {
                     self.note_link(&open, &found);
                 }
-                *device = Device::Netdev(open);
+                *device = Device::Netdev(Box::new(open));
             }
             Err(error) => {
                 let mut seen = locked(&self.seen);

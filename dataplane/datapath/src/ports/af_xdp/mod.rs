@@ -61,14 +61,14 @@ pub struct AfXdpConfig {
 /// Error of a netdev that cannot be an AF_XDP uplink.
 #[derive(Debug, thiserror::Error)]
 pub enum AfXdpError {
-    /// Its frames may be longer than an mbuf.
+    /// MTU with which frames may be longer than an mbuf.
     #[error(
         "netdev {device} has an MTU of {mtu}: AF_XDP takes {MAX_MTU} at most; use driver: af_packet"
     )]
     Mtu {
         /// The device.
         device: String,
-        /// Its MTU in bytes.
+        /// MTU in bytes.
         mtu: u32,
     },
     /// The sockets could not be made.

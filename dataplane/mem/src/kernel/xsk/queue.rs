@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-//! One receive queue of a netdev: an AF_XDP socket and its four rings.
+//! Receive queue of a netdev: an AF_XDP socket and its four rings.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

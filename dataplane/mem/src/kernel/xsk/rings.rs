@@ -54,7 +54,7 @@ pub(super) struct Descriptor {
 }
 const _: () = assert!(size_of::<Descriptor>() == 16);
 
-/// One mapped ring of `E`.
+/// Mapped ring of `E`.
 #[derive(Debug)]
 struct Mapped<E> {
     base: *mut u8,

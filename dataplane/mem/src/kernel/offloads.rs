@@ -14,8 +14,6 @@ use rustix::net::{AddressFamily, SocketFlags, SocketType};
 pub const RX_VLAN: [&str; 2] = ["rx-vlan-hw-parse", "rx-vlan-stag-hw-parse"];
 /// Offloads that leave the tag of a frame to be sent beside its bytes.
 pub const TX_VLAN: [&str; 2] = ["tx-vlan-hw-insert", "tx-vlan-stag-hw-insert"];
-/// Offloads that make super-frames of received frames.
-pub const RX_MERGE: [&str; 2] = ["rx-gro", "rx-lro"];
 
 const ETHTOOL_GSTRINGS: u32 = 0x1b;
 const ETHTOOL_GSSET_INFO: u32 = 0x37;

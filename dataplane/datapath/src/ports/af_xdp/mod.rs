@@ -12,7 +12,7 @@
 //! | MTU | any | up to [`MAX_MTU`] |
 //! | the host's stack | is kept off by nftables | sees no frame |
 //! | a tag that the netdev took out of the bytes | is told | **is lost**: the offload must be off |
-//! | super-frames | are cut | are dropped: GRO and LRO must be off |
+//! | super-frames | are cut | are dropped, and counted |
 //!
 //! Facts about the netdev are handed in, and its offloads switched by whoever opens it. Frames sent carry
 //! their tag in the bytes; a frame may have the MTU and four bytes of tag, as with AF_PACKET.
